@@ -1,0 +1,15 @@
+"""Procedural inspection photos: one call draws a thing sound and damaged."""
+
+from clipad_harness.drawing.catalogue import (
+    AUXILIARY,
+    PRETRAINING,
+    PRETRAINING_DEFECTS,
+    TARGET,
+    TARGET_ONLY_DEFECTS,
+)
+from clipad_harness.drawing.pairs import Pair, draw_pair, words
+
+__all__ = [
+    "AUXILIARY", "PRETRAINING", "PRETRAINING_DEFECTS", "TARGET", "TARGET_ONLY_DEFECTS",
+    "Pair", "draw_pair", "words",
+]

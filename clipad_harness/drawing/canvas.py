@@ -1,0 +1,196 @@
+"""The drawing board: coordinates, noise, the paintable surface.
+
+Everything is painted at the final resolution from signed distances, which give smooth edges
+without supersampling. Lengths are in scene units: the image spans [-1, 1] in x and in y.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+import numpy as np
+
+Array = np.ndarray
+Colour = tuple[float, float, float]
+
+NOISE_SEED = 20240607
+_TILE = 3  # a noise tile spans this many images, so that crops of it differ
+
+
+@lru_cache(maxsize=64)
+def _noise_tile(size: int, kind: str) -> Array:
+    """Periodic Gaussian noise of unit deviation, (3 * size, 3 * size), by its spectrum.
+
+    `cloud`: smooth, falls as 1/f^2. `mottle`: blotches of a twelfth of the image.
+    `grain`: pixel noise, slightly softened. `fibre`: long streaks along x.
+    """
+    side = size * _TILE
+    spectrum = np.fft.rfft2(np.random.default_rng([NOISE_SEED, size, len(kind)]).normal(
+        size=(side, side)))
+    fy = np.abs(np.fft.fftfreq(side, 1 / side))[:, None] / _TILE  # cycles per image
+    fx = np.fft.rfftfreq(side, 1 / side)[None, :] / _TILE
+    f = np.hypot(fx, fy)
+    gains = {
+        "cloud": 1 / (f + 0.7) ** 2,
+        "mottle": np.exp(-(((f - 10) / 6) ** 2)),
+        "grain": np.exp(-((f / (0.38 * size)) ** 2)),
+        "fibre": np.exp(-((fx / 2.0) ** 2)) * np.exp(-((fy / (0.3 * size)) ** 2)),
+    }
+    gain = gains[kind] * (f > 0)
+    tile = np.fft.irfft2(spectrum * gain, s=(side, side))
+    return np.ascontiguousarray(tile / tile.std(), dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def _cell_table() -> Array:
+    table = np.random.default_rng(NOISE_SEED).random(4096, dtype=np.float32)
+    return table
+
+
+@lru_cache(maxsize=8)
+def grid(size: int) -> tuple[Array, Array]:
+    """Pixel centres (x, y), each (size, size) in [-1, 1], y pointing down."""
+    axis = ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1).astype(np.float32)
+    x = np.ascontiguousarray(np.broadcast_to(axis, (size, size)))
+    y = np.ascontiguousarray(np.broadcast_to(axis[:, None], (size, size)))
+    x.setflags(write=False)
+    y.setflags(write=False)
+    return x, y
+
+
+@dataclass
+class Frame:
+    """Where a thing lies in the image: its own coordinates (u, v) at every pixel.
+
+    `pixel` is the width of one pixel in those coordinates, the unit of every soft edge.
+    """
+
+    u: Array
+    v: Array
+    pixel: float
+    size: int
+
+    def cover(self, distance: Array) -> Array:
+        """Share of every pixel inside a shape, in [0, 1], from its signed distance."""
+        return np.clip(0.5 - distance * (1 / self.pixel), 0, 1)
+
+    def at(self, x: float, y: float, angle: float = 0.0) -> tuple[Array, Array]:
+        """The coordinates as seen from a point of the thing, turned by `angle` radians."""
+        du, dv = self.u - x, self.v - y
+        if angle == 0.0:
+            return du, dv
+        c, s = math.cos(angle), math.sin(angle)
+        return c * du + s * dv, c * dv - s * du
+
+
+def pose(size: int, x: float, y: float, scale: float, angle: float, squeeze: float = 1.0) -> Frame:
+    """A frame at (x, y), `scale` large, turned by `angle`; `squeeze` < 1 tilts it backwards."""
+    gx, gy = grid(size)
+    c, s = math.cos(angle) / scale, math.sin(angle) / scale
+    du, dv = gx - x, (gy - y) / squeeze
+    return Frame(c * du + s * dv, c * dv - s * du, 2 / size / scale, size)
+
+
+@dataclass
+class Sketch:
+    """What a builder draws with: two sources of chance and the frame.
+
+    `product` decides what the thing is (layout, colour); `instance` decides this one piece of
+    it (grain, wear). A category of the datasets keeps its product and varies the instance.
+    """
+
+    size: int
+    product: Random
+    instance: Random
+    frame: Frame
+
+    def noise(self, kind: str) -> Array:
+        """A crop of unit-deviation noise, (size, size); read only."""
+        tile = _noise_tile(self.size, kind)
+        room = (_TILE - 1) * self.size
+        i, j = self.instance.randrange(room), self.instance.randrange(room)
+        crop = tile[i : i + self.size, j : j + self.size]
+        return crop[::-1] if self.instance.random() < 0.5 else crop
+
+    def streaks(self, u: Array, v: Array, stretch: float = 1.0) -> Array:
+        """Streaks along u, unit deviation, following given coordinates."""
+        tile = _noise_tile(self.size, "fibre")
+        half = 0.5 * self.size
+        offset = self.instance.randrange(tile.shape[0])
+        rows = ((v * half).astype(np.int32) + offset) % tile.shape[0]
+        columns = ((u * (half / stretch)).astype(np.int32) + 2 * offset) % tile.shape[1]
+        return tile[rows, columns]
+
+    def cells(self, i: Array, j: Array, fixed: bool = False) -> Array:
+        """One uniform number in [0, 1) for every integer cell (i, j)."""
+        start = (self.product if fixed else self.instance).randrange(4096)
+        index = i.astype(np.int32) * 619 + j.astype(np.int32) * 1657 + start
+        return _cell_table()[index % 4096]
+
+
+class Surface:
+    """A lit layer: height, albedo, coverage and gloss at every pixel.
+
+    height: scene units, its slope is what the light sees. albedo: (size, size, 3) in [0, 1].
+    alpha: (size, size), 0 where the background shows. gloss: (size, size), highlight strength.
+    """
+
+    def __init__(self, height: Array, albedo: Array, alpha: Array, gloss: Array) -> None:
+        self.height, self.albedo, self.alpha, self.gloss = height, albedo, alpha, gloss
+
+    @classmethod
+    def blank(cls, size: int, colour: Colour, gloss: float, alpha: Array | None = None) -> Surface:
+        albedo = np.empty((size, size, 3), np.float32)
+        albedo[:] = colour
+        shape = (size, size)
+        return cls(
+            np.zeros(shape, np.float32),
+            albedo,
+            np.ones(shape, np.float32) if alpha is None else alpha.astype(np.float32),
+            np.full(shape, gloss, np.float32),
+        )
+
+    def copy(self) -> Surface:
+        return Surface(
+            self.height.copy(), self.albedo.copy(), self.alpha.copy(), self.gloss.copy()
+        )
+
+    def tint(self, cover: Array, colour: Colour | Array) -> None:
+        """Lay a colour over the albedo, as thick as `cover` in [0, 1]."""
+        self.albedo += cover[..., None] * (np.asarray(colour, np.float32) - self.albedo)
+
+    def shade(self, factor: Array) -> None:
+        """Multiply the albedo, (size, size)."""
+        self.albedo *= factor[..., None]
+
+    def raise_to(self, cover: Array, height: Array | float) -> None:
+        """Replace the height where `cover` is one."""
+        self.height += cover * (height - self.height)
+
+    def polish(self, cover: Array, gloss: float) -> None:
+        self.gloss += cover * (gloss - self.gloss)
+
+    def cut(self, cover: Array) -> None:
+        """Open the surface so that the background shows."""
+        self.alpha *= 1 - cover
+
+
+def bevel(distance: Array, width: float, height: float) -> Array:
+    """A plateau of `height` whose rim falls off, rounded, over `width` inside the outline."""
+    t = np.clip(-distance * (1 / width), 0, 1)
+    return height * t * (2 - t)
+
+
+def smoothstep(values: Array, low: float, high: float) -> Array:
+    t = np.clip((values - low) * (1 / (high - low)), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def jitter(rng: Random, colour: Colour, amount: float) -> Colour:
+    """A colour near the given one; brightness moves together, hue a little."""
+    common = rng.uniform(-amount, amount)
+    moved = [min(1.0, max(0.01, c + common + rng.uniform(-amount, amount) * 0.35)) for c in colour]
+    return moved[0], moved[1], moved[2]

@@ -1,0 +1,112 @@
+"""Minimal pairs: one thing drawn sound and damaged from the same seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from clipad_core.errors import ClipadError
+from clipad_harness.drawing.canvas import Array, Sketch, Surface, grid, pose
+from clipad_harness.drawing.catalogue import CATALOGUE, Category
+from clipad_harness.drawing.defects import PART_DEFECTS, SURFACE_DEFECTS, move_part
+from clipad_harness.drawing.items import Item, Look
+from clipad_harness.drawing.palette import MATERIALS
+from clipad_harness.drawing.scene import expose, make_scene, photograph, random_frame, render
+
+VISIBLE = 7.0  # grey levels from which a change counts as touched
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same thing without and with one defect.
+
+    sound, damaged: (size, size, 3) uint8, equal outside the mask. mask: (size, size) bool.
+    name, colour, material, defect: words for a caption, as "metal washer", "dark blue", "metal",
+    "missing part".
+    """
+
+    sound: Array
+    damaged: Array
+    mask: Array
+    name: str
+    colour: str
+    material: str
+    defect: str
+
+
+def words(identifier: str) -> str:
+    """The caption form of a category or defect name.
+
+    >>> words("missing_part")
+    'missing part'
+    """
+    return identifier.replace("_", " ")
+
+
+def draw_pair(category: str, seed: int, size: int, defect: str | None = None) -> Pair:
+    """Draw one thing twice, sound and damaged; the same arguments give the same pixels."""
+    if category not in CATALOGUE:
+        raise ClipadError(f"category: found {category!r}, expected one of "
+                          f"{', '.join(sorted(CATALOGUE))}; choose one of these.")
+    spec = CATALOGUE[category]
+    if defect is not None and defect not in spec.defects:
+        raise ClipadError(f"defect: found {defect!r}, expected one of {', '.join(spec.defects)} "
+                          f"for {category}; choose one of these.")
+    rng = Random(f"{category}/{seed}")
+    product = Random(f"{category}/product/{spec.product}") if spec.product is not None else rng
+    sketch = Sketch(size, product, rng, _frame(spec, rng, size))
+    look = Look.draw(product, MATERIALS[spec.material], spec.colour)
+    item = spec.build(sketch, look)
+    sound = item.assemble()
+    scene = make_scene(sketch, None if spec.texture else sound.alpha)
+    allowed = [d for d in spec.defects if item.parts or d not in PART_DEFECTS]
+    chosen = rng.choice(allowed) if defect is None or defect not in allowed else defect
+    before = photograph(render(sound, scene), scene)
+    for attempt in range(8):
+        surface, cover = _damage(item, sound, sketch, chosen, 1.0 + 0.25 * attempt)
+        after = photograph(render(surface, scene), scene)
+        mask = _touched(before, after, cover)
+        change = np.abs(after - before).max(-1)[mask].mean() if mask.any() else 0.0
+        if mask.sum() >= 10 * (size / 96) ** 2 and change > 14:
+            break
+    first = expose(before, scene)
+    second = np.where(mask[..., None], expose(after, scene), first)
+    return Pair(first, second, mask, words(category), item.colour, item.material, words(chosen))
+
+
+def _frame(spec: Category, rng: Random, size: int):
+    if spec.texture:
+        return pose(size, rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.85, 1.15),
+                    rng.uniform(-0.2, 0.2), 1.0)
+    return random_frame(rng, size, (0.62, 0.85), math.pi)
+
+
+def _damage(item: Item, sound: Surface, sketch: Sketch, defect: str, strength: float
+            ) -> tuple[Surface, Array]:
+    if defect in PART_DEFECTS:
+        surface = move_part(item, sketch.instance, defect)
+        return surface, np.zeros((sketch.size, sketch.size), np.float32)
+    surface = sound.copy()
+    at = _place(sound.alpha, sketch)
+    return surface, SURFACE_DEFECTS[defect](surface, sketch, at, strength)
+
+
+def _place(alpha: Array, sketch: Sketch) -> tuple[float, float]:
+    """A point well on the thing, uniformly."""
+    x, y = grid(sketch.size)
+    inside = np.flatnonzero((alpha > 0.9) & (np.maximum(np.abs(x), np.abs(y)) < 0.88))
+    spot = int(inside[sketch.instance.randrange(len(inside))])
+    return float(x.flat[spot]), float(y.flat[spot])
+
+
+def _touched(before: Array, after: Array, cover: Array) -> Array:
+    """Where the picture changed visibly, with gaps of a pixel closed."""
+    change = np.abs(after - before).max(-1)
+    seen = (change > VISIBLE) | ((cover > 0.6) & (change > 1.5))
+    image = Image.fromarray((seen * 255).astype(np.uint8))
+    closed = image.filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.MinFilter(3))
+    return np.asarray(closed) > 0
