@@ -1,0 +1,211 @@
+"""Figures of the reports: one house style, overlays, galleries, and alt texts.
+
+`show` is how a notebook puts a figure on its page: the same data give the same bytes, the figure
+carries its alt text, and it stays legible in light and dark.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from clipad_core.errors import ClipadError
+
+# Okabe and Ito (2008), "Color Universal Design": told apart with every common colour blindness.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DPI = 144
+_CSS_PIXELS_PER_INCH = 96
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One image of a gallery.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        anomaly_map: (H, W), finite; higher = more anomalous.
+        mask: (H, W) of 0 and 1, the labelled defect; None where the image is normal.
+        caption: a line above the image, for example `hazelnut/crack/004`.
+        image_score: its score, printed below the image.
+    """
+
+    image: NDArray[np.uint8]
+    anomaly_map: NDArray[np.floating]
+    mask: NDArray[np.generic] | None
+    caption: str
+    image_score: float
+
+
+def use_house_style() -> None:
+    """Set seaborn's theme: white paper, colour-blind safe colours, the font that comes along."""
+    seaborn.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette=list(PALETTE),
+        font="DejaVu Sans",
+        font_scale=0.9,
+        rc={
+            "axes.edgecolor": "#8a929c",
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": _CSS_PIXELS_PER_INCH,
+            "figure.figsize": (7.2, 3.8),
+            "grid.color": "#e4e7eb",
+            "savefig.dpi": _DPI,
+            "savefig.facecolor": "white",
+            "svg.hashsalt": "clipad",
+        },
+    )
+
+
+def show(
+    figure: Figure, alt: str, *, caption: str | None = None, kind: Literal["png", "jpeg"] = "png"
+) -> None:
+    """Display a figure with its alt text and close it.
+
+    Args:
+        figure: drawn with matplotlib or seaborn.
+        alt: what a reader who does not see the figure must know: what it shows and what follows.
+        caption: a visible line below the figure.
+        kind: `jpeg` keeps a page with many photographs small.
+
+    Raises:
+        ClipadError: an empty alt text.
+    """
+    if not alt.strip():
+        raise ClipadError(
+            "alt: found an empty text, expected one sentence on what the figure says."
+        )
+    buffer = io.BytesIO()
+    options = {"quality": 88} if kind == "jpeg" else {}
+    metadata = {"Software": None} if kind == "png" else None
+    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata, pil_kwargs=options)
+    mime = f"image/{kind}"
+    width = round(figure.get_size_inches()[0] * _CSS_PIXELS_PER_INCH)
+    about: dict[str, object] = {"alt": alt, "width": width}
+    if caption:
+        about["caption"] = caption
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    plt.close(figure)
+    display({mime: encoded, "text/plain": f"[figure] {alt}"}, metadata={mime: about}, raw=True)
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.floating],
+    *,
+    limits: tuple[float, float] | None = None,
+    strength: float = 0.75,
+) -> NDArray[np.uint8]:
+    """Lay a map over its image: what scores low shows the image, what scores high glows.
+
+    Args:
+        image: (H, W, 3) uint8.
+        anomaly_map: (H, W), finite.
+        limits: the scores that are shown as nothing and as the full colour; None: the map's own.
+        strength: opacity of the highest score, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ClipadError: shapes that differ, a value that is not finite.
+
+    >>> black = np.zeros((1, 2, 3), dtype=np.uint8)
+    >>> overlay(black, np.array([[0.0, 1.0]]))[0, 0].tolist()
+    [0, 0, 0]
+    """
+    _check_pair(image, anomaly_map)
+    low, high = limits or (float(anomaly_map.min()), float(anomaly_map.max()))
+    share = np.clip((anomaly_map - low) / (high - low), 0, 1) if high > low else anomaly_map * 0.0
+    colours = matplotlib.colormaps["inferno"](share)[..., :3] * 255
+    alpha = (strength * share)[..., None]
+    return np.asarray(np.rint((1 - alpha) * image + alpha * colours), dtype=np.uint8)
+
+
+def _check_pair(image: NDArray[np.uint8], anomaly_map: NDArray[np.floating]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ClipadError(
+            f"image: found {image.dtype} of shape {image.shape}, expected uint8 (H, W, 3)."
+        )
+    if anomaly_map.shape != image.shape[:2]:
+        raise ClipadError(
+            f"anomaly_map: found shape {anomaly_map.shape}, expected the image's "
+            f"{image.shape[:2]}; resize the map first."
+        )
+    if not np.isfinite(anomaly_map).all():
+        raise ClipadError("anomaly_map: found a value that is not finite; score the image again.")
+
+
+def gallery(
+    items: Sequence[GalleryItem],
+    *,
+    columns: int = 3,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Draw images with the defect's outline beside the same images under their maps.
+
+    Args:
+        items: in reading order.
+        columns: items in a row; each takes two tiles.
+        limits: as for `overlay`; None takes the lowest and highest score of all items, so that
+            colours can be compared across the gallery.
+
+    Raises:
+        ClipadError: no items, or an item whose image, map and mask do not fit.
+    """
+    if not items:
+        raise ClipadError("items: found none, expected at least one image for the gallery.")
+    if limits is None:
+        lows, highs = zip(*((i.anomaly_map.min(), i.anomaly_map.max()) for i in items), strict=True)
+        limits = (float(min(lows)), float(max(highs)))
+    columns = min(columns, len(items))
+    rows = -(-len(items) // columns)
+    figure, grid = plt.subplots(
+        rows,
+        2 * columns,
+        figsize=(min(10.0, 3.4 * columns), (min(10.0, 3.4 * columns) / columns / 2 + 0.5) * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04, wspace=0.01, hspace=0.02)
+    tiles = grid.reshape(-1, 2)
+    for pair, item in zip(tiles, items, strict=False):
+        _draw_item(pair[0], pair[1], item, limits)
+    for axes in tiles[len(items) :].ravel():
+        axes.set_visible(False)
+    return figure
+
+
+def _draw_item(left: Axes, right: Axes, item: GalleryItem, limits: tuple[float, float]) -> None:
+    left.imshow(item.image)
+    right.imshow(overlay(item.image, item.anomaly_map, limits=limits))
+    # parse_math: a caption comes from data, where a dollar sign is a dollar sign.
+    left.set_title(item.caption, fontsize=8.5, fontweight="normal", parse_math=False)
+    left.set_xlabel(f"score {item.image_score:.3f}", fontsize=8.5, loc="left")
+    for axes in (left, right):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        if item.mask is not None and np.any(item.mask):
+            if item.mask.shape != item.image.shape[:2]:
+                raise ClipadError(
+                    f"mask of {item.caption}: found shape {item.mask.shape}, expected the image's "
+                    f"{item.image.shape[:2]}."
+                )
+            # A dark line under a light one is seen on every background.
+            for width, colour in ((2.2, "black"), (0.9, "#7df9ff")):
+                axes.contour(item.mask.astype(float), [0.5], colors=colour, linewidths=width)
