@@ -1,0 +1,162 @@
+"""Prompt ensembles as data: states times templates, every published list under its own name.
+
+WinCLIP (Jeong et al., CVPR 2023), section 4.1 and Fig. 6 of its supplement. A prompt is a template
+around a state around the class name: "a blurry photo of the" + "damaged" + "bottle" + ".".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from clipad_core.errors import ClipadError
+
+NORMAL_STATES = (
+    "{}",
+    "flawless {}",
+    "perfect {}",
+    "unblemished {}",
+    "{} without flaw",
+    "{} without defect",
+    "{} without damage",
+)
+ANOMALOUS_STATES = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
+
+_STEMS = (
+    "a cropped photo of {} {{}}",
+    "a close-up photo of {} {{}}",
+    "a bright photo of {} {{}}",
+    "a dark photo of {} {{}}",
+    "a jpeg corrupted photo of {} {{}}",
+    "a blurry photo of {} {{}}",
+    "a photo of {} {{}}",
+    "a photo of {} small {{}}",
+    "a photo of {} large {{}}",
+    "a photo of {} {{}} for visual inspection",
+    "a photo of {} {{}} for anomaly detection",
+)
+TEMPLATES = tuple(stem.format(article) for stem in _STEMS for article in ("a", "the"))
+TEMPLATES_DOT = tuple(f"{template}." for template in TEMPLATES)
+# The list in zqhang/Accurate-WinCLIP-pytorch and anomalib 2.7.0: one entry lost, one doubled, one
+# replaced by the double (spec: 21 entries, 20 of them distinct).
+_LOST = ("a cropped photo of a {}.", "a jpeg corrupted photo of a {}.")
+ZQ21_DOT = (
+    *(template for template in TEMPLATES_DOT if template not in _LOST),
+    "a jpeg corrupted photo of the {}.",
+)
+NOTE_003_TEMPLATES = (
+    "a photo of a {}",
+    "a rendering of a {}",
+    "a cropped photo of a {}",
+    "a bright photo of a {}",
+    "a dark photo of a {}",
+)
+NOTE_003_STATES = tuple(
+    f"{{}} with {word}"
+    for word in (
+        "defect",
+        "flaw",
+        "scratch",
+        "crack",
+        "stain",
+        "hole",
+        "dent",
+        "tear",
+        "contamination",
+        "anomaly",
+    )
+)
+
+
+@dataclass(frozen=True)
+class PromptEnsemble:
+    """States and templates; ``{}`` stands for the class name in a state, for the state in a template.
+
+    >>> ENSEMBLES["two_class"].prompts("bottle")
+    (('normal bottle',), ('anomalous bottle',))
+    >>> [len(group) for group in ENSEMBLES["full22_dot"].prompts("bottle")]
+    [154, 88]
+    """
+
+    normal_states: tuple[str, ...]
+    anomalous_states: tuple[str, ...]
+    templates: tuple[str, ...]
+    source: str
+
+    def prompts(self, class_name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """All normal and all anomalous prompts of a class, states outermost."""
+
+        def fill(states: tuple[str, ...]) -> tuple[str, ...]:
+            # str.replace, not str.format: a class name may hold braces.
+            named = [state.replace("{}", class_name) for state in states]
+            return tuple(t.replace("{}", state) for state in named for t in self.templates)
+
+        return fill(self.normal_states), fill(self.anomalous_states)
+
+    def with_states(self, anomalous: tuple[str, ...]) -> PromptEnsemble:
+        """Add task-specific anomalous states, as in Table 7 ("{} with missing part")."""
+        return replace(self, anomalous_states=self.anomalous_states + anomalous)
+
+
+ENSEMBLES: dict[str, PromptEnsemble] = {
+    "full22_dot": PromptEnsemble(
+        NORMAL_STATES,
+        ANOMALOUS_STATES,
+        TEMPLATES_DOT,
+        "WinCLIP supplement, Fig. 6; mala-lab/WinCLIP",
+    ),
+    "full22_nodot": PromptEnsemble(
+        NORMAL_STATES, ANOMALOUS_STATES, TEMPLATES, "caoyunkang/WinClip, ad_prompts.py"
+    ),
+    "zq21_dot": PromptEnsemble(
+        NORMAL_STATES,
+        ANOMALOUS_STATES,
+        ZQ21_DOT,
+        "zqhang/Accurate-WinCLIP-pytorch and anomalib 2.7.0, prompting.py (a doubled entry)",
+    ),
+    "compact_note003": PromptEnsemble(
+        ("{}",), NOTE_003_STATES, NOTE_003_TEMPLATES, "reading note 003; in no published code"
+    ),
+    "one_class": PromptEnsemble(("normal {}",), (), ("{}",), "WinCLIP Table 3, one-class"),
+    "two_class": PromptEnsemble(
+        ("normal {}",), ("anomalous {}",), ("{}",), "WinCLIP Table 3, two-class (CLIP-AC)"
+    ),
+    "states_only": PromptEnsemble(
+        NORMAL_STATES, ANOMALOUS_STATES, ("{}",), "WinCLIP Table 3, + states"
+    ),
+    "templates_only": PromptEnsemble(
+        ("normal {}",), ("anomalous {}",), TEMPLATES_DOT, "the two-class pair in the 22 templates"
+    ),
+    "single_pair": PromptEnsemble(
+        ("{}",), ("damaged {}",), ("a photo of a {}.",), "one prompt a state, the shortest ensemble"
+    ),
+}
+
+# How a folder name becomes words. The paper prints "Metal nut" in its tables and leaves the exact
+# strings open; most re-implementations insert the folder name as it is.
+CLASS_NAME_RULES = ("spaces", "raw", "object")
+
+
+def find_ensemble(name: str) -> PromptEnsemble:
+    """Look an ensemble up by name, with a message that lists the names."""
+    if name not in ENSEMBLES:
+        raise ClipadError(
+            f"prompts: found {name!r}, expected one of {', '.join(ENSEMBLES)}; choose one of them."
+        )
+    return ENSEMBLES[name]
+
+
+def class_words(category: str, rule: str) -> str:
+    """Turn a category (a folder name) into the words of a prompt.
+
+    >>> class_words("metal_nut", "spaces"), class_words("metal_nut", "raw")
+    ('metal nut', 'metal_nut')
+    >>> class_words("metal_nut", "object")
+    'object'
+    """
+    if rule not in CLASS_NAME_RULES:
+        raise ClipadError(
+            f"class_name: found {rule!r}, expected one of {', '.join(CLASS_NAME_RULES)}."
+        )
+    if rule == "object":
+        return "object"
+    return category.replace("_", " ") if rule == "spaces" else category

@@ -1,0 +1,223 @@
+"""The transformer of both CLIP towers as plain functions over frozen tensors.
+
+open_clip builds modules; this file reads their tensors once and never calls their ``forward``. So
+nothing here depends on whether a version runs its blocks batch-first (it changed in open_clip
+2.26.1), no hook is needed, and the model is never edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clipad_core.errors import ClipadError
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``x @ weight.T + bias``; ``packed`` weights are laid out for the CPU and cannot be trained."""
+
+    weight: Tensor
+    bias: Tensor | None
+    packed: bool = False
+
+    def __call__(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """Apply the layer, and the exact (erf) GELU after it where asked for."""
+        if self.packed:
+            name, algorithm = ("gelu", "none") if gelu else ("none", "")
+            return torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, name, [], algorithm
+            )
+        y = F.linear(x, self.weight, self.bias)
+        return F.gelu(y) if gelu else y
+
+    def pack(self, rows: int) -> Linear:
+        """Return the same layer with its weight reordered once for inputs of about ``rows`` rows."""
+        weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), rows)
+        return Linear(weight, self.bias, packed=True)
+
+    def to(self, dtype: torch.dtype) -> Linear:
+        """Return the same layer in another precision."""
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return replace(self, weight=self.weight.to(dtype), bias=bias)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Layer normalisation in the precision of its weights (float32)."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One pre-LN block: ``x += out(attention(ln_1 x)); x += project(gelu(expand(ln_2 x)))``."""
+
+    ln_1: LayerNorm
+    qkv: Linear
+    out: Linear
+    ln_2: LayerNorm
+    expand: Linear
+    project: Linear
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A stack of blocks; ``quick_gelu`` is OpenAI's ``x * sigmoid(1.702 x)``."""
+
+    blocks: tuple[Block, ...]
+    heads: int
+    quick_gelu: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the matrix products; the residual stream stays in float32."""
+        return self.blocks[0].qkv.bias.dtype  # type: ignore[union-attr]
+
+
+def read_layer_norm(module: Any) -> LayerNorm:
+    """Read a layer normalisation; anything else is another architecture."""
+    if not isinstance(module, nn.LayerNorm):
+        raise ClipadError(
+            f"backbone: found {type(module).__name__} where CLIP has a LayerNorm; this tower is not a "
+            "plain CLIP ViT. Choose a backbone such as ViT-B-16-plus-240, ViT-B-16 or ViT-L-14-336."
+        )
+    return LayerNorm(module.weight.detach(), module.bias.detach(), module.eps)
+
+
+def _read_linear(module: nn.Linear) -> Linear:
+    return Linear(module.weight.detach(), module.bias.detach())
+
+
+def read_transformer(module: Any) -> Transformer:
+    """Read the tensors of an open_clip ``Transformer`` of plain residual attention blocks.
+
+    Raises:
+        ClipadError: a block holds something this forward pass would ignore (layer scale, query-key
+            normalisation, ...), so the result would be silently wrong.
+    """
+    blocks = []
+    for block in module.resblocks:
+        known = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
+        extra = {name for name, child in block.named_children()} - known
+        scaled = [n for n in ("ls_1", "ls_2") if not isinstance(getattr(block, n), nn.Identity)]
+        if extra or scaled or not isinstance(block.attn, nn.MultiheadAttention):
+            found = sorted(extra) + scaled + [type(block.attn).__name__]
+            raise ClipadError(
+                f"backbone: its blocks hold {', '.join(found)}, expected CLIP's plain residual attention "
+                "blocks; choose a backbone without custom blocks."
+            )
+        attention = block.attn
+        qkv = Linear(attention.in_proj_weight.detach(), attention.in_proj_bias.detach())
+        blocks.append(
+            Block(
+                ln_1=read_layer_norm(block.ln_1),
+                qkv=qkv,
+                out=_read_linear(attention.out_proj),
+                ln_2=read_layer_norm(block.ln_2),
+                expand=_read_linear(block.mlp.c_fc),
+                project=_read_linear(block.mlp.c_proj),
+            )
+        )
+    quick = type(module.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    return Transformer(tuple(blocks), module.resblocks[0].attn.num_heads, quick)
+
+
+def prepare(transformer: Transformer, dtype: torch.dtype, rows: int | None) -> Transformer:
+    """Return the transformer in ``dtype``, with weights packed for about ``rows`` rows (None: not)."""
+
+    def convert(layer: Linear) -> Linear:
+        layer = layer.to(dtype)
+        return layer.pack(rows) if rows is not None else layer
+
+    blocks = tuple(
+        replace(
+            block,
+            qkv=convert(block.qkv),
+            out=convert(block.out),
+            expand=convert(block.expand),
+            project=convert(block.project),
+        )
+        for block in transformer.blocks
+    )
+    return replace(transformer, blocks=blocks)
+
+
+def project_qkv(transformer: Transformer, index: int, x: Float[Tensor, "... c"]) -> Tensor:
+    """Query, key and value of block ``index`` side by side: ``in_proj(ln_1(x))``, (..., 3c)."""
+    block = transformer.blocks[index]
+    return block.qkv(block.ln_1(x).to(transformer.dtype))
+
+
+def finish_block(
+    transformer: Transformer,
+    index: int,
+    x: Float[Tensor, "b t c"],
+    qkv: Float[Tensor, "b s c3"],
+    causal: bool = False,
+    rows: Tensor | None = None,
+) -> Float[Tensor, "b t c"]:
+    """Everything of a block after its ``qkv``.
+
+    ``rows`` (one position an item) names the only token whose output is wanted; then ``x`` holds
+    that token alone, while ``qkv`` still holds all of them. The result equals that row of the full
+    block: keys and values come from every token, but no other query is computed.
+    """
+    block = transformer.blocks[index]
+    query, key, value = rearrange(qkv, "b s (n h e) -> n b h s e", n=3, h=transformer.heads)
+    mask = None
+    if rows is not None:
+        query = query[torch.arange(len(rows), device=rows.device), :, rows].unsqueeze(2)
+        if causal:
+            mask = (torch.arange(qkv.shape[1], device=rows.device) <= rows[:, None])[:, None, None]
+    attended = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal and rows is None
+    )
+    x = x + block.out(rearrange(attended, "b h t e -> b t (h e)"))
+    hidden = block.ln_2(x).to(transformer.dtype)
+    if transformer.quick_gelu:
+        hidden = block.expand(hidden)
+        hidden = hidden * torch.sigmoid(1.702 * hidden)
+    else:
+        hidden = block.expand(hidden, gelu=True)
+    return x + block.project(hidden)
+
+
+def run_block(
+    transformer: Transformer, index: int, x: Float[Tensor, "b t c"], causal: bool = False
+) -> Float[Tensor, "b t c"]:
+    """One whole block on every token."""
+    return finish_block(transformer, index, x, project_qkv(transformer, index, x), causal)
+
+
+def run_last_block(
+    transformer: Transformer, x: Float[Tensor, "b t c"], rows: Tensor, causal: bool = False
+) -> Float[Tensor, "b c"]:
+    """The last block for one token an item: ``rows`` gives its position."""
+    last = len(transformer.blocks) - 1
+    only = x[torch.arange(len(rows), device=rows.device), rows].unsqueeze(1)
+    return finish_block(transformer, last, only, project_qkv(transformer, last, x), causal, rows)[
+        :, 0
+    ]
+
+
+def chunks(total: int, size: int) -> Iterable[slice]:
+    """Cut ``range(total)`` into slices of at most ``size``, so that memory does not grow with it.
+
+    >>> list(chunks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
