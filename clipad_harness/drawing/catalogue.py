@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clipad_harness.drawing import objects, textures
+from clipad_harness.drawing import objects, target_objects, target_textures, textures
 from clipad_harness.drawing.canvas import Sketch
 from clipad_harness.drawing.items import Item, Look
 
@@ -22,6 +23,7 @@ class Category:
     defects: tuple[str, ...]
     colour: str | None = None
     product: int | None = None
+    turn: float = math.pi
 
 
 _COMMON = ("scratch", "crack", "stain", "hole", "dent", "contamination", "wrong_colour", "burn")
@@ -42,6 +44,13 @@ _TEXTURES: dict[str, tuple[Builder, str]] = {
     "woven_cloth": (textures.weave, "fabric"), "plastic_matting": (textures.weave, "plastic"),
     "stone_wall": (textures.brick, "stone"), "glazed_tiles": (textures.brick, "ceramic"),
     "concrete_slab": (textures.cloudy, "stone"), "felt_sheet": (textures.cloudy, "fabric"),
+    "gravel_bed": (textures.granules, "stone"), "foam_sheet": (textures.granules, "plastic"),
+    "striped_cloth": (textures.stripes, "fabric"), "printed_paper": (textures.stripes, "card"),
+    "corrugated_board": (textures.ribbed, "card"), "corduroy": (textures.ribbed, "fabric"),
+    "punched_board": (textures.perforated, "card"), "dotted_foil": (textures.perforated, "plastic"),
+    "upholstery": (textures.quilted, "fabric"), "embossed_paper": (textures.quilted, "card"),
+    "roof_tiles": (textures.scales, "ceramic"), "shingles": (textures.scales, "stone"),
+    "brushed_metal": (textures.brushed, "metal"), "kraft_paper": (textures.brushed, "card"),
 }
 CATALOGUE: dict[str, Category] = {
     **{name: Category(build, material, False, PRETRAINING_DEFECTS)
@@ -50,14 +59,54 @@ CATALOGUE: dict[str, Category] = {
        for name, (build, material) in _TEXTURES.items()},
 }
 PRETRAINING = tuple(CATALOGUE)
-CATALOGUE.update({
-    "metal_washer": Category(objects.washer, "metal", False, PRETRAINING_DEFECTS, "silver", 5),
-    "woven_fabric": Category(textures.weave, "fabric", True, _COMMON, "dark blue", 3),
-})
-AUXILIARY = ("metal_washer", "woven_fabric")
-CATALOGUE.update({
-    "pill_tray": Category(objects.tray, "plastic", False, PRETRAINING_DEFECTS + TARGET_ONLY_DEFECTS,
-                          "white", 5),
-    "brick_wall": Category(textures.brick, "stone", True, _COMMON + ("tear",), "brown", 3),
-})
-TARGET = ("pill_tray", "brick_wall")
+
+
+def _fixed(build: Builder, material: str, colour: str, product: int, defects: tuple[str, ...],
+           texture: bool = False, turn: float = math.pi) -> Category:
+    return Category(build, material, texture, defects, colour, product, turn)
+
+
+_HARD = ("scratch", "crack", "stain", "hole", "dent", "contamination", "burn")
+_AUXILIARY: dict[str, Category] = {
+    "metal_washer": _fixed(objects.washer, "metal", "silver", 5, _COMMON),
+    "woven_fabric": _fixed(textures.weave, "fabric", "dark blue", 3, _COMMON, True),
+}
+AUXILIARY = tuple(_AUXILIARY)
+
+_STIFF = ("scratch", "crack", "dent", "stain", "contamination", "wrong_colour")
+_SOFT = ("hole", "stain", "contamination", "wrong_colour", "burn", "tear")
+_TARGET: dict[str, Category] = {
+    "hex_nut": _fixed(target_objects.hex_nut, "metal", "silver", 1, _STIFF + ("burn",)),
+    "gear_wheel": _fixed(target_objects.gear_wheel, "cast", "steel grey", 1,
+                         _STIFF + ("missing_part", "misplaced_part")),
+    "circuit_board": _fixed(target_objects.circuit_board, "painted", "dark green", 1,
+                            ("scratch", "crack", "stain", "burn", "contamination", "missing_part",
+                             "misplaced_part"), turn=0.25),
+    "zip_fastener": _fixed(target_objects.zip_fastener, "fabric", "dark blue", 1,
+                           ("stain", "hole", "burn", "contamination", "tear", "missing_part",
+                            "misplaced_part"), turn=0.3),
+    "door_key": _fixed(target_objects.door_key, "metal", "golden", 1, _STIFF + ("burn",)),
+    "light_bulb": _fixed(target_objects.light_bulb, "ceramic", "white", 1,
+                         ("scratch", "crack", "hole", "stain", "burn", "contamination",
+                          "wrong_colour")),
+    "brush_head": _fixed(target_objects.brush_head, "plastic", "blue", 1,
+                         ("scratch", "stain", "contamination", "wrong_colour", "missing_part",
+                          "misplaced_part"), turn=0.4),
+    "wood_plank": _fixed(target_textures.wood_plank, "card", "brown", 1,
+                         ("scratch", "crack", "stain", "hole", "dent", "contamination", "burn"),
+                         True),
+    "leather_hide": _fixed(target_textures.leather_hide, "rubber", "dark red", 1,
+                           _SOFT + ("scratch",), True),
+    "wire_mesh": _fixed(target_textures.wire_mesh, "metal", "silver", 1,
+                        ("hole", "contamination", "stain", "burn", "tear"), True),
+    "knitted_wool": _fixed(target_textures.knitted_wool, "fabric", "dark red", 1, _SOFT, True),
+    "honeycomb_panel": _fixed(target_textures.honeycomb_panel, "plastic", "yellow", 1,
+                              ("hole", "stain", "crack", "contamination", "wrong_colour", "burn"),
+                              True),
+    "terrazzo_floor": _fixed(target_textures.terrazzo_floor, "ceramic", "light grey", 1,
+                             ("scratch", "crack", "stain", "hole", "contamination",
+                              "burn"), True),
+}
+TARGET = tuple(_TARGET)
+CATALOGUE.update(_AUXILIARY)
+CATALOGUE.update(_TARGET)

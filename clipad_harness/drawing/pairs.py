@@ -82,7 +82,7 @@ def _frame(spec: Category, rng: Random, size: int):
     if spec.texture:
         return pose(size, rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.85, 1.15),
                     rng.uniform(-0.2, 0.2), 1.0)
-    return random_frame(rng, size, (0.62, 0.85), math.pi)
+    return random_frame(rng, size, (0.7, 0.92), spec.turn)
 
 
 def _damage(item: Item, sound: Surface, sketch: Sketch, defect: str, strength: float

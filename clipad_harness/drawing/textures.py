@@ -6,30 +6,53 @@ import math
 
 import numpy as np
 
-from clipad_harness.drawing.canvas import Sketch, Surface, smoothstep
+from clipad_harness.drawing.canvas import Array, Sketch, Surface, smoothstep
 from clipad_harness.drawing.items import Item, Look, contrasting, item
+from clipad_harness.drawing.palette import jitter
 
 
 def sheet(sketch: Sketch, look: Look) -> Surface:
-    return Surface.blank(sketch.size, look.colour, look.material.gloss)
+    colour = jitter(sketch.instance, look.colour, 0.02)
+    return Surface.blank(sketch.size, colour, look.material.gloss)
+
+
+def cells_of(sketch: Sketch, u: Array, v: Array, loose: float) -> tuple[Array, Array, Array, Array]:
+    """Distances to the nearest and second-nearest seed of a jittered unit grid, and its cell.
+
+    Worley's cellular basis; `loose` in [0, 1] is how far seeds leave their cell's middle.
+    """
+    i0, j0 = np.floor(u), np.floor(v)
+    state = sketch.instance.getstate()
+    near = np.full(u.shape, 9.0, np.float32)
+    second, ni, nj = near.copy(), i0.copy(), j0.copy()
+    for dj in (-1, 0, 1):
+        for di in (-1, 0, 1):
+            i, j = i0 + di, j0 + dj
+            sketch.instance.setstate(state)  # every neighbour reads the same two tables
+            x = i + 0.5 + loose * (sketch.cells(i, j) - 0.5) - u
+            y = j + 0.5 + loose * (sketch.cells(i, j) - 0.5) - v
+            d = np.sqrt(x * x + y * y)
+            closer = d < near
+            second = np.where(closer, near, np.minimum(second, d))
+            near = np.where(closer, d, near)
+            ni, nj = np.where(closer, i, ni), np.where(closer, j, nj)
+    return near, second, ni, nj
 
 
 def weave(sketch: Sketch, look: Look) -> Item:
     """Plain or twill weave of two yarns."""
     p, f = sketch.product, sketch.frame
-    n = p.uniform(6, 16)
+    n = p.uniform(5, 14)
     u, v = f.u * n, f.v * n
     i, j = np.floor(u), np.floor(v)
     twill = p.choice((2, 2, 3, 4))
     over = ((i + j) % twill < twill / 2).astype(np.float32)
-    ridge_u, ridge_v = np.sin(math.pi * (u - i)), np.sin(math.pi * (v - j))
+    ridge = over * np.sin(math.pi * (u - i)) + (1 - over) * np.sin(math.pi * (v - j))
     surface = sheet(sketch, look)
     second = look.colour if p.random() < 0.4 else contrasting(p, look.colour)
     surface.tint(1 - over, second)
-    ridge = over * ridge_u + (1 - over) * ridge_v
     surface.height += ridge * (0.35 / n)
-    surface.shade(0.55 + 0.45 * ridge)
-    surface.shade(0.9 + 0.2 * sketch.cells(i * over, j * (1 - over)))
+    surface.shade((0.55 + 0.45 * ridge) * (0.9 + 0.2 * sketch.cells(i * over, j * (1 - over))))
     out = item(sketch, look, surface)
     out.regions = [(i == i0).astype(np.float32) * over for i0 in (-1, 0, 1)]
     return out
@@ -45,15 +68,15 @@ def brick(sketch: Sketch, look: Look) -> Item:
     i = np.floor(u)
     joint = p.uniform(0.03, 0.08)
     du, dv = (0.5 - np.abs(u - i - 0.5)) * ratio, 0.5 - np.abs(v - j - 0.5)
-    edge = np.minimum(du, dv)
-    block = smoothstep(edge, joint, joint + 0.06)
+    block = smoothstep(np.minimum(du, dv), joint, joint + 0.06)
     surface = sheet(sketch, look)
-    surface.shade(0.8 + 0.4 * sketch.cells(i, j))
+    spread = p.uniform(0.05, 0.5)
+    surface.shade(1 - spread / 2 + spread * sketch.cells(i, j))
     surface.tint(1 - block, contrasting(p, look.colour))
     surface.height += block * (0.12 / n)
-    surface.polish(1 - block, 0.0)
+    surface.gloss *= block
     out = item(sketch, look, surface)
-    out.regions = [block * (i == 0) * (j == j0) for j0 in (-1, 0)]
+    out.regions = [block * (i == i0) * (j == j0) for i0 in (-1, 0) for j0 in (-1, 0)]
     return out
 
 
@@ -68,4 +91,126 @@ def cloudy(sketch: Sketch, look: Look) -> Item:
     if p.random() < 0.5:
         speck = smoothstep(sketch.noise("mottle"), 1.6, 2.2)
         surface.tint(speck * p.uniform(0.3, 0.7), contrasting(p, look.colour))
+    return item(sketch, look, surface)
+
+
+def granules(sketch: Sketch, look: Look) -> Item:
+    """Cork, gravel, foam: many small grains, each with its own shade."""
+    p, f = sketch.product, sketch.frame
+    n = p.uniform(5, 13)
+    near, second, i, j = cells_of(sketch, f.u * n, f.v * n * p.uniform(0.7, 1.3), 0.9)
+    round_ = smoothstep(second - near, 0.0, p.uniform(0.15, 0.5))
+    surface = sheet(sketch, look)
+    spread = p.uniform(0.2, 0.8)
+    surface.shade((1 - spread / 2 + spread * sketch.cells(i, j)) * (0.55 + 0.45 * round_))
+    surface.height += round_ * p.uniform(0.0, 0.3) / n
+    if p.random() < 0.4:
+        surface.tint((sketch.cells(i, j) < 0.15) * round_, contrasting(p, look.colour))
+    return item(sketch, look, surface)
+
+
+def stripes(sketch: Sketch, look: Look) -> Item:
+    """Printed or woven stripes, checks or tartan."""
+    p, f = sketch.product, sketch.frame
+    surface = sheet(sketch, look)
+    ways = p.choice((1, 1, 2))
+    for k in range(p.randint(1, 3)):
+        n, phase, width = p.uniform(1.5, 6), p.random(), p.uniform(0.1, 0.6)
+        colour, thick = contrasting(p, look.colour), p.uniform(0.5, 0.95)
+        for way in range(ways):
+            t = (f.v if way else f.u) * n + phase
+            t = np.abs(t - np.floor(t) - 0.5) * (1 / n)
+            surface.tint(f.cover(t - 0.5 * width / n) * thick, colour)
+    surface.height += 0.004 * np.sin(f.u * 60) * np.sin(f.v * 60) * p.choice((0, 1))
+    return item(sketch, look, surface)
+
+
+def ribbed(sketch: Sketch, look: Look) -> Item:
+    """Parallel ridges: corrugated sheet, corduroy, tread."""
+    p, f = sketch.product, sketch.frame
+    n, flat = p.uniform(3, 11), p.uniform(0.2, 1.0)
+    t = np.sin(f.u * n * math.pi)
+    ridge = np.clip(t * (1 / flat), -1, 1)
+    surface = sheet(sketch, look)
+    surface.height += ridge * p.uniform(0.08, 0.25) / n
+    surface.shade(0.85 + 0.15 * ridge)
+    if p.random() < 0.35:
+        cross = np.clip(np.sin(f.v * n * math.pi * p.uniform(0.4, 1)) * 3, -1, 1)
+        surface.height -= 0.1 / n * cross
+        surface.shade(0.9 + 0.1 * cross)
+    return item(sketch, look, surface)
+
+
+def perforated(sketch: Sketch, look: Look) -> Item:
+    """A sheet with rows of holes, or of raised or printed dots."""
+    p, f = sketch.product, sketch.frame
+    n = p.uniform(2.5, 6)
+    v = f.v * n
+    j = np.floor(v)
+    u = f.u * n + (j % 2) * p.choice((0.0, 0.5))
+    du, dv = u - np.floor(u) - 0.5, v - j - 0.5
+    radius, style = p.uniform(0.14, 0.36), p.random()
+    square = p.random() < 0.25
+    d = np.maximum(np.abs(du), np.abs(dv)) if square else np.sqrt(du * du + dv * dv)
+    d = (d - radius) / n
+    surface = sheet(sketch, look)
+    if style < 0.5:
+        surface.height -= 0.03 * f.cover(np.abs(d) - 0.02)
+        surface.cut(f.cover(d))
+    elif style < 0.75:
+        surface.height += 0.05 * smoothstep(d, 0.0, -radius / n)
+    else:
+        surface.tint(f.cover(d), contrasting(p, look.colour))
+    return item(sketch, look, surface)
+
+
+def quilted(sketch: Sketch, look: Look) -> Item:
+    """Cushions between seams: quilt, upholstery, waffle, embossed paper."""
+    p, f = sketch.product, sketch.frame
+    n, turn = p.uniform(1.6, 4), p.choice((0.0, math.pi / 4))
+    u, v = f.at(0, 0, turn)
+    du, dv = np.sin(u * n * math.pi), np.sin(v * n * math.pi)
+    swell = np.sqrt(np.abs(du * dv))
+    surface = sheet(sketch, look)
+    surface.height += swell * p.uniform(0.15, 0.4) / n * p.choice((1, 1, -1))
+    seam = smoothstep(np.minimum(np.abs(du), np.abs(dv)), 0.16, 0.02)
+    surface.shade(1 - p.uniform(0.1, 0.5) * seam)
+    if p.random() < 0.4:
+        stitch = seam * (np.sin((u + v) * 45) > 0)
+        surface.tint(0.7 * stitch, contrasting(p, look.colour))
+    return item(sketch, look, surface)
+
+
+def scales(sketch: Sketch, look: Look) -> Item:
+    """Overlapping rounded plates: roof tiles, shingles, sequins."""
+    p, f = sketch.product, sketch.frame
+    n = p.uniform(2.2, 5)
+    v = f.v * n
+    surface = sheet(sketch, look)
+    j = np.floor(v)
+    u = f.u * n * p.uniform(0.6, 1.0) + 0.5 * (j % 2)
+    i = np.floor(u)
+    du, dv = u - i - 0.5, v - j
+    below = dv - np.sqrt(np.maximum(0.0, 1.0 - 2.6 * du * du)) + 0.12
+    row = j + (below > 0)
+    side = np.where(below > 0, np.floor(u + 0.5), i)
+    lip = smoothstep(np.abs(below), 0.14, 0.0)
+    surface.height += 0.25 / n * np.where(below > 0, below * 0.3, dv)
+    surface.shade((1 - 0.35 * lip * (below > 0)) * (0.85 + 0.3 * sketch.cells(side, row)))
+    return item(sketch, look, surface)
+
+
+def brushed(sketch: Sketch, look: Look) -> Item:
+    """Metal or paper with streaks along one way, and perhaps a printed or milled pattern."""
+    p, f = sketch.product, sketch.frame
+    surface = sheet(sketch, look)
+    surface.shade(1 + p.uniform(0.05, 0.14) * sketch.streaks(f.u, f.v, p.uniform(0.5, 2)))
+    if p.random() < 0.4:  # the tread of a chequer plate
+        n = p.uniform(2.5, 4.5)
+        i, j = np.floor(f.u * n), np.floor(f.v * n)
+        flip = 1 - 2 * ((i + j) % 2)
+        du, dv = f.u * n - i - 0.5, f.v * n - j - 0.5
+        a, b = (du + flip * dv) * 0.7071, (flip * du - dv) * 0.7071
+        bar = smoothstep(np.sqrt((a / 0.42) ** 2 + (b / 0.13) ** 2), 1.15, 0.7)
+        surface.height += bar * 0.12 / n
     return item(sketch, look, surface)

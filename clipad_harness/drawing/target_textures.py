@@ -1,0 +1,138 @@
+"""Texture carriers of the target dataset; no other category is built from these."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from clipad_harness.drawing.canvas import Array, Sketch, smoothstep
+from clipad_harness.drawing.items import Item, Look, item
+from clipad_harness.drawing.palette import colour_of
+from clipad_harness.drawing.textures import cells_of, sheet
+
+
+def wood_plank(sketch: Sketch, look: Look) -> Item:
+    """Sawn wood: year rings that bend around a knot, pores along the grain."""
+    f, rng = sketch.frame, sketch.instance
+    warp = 0.09 * sketch.noise("cloud")
+    v = f.v * rng.uniform(0.75, 1.1) + 0.3 * warp
+    kx, ky = rng.uniform(-1.2, 1.2), rng.uniform(-1.2, 1.2)
+    pull = np.exp(-((f.u - kx) ** 2 * 2 + (f.v - ky) ** 2 * 5))
+    rings = v + 0.28 * pull * np.sign(f.v - ky) * (1 - np.exp(-np.abs(f.v - ky) * 6))
+    phase = rings * rng.uniform(7, 11) + 0.5 * warp
+    saw = phase - np.floor(phase)
+    surface = sheet(sketch, look)
+    late = smoothstep(saw, 0.15, 0.9) * smoothstep(saw, 1.0, 0.9)
+    surface.shade(1.1 - 0.34 * late)
+    surface.shade(1 + 0.09 * sketch.streaks(f.u, f.v, 1.5))
+    knot = smoothstep(np.sqrt((f.u - kx) ** 2 * 0.5 + (f.v - ky) ** 2), 0.13, 0.07)
+    surface.tint(0.6 * knot, tuple(0.45 * c for c in look.colour))
+    surface.height += 0.004 * late
+    return item(sketch, look, surface)
+
+
+def leather_hide(sketch: Sketch, look: Look) -> Item:
+    """Grained leather: small cushions between creases."""
+    f, rng = sketch.frame, sketch.instance
+    n = rng.uniform(8.5, 10.5)
+    warp = 0.35 * sketch.noise("cloud")
+    near, second, i, j = cells_of(sketch, f.u * n + warp, f.v * n - warp, 0.9)
+    edge = second - near
+    cushion = smoothstep(edge, 0.0, 0.45)
+    surface = sheet(sketch, look)
+    surface.height += cushion * 0.028
+    surface.shade(0.66 + 0.34 * smoothstep(edge, 0.0, 0.2))
+    surface.shade(0.94 + 0.12 * sketch.cells(i, j))
+    return item(sketch, look, surface)
+
+
+def wire_mesh(sketch: Sketch, look: Look) -> Item:
+    """Woven wire; between the wires the bench shows."""
+    f = sketch.frame
+    n = 4.6
+    u, v = f.u * n, f.v * n
+    i, j = np.floor(u), np.floor(v)
+    du, dv = u - i - 0.5, v - j - 0.5
+    half = 0.17
+    sign = 1 - 2 * ((i + j) % 2)
+    across, down = f.cover((np.abs(dv) - half) / n), f.cover((np.abs(du) - half) / n)
+    wave_u, wave_v = sign * np.cos(du * math.pi), -sign * np.cos(dv * math.pi)
+    surface = sheet(sketch, look)
+    bulge_u = np.sqrt(np.maximum(0.0, half**2 - dv * dv)) + 0.12 * wave_u
+    bulge_v = np.sqrt(np.maximum(0.0, half**2 - du * du)) + 0.12 * wave_v
+    top = np.where(across * (bulge_u + 1) > down * (bulge_v + 1), bulge_u, bulge_v)
+    surface.height[:] = top / n
+    surface.shade(0.8 + 1.3 * np.clip(top, -0.3, 0.25))
+    surface.alpha[:] = np.maximum(across, down)
+    out = item(sketch, look, surface)
+    out.casts_shadow = True
+    return out
+
+
+def knitted_wool(sketch: Sketch, look: Look) -> Item:
+    """Stocking stitch: columns of V-shaped loops."""
+    f, rng = sketch.frame, sketch.instance
+    n = rng.uniform(4.6, 5.4)
+    warp = 0.05 * sketch.noise("cloud")
+    u = f.u * n + warp
+    i = np.floor(u)
+    du = np.abs(u - i - 0.5)
+    v = f.v * n * 1.15 + warp - du * 1.25
+    j = np.floor(v)
+    dv = v - j - 0.5
+    across = np.sqrt(np.maximum(0, 1 - (dv / 0.5) ** 2))
+    side = np.sqrt(np.maximum(0, 1 - ((du - 0.25) / 0.27) ** 2))
+    loop = across * side
+    surface = sheet(sketch, look)
+    surface.height += loop * (0.3 / n)
+    surface.shade(0.3 + 0.7 * smoothstep(loop, 0.0, 0.6))
+    yarn = np.sin((du * 2 + dv) * 16)
+    surface.shade(1 + 0.1 * yarn)
+    surface.shade(0.92 + 0.16 * sketch.cells(i, j))
+    band = (np.floor(f.v * 1.2 + 0.3) % 2 == 0).astype(np.float32)
+    surface.tint(0.65 * band * smoothstep(loop, 0.0, 0.3), colour_of("beige"))
+    return item(sketch, look, surface)
+
+
+def honeycomb_panel(sketch: Sketch, look: Look) -> Item:
+    """Thin-walled hexagonal cells, seen into."""
+    f = sketch.frame
+    distance, i, j = hexagons(f.u * 4.0, f.v * 4.0)
+    wall = f.cover((distance - 0.09) / 4.0)
+    surface = sheet(sketch, look)
+    depth = smoothstep(distance, 0.05, 0.5)
+    surface.height += wall * 0.06 - 0.02 * depth
+    surface.shade(wall + (1 - wall) * (0.16 + 0.12 * depth + 0.05 * sketch.cells(i, j)))
+    surface.polish(1 - wall, 0.1)
+    return item(sketch, look, surface)
+
+
+def hexagons(u: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Distance to the wall of a hexagonal cell of width one, and the cell's integers."""
+    h = math.sqrt(3)
+    j0 = np.floor(v / h + 0.5)
+    i0 = np.floor(u + 0.5)
+    j1 = np.floor(v / h) + 0.5
+    i1 = np.floor(u) + 0.5
+    a, b = u - i0, v - j0 * h
+    c, d = u - i1, v - j1 * h
+    first = a * a + b * b < c * c + d * d
+    x, y = np.abs(np.where(first, a, c)), np.abs(np.where(first, b, d))
+    distance = 0.5 - np.maximum(x, 0.5 * x + 0.5 * h * y)
+    return distance, np.where(first, i0, i1) * 2, np.where(first, j0, j1) * 2
+
+
+def terrazzo_floor(sketch: Sketch, look: Look) -> Item:
+    """Polished stone chips of several colours in cement."""
+    f = sketch.frame
+    surface = sheet(sketch, look)
+    names = ("dark grey", "beige", "brown", "white", "dark red", "grey")
+    for n, gap in ((3.3, 0.24), (7.0, 0.3)):
+        near, second, i, j = cells_of(sketch, f.u * n + 0.12 * sketch.noise("cloud"), f.v * n, 0.95)
+        lot = sketch.cells(i, j)
+        chip = f.cover((gap - (second - near)) / n) * (lot < 0.66)
+        pick = (lot * (len(names) / 0.66)).astype(np.int32).clip(0, len(names) - 1)
+        table = np.asarray([colour_of(name) for name in names], np.float32)
+        surface.tint(chip * 0.9, table[pick])
+    return item(sketch, look, surface)
