@@ -25,20 +25,27 @@ CROP_FRACTION = 224 / 256
 
 
 @dataclass(frozen=True)
-class Views:
-    """The views of one image.
+class Placement:
+    """Where the views of an image lie, which is all that is needed to put its map together.
 
     Attributes:
-        pixels: normalised square views; they make the anomaly map.
-        lefts_tops: left and top corner of every view on the canvas.
+        corners: left and top corner of every view on the canvas.
         canvas: height and width of the image after resizing, which is also the map's size.
-        crops: extra views that only the text score of the image reads (multi-crop); often none.
+        crops: number of extra views that only the text score of the image reads (multi-crop).
     """
 
-    pixels: Float[Tensor, "v 3 S S"]
-    lefts_tops: tuple[tuple[int, int], ...]
+    corners: tuple[tuple[int, int], ...]
     canvas: tuple[int, int]
+    crops: int = 0
+
+
+@dataclass(frozen=True)
+class Views:
+    """The normalised square views of one image, and its multi-crop views (often none)."""
+
+    pixels: Float[Tensor, "v 3 S S"]
     crops: Float[Tensor, "m 3 S S"]
+    placement: Placement
 
 
 def make_views(
@@ -68,7 +75,8 @@ def make_views(
     views = torch.stack([whole[:, top : top + size, left : left + size] for left, top in corners])
     crops = _multi_crop(whole, size, multi_crop)
     canvas = (int(whole.shape[1]), int(whole.shape[2]))
-    return Views(normalise(views), tuple(corners), canvas, normalise(crops))
+    placement = Placement(tuple(corners), canvas, len(crops))
+    return Views(normalise(views), normalise(crops), placement)
 
 
 def normalise(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:

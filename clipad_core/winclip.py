@@ -16,13 +16,16 @@ from torch import Tensor
 
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.preprocess import Pixels, Views, make_views
+from clipad_core.preprocess import Pixels, Placement, Views, make_views
 from clipad_core.prompts import class_words, find_ensemble
 from clipad_core.scoring import check_not_constant, text_scores, upsample
 from clipad_core.text import text_embeddings
 from clipad_core.vision import Features, encode_images, encode_tiles
 from clipad_core.winclip_config import WinCLIPConfig
 from clipad_core.winclip_scoring import TILE, TILE_STRIDE, Scores, build_memory, score, temperature
+
+# How much of the few-shot image score is the text score, Eq. (6).
+TEXT_WEIGHT = {"both": 0.5, "visual": 0.0, "text": 1.0, "map_maximum": 0.0}
 
 
 @dataclass(frozen=True)
@@ -33,28 +36,76 @@ class Detection:
     anomaly_map: Float[Tensor, "b H W"]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What must be encoded of an image; equal recipes share their features, whatever is scored.
+
+    Attributes:
+        resize, channels, multi_crop: how the image becomes views (`make_views`).
+        scales: window sides in patches.
+        patch_tokens: keep the raw patch tokens of the last block.
+        tiles: encode the dense tiles of Table 8 as well.
+    """
+
+    resize: str
+    channels: str
+    multi_crop: str
+    scales: tuple[int, ...]
+    patch_tokens: bool
+    tiles: bool
+
+
+def image_recipe(config: WinCLIPConfig, k_shot: int) -> Recipe:
+    """What ``config`` reads of a test image."""
+    scales = set(config.scales) if config.map_source == "windows" else set()
+    tokens = config.map_source == "patch_tokens"
+    if k_shot:
+        scales |= set(config.memory_scales)
+        tokens |= config.patch_feature != "none"
+    return Recipe(
+        resize=config.resize,
+        channels=config.test_channels,
+        multi_crop=config.multi_crop,
+        scales=tuple(sorted(scales)),
+        patch_tokens=tokens,
+        tiles=config.map_source == "tiles",
+    )
+
+
+def reference_recipe(config: WinCLIPConfig) -> Recipe:
+    """What ``config`` reads of a reference: always RGB, even where test images are not."""
+    scales, tokens = tuple(sorted(config.memory_scales)), config.patch_feature != "none"
+    return Recipe(config.resize, "rgb", "none", scales, tokens, tiles=False)
+
+
+def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
+    """Cut one image into the views of a recipe."""
+    return make_views(image, backbone.image_size, recipe.resize, recipe.channels, recipe.multi_crop)
+
+
 def encode(
-    backbone: Backbone, views: Sequence[Views], config: WinCLIPConfig, k_shot: int
-) -> tuple[Features, Tensor]:
-    """Encode the views of some images: what ``config`` reads of them, and nothing else.
+    backbone: Backbone, views: Sequence[Views], recipe: Recipe
+) -> tuple[Features, Float[Tensor, "m d"]]:
+    """Encode the views of some images.
 
     Returns:
         Features of all views, image after image, and the embeddings of the multi-crop views.
+
+    Raises:
+        ClipadError: all windows of every image say the same.
     """
     tower = backbone.vision
-    scales = set(config.scales) if config.map_source == "windows" else set()
-    blocks = {tower.depth} if config.map_source == "patch_tokens" else set()
-    if k_shot:
-        scales |= set(config.memory_scales)
-        blocks |= {tower.depth} if config.patch_feature != "none" else set()
     pixels = torch.cat([view.pixels for view in views])
-    features = encode_images(tower, pixels, sorted(scales), sorted(blocks))
-    if config.map_source == "tiles":
+    blocks = (tower.depth,) if recipe.patch_tokens else ()
+    features = encode_images(tower, pixels, recipe.scales, blocks)
+    if recipe.tiles:
         features.window_embeddings[-TILE] = encode_tiles(tower, pixels, TILE, TILE_STRIDE)
     for scale, windows in features.window_embeddings.items():
         check_not_constant(windows, f"window embeddings of scale {scale}")
     crops = torch.cat([view.crops for view in views])
-    return features, encode_images(tower, crops).image_embedding if len(crops) else crops
+    if not len(crops):
+        return features, features.image_embedding[:0]
+    return features, encode_images(tower, crops).image_embedding
 
 
 def prototypes(backbone: Backbone, config: WinCLIPConfig, category: str) -> Tensor:
@@ -65,35 +116,42 @@ def prototypes(backbone: Backbone, config: WinCLIPConfig, category: str) -> Tens
 
 
 def stitch(
-    scores: Scores, views: Sequence[Views], crops: Tensor | None, config: WinCLIPConfig, size: int
+    scores: Scores,
+    placements: Sequence[Placement],
+    crops: Float[Tensor, " m"],
+    config: WinCLIPConfig,
+    size: int,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Put the views of every image together: a map on its canvas and one image score.
+    """Put the views of every image together: one image score and a map on its canvas.
 
     Overlapping tiles are averaged, for the score and for the map (supplement A). ``crops`` are the
-    text scores of the multi-crop views, which replace the single view's text score by their mean.
+    text scores of the multi-crop views; their mean replaces the text score of the views.
     """
     found, start, first = [], 0, 0
-    for view in views:
-        part = slice(start, start + len(view.pixels))
-        start = part.stop
-        tiles = upsample(scores.patch_scores[part], (size, size))
-        total, weight = tiles.new_zeros(view.canvas), tiles.new_zeros(view.canvas)
-        for tile, (left, top) in zip(tiles, view.lefts_tops, strict=True):
-            total[top : top + size, left : left + size] += tile
-            weight[top : top + size, left : left + size] += 1
-        anomaly_map = total / weight
+    for placement in placements:
+        part = slice(start, start + len(placement.corners))
+        mine = crops[first : first + placement.crops]
+        start, first = part.stop, first + placement.crops
+        anomaly_map = _assemble(scores.patch_scores[part], placement, size)
         if config.map_size is not None:
             anomaly_map = _resize_from_grid(scores.patch_scores[part], anomaly_map, config.map_size)
         image_score = scores.image_score[part].mean()
-        if crops is not None and len(view.crops):
-            share = crops[first : first + len(view.crops)].mean() - scores.text_score[part].mean()
-            first += len(view.crops)
-            with_text = {"both": 0.5, "visual": 0.0}.get(config.few_shot_image_score, 1.0)
-            image_score = image_score + share * (
-                with_text if scores.visual_map is not None else 1.0
-            )
+        if len(mine):
+            zero_shot = scores.visual_map is None
+            weight = 1.0 if zero_shot else TEXT_WEIGHT[config.few_shot_image_score]
+            image_score = image_score + weight * (mine.mean() - scores.text_score[part].mean())
         found.append((_or_maximum(image_score, anomaly_map, scores, config), anomaly_map))
     return found
+
+
+def _assemble(patch_scores: Tensor, placement: Placement, size: int) -> Tensor:
+    """Upsample every view and average where they overlap."""
+    tiles = upsample(patch_scores, (size, size))
+    total, weight = tiles.new_zeros(placement.canvas), tiles.new_zeros(placement.canvas)
+    for tile, (left, top) in zip(tiles, placement.corners, strict=True):
+        total[top : top + size, left : left + size] += tile
+        weight[top : top + size, left : left + size] += 1
+    return total / weight
 
 
 def _resize_from_grid(patch_scores: Tensor, stitched: Tensor, side: int) -> Tensor:
@@ -130,18 +188,13 @@ class WinCLIP:
     ) -> None:
         self.backbone, self.config, self.k_shot = backbone, config, len(references)
         self.text = prototypes(backbone, config, category)
+        self.recipe = image_recipe(config, self.k_shot)
         self.memory = None
         if references:
-            # References are read as RGB even where test images are not (caoyunkang's fault).
-            views = [self._views(image, "rgb") for image in references]
-            features, _ = encode(backbone, views, config, self.k_shot)
+            recipe = reference_recipe(config)
+            views = [views_of(backbone, image, recipe) for image in references]
+            features, _ = encode(backbone, views, recipe)
             self.memory = build_memory(backbone.vision, features, config)
-
-    def _views(self, image: Pixels, channels: str) -> Views:
-        config = self.config
-        return make_views(
-            image, self.backbone.image_size, config.resize, channels, config.multi_crop
-        )
 
     def __call__(self, images: Sequence[Pixels]) -> Detection:
         """Score RGB images of one shape after resizing.
@@ -151,12 +204,13 @@ class WinCLIP:
         """
         if not images:
             raise ClipadError("images: found none, expected at least one RGB image.")
-        views = [self._views(image, self.config.test_channels) for image in images]
-        features, crops = encode(self.backbone, views, self.config, self.k_shot)
+        views = [views_of(self.backbone, image, self.recipe) for image in images]
+        features, crops = encode(self.backbone, views, self.recipe)
         scores = score(self.backbone, features, self.text, self.config, self.memory)
         tau = temperature(self.backbone, self.config)
-        crop_scores = text_scores(crops, self.text, tau) if len(crops) else None
-        found = stitch(scores, views, crop_scores, self.config, self.backbone.image_size)
+        crop_scores = text_scores(crops, self.text, tau)
+        placements = [view.placement for view in views]
+        found = stitch(scores, placements, crop_scores, self.config, self.backbone.image_size)
         shapes = {tuple(anomaly_map.shape) for _, anomaly_map in found}
         if len(shapes) > 1:
             raise ClipadError(

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from clipad_core.backbone import Backbone, load_backbone
-from clipad_core.preprocess import Views
+from clipad_core.preprocess import Placement, Views
 from clipad_core.prompts import find_ensemble
 from clipad_core.scoring import association_scores, text_scores
 from clipad_core.text import encode_prompts
-from clipad_core.winclip import encode, prototypes, stitch
+from clipad_core.winclip import encode, image_recipe, prototypes, reference_recipe, stitch
 from clipad_core.winclip_config import WinCLIPConfig, find_preset
 from clipad_core.winclip_scoring import (
     build_memory,
@@ -27,6 +27,7 @@ from clipad_core.winclip_scoring import (
 
 FOLDER = Path(__file__).parent / "goldens" / "winclip"
 SIZE = 96
+HERE = Placement(((0, 0),), (SIZE, SIZE))
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
@@ -47,7 +48,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 def as_views(images: np.ndarray) -> list[Views]:
     empty = torch.zeros(0, 3, SIZE, SIZE)
-    return [Views(torch.tensor(one)[None], ((0, 0),), (SIZE, SIZE), empty) for one in images]
+    return [Views(torch.tensor(one)[None], empty, HERE) for one in images]
 
 
 def close(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
@@ -62,14 +63,16 @@ def detect(backbone: Backbone, config: WinCLIPConfig, k_shot: int):
     """Run the whole method on the recorded images with the first k recorded references."""
     inputs = golden("inputs")
     views = as_views(inputs["images"])
-    features, _ = encode(backbone, views, config, k_shot)
+    features, _ = encode(backbone, views, image_recipe(config, k_shot))
     text = prototypes(backbone, config, str(inputs["cls"]))
     memory = None
     if k_shot:
-        references, _ = encode(backbone, as_views(inputs["refs"][:k_shot]), config, k_shot)
+        references, _ = encode(
+            backbone, as_views(inputs["refs"][:k_shot]), reference_recipe(config)
+        )
         memory = build_memory(backbone.vision, references, config)
     scores = score(backbone, features, text, config, memory)
-    found = stitch(scores, views, None, config, SIZE)
+    found = stitch(scores, [HERE] * len(views), torch.zeros(0), config, SIZE)
     return scores, torch.stack([s for s, _ in found]), torch.stack([m for _, m in found])
 
 
@@ -98,7 +101,7 @@ def test_prompt_embeddings_equal_anomalibs(backbone: Backbone) -> None:
 def test_embeddings_equal_the_peers(backbone: Backbone) -> None:
     inputs = golden("inputs")
     config = find_preset("anomalib")
-    features, _ = encode(backbone, as_views(inputs["images"]), config, k_shot=1)
+    features, _ = encode(backbone, as_views(inputs["images"]), image_recipe(config, 1))
     raw = features.patch_tokens[backbone.vision.depth]
     for peer in ("anomalib", "zqhang"):
         recorded = golden(peer)
@@ -193,8 +196,8 @@ def test_caoyunkang_scores_and_maps(
 def test_the_off_by_one_gallery_is_what_makes_caoyunkang_equal(backbone: Backbone) -> None:
     config = find_preset("caoyunkang").changed({"gallery_off_by_one": False, "map_size": SIZE})
     inputs = golden("inputs")
-    features, _ = encode(backbone, as_views(inputs["images"]), config, 1)
-    references, _ = encode(backbone, as_views(inputs["refs"][:1]), config, 1)
+    features, _ = encode(backbone, as_views(inputs["images"]), image_recipe(config, 1))
+    references, _ = encode(backbone, as_views(inputs["refs"][:1]), reference_recipe(config))
     memory = build_memory(backbone.vision, references, config)
     _, visual = visual_scores(backbone.vision, features, memory, config)
     assert (visual - torch.tensor(golden("caoyunkang")["s23.visual_map_k1"])).abs().max() > 1e-4
@@ -204,9 +207,9 @@ def test_window_scores_equal_anomalibs(backbone: Backbone) -> None:
     """The recorded scores of single windows, before any aggregation."""
     recorded, inputs = golden("anomalib"), golden("inputs")
     config = find_preset("anomalib")
-    features, _ = encode(backbone, as_views(inputs["images"]), config, 4)
+    features, _ = encode(backbone, as_views(inputs["images"]), image_recipe(config, 4))
     text = prototypes(backbone, config, "bottle")
-    references, _ = encode(backbone, as_views(inputs["refs"]), config, 4)
+    references, _ = encode(backbone, as_views(inputs["refs"]), reference_recipe(config))
     memory = build_memory(backbone.vision, references, config)
     for scale in (2, 3):
         windows = features.window_embeddings[scale]
