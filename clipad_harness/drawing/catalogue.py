@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clipad_harness.drawing import objects, target_objects, target_textures, textures
+from clipad_harness.drawing import goods, objects, target_objects, target_textures, textures
 from clipad_harness.drawing.canvas import Sketch
 from clipad_harness.drawing.items import Item, Look
 
@@ -31,14 +31,30 @@ PRETRAINING_DEFECTS = _COMMON + ("missing_part",)
 TARGET_ONLY_DEFECTS = ("tear", "misplaced_part")
 
 _OBJECTS: dict[str, tuple[Builder, str]] = {
-    "metal_lid": (objects.disc, "metal"), "plastic_button": (objects.disc, "plastic"),
+    "metal_lid": (objects.disc, "metal"), "plastic_cap": (objects.disc, "plastic"),
     "ceramic_plate": (objects.disc, "ceramic"), "rubber_stopper": (objects.disc, "rubber"),
-    "painted_cover": (objects.disc, "painted"),
+    "painted_cover": (objects.disc, "painted"), "shirt_button": (objects.button, "plastic"),
     "face_plate": (objects.plate, "metal"), "switch_plate": (objects.plate, "plastic"),
     "painted_panel": (objects.plate, "painted"), "stone_tablet": (objects.plate, "stone"),
     "rubber_gasket": (objects.washer, "rubber"), "brass_ring": (objects.washer, "metal"),
-    "plastic_ring": (objects.washer, "plastic"),
+    "plastic_ring": (objects.washer, "plastic"), "stone_ring": (objects.washer, "stone"),
+    "shelf_bracket": (objects.bracket, "painted"), "plastic_clip": (objects.bracket, "plastic"),
+    "cast_flange": (objects.flange, "cast"), "plastic_knob": (objects.flange, "plastic"),
+    "hand_wheel": (objects.wheel, "cast"), "toy_wheel": (objects.wheel, "plastic"),
     "parts_tray": (objects.tray, "plastic"), "sweets_box": (objects.tray, "card"),
+    "fruit": (goods.ball, "food"), "pebble": (goods.ball, "stone"), "bead": (goods.ball, "ceramic"),
+    "cookie": (goods.biscuit, "food"), "soap_bar": (goods.biscuit, "plastic"),
+    "paper_label": (goods.card, "card"), "plastic_card": (goods.card, "plastic"),
+    "name_plate": (goods.card, "painted"), "fabric_patch": (goods.card, "fabric"),
+    "metal_pipe": (goods.cylinder, "metal"), "marker_pen": (goods.cylinder, "plastic"),
+    "candle": (goods.cylinder, "ceramic"), "rubber_roller": (goods.cylinder, "rubber"),
+    "remote_control": (goods.keypad, "plastic"), "rubber_keypad": (goods.keypad, "rubber"),
+    "control_panel": (goods.keypad, "painted"),
+    "dry_leaf": (goods.leaf, "food"), "fabric_leaf": (goods.leaf, "fabric"),
+    "cardboard_box": (goods.carton, "card"), "gift_box": (goods.carton, "fabric"),
+    "metal_spoon": (goods.tool, "metal"), "hand_tool": (goods.tool, "cast"),
+    "plastic_scoop": (goods.tool, "plastic"),
+    "terminal_block": (goods.terminal, "plastic"), "ceramic_socket": (goods.terminal, "ceramic"),
 }
 _TEXTURES: dict[str, tuple[Builder, str]] = {
     "woven_cloth": (textures.weave, "fabric"), "plastic_matting": (textures.weave, "plastic"),
@@ -66,10 +82,20 @@ def _fixed(build: Builder, material: str, colour: str, product: int, defects: tu
     return Category(build, material, texture, defects, colour, product, turn)
 
 
-_HARD = ("scratch", "crack", "stain", "hole", "dent", "contamination", "burn")
 _AUXILIARY: dict[str, Category] = {
     "metal_washer": _fixed(objects.washer, "metal", "silver", 5, _COMMON),
+    "coat_button": _fixed(objects.button, "plastic", "dark brown", 2, _COMMON),
+    "steel_bracket": _fixed(objects.bracket, "metal", "steel grey", 3, PRETRAINING_DEFECTS),
+    "oat_biscuit": _fixed(goods.biscuit, "food", "beige", 4, _COMMON),
+    "alkaline_battery": _fixed(goods.cylinder, "painted", "black", 6, _COMMON),
+    "number_keypad": _fixed(goods.keypad, "plastic", "light grey", 7, PRETRAINING_DEFECTS, turn=0.4),
+    "pill_tray": _fixed(objects.tray, "plastic", "white", 8, PRETRAINING_DEFECTS, turn=0.4),
     "woven_fabric": _fixed(textures.weave, "fabric", "dark blue", 3, _COMMON, True),
+    "brick_wall": _fixed(textures.brick, "stone", "brown", 3, _COMMON, True),
+    "marble_slab": _fixed(textures.cloudy, "ceramic", "white", 4, _COMMON, True),
+    "cork_board": _fixed(textures.granules, "card", "brown", 5, _COMMON, True),
+    "perforated_sheet": _fixed(textures.perforated, "metal", "silver", 6, _COMMON, True),
+    "ribbed_rubber": _fixed(textures.ribbed, "rubber", "dark grey", 7, _COMMON, True),
 }
 AUXILIARY = tuple(_AUXILIARY)
 

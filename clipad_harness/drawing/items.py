@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Array, Colour, Frame, Sketch, Surface, bevel, jitter
+from clipad_harness.drawing.canvas import Array, Colour, Frame, Sketch, Surface, bevel, jitter, smoothstep
 from clipad_harness.drawing.palette import Material, colour_of, finish
 
 PaintPart = Callable[[Surface, Frame, float, float, float], Array]
@@ -148,3 +148,18 @@ def block_part(rng: Random, colour: Colour, a: float, b: float, corner: float, h
 
 def screw(rng: Random, radius: float) -> PaintPart:
     return round_part(rng, jitter(rng, colour_of("silver"), 0.08), radius, 0.8, radius * 0.14)
+
+
+def print_lines(sketch: Sketch, surface: Surface, w: float, h: float, colour: Colour,
+                y0: float = 0.0, x0: float = 0.0) -> None:
+    """Rows of letter-like strokes inside a box of half sides (w, h) about (x0, y0)."""
+    p, f = sketch.product, sketch.frame
+    rows = max(1, int(h / 0.09))
+    i = np.floor(f.u * (1 / 0.06))
+    gap = smoothstep(np.abs(f.u * (1 / 0.06) - i - 0.5), 0.5, 0.35)
+    for row in range(rows):
+        y = y0 - h + (row + 0.5) * 2 * h / rows
+        ink = sketch.cells(i, np.full_like(i, row), fixed=True) > 0.3
+        width = w * p.uniform(0.5, 0.85)
+        line = f.cover(shapes.box(f.u - x0, f.v - y, width, 0.45 * h / rows))
+        surface.tint(0.85 * line * ink * gap, colour)

@@ -1,4 +1,4 @@
-"""Object carriers of the pretraining and auxiliary categories."""
+"""Machined and moulded object carriers of the pretraining and auxiliary categories."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ import math
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Sketch, smoothstep
+from clipad_harness.drawing.canvas import Sketch
 from clipad_harness.drawing.items import (
-    Item, Look, Part, block_part, body, contrasting, drill, groove, item, round_part, screw,
+    Item,
+    Look,
+    Part,
+    block_part,
+    body,
+    contrasting,
+    drill,
+    groove,
+    item,
+    print_lines,
+    round_part,
+    screw,
 )
 from clipad_harness.drawing.palette import colour_of, jitter
+
+
+def around(n: int, radius: float) -> list[tuple[float, float]]:
+    """n points evenly on a circle."""
+    turns = (2 * math.pi * k / n for k in range(n))
+    return [(radius * math.cos(t), radius * math.sin(t)) for t in turns]
 
 
 def disc(sketch: Sketch, look: Look) -> Item:
@@ -22,23 +39,31 @@ def disc(sketch: Sketch, look: Look) -> Item:
     for _ in range(p.randint(0, 3)):
         groove(surface, f, shapes.circle(f.u, f.v, p.uniform(0.25, 0.85)), p.uniform(0.01, 0.04),
                p.uniform(0.01, 0.04))
-    parts: list[Part] = []
-    style = p.random()
-    n, r = p.randint(2, 8), p.uniform(0.4, 0.7)
+    if p.random() < 0.4:
+        emblem = shapes.polygon(f.u, f.v, p.randint(3, 6), p.uniform(0.12, 0.25))
+        surface.tint(f.cover(emblem) * 0.8, contrasting(p, look.colour))
+    style, n, r = p.random(), p.randint(2, 8), p.uniform(0.4, 0.7)
     radius = min(p.uniform(0.07, 0.16), 0.7 * r * math.sin(math.pi / n))
-    spots = [(r * math.cos(2 * math.pi * k / n), r * math.sin(2 * math.pi * k / n))
-             for k in range(n)]
+    parts: list[Part] = []
     if style < 0.35:
-        for x, y in spots:
+        for x, y in around(n, r):
             drill(surface, f, shapes.circle(f.u - x, f.v - y, radius))
     elif style < 0.75:
         stud = screw(p, radius) if p.random() < 0.4 else round_part(
             p, contrasting(p, look.colour), radius)
-        parts = [Part(stud, x, y, p.uniform(0, 3), radius) for x, y in spots]
-    if p.random() < 0.4:
-        emblem = shapes.polygon(f.u, f.v, p.randint(3, 6), p.uniform(0.12, 0.25))
-        surface.tint(f.cover(emblem) * 0.8, contrasting(p, look.colour))
+        parts = [Part(stud, x, y, p.uniform(0, 3), radius) for x, y in around(n, r)]
     return item(sketch, look, surface, parts)
+
+
+def button(sketch: Sketch, look: Look) -> Item:
+    """A sewing button: raised rim, two or four holes."""
+    p, f = sketch.product, sketch.frame
+    surface = body(sketch, look, shapes.circle(f.u, f.v, 0.95), 0.12, 0.12)
+    surface.height -= 0.08 * f.cover(shapes.circle(f.u, f.v, p.uniform(0.55, 0.7)))
+    groove(surface, f, shapes.circle(f.u, f.v, 0.72), 0.02, 0.03)
+    for x, y in around(p.choice((2, 4, 4)), p.uniform(0.2, 0.28)):
+        drill(surface, f, shapes.circle(f.u - x, f.v - y, 0.1))
+    return item(sketch, look, surface)
 
 
 def plate(sketch: Sketch, look: Look) -> Item:
@@ -50,15 +75,7 @@ def plate(sketch: Sketch, look: Look) -> Item:
     r = p.uniform(0.06, 0.11)
     inset = r + p.uniform(0.06, 0.14)
     corners = [(sx * (a - inset), sy * (b - inset)) for sx in (-1, 1) for sy in (-1, 1)]
-    parts: list[Part] = []
-    if p.random() < 0.4:
-        for x, y in corners:
-            drill(surface, f, shapes.circle(f.u - x, f.v - y, r))
-    else:
-        head = screw(p, r)
-        parts = [Part(head, x, y, p.uniform(0, 3), r) for x, y in corners]
-    style = p.random()
-    w, h = p.uniform(0.25, 0.5), p.uniform(0.12, 0.5 * b)
+    style, w, h = p.random(), p.uniform(0.25, 0.5), p.uniform(0.12, 0.5 * b)
     window = shapes.box(f.u, f.v, w, h, 0.04)
     if style < 0.35:
         drill(surface, f, window)
@@ -68,20 +85,14 @@ def plate(sketch: Sketch, look: Look) -> Item:
     else:
         for k in range(p.randint(1, 5)):
             groove(surface, f, f.v - (k - 2) * 0.14, 0.015, 0.02)
+    parts: list[Part] = []
+    if p.random() < 0.4:
+        for x, y in corners:
+            drill(surface, f, shapes.circle(f.u - x, f.v - y, r))
+    else:
+        head = screw(p, r)
+        parts = [Part(head, x, y, p.uniform(0, 3), r) for x, y in corners]
     return item(sketch, look, surface, parts)
-
-
-def print_lines(sketch: Sketch, surface, w: float, h: float, colour) -> None:
-    """Rows of letter-like strokes inside a box of half sides (w, h)."""
-    p, f = sketch.product, sketch.frame
-    rows = max(1, int(h / 0.09))
-    for row in range(rows):
-        y = -h + (row + 0.5) * 2 * h / rows
-        i = np.floor(f.u * (1 / 0.06))
-        ink = (sketch.cells(i, np.full_like(i, row), fixed=True) > 0.3).astype(np.float32)
-        line = f.cover(shapes.box(f.u, f.v - y, w * p.uniform(0.5, 0.85), 0.45 * h / rows))
-        gap = smoothstep(np.abs(f.u / 0.06 - i - 0.5), 0.5, 0.35)
-        surface.tint(0.85 * line * ink * gap, colour)
 
 
 def washer(sketch: Sketch, look: Look) -> Item:
@@ -94,20 +105,89 @@ def washer(sketch: Sketch, look: Look) -> Item:
         groove(surface, f, shapes.circle(f.u, f.v, p.uniform(inner + 0.05, 0.9)), 0.015, 0.02)
     parts: list[Part] = []
     if p.random() < 0.35:
-        n, r = p.randint(3, 8), 0.5 * (inner + 0.95)
         radius = 0.22 * (0.95 - inner)
         stud = round_part(p, jitter(p, colour_of("golden"), 0.1), radius, 0.7)
-        parts = [Part(stud, r * math.cos(6.2832 * k / n), r * math.sin(6.2832 * k / n), 0, radius)
-                 for k in range(n)]
+        parts = [Part(stud, x, y, 0.0, radius)
+                 for x, y in around(p.randint(3, 8), 0.5 * (inner + 0.95))]
     return item(sketch, look, surface, parts)
+
+
+def bracket(sketch: Sketch, look: Look) -> Item:
+    """L, T or U of flat bars with screw holes."""
+    p, f = sketch.product, sketch.frame
+    w, c = p.uniform(0.16, 0.3), p.uniform(0.02, 0.12)
+    kind = p.randrange(3)
+    base = shapes.box(f.u, f.v - 0.9 + w, 0.95, w, c)
+    if kind == 0:
+        d = shapes.union(base, shapes.box(f.u + 0.95 - w, f.v, w, 0.9, c))
+        holes = [(-0.95 + w, -0.6), (-0.95 + w, 0.1), (0.15, 0.9 - w), (0.7, 0.9 - w)]
+    elif kind == 1:
+        d = shapes.union(base, shapes.box(f.u, f.v, w, 0.9, c))
+        holes = [(0.0, -0.6), (0.0, 0.0), (-0.65, 0.9 - w), (0.65, 0.9 - w)]
+    else:
+        d = shapes.union(base, shapes.box(np.abs(f.u) - 0.95 + w, f.v, w, 0.9, c))
+        holes = [(-0.95 + w, -0.6), (0.95 - w, -0.6), (-0.3, 0.9 - w), (0.3, 0.9 - w)]
+    surface = body(sketch, look, d, p.uniform(0.03, 0.1), p.uniform(0.03, 0.08))
+    r = w * p.uniform(0.35, 0.5)
+    if p.random() < 0.5:
+        for x, y in holes:
+            drill(surface, f, shapes.circle(f.u - x, f.v - y, r))
+        return item(sketch, look, surface)
+    head = screw(p, r)
+    return item(sketch, look, surface, [Part(head, x, y, p.uniform(0, 3), r) for x, y in holes])
+
+
+def flange(sketch: Sketch, look: Look) -> Item:
+    """A lobed or many-sided plate with a bore and a circle of bolts."""
+    p, f = sketch.product, sketch.frame
+    n = p.randint(3, 6)
+    if p.random() < 0.5:
+        d = shapes.wave_disc(f.u, f.v, 0.82, n, p.uniform(0.06, 0.13))
+    else:
+        d = shapes.polygon(f.u, f.v, n if n != 6 else 8, 0.74) - 0.08
+    surface = body(sketch, look, d, p.uniform(0.04, 0.15), p.uniform(0.04, 0.1))
+    bore = p.uniform(0.2, 0.36)
+    collar = shapes.ring(f.u, f.v, bore, bore + 0.13)
+    surface.raise_to(f.cover(collar), 0.16)
+    drill(surface, f, shapes.circle(f.u, f.v, bore))
+    r = p.uniform(0.07, 0.11)
+    if p.random() < 0.4:
+        for x, y in around(n, 0.68):
+            drill(surface, f, shapes.circle(f.u - x, f.v - y, r))
+        return item(sketch, look, surface)
+    head = round_part(p, colour_of("steel grey"), r, 0.7)
+    return item(sketch, look, surface, [Part(head, x, y, 0.0, r) for x, y in around(n, 0.68)])
+
+
+def wheel(sketch: Sketch, look: Look) -> Item:
+    """A rim, spokes and a hub, perhaps with a tyre of another colour."""
+    p, f = sketch.product, sketch.frame
+    n, w, rim = p.randint(3, 8), p.uniform(0.05, 0.1), p.uniform(0.68, 0.8)
+    r = np.sqrt(f.u * f.u + f.v * f.v)
+    sector = 2 * math.pi / n
+    angle = np.arctan2(f.v, f.u)
+    folded = angle - sector * np.floor(angle / sector + 0.5)
+    spoke = np.maximum(np.abs(np.sin(folded)) * r - w, r - 0.9)
+    hub = p.uniform(0.18, 0.28)
+    d = shapes.union(shapes.ring(f.u, f.v, rim, 0.95), spoke, r - hub)
+    surface = body(sketch, look, d, 0.05, 0.09)
+    if p.random() < 0.5:
+        tyre = f.cover(np.abs(r - 0.9) - 0.06)
+        surface.tint(tyre, colour_of("black"))
+        surface.polish(tyre, 0.1)
+    if p.random() < 0.5:
+        drill(surface, f, r - 0.4 * hub)
+        return item(sketch, look, surface)
+    bolt = screw(p, 0.5 * hub)
+    return item(sketch, look, surface, [Part(bolt, 0.0, 0.0, p.uniform(0, 3), 0.5 * hub)])
 
 
 def tray(sketch: Sketch, look: Look) -> Item:
     """A tray of equal things in rows."""
     p, f = sketch.product, sketch.frame
     columns, rows = p.randint(2, 5), p.randint(2, 4)
-    a, b = 0.95, 0.95 * min(1.0, rows / columns)
-    surface = body(sketch, look, shapes.box(f.u, f.v, a, b, 0.1), 0.05, 0.06)
+    b = 0.95 * min(1.0, rows / columns)
+    surface = body(sketch, look, shapes.box(f.u, f.v, 0.95, b, 0.1), 0.05, 0.06)
     step_x, step_y = 1.8 / columns, 1.9 * b / rows
     r = 0.38 * min(step_x, step_y)
     colour = contrasting(p, look.colour)
