@@ -17,6 +17,7 @@ import seaborn
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from clipad_core.errors import ClipadError
@@ -179,9 +180,8 @@ def gallery(
         2 * columns,
         figsize=(min(10.0, 3.4 * columns), (min(10.0, 3.4 * columns) / columns / 2 + 0.5) * rows),
         squeeze=False,
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.04, wspace=0.01, hspace=0.02),
     )
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04, wspace=0.01, hspace=0.02)
     tiles = grid.reshape(-1, 2)
     for pair, item in zip(tiles, items, strict=False):
         _draw_item(pair[0], pair[1], item, limits)

@@ -154,6 +154,10 @@ def tidy_tables(fragment: str) -> str:
         for row in table.find_all("tr"):
             row.attrs.pop("style", None)
         _mark_numbers(table)
+        if table.caption:
+            inner = soup.new_tag("span")
+            inner.extend(list(table.caption.contents))
+            table.caption.append(inner)
         label = table.caption.get_text(" ", strip=True) if table.caption else "Table"
         attributes = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": label}
         table.wrap(soup.new_tag("div", attrs=attributes))
@@ -171,7 +175,7 @@ def _mark_numbers(table: Tag) -> None:
         if cells[0].name == "td" and all(_NUMBER.fullmatch(c.get_text(strip=True)) for c in cells):
             aligned = [row[column] for row in heads if len(row) == len(body[0])]
             for cell in [*cells, *aligned]:
-                cell["class"] = [*(cell.get("class") or []), "number"]
+                cell["class"] = "number"
 
 
 class _Renderer(IPythonRenderer):

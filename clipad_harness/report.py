@@ -132,7 +132,7 @@ def _headline_table(entries: list[_Entry]) -> str:
             cells = "".join(_headline_cell(metrics.get(name)) for name in HEADLINE_METRICS)
             rows.append(
                 f'<tr><th scope="row">{link}</th><td>{escape(about.dataset)}</td>'
-                f"<td>{escape(shots)}</td>{cells}</tr>"
+                f'<td class="short">{escape(shots)}</td>{cells}</tr>'
             )
     caption = (
         "Mean over categories in per cent. Below each number: what the paper prints and the "
@@ -145,7 +145,7 @@ def _headline_table(entries: list[_Entry]) -> str:
 
 
 def _shots(label: str) -> tuple[int, str]:
-    number = label.split("-")[0]
+    number = label.partition("-")[0]
     return (int(number), label) if number.isdigit() else (10**9, label)
 
 
@@ -172,11 +172,7 @@ def _reports_table(entries: list[_Entry]) -> str:
     rows = []
     for entry in entries:
         about = entry.summary
-        verdicts = [
-            f"{count} {badge(verdict)}"
-            for verdict, count in sorted(about.verdicts.items())
-            if count
-        ]
+        verdicts = [badge(name, count=n) for name, n in about.verdicts.items() if n]
         reason = (
             "" if about.comparable else f'<span class="cell-paper">{escape(about.reason)}</span>'
         )

@@ -2,9 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -66,8 +66,8 @@ def with_spread(mean: float | None, std: float | None) -> str:
     return f'{text} <span class="spread">± {percent(std)}</span>' if known else text
 
 
-def badge(verdict: str | None) -> Html:
-    """A verdict in colour, sign and words; a dash where there is none.
+def badge(verdict: str | None, *, count: int | None = None) -> Html:
+    """A verdict in colour, sign and words, with how often it was reached; a dash for none.
 
     Raises:
         ClipadError: a verdict other than pass, fail and not comparable.
@@ -79,9 +79,8 @@ def badge(verdict: str | None) -> Html:
             f"verdict: found {verdict!r}, expected one of {', '.join(VERDICTS)} or nothing."
         )
     kind, sign = VERDICTS[verdict]
-    return Html(
-        f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> {verdict}</span>'
-    )
+    words = verdict if count is None else f"{count} {verdict}"
+    return Html(f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> {words}</span>')
 
 
 def callout(text: str, kind: Literal["note", "warning", "pass", "fail"] = "note") -> Html:
@@ -199,7 +198,7 @@ def _check_comparison(frame: pd.DataFrame) -> None:
 
 
 def _comparison_row(
-    row: Mapping[str, object], varying: list[str], sources: list[str], anchor: str
+    row: Mapping[Hashable, Any], varying: list[str], sources: list[str], anchor: str
 ) -> str:
     category = str(row["category"])
     cells = f'<th scope="row">{escape(category)}</th>'
@@ -220,6 +219,6 @@ def _comparison_row(
     return f"<tr{' class=total' if category in _TOTALS else ''}>{cells}</tr>"
 
 
-def _number(value: object) -> float | None:
+def _number(value: Any) -> float | None:
     """None where the frame holds nothing."""
-    return None if value is None or pd.isna(value) else float(str(value))
+    return None if pd.isna(value) else float(value)
