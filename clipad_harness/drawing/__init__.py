@@ -7,9 +7,9 @@ from clipad_harness.drawing.catalogue import (
     TARGET,
     TARGET_ONLY_DEFECTS,
 )
-from clipad_harness.drawing.pairs import Pair, draw_pair, words
+from clipad_harness.drawing.pairs import Pair, defects_of, draw_pair, draw_sound, words
 
 __all__ = [
     "AUXILIARY", "PRETRAINING", "PRETRAINING_DEFECTS", "TARGET", "TARGET_ONLY_DEFECTS",
-    "Pair", "draw_pair", "words",
+    "Pair", "defects_of", "draw_pair", "draw_sound", "words",
 ]

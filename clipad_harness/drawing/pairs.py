@@ -15,9 +15,19 @@ from clipad_harness.drawing.catalogue import CATALOGUE, Category
 from clipad_harness.drawing.defects import PART_DEFECTS, SURFACE_DEFECTS, move_part
 from clipad_harness.drawing.items import Item, Look
 from clipad_harness.drawing.palette import MATERIALS
-from clipad_harness.drawing.scene import expose, make_scene, photograph, random_frame, render
+from clipad_harness.drawing.scene import (
+    Scene,
+    expose,
+    make_scene,
+    photograph,
+    random_frame,
+    render,
+)
 
 VISIBLE = 7.0  # grey levels from which a change counts as touched
+WEAKEST = 14.0  # mean change within the mask, grey levels
+SMALLEST = 0.0011  # least share of the image, ten pixels of 96 x 96
+ATTEMPTS = 30
 
 
 @dataclass(frozen=True)
@@ -47,35 +57,83 @@ def words(identifier: str) -> str:
     return identifier.replace("_", " ")
 
 
+def defects_of(category: str) -> tuple[str, ...]:
+    """The defects a category can show, in the order of the catalogue."""
+    return _spec(category).defects
+
+
+def draw_sound(category: str, seed: int, size: int) -> Array:
+    """The sound half of `draw_pair` alone, (size, size, 3) uint8."""
+    _, _, _, scene, before = _photograph_sound(category, seed, size)
+    return expose(before, scene)
+
+
 def draw_pair(category: str, seed: int, size: int, defect: str | None = None) -> Pair:
-    """Draw one thing twice, sound and damaged; the same arguments give the same pixels."""
-    if category not in CATALOGUE:
-        raise ClipadError(f"category: found {category!r}, expected one of "
-                          f"{', '.join(sorted(CATALOGUE))}; choose one of these.")
-    spec = CATALOGUE[category]
-    if defect is not None and defect not in spec.defects:
-        raise ClipadError(f"defect: found {defect!r}, expected one of {', '.join(spec.defects)} "
-                          f"for {category}; choose one of these.")
-    rng = Random(f"{category}/{seed}")
-    product = Random(f"{category}/product/{spec.product}") if spec.product is not None else rng
-    sketch = Sketch(size, product, rng, _frame(spec, rng, size))
-    look = Look.draw(product, MATERIALS[spec.material], spec.colour)
-    item = spec.build(sketch, look)
-    sound = item.assemble()
-    scene = make_scene(sketch, None if spec.texture else sound.alpha)
-    allowed = [d for d in spec.defects if item.parts or d not in PART_DEFECTS]
-    chosen = rng.choice(allowed) if defect is None or defect not in allowed else defect
-    before = photograph(render(sound, scene), scene)
-    for attempt in range(8):
+    """Draw one thing twice, sound and damaged; the same arguments give the same pixels.
+
+    Args:
+        category: a name of the catalogue, as "metal_lid".
+        seed: any whole number; it decides pose, light, background, wear and the defect's place,
+            and for pretraining categories also the product itself.
+        size: side of the images in pixels.
+        defect: a defect the category can show, as "missing_part"; None lets the seed choose.
+
+    Raises:
+        ClipadError: an unknown category, or a defect the category cannot show.
+    """
+    item, sketch, sound, scene, before = _photograph_sound(category, seed, size)
+    chosen = _choose(category, item, sketch, defect)
+    for attempt in range(ATTEMPTS):
         surface, cover = _damage(item, sound, sketch, chosen, 1.0 + 0.25 * attempt)
         after = photograph(render(surface, scene), scene)
         mask = _touched(before, after, cover)
-        change = np.abs(after - before).max(-1)[mask].mean() if mask.any() else 0.0
-        if mask.sum() >= 10 * (size / 96) ** 2 and change > 14:
+        if _is_visible(before, after, mask):
             break
+    else:
+        raise ClipadError(f"{category}, seed {seed}: found no visible {chosen} in {ATTEMPTS} "
+                          "attempts, expected one; choose another seed.")
     first = expose(before, scene)
     second = np.where(mask[..., None], expose(after, scene), first)
     return Pair(first, second, mask, words(category), item.colour, item.material, words(chosen))
+
+
+def _spec(category: str) -> Category:
+    if category not in CATALOGUE:
+        raise ClipadError(f"category: found {category!r}, expected one of "
+                          f"{', '.join(sorted(CATALOGUE))}; choose one of these.")
+    return CATALOGUE[category]
+
+
+def _photograph_sound(category: str, seed: int, size: int
+                      ) -> tuple[Item, Sketch, Surface, Scene, Array]:
+    """Build the thing and its scene, and take the picture without noise."""
+    spec = _spec(category)
+    rng = Random(f"{category}/{seed}")
+    product = Random(f"{category}/product/{spec.product}") if spec.product is not None else rng
+    sketch = Sketch(size, product, rng, _frame(spec, rng, size))
+    item = spec.build(sketch, Look.draw(product, MATERIALS[spec.material], spec.colour))
+    sound = item.assemble()
+    scene = make_scene(sketch, None if spec.texture else sound.alpha)
+    return item, sketch, sound, scene, photograph(render(sound, scene), scene)
+
+
+def _choose(category: str, item: Item, sketch: Sketch, defect: str | None) -> str:
+    """The wanted defect, or one by chance; part defects need a thing that has parts."""
+    possible = [d for d in defects_of(category) if item.parts or d not in PART_DEFECTS]
+    chance = sketch.instance.choice(possible)
+    if defect is None:
+        return chance
+    if defect not in possible:
+        raise ClipadError(f"defect: found {defect!r}, expected one of {', '.join(possible)} for "
+                          f"this {words(category)}; choose one of these or None.")
+    return defect
+
+
+def _is_visible(before: Array, after: Array, mask: Array) -> bool:
+    """Large and strong enough that a person finds it when told where to look."""
+    if mask.sum() < SMALLEST * mask.size:
+        return False
+    return bool(np.abs(after - before).max(-1)[mask].mean() > WEAKEST)
 
 
 def _frame(spec: Category, rng: Random, size: int):
