@@ -1,0 +1,208 @@
+"""Images and masks from disk, in one form each, or one message that names the file.
+
+Every image becomes 8-bit RGB *before* anything is resized. The published implementations resize
+first and convert then, which is the same for RGB and greyscale files and wrong for palette files
+(Pillow resizes palette indices without interpolation). Further choices, as in Pillow's
+``Image.open(path).convert("RGB")`` that anomalib, Accurate-WinCLIP-pytorch and AnomalyCLIP call:
+an alpha channel is dropped, not blended, and an EXIF orientation is ignored, because the masks of
+the datasets were drawn on the pixels as stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from clipad_core.errors import ClipadError
+
+Mask = npt.NDArray[np.bool_]
+MaskRule = Literal["nearest", "bilinear_half"]
+MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
+
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        ClipadError: a file that is not there or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ClipadError(
+            f"{path}: cannot be read ({error.strerror or error}), expected a file; put it back or "
+            "make the index again."
+        ) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels as stored, from the header alone.
+
+    Raises:
+        ClipadError: no image, an empty file, or a file that cannot be opened.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read any image as 8-bit RGB; the module's text states the choices.
+
+    16-bit greyscale is divided by 257, so that 65535 becomes 255: no clipping, and no stretching
+    that would make brightness depend on the image. Of a file with several frames the first is read.
+
+    Raises:
+        ClipadError: an empty, truncated or foreign file, or pixels without a defined 8-bit range
+            (floating point, or whole numbers above 16 bits).
+    """
+    with _opened(path) as image:
+        _decode(image, path)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            return Image.fromarray(_sixteen_to_eight(np.asarray(image), path)).convert("RGB")
+        if image.mode == "F":
+            raise ClipadError(
+                f"{path}: found floating-point pixels, expected 8 or 16 bits a channel; save the "
+                "image as 8-bit PNG with a range that suits it."
+            )
+        try:
+            return image.convert("RGB")
+        except ValueError as error:
+            raise ClipadError(
+                f"{path}: found colour mode {image.mode}, expected one that converts to RGB; save "
+                "the image as RGB PNG."
+            ) from error
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> Mask:
+    """Read a ground-truth mask: True where a pixel is anomalous, that is, not zero.
+
+    Any mode will do (0/1, 0/255, palette, 16-bit, colour); an alpha channel is ignored. A palette
+    file counts by its index, as numpy sees it; one whose colours say something else is refused.
+
+    Args:
+        path: the mask.
+        size: height and width of its image.
+
+    Returns:
+        Shape ``size``.
+
+    Raises:
+        ClipadError: an unreadable file, another size than the image's, or an ambiguous palette.
+    """
+    with _opened(path) as image:
+        _decode(image, path)
+        if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
+            image = image.convert("RGB")
+        pixels = np.asarray(image)
+        marked = (pixels.reshape(*pixels.shape[:2], -1) != 0).any(axis=-1)
+        if image.mode == "P":
+            coloured = (np.asarray(image.convert("RGB")) != 0).any(axis=-1)
+            if not np.array_equal(marked, coloured) and coloured.any():
+                raise ClipadError(
+                    f"{path}: the palette's index 0 is not its only black colour, expected 0 = "
+                    "normal and black; save the mask as greyscale with 0 for normal pixels."
+                )
+    if marked.shape != tuple(size):
+        raise ClipadError(
+            f"{path}: found a mask of {marked.shape[0]} x {marked.shape[1]} pixels (height x "
+            f"width), expected its image's {size[0]} x {size[1]}; correct the pairing or the mask."
+        )
+    return cast(Mask, marked)
+
+
+def resize_mask(mask: Mask, size: tuple[int, int], rule: MaskRule) -> Mask:
+    """Resize a mask to the resolution of the evaluation.
+
+    Args:
+        mask: (H, W).
+        size: height and width wanted.
+        rule: ``nearest``: nearest neighbour as torch counts it (pixel ``floor(i * H / h)``), what
+            anomalib evaluates with, and ours unless params.yaml says otherwise.
+            ``bilinear_half``: Pillow's bilinear filter with antialiasing, then above one half, as
+            in Accurate-WinCLIP-pytorch; it keeps areas, but loses regions thinner than half an
+            output pixel.
+
+    Returns:
+        Shape ``size``.
+
+    Raises:
+        ClipadError: an unknown rule.
+
+    >>> import numpy as np
+    >>> mask = np.array([[True, False, False, False]] * 4)
+    >>> resize_mask(mask, (2, 2), "nearest").tolist()
+    [[True, False], [True, False]]
+    >>> resize_mask(mask, (2, 2), "bilinear_half").tolist()
+    [[False, False], [False, False]]
+    """
+    if rule not in MASK_RULES:
+        raise ClipadError(f"mask rule: found {rule!r}, expected one of {', '.join(MASK_RULES)}.")
+    if rule == "nearest":
+        pixels = torch.from_numpy(mask.astype(np.uint8))[None, None]
+        resized = torch.nn.functional.interpolate(pixels, size=size, mode="nearest")[0, 0]
+        return cast(Mask, resized.numpy().astype(bool))
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        if path.stat().st_size == 0:
+            raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
+        return Image.open(path)
+    except _DECODING_ERRORS as error:
+        if isinstance(error, ClipadError):
+            raise
+        what = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
+        raise ClipadError(f"{path}: found {what}, expected an image; get it again.") from error
+
+
+def _decode(image: Image.Image, path: Path) -> None:
+    _refuse_two_colour_bmp(image, path)
+    try:
+        image.load()
+    except _DECODING_ERRORS as error:
+        raise ClipadError(
+            f"{path}: found a damaged or truncated image ({error}), expected a whole one; get it "
+            "again."
+        ) from error
+
+
+def _refuse_two_colour_bmp(image: Image.Image, path: Path) -> None:
+    """Pillow (13.0) unpacks 8-bit BMP pixels of a black-and-white palette as single bits."""
+    if image.format != "BMP" or image.mode != "1":
+        return
+    with path.open("rb") as file:
+        bits = int.from_bytes(file.read(30)[28:30], "little")
+    if bits == 8:
+        raise ClipadError(
+            f"{path}: found an 8-bit BMP with a palette of two colours, which Pillow decodes "
+            "wrongly, expected 1 bit or a palette of 256; save the file as PNG."
+        )
+
+
+def _sixteen_to_eight(pixels: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+    values = pixels.astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ClipadError(
+            f"{path}: found values from {values.min()} to {values.max()}, expected 0 to 65535 (16 "
+            "bits); save the image with 8 or 16 bits."
+        )
+    return ((values * 255 + 32767) // 65535).astype(np.uint8)
