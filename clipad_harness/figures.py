@@ -194,7 +194,7 @@ def _draw_item(left: Axes, right: Axes, item: GalleryItem, limits: tuple[float, 
     left.imshow(item.image)
     right.imshow(overlay(item.image, item.anomaly_map, limits=limits))
     # parse_math: a caption comes from data, where a dollar sign is a dollar sign.
-    left.set_title(item.caption, fontsize=8.5, fontweight="normal", parse_math=False)
+    left.set_title(item.caption, loc="left", fontsize=8.5, fontweight="normal", parse_math=False)
     left.set_xlabel(f"score {item.image_score:.3f}", fontsize=8.5, loc="left")
     for axes in (left, right):
         axes.set_xticks([])

@@ -76,7 +76,7 @@ def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
     title = settings.get("title") or exporter.page_title or fallback_title
     return page(
         title,
-        tidy_tables(fragment),
+        _reachable_code(tidy_tables(fragment)),
         contents=exporter.headings,
         provenance=settings.get("provenance") or {},
         command=settings.get("command"),
@@ -162,6 +162,11 @@ def tidy_tables(fragment: str) -> str:
         attributes = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": label}
         table.wrap(soup.new_tag("div", attrs=attributes))
     return str(soup)
+
+
+def _reachable_code(fragment: str) -> str:
+    """Let a keyboard reach code that scrolls sideways."""
+    return fragment.replace("<pre><span></span>", '<pre tabindex="0"><span></span>')
 
 
 def _mark_numbers(table: Tag) -> None:
