@@ -99,7 +99,9 @@ def harmonic_aggregation(
     >>> harmonic_aggregation(torch.tensor([[0.2, 0.8]]), cover)
     tensor([[0.2000, 0.3200, 0.8000]])
     """
-    return cover.sum(dim=1) / ((1 / scores) @ cover.T)
+    # 1/0 times a window that does not cover the patch would be NaN; the smallest number is not.
+    safe = torch.where(scores == 0, torch.finfo(scores.dtype).tiny, scores)
+    return cover.sum(dim=1) / ((1 / safe) @ cover.T)
 
 
 def arithmetic_aggregation(
