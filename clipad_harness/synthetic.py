@@ -75,10 +75,12 @@ class Shot:
 
     @property
     def image(self) -> Path:
+        """Where the image lies, below the dataset."""
         return Path(self.category, self.split, self.defect, f"{self.number:03d}.png")
 
     @property
     def mask(self) -> Path | None:
+        """Where its mask lies; None for a sound image."""
         if self.defect == "good":
             return None
         return Path(self.category, "ground_truth", self.defect, f"{self.number:03d}_mask.png")

@@ -7,9 +7,9 @@ from clipad_harness.drawing.catalogue import (
     TARGET,
     TARGET_ONLY_DEFECTS,
 )
-from clipad_harness.drawing.pairs import Pair, defects_of, draw_pair, draw_sound, words
+from clipad_harness.drawing.pairs import Pair, defects_of, draw_pair, draw_sound, is_texture, words
 
 __all__ = [
     "AUXILIARY", "PRETRAINING", "PRETRAINING_DEFECTS", "TARGET", "TARGET_ONLY_DEFECTS",
-    "Pair", "defects_of", "draw_pair", "draw_sound", "words",
+    "Pair", "defects_of", "draw_pair", "draw_sound", "is_texture", "words",
 ]

@@ -46,8 +46,7 @@ def _noise_tile(size: int, kind: str) -> Array:
 
 @lru_cache(maxsize=1)
 def _cell_table() -> Array:
-    table = np.random.default_rng(NOISE_SEED).random(4096, dtype=np.float32)
-    return table
+    return np.random.default_rng(NOISE_SEED).random(4096, dtype=np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -143,6 +142,7 @@ class Surface:
 
     @classmethod
     def blank(cls, size: int, colour: Colour, gloss: float, alpha: Array | None = None) -> Surface:
+        """A flat surface of one colour."""
         albedo = np.empty((size, size, 3), np.float32)
         albedo[:] = colour
         shape = (size, size)
@@ -154,6 +154,7 @@ class Surface:
         )
 
     def copy(self) -> Surface:
+        """A surface that can be changed without changing this one."""
         return Surface(
             self.height.copy(), self.albedo.copy(), self.alpha.copy(), self.gloss.copy()
         )
@@ -171,6 +172,7 @@ class Surface:
         self.height += cover * (height - self.height)
 
     def polish(self, cover: Array, gloss: float) -> None:
+        """Replace the gloss where `cover` is one."""
         self.gloss += cover * (gloss - self.gloss)
 
     def cut(self, cover: Array) -> None:
@@ -185,8 +187,15 @@ def bevel(distance: Array, width: float, height: float) -> Array:
 
 
 def smoothstep(values: Array, low: float, high: float) -> Array:
+    """Zero up to `low`, one from `high`, smooth between; falls where `high` < `low`."""
     t = np.clip((values - low) * (1 / (high - low)), 0, 1)
     return t * t * (3 - 2 * t)
+
+
+def scaled(colour: Colour, factor: float, offset: float = 0.0) -> Colour:
+    """A lighter or darker shade."""
+    r, g, b = (min(1.0, c * factor + offset) for c in colour)
+    return r, g, b
 
 
 def jitter(rng: Random, colour: Colour, amount: float) -> Colour:

@@ -18,6 +18,7 @@ from clipad_harness.drawing.items import Item
 from clipad_harness.drawing.palette import colour_of, other_colour
 
 Spot = tuple[float, float]
+BLACK, PALE = (0.012, 0.012, 0.014), (0.42, 0.40, 0.37)
 
 
 def strokes(size: int, lines: list[tuple[list[Spot], float]]) -> Array:
@@ -73,7 +74,13 @@ def under(s: Surface, cover: Array) -> tuple[float, float, float]:
     return float(r), float(g), float(b)
 
 
+def is_dark(s: Surface, cover: Array) -> bool:
+    """Whether a black defect would drown in what it lies on."""
+    return sum(under(s, cover)) < 0.17
+
+
 def scratch(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """One to three long, nearly straight lines, light or dark."""
     rng = sketch.instance
     turn, lines = rng.uniform(0, 2 * math.pi), []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -89,6 +96,7 @@ def scratch(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
 
 
 def crack(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A jagged dark line with branches."""
     rng = sketch.instance
     turn = rng.uniform(0, 2 * math.pi)
     length, width = rng.uniform(0.35, 1.1), rng.uniform(0.016, 0.045)
@@ -100,13 +108,17 @@ def crack(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
         side = turn + rng.choice((-1, 1)) * rng.uniform(0.5, 1.2)
         lines.append((walk(rng, start, length * rng.uniform(0.15, 0.4), side, 0.6, 5), width * 0.7))
     cover = strokes(sketch.size, lines) * s.alpha
-    s.tint(cover * min(1.0, strength * rng.uniform(0.7, 1.0)), (0.03, 0.03, 0.03))
+    if is_dark(s, cover):  # black on black is no crack: light catches its broken lips
+        lips = strokes(sketch.size, [(points, 2.2 * width) for points, width in lines]) * s.alpha
+        s.tint(np.clip(lips * 0.3 * strength, 0, 1), PALE)
+    s.tint(cover * min(1.0, strength * rng.uniform(0.7, 1.0)), BLACK)
     s.height -= cover * 0.05
     s.gloss *= 1 - cover
     return cover
 
 
 def stain(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A soft-edged discoloured spot, sometimes with a drying ring."""
     rng = sketch.instance
     field = blob(sketch, at, rng.uniform(0.08, 0.34), 0.35) + 0.02 * sketch.noise("mottle")
     soft = rng.uniform(0.02, 0.08)
@@ -121,28 +133,38 @@ def stain(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
 
 
 def hole(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A punched spot with a burr; dark inside, or open to the bench."""
     rng = sketch.instance
     field = blob(sketch, at, rng.uniform(0.05, 0.17), 0.25)
     soft = 2.2 / sketch.size
     cover = smoothstep(field, soft, -soft)
     rim = np.exp(-((field / 0.03) ** 2))
+    if is_dark(s, cover):
+        s.tint(np.clip(0.4 * strength * rim, 0, 1), PALE)
     s.height -= 0.03 * rim + 0.1 * cover
-    s.tint(cover, (0.015, 0.015, 0.018))
+    s.tint(cover, BLACK)
     s.gloss *= 1 - cover
-    return cover * s.alpha
+    touched = cover * s.alpha
+    if rng.random() < 0.35 or s.alpha[cover > 0.5].mean() < 0.95:
+        s.cut(cover * smoothstep(field, 0.0, -0.04))
+    return touched
 
 
 def dent(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A bowl or a bump: only light and shade change."""
     rng = sketch.instance
     radius = rng.uniform(0.1, 0.3)
     field = blob(sketch, at, radius, 0.15) + radius
     depth = radius * rng.uniform(0.25, 0.5) * strength * rng.choice((1, 1, -1))
     bowl = np.exp(-((field / (0.55 * radius)) ** 2) * 2)
     s.height -= depth * bowl
+    if is_dark(s, bowl):  # black things show a dent by the wear on it
+        s.tint(np.clip(0.1 * strength * bowl, 0, 1), PALE)
     return (bowl > 0.3) * s.alpha
 
 
 def contamination(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A fibre, or a scatter of foreign specks."""
     rng = sketch.instance
     size = sketch.size
     if rng.random() < 0.4:  # a fibre
@@ -161,6 +183,7 @@ def contamination(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Arra
 
 
 def wrong_colour(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A sharply bounded patch of a colour the product does not have."""
     rng = sketch.instance
     field = blob(sketch, at, rng.uniform(0.15, 0.4), 0.1)
     cover = smoothstep(field, 0.02, -0.02) * s.alpha
@@ -169,11 +192,13 @@ def wrong_colour(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array
 
 
 def burn(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
+    """A scorched spot: black inside, brown around; ash on dark things."""
     rng = sketch.instance
     field = blob(sketch, at, rng.uniform(0.1, 0.25), 0.3) + 0.015 * sketch.noise("mottle")
     outer, inner = smoothstep(field, 0.1, -0.05), smoothstep(field, 0.0, -0.1)
-    s.tint(outer * 0.6 * s.alpha, (0.10, 0.05, 0.02))
-    s.tint(inner * 0.9 * s.alpha, (0.008, 0.008, 0.008))
+    # Ash on what is black already.
+    s.tint(outer * 0.6 * s.alpha, PALE if is_dark(s, outer) else (0.10, 0.05, 0.02))
+    s.tint(inner * 0.9 * s.alpha, BLACK)
     s.gloss *= 1 - outer
     return (outer > 0.25) * s.alpha
 
@@ -184,7 +209,8 @@ def tear(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     turn, length = rng.uniform(0, math.pi), rng.uniform(0.35, 0.9)
     gape = rng.uniform(0.05, 0.13)
     c, n = (math.cos(turn), math.sin(turn)), 9
-    upper, lower = [], []
+    upper: list[Spot] = []
+    lower: list[Spot] = []
     for k in range(n + 1):
         t = k / n - 0.5
         open_ = gape * (1 - 4 * t * t)
@@ -212,17 +238,25 @@ SURFACE_DEFECTS: dict[str, Callable[[Surface, Sketch, Spot, float], Array]] = {
 PART_DEFECTS = ("missing_part", "misplaced_part")
 
 
-def move_part(item: Item, rng: Random, defect: str) -> Surface:
-    """The item without one of its parts, or with it shifted and turned."""
-    index = rng.randrange(len(item.parts))
-    rest = item.parts[:index] + item.parts[index + 1 :]
-    if defect == "missing_part":
-        return item.assemble(rest)
-    part = item.parts[index]
-    from dataclasses import replace
+def damage_part(item: Item, rng: Random, defect: str, strength: float) -> Surface:
+    """The item without one of its parts, with it shifted and turned, or with it recoloured.
 
+    Where a part is missing its seat stays: a dark recess, or nothing at all beyond the body.
+    """
+    index = rng.randrange(len(item.parts))
+    part = item.parts[index]
+    surface = item.assemble(item.parts[:index] + item.parts[index + 1 :])
+    if defect == "wrong_colour":
+        cover = part.paint(surface, item.frame, part.x, part.y, part.angle)
+        surface.tint(0.85 * cover, other_colour(rng, under(surface, cover)))
+        return surface
+    if defect == "missing_part":
+        cover = part.paint(item.base.copy(), item.frame, part.x, part.y, part.angle)
+        surface.shade(1 - min(0.9, rng.uniform(0.3, 0.7) * strength) * cover)
+        surface.height -= 0.03 * cover
+        return surface
     way = rng.uniform(0, 2 * math.pi)
-    far = part.reach * rng.uniform(0.6, 1.3)
-    moved = replace(part, x=part.x + far * math.cos(way), y=part.y + far * math.sin(way),
-                    angle=part.angle + rng.uniform(0.3, 1.2))
-    return item.assemble(rest + [moved])
+    far = part.reach * rng.uniform(0.6, 1.3) * strength
+    part.paint(surface, item.frame, part.x + far * math.cos(way), part.y + far * math.sin(way),
+               part.angle + rng.uniform(0.3, 1.2))
+    return surface

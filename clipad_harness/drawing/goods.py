@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, smoothstep
+from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, jitter, scaled, smoothstep
 from clipad_harness.drawing.items import (
     Item,
     Look,
@@ -23,7 +23,7 @@ from clipad_harness.drawing.items import (
     round_part,
     screw,
 )
-from clipad_harness.drawing.palette import colour_of, jitter
+from clipad_harness.drawing.palette import colour_of
 
 
 def ball(sketch: Sketch, look: Look) -> Item:
@@ -153,7 +153,7 @@ def leaf(sketch: Sketch, look: Look) -> Item:
     rib = smoothstep(np.abs(f.v), 0.035, 0.01)
     t = (f.u + np.abs(f.v) * -0.8) * p.uniform(4, 7)
     vein = smoothstep(np.abs(t - np.floor(t) - 0.5), 0.12, 0.04)
-    light = tuple(min(1.0, c * 1.6 + 0.05) for c in look.colour)
+    light = scaled(look.colour, 1.6, 0.05)
     surface.tint(np.maximum(rib, 0.5 * vein) * 0.7, light)
     surface.height += 0.02 * rib + 0.01 * vein
     return item(sketch, look, surface)
@@ -166,7 +166,8 @@ def carton(sketch: Sketch, look: Look) -> Item:
     surface = body(sketch, look, shapes.box(f.u, f.v, 0.95, b, 0.02), 0.03, 0.04)
     groove(surface, f, f.v, 0.008, 0.02)
     if p.random() < 0.6:
-        surface.tint(0.7 * f.cover(np.abs(f.v) - p.uniform(0.06, 0.14)), contrasting(p, look.colour))
+        tape = f.cover(np.abs(f.v) - p.uniform(0.06, 0.14))
+        surface.tint(0.7 * tape, contrasting(p, look.colour))
     if p.random() < 0.7:
         x, y = p.uniform(-0.4, 0.4), p.choice((-0.5, 0.5)) * b
         label = f.cover(shapes.box(f.u - x, f.v - y, 0.34, 0.24 * b, 0.02))

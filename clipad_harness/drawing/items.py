@@ -9,7 +9,16 @@ from random import Random
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Array, Colour, Frame, Sketch, Surface, bevel, jitter, smoothstep
+from clipad_harness.drawing.canvas import (
+    Array,
+    Colour,
+    Frame,
+    Sketch,
+    Surface,
+    bevel,
+    jitter,
+    smoothstep,
+)
 from clipad_harness.drawing.palette import Material, colour_of, finish
 
 PaintPart = Callable[[Surface, Frame, float, float, float], Array]
@@ -38,10 +47,9 @@ class Item:
     colour: str
     material: str
     parts: list[Part] = field(default_factory=list)
-    regions: list[Array] = field(default_factory=list)  # what may have the wrong colour
-    casts_shadow: bool = True
 
     def assemble(self, parts: list[Part] | None = None) -> Surface:
+        """The body with its parts on it, or with the given ones instead."""
         surface = self.base.copy()
         for part in self.parts if parts is None else parts:
             part.paint(surface, self.frame, part.x, part.y, part.angle)
@@ -58,6 +66,7 @@ class Look:
 
     @classmethod
     def draw(cls, rng: Random, material: Material, name: str | None = None) -> Look:
+        """A look by chance, in one of the material's colours unless one is named."""
         name = name or material.pick(rng)
         return cls(material, name, jitter(rng, colour_of(name), 0.04))
 
@@ -71,11 +80,10 @@ def body(sketch: Sketch, look: Look, distance: Array, width: float, height: floa
     return surface
 
 
-def item(sketch: Sketch, look: Look, surface: Surface, parts: list[Part] | None = None,
-         regions: list[Array] | None = None) -> Item:
+def item(sketch: Sketch, look: Look, surface: Surface, parts: list[Part] | None = None) -> Item:
     """Finish the grain of the body and hand it over."""
     finish(surface, sketch, look.material)
-    return Item(surface, sketch.frame, look.name, look.material.word, parts or [], regions or [])
+    return Item(surface, sketch.frame, look.name, look.material.word, parts or [])
 
 
 def groove(surface: Surface, frame: Frame, distance: Array, width: float, depth: float) -> None:
@@ -147,6 +155,7 @@ def block_part(rng: Random, colour: Colour, a: float, b: float, corner: float, h
 
 
 def screw(rng: Random, radius: float) -> PaintPart:
+    """A slotted screw head."""
     return round_part(rng, jitter(rng, colour_of("silver"), 0.08), radius, 0.8, radius * 0.14)
 
 

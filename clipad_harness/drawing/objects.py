@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Sketch
+from clipad_harness.drawing.canvas import Sketch, jitter
 from clipad_harness.drawing.items import (
     Item,
     Look,
@@ -22,11 +22,11 @@ from clipad_harness.drawing.items import (
     round_part,
     screw,
 )
-from clipad_harness.drawing.palette import colour_of, jitter
+from clipad_harness.drawing.palette import colour_of
 
 
 def around(n: int, radius: float) -> list[tuple[float, float]]:
-    """n points evenly on a circle."""
+    """So many points evenly on a circle."""
     turns = (2 * math.pi * k / n for k in range(n))
     return [(radius * math.cos(t), radius * math.sin(t)) for t in turns]
 

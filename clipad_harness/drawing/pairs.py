@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from random import Random
 
@@ -10,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from clipad_core.errors import ClipadError
-from clipad_harness.drawing.canvas import Array, Sketch, Surface, grid, pose
+from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, grid, pose
 from clipad_harness.drawing.catalogue import CATALOGUE, Category
-from clipad_harness.drawing.defects import PART_DEFECTS, SURFACE_DEFECTS, move_part
+from clipad_harness.drawing.defects import PART_DEFECTS, SURFACE_DEFECTS, damage_part
 from clipad_harness.drawing.items import Item, Look
 from clipad_harness.drawing.palette import MATERIALS
 from clipad_harness.drawing.scene import (
@@ -60,6 +59,11 @@ def words(identifier: str) -> str:
 def defects_of(category: str) -> tuple[str, ...]:
     """The defects a category can show, in the order of the catalogue."""
     return _spec(category).defects
+
+
+def is_texture(category: str) -> bool:
+    """Whether a category fills the image, rather than lying on a background."""
+    return _spec(category).texture
 
 
 def draw_sound(category: str, seed: int, size: int) -> Array:
@@ -136,7 +140,7 @@ def _is_visible(before: Array, after: Array, mask: Array) -> bool:
     return bool(np.abs(after - before).max(-1)[mask].mean() > WEAKEST)
 
 
-def _frame(spec: Category, rng: Random, size: int):
+def _frame(spec: Category, rng: Random, size: int) -> Frame:
     if spec.texture:
         return pose(size, rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.85, 1.15),
                     rng.uniform(-0.2, 0.2), 1.0)
@@ -145,8 +149,11 @@ def _frame(spec: Category, rng: Random, size: int):
 
 def _damage(item: Item, sound: Surface, sketch: Sketch, defect: str, strength: float
             ) -> tuple[Surface, Array]:
-    if defect in PART_DEFECTS:
-        surface = move_part(item, sketch.instance, defect)
+    rng = sketch.instance
+    on_part = defect in PART_DEFECTS or (
+        defect == "wrong_colour" and bool(item.parts) and rng.random() < 0.5)
+    if on_part:
+        surface = damage_part(item, rng, defect, strength)
         return surface, np.zeros((sketch.size, sketch.size), np.float32)
     surface = sound.copy()
     at = _place(sound.alpha, sketch)

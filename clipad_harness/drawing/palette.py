@@ -35,6 +35,7 @@ class Material:
     brushed: float = 0.0
 
     def pick(self, rng: Random) -> str:
+        """The name of a colour this material comes in."""
         return rng.choice(self.colours)
 
 

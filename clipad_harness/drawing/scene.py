@@ -9,7 +9,16 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageFilter
 
-from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, grid, jitter, smoothstep
+from clipad_harness.drawing.canvas import (
+    Array,
+    Frame,
+    Sketch,
+    Surface,
+    grid,
+    jitter,
+    pose,
+    smoothstep,
+)
 from clipad_harness.drawing.palette import colour_of
 
 
@@ -47,7 +56,7 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     noise = np.stack([sketch.noise("grain") for _ in range(3)], -1) * (0.6 * sigma)
     noise += sketch.noise("grain")[..., None] * (0.7 * sigma)
     return Scene(background, direction, field, ambient, tone, noise,
-                 rng.choice((0.0, 0.0, 0.25, 0.4)) * size / 96)
+                 rng.choice((0.0, 0.0, 0.0, 0.15, 0.3)) * size / 96)
 
 
 def _background(sketch: Sketch) -> Array:
@@ -105,7 +114,8 @@ def render(surface: Surface, scene: Scene) -> Array:
     shine *= shine
     shine *= shine
     image = surface.albedo * light[..., None] * scene.tone
-    image += (surface.gloss * shine * scene.field * 0.55)[..., None] * (0.35 + 0.65 * surface.albedo)
+    shine *= 0.55 * surface.gloss * scene.field
+    image += shine[..., None] * (0.35 + 0.65 * surface.albedo)
     alpha = surface.alpha[..., None]
     image = scene.background + alpha * (image - scene.background)
     return _tone_curve(image)
@@ -141,8 +151,6 @@ def expose(clean: Array, scene: Scene) -> Array:
 
 def random_frame(rng: Random, size: int, scale: tuple[float, float], turn: float) -> Frame:
     """A pose for an object: anywhere near the middle, at most `turn` radians away."""
-    from clipad_harness.drawing.canvas import pose
-
     s = rng.uniform(*scale)
     room = max(0.0, 0.96 - s)
     return pose(size, rng.uniform(-room, room) * 0.8, rng.uniform(-room, room) * 0.8, s,

@@ -13,6 +13,7 @@ Array = np.ndarray
 
 
 def circle(u: Array, v: Array, radius: float) -> Array:
+    """A disc."""
     return np.sqrt(u * u + v * v) - radius
 
 
@@ -24,6 +25,7 @@ def ellipse(u: Array, v: Array, a: float, b: float) -> Array:
 
 
 def ring(u: Array, v: Array, inner: float, outer: float) -> Array:
+    """A flat ring between two radii."""
     return np.abs(np.sqrt(u * u + v * v) - 0.5 * (inner + outer)) - 0.5 * (outer - inner)
 
 
@@ -56,6 +58,7 @@ def wave_disc(u: Array, v: Array, radius: float, lobes: int, depth: float) -> Ar
 
 
 def union(*distances: Array) -> Array:
+    """All the shapes together."""
     out = distances[0]
     for distance in distances[1:]:
         out = np.minimum(out, distance)

@@ -7,7 +7,16 @@ import math
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, bevel, jitter, smoothstep
+from clipad_harness.drawing.canvas import (
+    Array,
+    Frame,
+    Sketch,
+    Surface,
+    bevel,
+    jitter,
+    scaled,
+    smoothstep,
+)
 from clipad_harness.drawing.items import (
     Item,
     Look,
@@ -122,7 +131,7 @@ def zip_fastener(sketch: Sketch, look: Look) -> Item:
     surface.height += 0.006 * np.sin(f.u * 69) * np.sin(f.v * 69)
     for y in (-0.42, 0.42):
         stitch = f.cover(np.abs(f.v - y) - 0.018) * (np.sin(f.u * 26) > -0.5)
-        surface.tint(stitch * 0.7, tuple(min(1.0, c * 2.2 + 0.06) for c in look.colour))
+        surface.tint(stitch * 0.7, scaled(look.colour, 2.2, 0.06))
         surface.height += 0.01 * stitch
     surface.shade(1 - 0.55 * f.cover(np.abs(f.v) - 0.06))
     metal = jitter(rng, colour_of("golden"), 0.03)

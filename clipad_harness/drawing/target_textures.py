@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from clipad_harness.drawing.canvas import Array, Sketch, smoothstep
+from clipad_harness.drawing.canvas import Array, Sketch, scaled, smoothstep
 from clipad_harness.drawing.items import Item, Look, item
 from clipad_harness.drawing.palette import colour_of
 from clipad_harness.drawing.textures import cells_of, sheet
@@ -27,7 +27,7 @@ def wood_plank(sketch: Sketch, look: Look) -> Item:
     surface.shade(1.1 - 0.34 * late)
     surface.shade(1 + 0.09 * sketch.streaks(f.u, f.v, 1.5))
     knot = smoothstep(np.sqrt((f.u - kx) ** 2 * 0.5 + (f.v - ky) ** 2), 0.13, 0.07)
-    surface.tint(0.6 * knot, tuple(0.45 * c for c in look.colour))
+    surface.tint(0.6 * knot, scaled(look.colour, 0.45))
     surface.height += 0.004 * late
     return item(sketch, look, surface)
 
@@ -65,9 +65,7 @@ def wire_mesh(sketch: Sketch, look: Look) -> Item:
     surface.height[:] = top / n
     surface.shade(0.8 + 1.3 * np.clip(top, -0.3, 0.25))
     surface.alpha[:] = np.maximum(across, down)
-    out = item(sketch, look, surface)
-    out.casts_shadow = True
-    return out
+    return item(sketch, look, surface)
 
 
 def knitted_wool(sketch: Sketch, look: Look) -> Item:

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from clipad_harness.drawing.canvas import Array, Sketch, Surface, smoothstep
+from clipad_harness.drawing.canvas import Array, Sketch, Surface, jitter, smoothstep
 from clipad_harness.drawing.items import Item, Look, contrasting, item
-from clipad_harness.drawing.palette import jitter
 
 
 def sheet(sketch: Sketch, look: Look) -> Surface:
+    """A flat sheet over the whole image, this piece's shade of the product's colour."""
     colour = jitter(sketch.instance, look.colour, 0.02)
     return Surface.blank(sketch.size, colour, look.material.gloss)
 
@@ -53,9 +53,7 @@ def weave(sketch: Sketch, look: Look) -> Item:
     surface.tint(1 - over, second)
     surface.height += ridge * (0.35 / n)
     surface.shade((0.55 + 0.45 * ridge) * (0.9 + 0.2 * sketch.cells(i * over, j * (1 - over))))
-    out = item(sketch, look, surface)
-    out.regions = [(i == i0).astype(np.float32) * over for i0 in (-1, 0, 1)]
-    return out
+    return item(sketch, look, surface)
 
 
 def brick(sketch: Sketch, look: Look) -> Item:
@@ -75,9 +73,7 @@ def brick(sketch: Sketch, look: Look) -> Item:
     surface.tint(1 - block, contrasting(p, look.colour))
     surface.height += block * (0.12 / n)
     surface.gloss *= block
-    out = item(sketch, look, surface)
-    out.regions = [block * (i == i0) * (j == j0) for i0 in (-1, 0) for j0 in (-1, 0)]
-    return out
+    return item(sketch, look, surface)
 
 
 def cloudy(sketch: Sketch, look: Look) -> Item:
@@ -114,7 +110,7 @@ def stripes(sketch: Sketch, look: Look) -> Item:
     p, f = sketch.product, sketch.frame
     surface = sheet(sketch, look)
     ways = p.choice((1, 1, 2))
-    for k in range(p.randint(1, 3)):
+    for _ in range(p.randint(1, 3)):
         n, phase, width = p.uniform(1.5, 6), p.random(), p.uniform(0.1, 0.6)
         colour, thick = contrasting(p, look.colour), p.uniform(0.5, 0.95)
         for way in range(ways):
