@@ -14,10 +14,10 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from clipad_core.errors import ClipadError
-from clipad_core.ranking import Ranking, area_up_to, check_binary, check_scores, rank
+from clipad_core.ranking import Ranking, check_binary, check_scores, mean_up_to, rank
 
 AuproDefinition = Literal["exact", "cflow200", "mvtec"]
 MVTEC_THRESHOLDS = 100
@@ -28,7 +28,7 @@ CHUNK = 1 << 16  # pixels binned at a time, so that their 64-bit positions stay 
 
 @dataclass(frozen=True)
 class Pixels:
-    """All pixels of a data set; `overlap` is what covering an anomalous pixel adds to PRO."""
+    """All pixels of a data set; `overlap` is the share of its region that a pixel covers."""
 
     background: Float[np.ndarray, " n"]
     foreground: Float[np.ndarray, " p"]
@@ -44,7 +44,7 @@ def pool_pixels(
     maps: Shaped[np.ndarray, "b H W"] | Sequence[Shaped[np.ndarray, "_ _"]],
     masks: Shaped[np.ndarray, "b H W"] | Sequence[Shaped[np.ndarray, "_ _"]],
 ) -> Pixels:
-    """Pool the pixels of all images, with the weight of every anomalous pixel in PRO.
+    """Pool the pixels of all images, with the share of its region for every anomalous pixel.
 
     Raises:
         ClipadError: no image, another number or size of masks than of maps, a map that is not
@@ -53,12 +53,12 @@ def pool_pixels(
     >>> import numpy as np
     >>> touching_corners_and_one_apart = np.array([[1, 0, 0, 0], [0, 1, 0, 1]])
     >>> pool_pixels(np.zeros((1, 2, 4)), touching_corners_and_one_apart[None]).overlap
-    array([0.25, 0.25, 0.5 ])
+    array([0.5, 0.5, 1. ])
     """
     if len(maps) == 0 or len(maps) != len(masks):
         raise ClipadError(
-            f"maps, masks: found {len(maps)} maps and {len(masks)} masks, expected at least one map "
-            "and as many masks as maps; give normal images an empty mask."
+            f"maps, masks: found {len(maps)} maps and {len(masks)} masks, expected at least one "
+            "map and as many masks as maps; give normal images an empty mask."
         )
     images = [check_scores(f"maps[{i}]", image, ndim=2) for i, image in enumerate(maps)]
     background = np.empty(
@@ -66,46 +66,40 @@ def pool_pixels(
     )
     foreground = [background[:0]]
     areas = [np.empty(0)]
-    n_background = n_regions = 0
+    n_background = 0
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         is_anomalous = check_binary(f"masks[{i}]", mask, shape=image.shape)
         normal = image.ravel()
         if is_anomalous.any():
             normal = image[~is_anomalous]
             foreground.append(image[is_anomalous])
-            area, n_here = _area_of_own_region(is_anomalous)
-            areas.append(area)
-            n_regions += n_here
+            areas.append(_area_of_own_region(is_anomalous))
         background[n_background : n_background + normal.size] = normal
         n_background += normal.size
-    overlap = 1 / (np.concatenate(areas) * n_regions)
+    overlap = 1 / np.concatenate(areas)
     return Pixels(background[:n_background], np.concatenate(foreground), overlap)
 
 
-def _area_of_own_region(
-    is_anomalous: Bool[np.ndarray, "H W"],
-) -> tuple[Int[np.ndarray, " p"], int]:
-    """For every anomalous pixel the area of the region it lies in; and the number of regions."""
-    labels, n_regions = ndimage.label(is_anomalous, structure=EIGHT_CONNECTED)
+def _area_of_own_region(is_anomalous: Bool[np.ndarray, "H W"]) -> Int[np.ndarray, " p"]:
+    """For every anomalous pixel, row by row, the area of the region it lies in."""
+    labels, _ = ndimage.label(is_anomalous, structure=EIGHT_CONNECTED)
     own = labels[is_anomalous]
-    return np.bincount(own)[own], n_regions
+    return np.bincount(own)[own]
 
 
 def aupro_of_pixels(pixels: Pixels, definition: AuproDefinition, fpr_limit: float) -> float:
     """Choose the definition; see `clipad_core.metrics.aupro`."""
     if definition not in get_args(AuproDefinition):
-        raise ClipadError(
-            f"definition: found {definition!r}, expected one of {', '.join(get_args(AuproDefinition))}."
-        )
+        known = ", ".join(get_args(AuproDefinition))
+        raise ClipadError(f"definition: found {definition!r}, expected one of {known}.")
     if not 0 < fpr_limit <= 1:
         raise ClipadError(f"fpr_limit: found {fpr_limit}, expected a rate in (0, 1], usually 0.3.")
     if not (pixels.foreground.size and pixels.background.size):
         return float("nan")
     if definition == "cflow200":
         return cflow200_aupro(pixels, fpr_limit)
-    if definition == "mvtec":
-        return mvtec_aupro(pixels.ranking, fpr_limit)
-    return exact_aupro(pixels.ranking, fpr_limit)
+    measure = mvtec_aupro if definition == "mvtec" else exact_aupro
+    return measure(pixels.ranking, fpr_limit)
 
 
 def exact_aupro(ranking: Ranking, fpr_limit: float) -> float:
@@ -121,9 +115,9 @@ def exact_aupro(ranking: Ranking, fpr_limit: float) -> float:
     fpr[:-1] /= len(ranking.negatives)
     fpr[-1] = 1
     pro[0] = pro[1] = 0
-    pro[2:-1:2] = ranking.weight_at
+    pro[2:-1:2] = ranking.recall
     pro[3:-1:2] = pro[2:-3:2]
-    return area_up_to(fpr, pro, fpr_limit) / fpr_limit
+    return mean_up_to(fpr, pro, fpr_limit)
 
 
 def mvtec_aupro(ranking: Ranking, fpr_limit: float) -> float:
@@ -135,8 +129,8 @@ def mvtec_aupro(ranking: Ranking, fpr_limit: float) -> float:
     n_background = len(ranking.negatives)
     ranks = np.linspace(n_background - 1, 0, MVTEC_THRESHOLDS).astype(int)
     fpr = np.append(1 - (ranks + 1) / n_background, 1.0)
-    pro = np.append(ranking.weight_above(ranking.negatives[ranks]), 1.0)
-    return area_up_to(fpr, pro, fpr_limit) / fpr_limit
+    pro = np.append(ranking.recall_above(ranking.negatives[ranks]), 1.0)
+    return mean_up_to(fpr, pro, fpr_limit)
 
 
 def cflow200_aupro(pixels: Pixels, fpr_limit: float) -> float:
@@ -154,11 +148,11 @@ def cflow200_aupro(pixels: Pixels, fpr_limit: float) -> float:
         return float("nan")
     thresholds = np.arange(lowest, highest, step)
     fpr = _sum_above(thresholds, pixels.background) / len(pixels.background)
-    pro = _sum_above(thresholds, pixels.foreground, pixels.overlap)
+    pro = _sum_above(thresholds, pixels.foreground, pixels.overlap) / pixels.overlap.sum()
     fpr, pro = fpr[fpr < fpr_limit][::-1], pro[fpr < fpr_limit][::-1]
     if len(fpr) < 2 or fpr[0] == fpr[-1]:
         return float("nan")
-    return area_up_to((fpr - fpr[0]) / (fpr[-1] - fpr[0]), pro, 1.0)
+    return mean_up_to((fpr - fpr[0]) / (fpr[-1] - fpr[0]), pro, 1.0)
 
 
 def _sum_above(

@@ -9,7 +9,7 @@ Bad input (NaN, infinite or no scores, other shapes, labels other than 0 and 1) 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from clipad_core.aupro import AuproDefinition, aupro_of_pixels, pool_pixels
 from clipad_core.ranking import Ranking, check_binary, check_scores, rank
@@ -171,7 +171,7 @@ def _auroc(ranking: Ranking) -> float:
     return 1 - int(lost) / (2 * len(ranking.positives) * len(ranking.negatives))
 
 
-def _precision(ranking: Ranking) -> np.ndarray:
+def _precision(ranking: Ranking) -> Float[np.ndarray, " g"]:
     return ranking.true_positives / (ranking.true_positives + ranking.false_positives)
 
 

@@ -33,8 +33,8 @@ def check_scores(
     if not np.isfinite(scores).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(scores))[0])
         raise ClipadError(
-            f"{name}: found {scores[where]} at {where}, expected finite scores; look for a division "
-            "by zero or an overflow in the detector."
+            f"{name}: found {scores[where]} at {where}, expected finite scores; look for a "
+            "division by zero or an overflow in the detector."
         )
     return scores.astype(np.result_type(scores.dtype, np.float32), copy=False)
 
@@ -77,7 +77,7 @@ class Ranking:
     Args:
         negatives: scores of the negatives, ascending.
         positives: scores of the positives, ascending.
-        weights: a weight for each positive in the order of `positives` (region overlap).
+        weights: what each of `positives` counts in `recall`.
     """
 
     negatives: Float[np.ndarray, " n"]
@@ -98,6 +98,7 @@ class Ranking:
 
     @cached_property
     def thresholds(self) -> Float[np.ndarray, " g"]:
+        """The distinct scores of the positives."""
         return self.positives[self._first]
 
     @cached_property
@@ -123,20 +124,20 @@ class Ranking:
         return above
 
     @cached_property
-    def weight_from(self) -> Float[np.ndarray, " _"]:
-        """Sum of the weights from each position of `positives` upwards, and 0 behind the last."""
+    def _recall_from(self) -> Float[np.ndarray, " _"]:
+        """Weighted share of the positives from each position upwards, and 0 behind the last."""
         total = np.zeros(len(self.positives) + 1)
         np.cumsum(self.weights[::-1], out=total[-2::-1])
-        return total
+        return total / total[0]
 
     @property
-    def weight_at(self) -> Float[np.ndarray, " g"]:
-        """Sum of the weights at or above each threshold."""
-        return self.weight_from[self._first]
+    def recall(self) -> Float[np.ndarray, " g"]:
+        """Weighted share of the positives at or above each threshold."""
+        return self._recall_from[self._first]
 
-    def weight_above(self, thresholds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-        """Sum of the weights strictly above each of the given thresholds."""
-        return self.weight_from[np.searchsorted(self.positives, thresholds, side="right")]
+    def recall_above(self, thresholds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+        """Weighted share of the positives strictly above each of the given thresholds."""
+        return self._recall_from[np.searchsorted(self.positives, thresholds, side="right")]
 
 
 def rank(
@@ -146,7 +147,7 @@ def rank(
 ) -> Ranking:
     """Sort both classes. `negatives` is sorted IN PLACE, to hold the pixels of a data set once.
 
-    Without `weights` every positive weighs 1.
+    Without `weights` every positive counts the same.
 
     >>> import numpy as np
     >>> ranking = rank(np.array([0.1, 0.5, 0.9]), np.array([0.5, 0.7]))
@@ -161,17 +162,21 @@ def rank(
     return Ranking(negatives, positives[order], weights)
 
 
-def area_up_to(x: Float[np.ndarray, " k"], y: Float[np.ndarray, " k"], limit: float) -> float:
-    """Trapezoid area under y(x) for x in [x[0], limit], interpolated at the limit.
+def mean_up_to(x: Float[np.ndarray, " k"], y: Float[np.ndarray, " k"], limit: float) -> float:
+    """Mean of the curve y(x) over x in [0, limit], by trapezoids, interpolated at the limit.
+
+    Args:
+        x: ascending from 0 to at least the limit.
+        y: values in [0, 1].
 
     >>> import numpy as np
-    >>> area_up_to(np.array([0.0, 1.0]), np.array([0.0, 1.0]), limit=0.5)
-    0.125
+    >>> mean_up_to(np.array([0.0, 1.0]), np.array([0.0, 1.0]), limit=0.5)
+    0.25
     """
     kept = int(np.searchsorted(x, limit, side="right"))
     area = float(np.dot(np.diff(x[:kept]), y[1:kept] + y[: kept - 1])) / 2
-    if kept == len(x):
-        return area
-    width = limit - x[kept - 1]
-    at_limit = y[kept - 1] + (y[kept] - y[kept - 1]) * width / (x[kept] - x[kept - 1])
-    return area + float(width * (at_limit + y[kept - 1])) / 2
+    if kept < len(x):
+        width = limit - x[kept - 1]
+        at_limit = y[kept - 1] + (y[kept] - y[kept - 1]) * width / (x[kept] - x[kept - 1])
+        area += float(width * (at_limit + y[kept - 1])) / 2
+    return min(area / limit, 1.0)  # rounding may add a last digit
