@@ -9,6 +9,7 @@ import ast
 import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from traitlets.config import Config
 
 from clipad_core.errors import ClipadError
 from clipad_harness.canonical import KERNEL, canonical_notebook, check_no_absolute_path, tags
-from clipad_harness.page import notebook_page, write_atomically
+from clipad_harness.files import write_text
+from clipad_harness.page import notebook_page
 
 
 def run_notebook(
@@ -70,9 +72,9 @@ def run_notebook(
         "command": command,
     }
     html = notebook_page(canonical, fallback_title=output.stem)
-    write_atomically(output, nbformat.writes(canonical) + "\n")
+    write_text(output, nbformat.writes(canonical) + "\n")
     page = output.with_suffix(".html")
-    write_atomically(page, html)
+    write_text(page, html)
     return page
 
 
@@ -187,14 +189,26 @@ def _kernel_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _kernel_transport() -> Iterator[Config]:
+    """Talk to the kernel through sockets in a private folder: no open port, no shared name.
+
+    Left alone, Jupyter names them `kernel-ipc-1` in the working directory, where two runs collide.
+    A socket's path must fit in 104 bytes (macOS); where it does not, as on Windows, TCP remains.
+    """
+    with tempfile.TemporaryDirectory(prefix="clipad-") as folder:
+        prefix = os.path.join(folder, "kernel")
+        fits = os.name == "posix" and len(os.fsencode(prefix)) < 100
+        yield Config({"KernelManager": {"transport": "ipc", "ip": prefix}} if fits else {})
+
+
 def _execute(
     source: Path, output: Path, parameters: Mapping[str, object], root: Path
 ) -> NotebookNode:
     raw = root / ".cache" / "notebooks" / f"{output.stem}.raw.ipynb"
-    write_atomically(raw, "")
-    transport = {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
+    write_text(raw, "")
     try:
-        with _kernel_environment():
+        with _kernel_environment(), _kernel_transport() as transport:
             return papermill.execute_notebook(
                 str(source),
                 str(raw),
@@ -204,7 +218,7 @@ def _execute(
                 cwd=str(root),
                 progress_bar={"desc": output.stem, "disable": None},
                 record_timing=False,
-                config=Config(transport),
+                config=transport,
             )
     except PapermillExecutionError as error:
         raise _cell_error(error, source, raw.relative_to(root)) from error

@@ -5,9 +5,7 @@ A notebook becomes a fragment through nbconvert and the template in `templates/c
 the same shell.
 """
 
-import os
 import re
-import tempfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,29 +34,6 @@ class Heading:
     level: int
     anchor: str
     text: str
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text through a temporary file beside the target; make missing folders.
-
-    Raises:
-        ClipadError: the folder cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ClipadError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder with free "
-            "space; free some or choose another output."
-        ) from error
 
 
 def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:

@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 
 from clipad_harness.figures import PALETTE, GalleryItem, gallery, overlay, show, use_house_style
-from clipad_harness.page import Heading, page, tidy_tables, write_atomically
+from clipad_harness.files import write_text
+from clipad_harness.page import Heading, page, tidy_tables
 from clipad_harness.summary import Headline, Summary, read_summary, write_summary
 from clipad_harness.tables import (
     METRIC_LABELS,
@@ -93,7 +94,7 @@ def index_page(pages: Sequence[Path], output: Path, *, command: str | None = Non
     )
     contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
     html_text = page("Reports", tidy_tables(body), contents=contents, command=command, is_home=True)
-    write_atomically(output, html_text)
+    write_text(output, html_text)
     return output
 
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness.page import write_atomically
+from clipad_harness.files import write_text
 from clipad_harness.tables import METRIC_LABELS, VERDICTS
 
 
@@ -87,7 +87,7 @@ def write_summary(summary: Summary, path: Path) -> None:
                 if isinstance(value, float):
                     line[name] = None if math.isnan(value) else round(value, 4)
     _summary(record, path)
-    write_atomically(path, json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_summary(path: Path) -> Summary:

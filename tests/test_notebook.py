@@ -16,7 +16,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.canonical import canonical_notebook
 from clipad_harness.mathml import to_mathml
 from clipad_harness.notebook import read_parameters, run_notebook
-from clipad_harness.page import network_loads, notebook_page, page, tidy_tables, write_atomically
+from clipad_harness.page import network_loads, notebook_page, page, tidy_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULTS = 'name = "bottle"\nk_shot = 4\ntemperature = 0.07\nscales = [2, 3]\nlimit = None\n'
@@ -83,7 +83,7 @@ def test_two_runs_give_the_same_bytes_and_nothing_of_the_moment(notebook, run, t
         nbformat.v4.new_markdown_cell(STORY),
         cell(DEFAULTS, tag="parameters"),
         cell(DRAWING, name="drawing"),
-        cell('{"b", "a", "c", "d", "e"}, sum(scales), "word"[hash("x") % 4]'),
+        cell('{"b", "a", "c", "d", "e"}, sum(scales), hash("x")'),
     )
     html_path = run(source, k_shot=2)
     output = html_path.with_suffix(".ipynb")
@@ -129,6 +129,24 @@ def test_a_failed_cell_is_named_and_its_raw_notebook_stays(notebook, run, tmp_pa
     assert str(raw.relative_to(tmp_path)) in message
     assert "ZeroDivisionError" in raw.read_text(encoding="utf-8")
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_kernel_puts_no_socket_into_the_working_directory_where_runs_would_meet(
+    notebook, run, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    source = notebook(
+        cell(DEFAULTS, tag="parameters"),
+        cell(
+            "import glob, os\nfrom ipykernel.connect import get_connection_info as info\n"
+            "connection = info(unpack=True)\n"
+            "glob.glob('kernel*'), connection['transport'], os.path.dirname(connection['ip']) != ''"
+        ),
+    )
+    text = run(source).with_suffix(".ipynb").read_text(encoding="utf-8")
+    values = nbformat.reads(text, as_version=4).cells[-1].outputs[0].data["text/plain"]
+    expected = "([], 'ipc', True)" if os.name == "posix" else "([], 'tcp', False)"
+    assert values == expected
 
 
 def test_an_error_meant_for_the_reader_keeps_its_own_words(notebook, run):
@@ -307,7 +325,7 @@ def test_a_page_loads_nothing_and_escapes_what_comes_from_data():
 
 def test_a_pandas_table_scrolls_and_aligns_only_its_numbers():
     head = '<thead><tr style="x"><th></th><th>auroc</th><th>name</th></tr></thead>'
-    rows = "<tr><th>a</th><td>-0.5</td><td>1</td></tr><tr><th>b</th><td>–</td><td>x</td></tr>"
+    rows = "<tr><th>a</th><td>-0.5</td><td>1</td></tr><tr><th>b</th><td>–</td><td>1 part</td></tr>"
     soup = BeautifulSoup(tidy_tables(f'<table border="1">{head}{rows}</table>'), "html.parser")
     assert soup.table.parent["class"] == ["scroll"]
     assert soup.table.parent["tabindex"] == "0"
@@ -315,11 +333,7 @@ def test_a_pandas_table_scrolls_and_aligns_only_its_numbers():
     assert marked == ["auroc", "-0.5", "–"]
 
 
-def test_a_file_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path):
-    (tmp_path / "taken").write_text("a file", encoding="utf-8")
-    with pytest.raises(ClipadError, match="cannot be written"):
-        write_atomically(tmp_path / "taken" / "a.html", "text")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ClipadError, match="cannot be written"):
-        write_atomically(tmp_path / "folder", "text")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "taken"]
+def test_an_output_that_cannot_be_written_says_so(notebook, run, tmp_path):
+    (tmp_path / "reports").write_text("a file where a folder is needed", encoding="utf-8")
+    with pytest.raises(ClipadError, match=r"toy\.ipynb: cannot be written"):
+        run(notebook(cell(DEFAULTS, tag="parameters")))

@@ -59,6 +59,7 @@ def test_unknown_numbers_are_dashes_and_known_ones_have_one_decimal():
     first, second = cells(parsed(report.comparison_table(comparison())))[:2]
     assert first == ["<b>", "0", "90.0", "–1", "–", "–not comparable"]
     assert second == ["<b>", "4", "90.0± 0.4", "92.01", "−2.0", "✗fail"]
+    assert report.percent(math.nan) == "–"
 
 
 def test_every_source_is_listed_once_and_its_number_leads_to_it():
