@@ -1,0 +1,222 @@
+"""The set-up script, tried as a visitor does: in a fresh clone, in a ZIP, killed, without rights."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IS_CLONE = (ROOT / ".git").exists()
+NOTHING_TO_INSTALL = "packages are neither in uv's cache nor within reach"
+FROM_CACHE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A visitor's environment: the tests' own one is not to be seen, but for uv."""
+    own = ("VIRTUAL_ENV", "PYTHONPATH", "CLIPAD_DATA", "DVC_ROOT")
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+    return {**kept, "PATH": path, **more}
+
+
+def repro(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run ./repro of this folder to its end."""
+    return subprocess.run(
+        [folder / "repro", *words],
+        env=environment(**more),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def unpack(folder: Path) -> Path:
+    """The committed files without a repository, as a ZIP download leaves them."""
+    if not IS_CLONE:
+        ignore = shutil.ignore_patterns(
+            ".venv", ".cache", ".dvc/tmp", "__pycache__", "config.local"
+        )
+        return Path(shutil.copytree(ROOT, folder, ignore=ignore))
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A fresh clone in a folder with a space, set up; and where its packages came from."""
+    folder = tmp_path_factory.mktemp("a visitor's folder") / "clipad"
+    if IS_CLONE:
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    else:
+        unpack(folder)
+    for source in (FROM_CACHE, {}):
+        done = repro(folder, "python", "-c", "import clipad_core, clipad_harness", **source)
+        if done.returncode == 0:
+            yield folder, source
+            break
+    else:
+        assert "could not be installed" in done.stderr, done.stderr
+        pytest.skip(NOTHING_TO_INSTALL)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def unpacked(
+    clone: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A folder without git whose first set-up was killed half-way and then started again."""
+    folder = unpack(tmp_path_factory.mktemp("unpacked") / "clipad")
+    command = [folder / "repro", "python", "-c", ""]
+    first = subprocess.Popen(
+        command,
+        env=environment(**clone[1]),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert first.stderr is not None
+    assert "setting up .venv" in first.stderr.readline()
+    while not (folder / ".venv" / "bin" / "python").exists():
+        assert first.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    first.stderr.close()
+    assert not (folder / ".venv" / "clipad.sha256").exists()
+    done = repro(folder, "python", "-c", "import clipad_core, clipad_harness", **clone[1])
+    assert done.returncode == 0, done.stderr
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_fresh_clone_sets_itself_up(clone: tuple[Path, dict[str, str]]) -> None:
+    done = repro(clone[0], "python", "-c", "import clipad_core, sys; print(sys.prefix)")
+    assert done.stdout.strip() == str(clone[0] / ".venv")
+    assert done.stderr == ""
+
+
+def test_a_fresh_clone_has_the_command_line_the_tools_and_the_kernel(
+    clone: tuple[Path, dict[str, str]],
+) -> None:
+    for words in (["clipad", "--help"], ["dvc", "dag"], ["pytest", "--version"], ["mypy", "-V"]):
+        done = repro(clone[0], *words)
+        assert done.returncode == 0, done.stderr
+    kernels = repro(clone[0], "jupyter", "kernelspec", "list").stdout
+    assert str(clone[0] / ".venv" / "share" / "jupyter" / "kernels" / "python3") in kernels
+
+
+def test_setting_up_leaves_the_clone_unmodified(clone: tuple[Path, dict[str, str]]) -> None:
+    if not IS_CLONE:
+        pytest.skip("this is no clone")
+    status = ["git", "status", "--porcelain"]
+    done = subprocess.run(status, cwd=clone[0], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_new_pins_renew_the_environment(clone: tuple[Path, dict[str, str]]) -> None:
+    pins = clone[0] / "constraints.txt"
+    before = pins.read_text()
+    pins.write_text("clipad==0\n")  # nothing can satisfy this: a renewal is seen by its failure
+    done = repro(clone[0], "python", "-c", "", **FROM_CACHE)
+    pins.write_text(before)
+    assert done.returncode == 1
+    assert "could not be installed" in done.stderr
+
+
+def test_a_killed_set_up_is_repaired_and_a_zip_needs_no_git(unpacked: Path) -> None:
+    done = repro(unpacked, "dvc", "dag")
+    assert done.returncode == 0, done.stderr
+    assert "no_scm = true" in (unpacked / ".dvc" / "config.local").read_text()
+
+
+def test_the_exit_status_is_the_commands_own(unpacked: Path) -> None:
+    assert repro(unpacked, "sh", "-c", "exit 7").returncode == 7
+    assert repro(unpacked, "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
+
+
+def test_an_unknown_command_gets_a_message(unpacked: Path) -> None:
+    done = repro(unpacked, "tset")
+    assert done.returncode == 127
+    assert done.stderr.startswith("repro: found no command 'tset'; expected")
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(unpacked: Path) -> None:
+    process = subprocess.Popen(
+        [unpacked / "repro", "sh", "-c", "echo started; sleep 60"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "repro: interrupted; the next ./repro goes on\n"
+
+
+def test_git_in_an_unpacked_folder_is_told_to_dvc(unpacked: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", unpacked], check=True)
+    assert repro(unpacked, "true").returncode == 0
+    assert not (unpacked / ".dvc" / "config.local").exists()
+    shutil.rmtree(unpacked / ".git")
+
+
+def test_help_needs_no_set_up(tmp_path: Path) -> None:
+    script = Path(shutil.copy(ROOT / "repro", tmp_path))
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert "./repro lab" in done.stdout
+    assert list(tmp_path.iterdir()) == [script]
+
+
+def test_an_old_python_gets_a_message(tmp_path: Path) -> None:
+    lines = (ROOT / "repro").read_text().replace("(3, 11)", "(99, 0)", 1)
+    script = tmp_path / "repro"
+    script.write_text(lines)
+    command = [sys.executable, script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("repro: found Python 3.")
+    assert "expected 3.11 or newer" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_index_within_reach_gets_a_message(tmp_path: Path) -> None:
+    folder = unpack(tmp_path / "clipad")
+    empty = {"UV_CACHE_DIR": str(tmp_path / "uv"), "PIP_CACHE_DIR": str(tmp_path / "pip")}
+    done = repro(folder, "test", **FROM_CACHE, **empty, PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 1
+    assert "repro: the packages could not be installed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_write_permission_gets_a_message(tmp_path: Path) -> None:
+    python, user = sys.executable, None
+    if os.geteuid() == 0:  # root may write everywhere, so somebody else tries
+        python, user = "/usr/bin/python3", 65534
+        if not os.access(python, os.X_OK):
+            pytest.skip("no Python that another user can run")
+    folder = unpack(tmp_path / "clipad")
+    for parent in (folder, *folder.parents[:3]):
+        parent.chmod(0o555 if parent == folder else 0o755)
+    (folder / "pyproject.toml").chmod(0o444)
+    done = subprocess.run(
+        [python, folder / "repro"], user=user, capture_output=True, text=True, check=False
+    )
+    folder.chmod(0o755)
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+    assert "expected a folder that can be written to" in done.stderr
+    assert done.stderr.count("\n") == 1
