@@ -71,6 +71,13 @@ class Frame:
     v: Array
     pixel: float
     size: int
+    centre: tuple[float, float]
+    axes: tuple[float, float, float, float]  # image (x, y) of the unit steps along u and v
+
+    def project(self, u: float, v: float) -> tuple[float, float]:
+        """Where a point of the thing lies in the image; within [-1, 1] it is in view."""
+        ux, uy, vx, vy = self.axes
+        return self.centre[0] + u * ux + v * vx, self.centre[1] + u * uy + v * vy
 
     def cover(self, distance: Array) -> Array:
         """Share of every pixel inside a shape, in [0, 1], from its signed distance."""
@@ -90,7 +97,9 @@ def pose(size: int, x: float, y: float, scale: float, angle: float, squeeze: flo
     gx, gy = grid(size)
     c, s = math.cos(angle) / scale, math.sin(angle) / scale
     du, dv = gx - x, (gy - y) / squeeze
-    return Frame(c * du + s * dv, c * dv - s * du, 2 / size / scale, size)
+    along, across = scale * math.cos(angle), scale * math.sin(angle)
+    axes = (along, across * squeeze, -across, along * squeeze)
+    return Frame(c * du + s * dv, c * dv - s * du, 2 / size / scale, size, (x, y), axes)
 
 
 @dataclass

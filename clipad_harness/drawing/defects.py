@@ -243,7 +243,7 @@ def damage_part(item: Item, rng: Random, defect: str, strength: float) -> Surfac
 
     Where a part is missing its seat stays: a dark recess, or nothing at all beyond the body.
     """
-    index = rng.randrange(len(item.parts))
+    index = rng.choice(item.parts_in_view())
     part = item.parts[index]
     surface = item.assemble(item.parts[:index] + item.parts[index + 1 :])
     if defect == "wrong_colour":
@@ -252,7 +252,10 @@ def damage_part(item: Item, rng: Random, defect: str, strength: float) -> Surfac
         return surface
     if defect == "missing_part":
         cover = part.paint(item.base.copy(), item.frame, part.x, part.y, part.angle)
-        surface.shade(1 - min(0.9, rng.uniform(0.3, 0.7) * strength) * cover)
+        if is_dark(surface, cover):
+            surface.tint(np.clip(0.15 * strength * cover, 0, 1), PALE)
+        else:
+            surface.shade(1 - min(0.9, rng.uniform(0.3, 0.7) * strength) * cover)
         surface.height -= 0.03 * cover
         return surface
     way = rng.uniform(0, 2 * math.pi)

@@ -48,6 +48,11 @@ class Item:
     material: str
     parts: list[Part] = field(default_factory=list)
 
+    def parts_in_view(self) -> list[int]:
+        """Which parts lie well within the image, by their place in `parts`."""
+        spots = (self.frame.project(part.x, part.y) for part in self.parts)
+        return [n for n, (x, y) in enumerate(spots) if max(abs(x), abs(y)) < 0.92]
+
     def assemble(self, parts: list[Part] | None = None) -> Surface:
         """The body with its parts on it, or with the given ones instead."""
         surface = self.base.copy()

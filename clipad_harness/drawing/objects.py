@@ -182,6 +182,36 @@ def wheel(sketch: Sketch, look: Look) -> Item:
     return item(sketch, look, surface, [Part(bolt, 0.0, 0.0, p.uniform(0, 3), 0.5 * hub)])
 
 
+def moulding(sketch: Sketch, look: Look) -> Item:
+    """A part of no common name: a few bars and discs grown together, with bores and bosses."""
+    p, f = sketch.product, sketch.frame
+    mirrored = p.random() < 0.6
+    mirror = np.abs(f.u) if mirrored else f.u
+    grown, spots = [], []
+    for _ in range(p.randint(2, 5)):
+        x, y = p.uniform(0.0 if mirrored else -0.55, 0.55), p.uniform(-0.6, 0.6)
+        u, v = mirror - x, f.v - y
+        if p.random() < 0.5:
+            r = p.uniform(0.18, 0.4)
+            grown.append(shapes.circle(u, v, r))
+            spots.append((x, y, r))
+        else:
+            grown.append(shapes.box(u, v, p.uniform(0.1, 0.45), p.uniform(0.1, 0.4), 0.06))
+    grown.append(shapes.segment(mirror, f.v, p.uniform(-0.5, 0.5), -0.6, 0.0, 0.6, 0.16))
+    d = shapes.union(*grown) + p.uniform(-0.04, 0.02)
+    surface = body(sketch, look, d, p.uniform(0.03, 0.2), p.uniform(0.04, 0.15))
+    parts: list[Part] = []
+    for x, y, r in spots:
+        style = p.random()
+        if style < 0.35:
+            drill(surface, f, shapes.circle(mirror - x, f.v - y, 0.5 * r))
+        elif style < 0.7:
+            surface.raise_to(f.cover(shapes.ring(mirror - x, f.v - y, 0.45 * r, 0.7 * r)), 0.15)
+        else:
+            parts.append(Part(screw(p, 0.4 * r), x, y, p.uniform(0, 3), 0.4 * r))
+    return item(sketch, look, surface, parts)
+
+
 def tray(sketch: Sketch, look: Look) -> Item:
     """A tray of equal things in rows."""
     p, f = sketch.product, sketch.frame

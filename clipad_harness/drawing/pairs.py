@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -14,6 +15,7 @@ from clipad_harness.drawing.catalogue import CATALOGUE, Category
 from clipad_harness.drawing.defects import PART_DEFECTS, SURFACE_DEFECTS, damage_part
 from clipad_harness.drawing.items import Item, Look
 from clipad_harness.drawing.palette import MATERIALS
+from clipad_harness.drawing.prints import decorate
 from clipad_harness.drawing.scene import (
     Scene,
     expose,
@@ -115,7 +117,10 @@ def _photograph_sound(category: str, seed: int, size: int
     rng = Random(f"{category}/{seed}")
     product = Random(f"{category}/product/{spec.product}") if spec.product is not None else rng
     sketch = Sketch(size, product, rng, _frame(spec, rng, size))
-    item = spec.build(sketch, Look.draw(product, MATERIALS[spec.material], spec.colour))
+    look = Look.draw(product, MATERIALS[spec.material], spec.colour)
+    item = spec.build(sketch, look)
+    if spec.product is None and product.random() < (0.15 if spec.texture else 0.4):
+        decorate(item.base, sketch, look)
     sound = item.assemble()
     scene = make_scene(sketch, None if spec.texture else sound.alpha)
     return item, sketch, sound, scene, photograph(render(sound, scene), scene)
@@ -123,7 +128,8 @@ def _photograph_sound(category: str, seed: int, size: int
 
 def _choose(category: str, item: Item, sketch: Sketch, defect: str | None) -> str:
     """The wanted defect, or one by chance; part defects need a thing that has parts."""
-    possible = [d for d in defects_of(category) if item.parts or d not in PART_DEFECTS]
+    in_view = item.parts_in_view()
+    possible = [d for d in defects_of(category) if in_view or d not in PART_DEFECTS]
     chance = sketch.instance.choice(possible)
     if defect is None:
         return chance
@@ -141,17 +147,20 @@ def _is_visible(before: Array, after: Array, mask: Array) -> bool:
 
 
 def _frame(spec: Category, rng: Random, size: int) -> Frame:
+    """The pose; wider for pretraining, where close and far, whole and cut-off are welcome."""
+    free = spec.product is None
     if spec.texture:
-        return pose(size, rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.85, 1.15),
-                    rng.uniform(-0.2, 0.2), 1.0)
-    return random_frame(rng, size, (0.7, 0.92), spec.turn)
+        return pose(size, rng.uniform(-1, 1), rng.uniform(-1, 1),
+                    rng.uniform(*((0.6, 1.7) if free else (0.85, 1.15))),
+                    rng.uniform(-1, 1) * (math.pi if free else 0.2), rng.uniform(0.9, 1.0))
+    return random_frame(rng, size, (0.6, 1.15) if free else (0.72, 0.92), spec.turn)
 
 
 def _damage(item: Item, sound: Surface, sketch: Sketch, defect: str, strength: float
             ) -> tuple[Surface, Array]:
     rng = sketch.instance
     on_part = defect in PART_DEFECTS or (
-        defect == "wrong_colour" and bool(item.parts) and rng.random() < 0.5)
+        defect == "wrong_colour" and bool(item.parts_in_view()) and rng.random() < 0.5)
     if on_part:
         surface = damage_part(item, rng, defect, strength)
         return surface, np.zeros((sketch.size, sketch.size), np.float32)

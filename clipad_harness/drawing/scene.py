@@ -46,6 +46,8 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     field = 1 + fall * (math.cos(turn) * x + math.sin(turn) * y)
     field -= rng.uniform(0.0, 0.14) * spread * (x * x + y * y)
     field *= rng.uniform(0.86, 1.2)
+    if rng.random() < 0.3:
+        field *= _shade_edge(sketch)
     warm = rng.uniform(-0.05, 0.05)
     tone = np.asarray((1 + warm, 1.0, 1 - warm), np.float32)
     ambient = rng.uniform(0.30, 0.5)
@@ -57,6 +59,18 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     noise += sketch.noise("grain")[..., None] * (0.7 * sigma)
     return Scene(background, direction, field, ambient, tone, noise,
                  rng.choice((0.0, 0.0, 0.0, 0.15, 0.3)) * size / 96)
+
+
+def _shade_edge(sketch: Sketch) -> Array:
+    """The soft shadow of something beside the picture: a window frame, a hand, a machine."""
+    rng = sketch.instance
+    x, y = grid(sketch.size)
+    turn = rng.uniform(0, 2 * math.pi)
+    along = math.cos(turn) * x + math.sin(turn) * y + rng.uniform(-0.6, 0.6)
+    if rng.random() < 0.4:
+        along = np.abs(along) - rng.uniform(0.15, 0.4)
+    soft = rng.uniform(0.04, 0.3)
+    return 1 - rng.uniform(0.12, 0.4) * smoothstep(along, soft, -soft)
 
 
 def _background(sketch: Sketch) -> Array:

@@ -105,6 +105,39 @@ def granules(sketch: Sketch, look: Look) -> Item:
     return item(sketch, look, surface)
 
 
+def mosaic(sketch: Sketch, look: Look) -> Item:
+    """Patches of a few colours: camouflage, confetti, patchwork, agate."""
+    p, f = sketch.product, sketch.frame
+    n, blend = p.uniform(1.5, 6), p.uniform(0.0, 0.5)
+    warp = p.uniform(0.0, 0.5) * sketch.noise("cloud")
+    if p.random() < 0.5:
+        _, _, i, j = cells_of(sketch, f.u * n + warp, f.v * n - warp, p.uniform(0.3, 1))
+    else:
+        i, j = np.floor(f.u * n + warp), np.floor(f.v * n - warp)
+    lot = sketch.cells(i, j)
+    surface = sheet(sketch, look)
+    for _ in range(p.randint(1, 3)):
+        low = p.random()
+        surface.tint((np.abs(lot - low) < 0.16) * (1 - blend), contrasting(p, look.colour))
+    surface.shade(0.92 + 0.16 * lot)
+    return item(sketch, look, surface)
+
+
+def pile(sketch: Sketch, look: Look) -> Item:
+    """Carpet, sand, turf, sandpaper: rough, without any pattern but soft tracks."""
+    p, f = sketch.product, sketch.frame
+    surface = sheet(sketch, look)
+    rough = p.uniform(0.08, 0.28)
+    surface.shade(np.maximum(0.1, 1 + rough * sketch.noise("grain")))
+    surface.shade(1 + p.uniform(0.0, 0.2) * sketch.noise("mottle"))
+    surface.height += p.uniform(0.002, 0.012) * sketch.noise("mottle")
+    if p.random() < 0.4:
+        track = np.sin(f.v * p.uniform(3, 9) + 0.6 * sketch.noise("cloud"))
+        surface.height += p.uniform(0.005, 0.02) * track
+        surface.shade(1 + 0.1 * track)
+    return item(sketch, look, surface)
+
+
 def stripes(sketch: Sketch, look: Look) -> Item:
     """Printed or woven stripes, checks or tartan."""
     p, f = sketch.product, sketch.frame
