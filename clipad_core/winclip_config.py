@@ -12,7 +12,7 @@ mala-lab/WinCLIP@4880fc4.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from clipad_core.errors import ClipadError
 from clipad_core.prompts import find_ensemble
@@ -32,6 +32,14 @@ OPEN_CHOICES = (
     "mask_rule",
     "reference_choice",
 )
+
+
+def _choices(hint: object) -> tuple[str, ...]:
+    """The strings a type allows; none where it is not made of literals."""
+    inner = get_args(hint)
+    if get_origin(hint) is Literal:
+        return inner
+    return tuple(choice for part in inner for choice in _choices(part))
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,9 @@ class WinCLIPConfig:
         """Refuse a value no code path knows, naming the field and its choices."""
         hints = get_type_hints(type(self))
         for field in fields(self):
-            value, choices = getattr(self, field.name), get_args(hints[field.name])
+            value, choices = getattr(self, field.name), _choices(hints[field.name])
             if isinstance(value, str) and choices and value not in choices:
-                known = ", ".join(repr(choice) for choice in choices if isinstance(choice, str))
+                known = ", ".join(repr(choice) for choice in choices)
                 raise ClipadError(f"{field.name}: found {value!r}, expected one of {known}.")
         find_ensemble(self.prompts)
         if not isinstance(self.temperature, str) and not self.temperature > 0:

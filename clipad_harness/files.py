@@ -1,0 +1,43 @@
+"""Writing files so that a kill, a full disk or a second writer never leaves half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipad_core.errors import ClipadError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path`` and rename it over ``path`` when the block succeeds.
+
+    Raises:
+        ClipadError: the folder cannot be written (read-only, or the disk is full).
+    """
+    name = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        yield Path(name)
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise ClipadError(
+            f"{path}: cannot be written ({error.strerror or error}). Make its folder writable or free "
+            "some space, then run again; what was finished is kept."
+        ) from error
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file atomically, with Unix line ends."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path

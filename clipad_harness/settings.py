@@ -1,0 +1,155 @@
+"""params.yaml, read once, checked, as frozen dataclasses. Nothing has a second default elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipad_core.errors import ClipadError
+
+PARAMS = "params.yaml"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is run: which data with which weights."""
+
+    name: str
+    dataset: str
+    data_root: str | None
+    categories: tuple[str, ...]
+    backbone: str
+    weights: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Size of the drawn datasets, images a category."""
+
+    seed: int
+    image_size: int
+    train_good: int
+    test_good: int
+    test_damaged: int
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One named group of variants: row name -> changed fields, or the name of a preset."""
+
+    k_shots: tuple[int, ...]
+    rows: Mapping[str, Mapping[str, Any] | str]
+
+
+@dataclass(frozen=True)
+class WinCLIPSettings:
+    """The `winclip` section."""
+
+    preset: str
+    changes: Mapping[str, Any]
+    k_shots: tuple[int, ...]
+    seeds: tuple[int, ...]
+    aupro: str
+    fpr_limit: float
+    ablations: Mapping[str, Ablation]
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The project folder: the nearest one upwards that holds params.yaml.
+
+    Notebooks run with another working directory under Papermill, pytest and JupyterLab, so none of
+    them may rely on it.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / PARAMS).is_file():
+            return folder
+    raise ClipadError(
+        f"{PARAMS}: found none in {start} or above, expected the project's folder; change into it."
+    )
+
+
+def read_params(root: Path) -> dict[str, Any]:
+    """Read params.yaml as plain data."""
+    path = root / PARAMS
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise ClipadError(f"{PARAMS}: not valid YAML{line}; correct it there.") from error
+    return _mapping(found, PARAMS)
+
+
+def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
+    """The chosen profile; ``name`` and ``dataset`` override params.yaml where not empty."""
+    params = read_params(root)
+    profiles = _mapping(_get(params, "profiles", PARAMS), "profiles")
+    name = name or str(_get(params, "profile", PARAMS))
+    section = {"name": name, **_mapping(_get(profiles, name, "profiles"), f"profiles.{name}")}
+    if dataset:
+        section["dataset"] = dataset
+    return _build(Profile, section, f"profiles.{name}")
+
+
+def read_synthetic(root: Path) -> Synthetic:
+    """The `synthetic` section."""
+    return _build(Synthetic, _section(root, "synthetic"), "synthetic")
+
+
+def read_winclip(root: Path) -> WinCLIPSettings:
+    """The `winclip` section."""
+    section = dict(_section(root, "winclip"))
+    ablations = _mapping(_get(section, "ablations", "winclip"), "winclip.ablations")
+    section["ablations"] = {
+        str(name): _build(
+            Ablation, _mapping(value, f"winclip.ablations.{name}"), f"winclip.ablations.{name}"
+        )
+        for name, value in ablations.items()
+    }
+    settings = _build(WinCLIPSettings, section, "winclip")
+    for k_shot in settings.k_shots:
+        if not isinstance(k_shot, int) or k_shot < 0:
+            raise ClipadError(f"winclip.k_shots: found {k_shot!r}, expected whole numbers from 0.")
+    if not settings.seeds:
+        raise ClipadError("winclip.seeds: found none, expected at least one; add one.")
+    return settings
+
+
+def _section(root: Path, name: str) -> Mapping[str, Any]:
+    return _mapping(_get(read_params(root), name, PARAMS), name)
+
+
+def _get(section: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in section:
+        known = ", ".join(map(str, section)) or "nothing"
+        raise ClipadError(
+            f"{where}: found no {key!r}, only {known}; add it or correct its spelling."
+        )
+    return section[key]
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ClipadError(f"{where}: found {value!r}, expected names with values below it.")
+    return value
+
+
+def _build(kind: type, section: Mapping[str, Any], where: str) -> Any:
+    """Fill a dataclass; an unknown or a missing name is refused with the names that exist."""
+    known = [field.name for field in fields(kind)]
+    unknown = [str(key) for key in section if key not in known]
+    missing = [key for key in known if key not in section]
+    if unknown or missing:
+        parts = [f"unknown {', '.join(unknown)}"] if unknown else []
+        parts += [f"missing {', '.join(missing)}"] if missing else []
+        raise ClipadError(
+            f"{PARAMS}, {where}: {' and '.join(parts)}; expected exactly {', '.join(known)}."
+        )
+    frozen = {key: tuple(v) if isinstance(v, list) else v for key, v in section.items()}
+    return kind(**frozen)
