@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,8 @@ def open_run(root: Path, profile: str = "", dataset: str = "") -> Run:
 
     chosen = read_profile(root, profile, dataset)
     settings = read_winclip(root)
+    if (root / chosen.weights).is_file():
+        chosen = replace(chosen, weights=str(root / chosen.weights))
     data, index = open_data(root, chosen)
     return Run(root, chosen, settings, variants(settings), index, data)
 

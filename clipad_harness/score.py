@@ -214,9 +214,9 @@ class Scorer:
         """SHA-256 over all that the index says of a category and the bytes of its test files."""
         if category not in self._contents:
             found = hashlib.sha256()
-            for row in self.rows(category, "test").itertuples():
-                found.update(f"{row.image}|{row.label}|{row.defect}".encode())
-                for name in (row.image, row.mask):
+            for row in self.rows(category, "test").to_dict("records"):
+                found.update(f"{row['image']}|{row['label']}|{row['defect']}".encode())
+                for name in (str(row["image"]), str(row["mask"])):
                     found.update(file_hash(self.data / name).encode() if name else b"-")
             self._contents[category] = found.hexdigest()
         return self._contents[category]
@@ -246,7 +246,7 @@ class Scorer:
             return dict(json.loads(path.read_text()))
         values = {name: None if np.isnan(v) else v for name, v in self.measure(shard).items()}
         references = [p.relative_to(self.data).as_posix() for p in self.references(shard)]
-        record = {"key": key, "values": values, "references": references}
+        record: dict[str, object] = {"key": key, "values": values, "references": references}
         write_text(path, json.dumps(record, sort_keys=True))
         return record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from clipad_core.errors import ClipadError
 
 PARAMS = "params.yaml"
+ROOT_VARIABLE = "CLIPAD_ROOT"
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ class WinCLIPSettings:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The project folder: the nearest one upwards that holds params.yaml.
+    """The project folder: ``$CLIPAD_ROOT``, or the nearest one upwards that holds params.yaml.
 
     Notebooks run with another working directory under Papermill, pytest and JupyterLab, so none of
     them may rely on it.
     """
-    start = (start or Path.cwd()).resolve()
+    start = Path(os.environ.get(ROOT_VARIABLE) or start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / PARAMS).is_file():
             return folder
