@@ -1,0 +1,185 @@
+"""The repository's own files: pins, licence, citation, and what no tracked file may hold."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from runpy import run_path
+from zipfile import ZipFile
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import clipad_core
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CORE = [Requirement(line) for line in PROJECT["dependencies"]]
+EXTRAS = {
+    name: [Requirement(line) for line in lines]
+    for name, lines in PROJECT["optional-dependencies"].items()
+}
+EVERYTHING = [*CORE, *EXTRAS["harness"], *EXTRAS["dev"]]
+MODULES = sorted([*ROOT.glob("clipad_core/**/*.py"), *ROOT.glob("clipad_harness/**/*.py")])
+
+
+def names(requirements: list[Requirement]) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+def imported(module: Path) -> set[str]:
+    """The top-level packages a module imports anywhere, the standard library left out."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+def undeclared(package: str, allowed: set[str]) -> dict[str, set[str]]:
+    """What the modules of a package import beyond the allowed distributions and packages."""
+    distributions = packages_distributions()
+    problems = {}
+    for module in (module for module in MODULES if package in module.parts):
+        beyond = {
+            name
+            for name in imported(module) - allowed
+            if not allowed & {canonicalize_name(by) for by in distributions.get(name, [])}
+        }
+        if beyond:
+            problems[module.name] = beyond
+    return problems
+
+
+def tracked_texts() -> dict[str, str]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("which files are tracked is known in a clone only")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    texts = {}
+    for name in listed.stdout.decode().split("\0")[:-1]:
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        if b"\0" not in content:
+            texts[name] = content.decode(errors="replace")
+    return texts
+
+
+def test_environment_yml_is_what_pyproject_gives() -> None:
+    pins = run_path(str(ROOT / "tools" / "pins.py"))
+    expected = pins["environment"]((ROOT / "pyproject.toml").read_text())
+    assert (ROOT / "environment.yml").read_text() == expected
+    assert list(EXTRAS) == ["harness", "dev"]
+
+
+@pytest.mark.parametrize("requirement", EVERYTHING, ids=str)
+def test_every_requirement_has_pins_that_satisfy_it(requirement: Requirement) -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    own = [pin for pin in pins if names([pin]) == names([requirement])]
+    assert own
+    for pin in own:
+        [exact] = pin.specifier
+        assert exact.operator == "=="
+        assert requirement.specifier.contains(exact.version)
+
+
+def test_constraints_name_no_build_no_host_and_no_path() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    assert "\ntorch==2.13.0\n" in text
+    assert not re.search(r"\+|https?:|file:|@|^-", text, re.M)
+
+
+def test_the_wheel_needs_the_core_only_and_holds_both_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hatchling.build import build_wheel
+
+    monkeypatch.chdir(ROOT)
+    with ZipFile(tmp_path / build_wheel(str(tmp_path))) as wheel:
+        [metadata] = [name for name in wheel.namelist() if name.endswith("METADATA")]
+        lines = wheel.read(metadata).decode().splitlines()
+        packages = {name.partition("/")[0] for name in wheel.namelist() if name != metadata}
+    needed = [line.removeprefix("Requires-Dist: ") for line in lines if "Requires-Dist" in line]
+    plain = [Requirement(line) for line in needed if "extra ==" not in line]
+    assert names(plain) == names(CORE)
+    assert not names(plain) & names(EXTRAS["harness"])
+    assert {"clipad_core", "clipad_harness"} == {name for name in packages if "info" not in name}
+
+
+def test_the_core_imports_its_own_dependencies_only_and_never_the_harness() -> None:
+    assert not undeclared("clipad_core", names(CORE) | {"clipad_core", "torchvision"})
+
+
+def test_the_harness_imports_declared_dependencies_only() -> None:
+    declared = names(CORE) | names(EXTRAS["harness"])
+    assert not undeclared("clipad_harness", declared | {"clipad_core", "clipad_harness"})
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_modules_stay_within_300_lines_and_functions_within_60(module: Path) -> None:
+    text = module.read_text()
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_no_tracked_file_names_a_place_on_somebodys_disk() -> None:
+    place = re.compile(r"(?<![\w.~+=$}>/-])/(?:work|tmp|home|root|opt|mnt|scratch|Users)/\w")
+    found = {name: place.findall(text) for name, text in tracked_texts().items()}
+    assert not {name: hits for name, hits in found.items() if hits}
+
+
+def test_no_tracked_file_names_a_package_registry() -> None:
+    hosts = re.compile("|".join([r"pypi\." + "org", "pythonhosted", r"anaconda\." + "org/"]))
+    found = {name: hosts.findall(text) for name, text in tracked_texts().items()}
+    mine = "tests/" + Path(__file__).name
+    assert not {name: hits for name, hits in found.items() if hits and name != mine}
+
+
+def test_the_citation_can_be_read_and_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == clipad_core.__version__
+    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+    assert all({"family-names", "name"} & set(author) for author in citation["authors"])
+
+
+def test_the_licence_is_the_whole_apache_licence() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    assert all(f"\n   {number}. " in text for number in range(1, 10))
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_ci_and_readme_give_the_same_test_command() -> None:
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec ./repro test")
+    assert "    ./repro test " in (ROOT / "README.md").read_text()
+
+
+def run_python(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_the_core_is_quick_and_loads_no_torch() -> None:
+    assert run_python("import clipad_core, sys; print('torch' in sys.modules)") == "False\n"
+
+
+def test_open_clip_imports_after_the_core_and_the_hook_is_gone() -> None:
+    code = """
+import clipad_core, sys
+from clipad_core._torchvision import TorchvisionHook
+waiting = sum(isinstance(finder, TorchvisionHook) for finder in sys.meta_path)
+import open_clip, torchvision.transforms
+left = sum(isinstance(finder, TorchvisionHook) for finder in sys.meta_path)
+print(waiting, left, open_clip.__name__)
+"""
+    expected = 1 if sys.platform == "linux" else 0
+    assert run_python(code) == f"{expected} 0 open_clip\n"
