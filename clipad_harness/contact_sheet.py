@@ -13,7 +13,7 @@ _TILE, _GAP, _CAPTION, _LABEL = 128, 8, 20, 132
 _PAPER, _INK, _OUTLINE = (255, 255, 255), (32, 32, 32), (255, 0, 170)
 
 
-def contact_sheet(root: Path, name: str, *, columns: int = 8) -> Image.Image:
+def contact_sheet(root: Path, name: str, *, columns: int = 10) -> Image.Image:
     """Two sound images and one of every defect, as many as fit, a row for each category.
 
     A line around the ground-truth mask shows where the defect is; it keeps a little away from it.

@@ -130,7 +130,7 @@ _TARGET: dict[str, Category] = {
     "brush_head": _fixed(target_objects.brush_head, "plastic", "blue", 1,
                          ("scratch", "stain", "contamination", "wrong_colour", "missing_part",
                           "misplaced_part"), turn=0.4),
-    "wood_plank": _fixed(target_textures.wood_plank, "card", "brown", 1,
+    "wooden_floor": _fixed(target_textures.wooden_floor, "wood", "light brown", 1,
                          ("scratch", "crack", "stain", "hole", "dent", "contamination", "burn"),
                          True),
     "leather_hide": _fixed(target_textures.leather_hide, "rubber", "dark red", 1,

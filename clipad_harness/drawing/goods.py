@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 from clipad_harness.drawing import shapes
-from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, jitter, scaled, smoothstep
+from clipad_harness.drawing.canvas import Sketch, jitter, scaled, smoothstep
 from clipad_harness.drawing.items import (
     Item,
     Look,
-    PaintPart,
     Part,
     block_part,
     body,
@@ -219,17 +218,6 @@ def terminal(sketch: Sketch, look: Look) -> Item:
         surface.height -= 0.03 * slot
         parts.append(Part(head, x, -0.15, p.uniform(0, 3), 0.32 * step))
     if p.random() < 0.7:
-        out = [Part(_leg(pin), (k - (n - 1) / 2) * step, b, 0.0, 0.3 * step) for k in range(n)]
+        out = [Part(pin, (k - (n - 1) / 2) * step, b, 0.0, 0.3 * step) for k in range(n)]
         parts = out + parts
     return item(sketch, look, surface, parts)
-
-
-def _leg(pin: PaintPart) -> PaintPart:
-    """A part that reaches beyond the body: it brings its own coverage."""
-
-    def paint(surface: Surface, frame: Frame, x: float, y: float, angle: float) -> Array:
-        cover = pin(surface, frame, x, y, angle)
-        np.maximum(surface.alpha, cover, out=surface.alpha)
-        return cover
-
-    return paint

@@ -120,11 +120,8 @@ def round_part(rng: Random, colour: Colour, radius: float, gloss: float = 0.5,
     def paint(surface: Surface, frame: Frame, x: float, y: float, angle: float) -> Array:
         u, v = frame.at(x, y, angle)
         distance = shapes.circle(u, v, radius)
-        cover = frame.cover(distance)
-        _seat(surface, frame, distance, radius)
-        surface.tint(cover, colour)
+        cover = _lay(surface, frame, distance, radius, colour, gloss)
         surface.raise_to(cover, bevel(distance, radius * 0.9, height))
-        surface.polish(cover, gloss)
         if slot is not None:
             line = frame.cover(shapes.box(u, v, radius * 0.75, slot))
             surface.shade(1 - 0.75 * line)
@@ -133,10 +130,16 @@ def round_part(rng: Random, colour: Colour, radius: float, gloss: float = 0.5,
     return paint
 
 
-def _seat(surface: Surface, frame: Frame, distance: Array, reach: float) -> None:
-    """The thin shadow where a part meets the body."""
+def _lay(surface: Surface, frame: Frame, distance: Array, reach: float, colour: Colour,
+         gloss: float) -> Array:
+    """Colour and coverage of a part, with the thin shadow where it meets the body."""
     dark = np.clip(1 - np.maximum(distance, 0) * (1 / (0.35 * reach)), 0, 1)
     surface.shade(1 - 0.4 * dark * dark)
+    cover = frame.cover(distance)
+    surface.tint(cover, colour)
+    surface.polish(cover, gloss)
+    np.maximum(surface.alpha, cover, out=surface.alpha)
+    return cover
 
 
 def block_part(rng: Random, colour: Colour, a: float, b: float, corner: float, height: float,
@@ -147,11 +150,8 @@ def block_part(rng: Random, colour: Colour, a: float, b: float, corner: float, h
     def paint(surface: Surface, frame: Frame, x: float, y: float, angle: float) -> Array:
         u, v = frame.at(x, y, angle)
         distance = shapes.box(u, v, a, b, corner)
-        cover = frame.cover(distance)
-        _seat(surface, frame, distance, min(a, b))
-        surface.tint(cover, colour)
+        cover = _lay(surface, frame, distance, min(a, b), colour, gloss)
         surface.raise_to(cover, bevel(distance, 0.3 * min(a, b), height))
-        surface.polish(cover, gloss)
         if mark is not None:
             surface.tint(0.9 * frame.cover(shapes.box(u - mx, v - my, 0.35 * a, 0.14 * b)), mark)
         return cover

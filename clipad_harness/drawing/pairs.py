@@ -88,19 +88,18 @@ def draw_pair(category: str, seed: int, size: int, defect: str | None = None) ->
         ClipadError: an unknown category, or a defect the category cannot show.
     """
     item, sketch, sound, scene, before = _photograph_sound(category, seed, size)
-    chosen = _choose(category, item, sketch, defect)
-    for attempt in range(ATTEMPTS):
-        surface, cover = _damage(item, sound, sketch, chosen, 1.0 + 0.25 * attempt)
-        after = photograph(render(surface, scene), scene)
-        mask = _touched(before, after, cover)
-        if _is_visible(before, after, mask):
-            break
-    else:
-        raise ClipadError(f"{category}, seed {seed}: found no visible {chosen} in {ATTEMPTS} "
-                          "attempts, expected one; choose another seed.")
     first = expose(before, scene)
-    second = np.where(mask[..., None], expose(after, scene), first)
-    return Pair(first, second, mask, words(category), item.colour, item.material, words(chosen))
+    for candidate in _candidates(category, item, sketch, defect):
+        for attempt in range(ATTEMPTS):
+            surface, cover = _damage(item, sound, sketch, candidate, 1.0 + 0.25 * attempt)
+            after = photograph(render(surface, scene), scene)
+            mask = _touched(before, after, cover)
+            if _is_visible(before, after, mask):
+                second = np.where(mask[..., None], expose(after, scene), first)
+                return Pair(first, second, mask, words(category), item.colour, item.material,
+                            words(candidate))
+    raise ClipadError(f"{category}, seed {seed}: found no visible {defect or 'defect'} in "
+                      f"{ATTEMPTS} attempts, expected one; choose another seed.")
 
 
 def _spec(category: str) -> Category:
@@ -126,17 +125,16 @@ def _photograph_sound(category: str, seed: int, size: int
     return item, sketch, sound, scene, photograph(render(sound, scene), scene)
 
 
-def _choose(category: str, item: Item, sketch: Sketch, defect: str | None) -> str:
-    """The wanted defect, or one by chance; part defects need a thing that has parts."""
+def _candidates(category: str, item: Item, sketch: Sketch, defect: str | None) -> list[str]:
+    """The wanted defect, or all in an order by chance; part defects need a thing with parts."""
     in_view = item.parts_in_view()
     possible = [d for d in defects_of(category) if in_view or d not in PART_DEFECTS]
-    chance = sketch.instance.choice(possible)
     if defect is None:
-        return chance
+        return sketch.instance.sample(possible, len(possible))
     if defect not in possible:
         raise ClipadError(f"defect: found {defect!r}, expected one of {', '.join(possible)} for "
                           f"this {words(category)}; choose one of these or None.")
-    return defect
+    return [defect]
 
 
 def _is_visible(before: Array, after: Array, mask: Array) -> bool:

@@ -11,7 +11,8 @@ COLOURS: dict[str, Colour] = {
     "white": (0.86, 0.86, 0.84), "light grey": (0.66, 0.66, 0.67), "grey": (0.46, 0.46, 0.47),
     "dark grey": (0.25, 0.25, 0.27), "black": (0.10, 0.10, 0.11), "red": (0.66, 0.12, 0.11),
     "dark red": (0.38, 0.07, 0.08), "orange": (0.82, 0.40, 0.08), "yellow": (0.84, 0.70, 0.14),
-    "beige": (0.74, 0.65, 0.50), "brown": (0.40, 0.26, 0.16), "dark brown": (0.23, 0.15, 0.10),
+    "beige": (0.74, 0.65, 0.50), "brown": (0.40, 0.26, 0.16), "light brown": (0.66, 0.47, 0.29),
+    "dark brown": (0.23, 0.15, 0.10),
     "green": (0.16, 0.46, 0.20), "dark green": (0.07, 0.26, 0.15), "olive": (0.40, 0.41, 0.16),
     "turquoise": (0.12, 0.54, 0.54), "blue": (0.13, 0.30, 0.66), "light blue": (0.46, 0.64, 0.80),
     "dark blue": (0.08, 0.13, 0.36), "violet": (0.36, 0.20, 0.52), "pink": (0.82, 0.48, 0.56),
@@ -54,6 +55,7 @@ MATERIALS: dict[str, Material] = {
                       0.05, 0.10, 0.08, 0.006),
     "card": Material("cardboard", ("beige", "brown", "white", "light grey", "yellow"),
                      0.03, 0.035, 0.03, 0.001),
+    "wood": Material("wood", ("light brown", "brown", "beige"), 0.12, 0.03, 0.03),
     "food": Material("food", _EARTH + ("yellow", "red", "green"), 0.15, 0.06, 0.08, 0.006),
     "fabric": Material("fabric", _ALL, 0.04, 0.07, 0.04, 0.003),
 }

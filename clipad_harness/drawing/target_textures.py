@@ -6,29 +6,37 @@ import math
 
 import numpy as np
 
-from clipad_harness.drawing.canvas import Array, Sketch, scaled, smoothstep
+from clipad_harness.drawing.canvas import Array, Sketch, Surface, scaled, smoothstep
 from clipad_harness.drawing.items import Item, Look, item
 from clipad_harness.drawing.palette import colour_of
 from clipad_harness.drawing.textures import cells_of, sheet
 
 
-def wood_plank(sketch: Sketch, look: Look) -> Item:
-    """Sawn wood: year rings that bend around a knot, pores along the grain."""
+def wooden_floor(sketch: Sketch, look: Look) -> Item:
+    """Floor boards: year rings that bend around a knot, pores, joints between the boards."""
     f, rng = sketch.frame, sketch.instance
-    warp = 0.09 * sketch.noise("cloud")
-    v = f.v * rng.uniform(0.75, 1.1) + 0.3 * warp
-    kx, ky = rng.uniform(-1.2, 1.2), rng.uniform(-1.2, 1.2)
-    pull = np.exp(-((f.u - kx) ** 2 * 2 + (f.v - ky) ** 2 * 5))
-    rings = v + 0.28 * pull * np.sign(f.v - ky) * (1 - np.exp(-np.abs(f.v - ky) * 6))
-    phase = rings * rng.uniform(7, 11) + 0.5 * warp
+    boards = f.v * 1.15 + rng.uniform(0, 1)
+    j = np.floor(boards)
+    tone, shift = sketch.cells(j, j), sketch.cells(j, j + 1)
+    warp = sketch.noise("cloud")
+    kx, ky = rng.uniform(-1.2, 1.2), rng.uniform(-1.0, 1.0)
+    du, dv = f.u - kx, f.v - ky
+    near = np.sqrt(du * du * 0.35 + dv * dv)
+    rings = f.v + 0.06 * warp + shift * 3 + 0.1 * f.u * (tone - 0.5)
+    rings += 0.16 * np.sign(dv) * np.exp(-near * 5) * (np.abs(dv) < 0.6)
+    phase = rings * rng.uniform(6, 9) + 0.8 * np.sin(rings * 4)
     saw = phase - np.floor(phase)
+    late = smoothstep(saw, 0.1, 0.85) * smoothstep(saw, 1.0, 0.88)
     surface = sheet(sketch, look)
-    late = smoothstep(saw, 0.15, 0.9) * smoothstep(saw, 1.0, 0.9)
-    surface.shade(1.1 - 0.34 * late)
-    surface.shade(1 + 0.09 * sketch.streaks(f.u, f.v, 1.5))
-    knot = smoothstep(np.sqrt((f.u - kx) ** 2 * 0.5 + (f.v - ky) ** 2), 0.13, 0.07)
-    surface.tint(0.6 * knot, scaled(look.colour, 0.45))
-    surface.height += 0.004 * late
+    surface.shade((0.82 + 0.4 * tone) * (1.15 - rng.uniform(0.3, 0.5) * late))
+    surface.shade(1 + rng.uniform(0.06, 0.13) * sketch.streaks(f.u, f.v, 1.5))
+    knot = smoothstep(near, 0.12, 0.05)
+    rim = smoothstep(np.abs(near - 0.09), 0.03, 0.0)
+    surface.tint(0.55 * knot + 0.25 * rim, scaled(look.colour, 0.3))
+    joint = np.abs(boards - j - 0.5) - 0.5
+    gap = smoothstep(joint, -0.022, -0.006)
+    surface.shade(1 - 0.8 * gap)
+    surface.height -= 0.03 * gap - 0.004 * late
     return item(sketch, look, surface)
 
 
@@ -44,7 +52,22 @@ def leather_hide(sketch: Sketch, look: Look) -> Item:
     surface.height += cushion * 0.028
     surface.shade(0.66 + 0.34 * smoothstep(edge, 0.0, 0.2))
     surface.shade(0.94 + 0.12 * sketch.cells(i, j))
+    surface.shade(1 + rng.uniform(0.05, 0.2) * sketch.noise("cloud"))
+    if rng.random() < 0.5:
+        _sewn_seam(sketch, surface, look)
     return item(sketch, look, surface)
+
+
+def _sewn_seam(sketch: Sketch, surface: Surface, look: Look) -> None:
+    """A fold with a row of light stitches beside it."""
+    f, rng = sketch.frame, sketch.instance
+    u, v = f.at(rng.uniform(-0.8, 0.8), 0.0, rng.choice((0.0, math.pi / 2)) + rng.gauss(0, 0.1))
+    fold = smoothstep(np.abs(u), 0.05, 0.0)
+    surface.height -= 0.06 * fold
+    surface.shade(1 - 0.5 * smoothstep(np.abs(u), 0.03, 0.0))
+    stitch = f.cover(np.abs(u - 0.14) - 0.02) * smoothstep(np.sin(v * 24), -0.5, -0.2)
+    surface.tint(0.8 * stitch, scaled(look.colour, 2.5, 0.25))
+    surface.height += 0.02 * stitch
 
 
 def wire_mesh(sketch: Sketch, look: Look) -> Item:
