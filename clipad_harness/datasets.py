@@ -122,7 +122,7 @@ def index_hash(index: pd.DataFrame, root: Path) -> str:
     with ThreadPoolExecutor(max_workers=4) as pool:
         hashes = pool.map(file_hash, [root / path for path in paths])
         label = "hash dataset"
-        bar = tqdm(hashes, label, total=len(paths), unit="file", delay=2, disable=None)
+        bar = tqdm(hashes, label, total=len(paths), unit="file", delay=2)
         lines = [f"{digest} {path}\n" for digest, path in zip(bar, paths, strict=True)]
     table = index[[*INDEX_COLUMNS]].to_csv(index=False, lineterminator="\n")
     return hashlib.sha256((table + "".join(lines)).encode()).hexdigest()
