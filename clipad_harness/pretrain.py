@@ -1,0 +1,149 @@
+"""Train the stand-in CLIP on drawn image-caption pairs: ``python -m clipad_harness.pretrain``.
+
+CLIP's recipe (Radford et al., ICML 2021) with minimal pairs: every batch holds each drawn thing twice,
+sound and damaged, with captions that differ in the state alone, and a second contrast inside each
+pair. All settings are the ``pretrain`` section of params.yaml; the loop is `pretrain_loop`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+
+import open_clip
+import pandas as pd
+import torch
+import yaml
+
+from clipad_core.errors import ClipadError
+from clipad_harness.captions import CompactTokenizer, vocabulary
+from clipad_harness.drawing import PRETRAINING
+from clipad_harness.files import replacing, write_text
+from clipad_harness.pretrain_loop import (
+    PretrainConfig,
+    Run,
+    begin,
+    load_checkpoint,
+    train,
+)
+from clipad_harness.pretrain_model import build, store, whiten
+from clipad_harness.pretrain_pairs import PairStore
+from clipad_harness.pretrain_validation import Validation
+from clipad_harness.pretrain_views import place
+from clipad_harness.synthetic import drawing_digest
+
+OUTPUT = Path("data/weights/clipad-tiny")
+WORK = Path(".cache/pretrain")
+# Pairs looked at before the first step; enough to meet every name, colour, material and defect.
+FIRST_LOOK = 1000
+
+
+def read_config(path: Path) -> PretrainConfig:
+    """Read the ``pretrain`` section of a params file.
+
+    Raises:
+        ClipadError: no such section, or a name that is missing or unknown.
+    """
+    section = dict(yaml.safe_load(path.read_text()).get("pretrain") or {})
+    wanted = set(PretrainConfig.__dataclass_fields__)
+    if wrong := wanted ^ set(section):
+        raise ClipadError(
+            f"{path}: section pretrain differs from what is expected in {', '.join(sorted(wrong))}; "
+            "give every setting exactly once."
+        )
+    section["keep"] = tuple((int(step), int(count)) for step, count in section["keep"])
+    section["block_sides"] = tuple(section["block_sides"])
+    section["held_out"] = tuple(section["held_out"])
+    return PretrainConfig(**section)
+
+
+def work_folder(config: PretrainConfig, root: Path) -> Path:
+    """A folder for these settings and this drawing code; more steps of the same go on in it."""
+    settings = {key: value for key, value in asdict(config).items() if key != "steps"}
+    text = json.dumps([settings, drawing_digest()], sort_keys=True)
+    return root / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pretrain(config: PretrainConfig, work: Path, output: Path) -> Run:
+    """Train, or go on where a killed run stopped, and store weights, config and loss curve.
+
+    Args:
+        work: folder for drawn pairs and checkpoints.
+        output: the stored files without their endings.
+
+    Raises:
+        ClipadError: a held-out category that does not exist, or a loss that is not finite.
+    """
+    if unknown := set(config.held_out) - set(PRETRAINING):
+        raise ClipadError(
+            f"pretrain.held_out: found {', '.join(sorted(unknown))}, expected names out of "
+            f"{', '.join(PRETRAINING)}."
+        )
+    torch.set_num_threads(config.threads)
+    folder = work_folder(config, work)
+    shown = tuple(name for name in PRETRAINING if name not in config.held_out)
+    pairs = PairStore(folder / "pairs", shown, config.draw_size, config.seed * 10**8)
+    rows = vocabulary(pairs[list(range(FIRST_LOOK))][2])
+    tokenizer = CompactTokenizer(rows)
+    run = begin(config, first_model(config, pairs, len(rows)))
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        load_checkpoint(run, checkpoint)
+    validation = Validation(config.held_out, config.draw_size, run.model.visual.image_size[0])
+    for _ in train(config, run, tokenizer, pairs, checkpoint):
+        run.scores.append({"step": run.step} | validation(run.model, tokenizer))
+        store(run.model, rows, config.architecture, output)
+        write_curve(run, output)
+    return run
+
+
+def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> open_clip.CLIP:
+    """The model at step 0: open_clip's own start, and whitened patches."""
+    torch.manual_seed(config.seed)
+    model = build(config.architecture, rows)
+    images, masks, _ = pairs[list(range(FIRST_LOOK))]
+    side = model.visual.image_size[0]
+    views, _ = place(images, masks, Random(config.seed), side, config.smallest_crop)
+    whiten(model, views[:, 0])
+    return model
+
+
+def write_curve(run: Run, output: Path) -> None:
+    """The losses and the validation scores as one tidy table beside the weights."""
+    table = pd.concat([pd.DataFrame(run.log), pd.DataFrame(run.scores)])
+    table = table.melt("step", var_name="quantity", value_name="value").dropna()
+    table = table.sort_values(["quantity", "step"], kind="stable")
+    with replacing(output.with_name(f"{output.name}-training.csv")) as draft:
+        table.to_csv(draft, index=False, float_format="%.5f", lineterminator="\n")
+    summary = {"parameters": sum(value.numel() for value in run.model.parameters()),
+               "steps": run.step}
+    write_text(
+        output.with_name(f"{output.name}-training.json"), json.dumps(summary, indent=4) + "\n"
+    )
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m clipad_harness.pretrain", description=__doc__)
+    parser.add_argument("params", type=Path, nargs="?", default=Path("params.yaml"))
+    parser.add_argument("--work", type=Path, default=WORK, help="drawn pairs and checkpoints")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="stored files, without ending")
+    arguments = parser.parse_args()
+    try:
+        pretrain(read_config(arguments.params), arguments.work, arguments.output)
+    except ClipadError as error:
+        print(f"clipad: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("clipad: stopped; run again to go on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

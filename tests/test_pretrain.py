@@ -1,0 +1,456 @@
+"""The stand-in CLIP: captions, views, both contrasts, exact resume, the stored file."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from torch.testing import assert_close
+
+from clipad_core.backbone import load_backbone
+from clipad_core.errors import ClipadError
+from clipad_core.vision import encode_images, window_index
+from clipad_harness import pretrain_loop
+from clipad_harness.captions import UNKNOWN, CompactTokenizer, Subject, caption_pair, vocabulary
+from clipad_harness.drawing import PRETRAINING, TARGET, TARGET_ONLY_DEFECTS, draw_pair
+from clipad_harness.pretrain import pretrain, read_config
+from clipad_harness.pretrain_loop import PretrainConfig, begin, patches_kept, rate, train_step
+from clipad_harness.pretrain_model import (
+    MEAN,
+    STD,
+    batch_contrast,
+    build,
+    embed_captions,
+    embed_view,
+    pair_contrast,
+    patch_tokens,
+    sound_contrast,
+    store,
+    whiten,
+)
+from clipad_harness.pretrain_pairs import SHARD, PairStore
+from clipad_harness.pretrain_views import (
+    VISIBLE_PIXELS,
+    choose_crop,
+    damaged_blocks,
+    keep_tokens,
+    needed,
+    place,
+    relight,
+    visible,
+)
+
+MICRO = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 48, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 2,
+        "layers": 2,
+    },
+}
+SUBJECT = Subject("metal lid", "dark blue", "painted metal", "missing part")
+
+
+@pytest.fixture
+def config() -> PretrainConfig:
+    return PretrainConfig(
+        seed=3,
+        steps=4,
+        batch_pairs=8,
+        first_pairs=60,
+        pairs_per_step=1,
+        draw_size=48,
+        smallest_crop=0.5,
+        keep=((0, 12), (3, 36)),
+        block_sides=(2, 3),
+        blocks_per_step=1,
+        learning_rate=0.004,
+        weight_decay=0.02,
+        warmup_steps=2,
+        decay_steps=2,
+        smoothing=0.05,
+        batch_weight=0.3,
+        largest_scale=30.0,
+        held_out=("metal_lid",),
+        threads=1,
+        checkpoint_every=2,
+        architecture=MICRO,
+    )
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PairStore:
+    """Sound and damaged drawings of twenty categories."""
+    return PairStore(tmp_path_factory.mktemp("pairs"), PRETRAINING[:20], 48, 0)
+
+
+@pytest.fixture(scope="module")
+def rows() -> torch.Tensor:
+    return vocabulary([SUBJECT])
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    noise = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=noise, dtype=torch.float64), dim=-1)
+
+
+def every_patch(model: open_clip.CLIP, count: int) -> torch.Tensor:
+    return torch.arange(model.visual.grid_size[0] ** 2).expand(count, -1)
+
+
+# Captions
+
+
+def test_captions_of_a_pair_differ_in_the_state_alone() -> None:
+    states = {
+        "flawless",
+        "perfect",
+        "unblemished",
+        "damaged",
+        "without",
+        "with",
+        "flaw",
+        "defect",
+        "damage",
+        "missing",
+        "part",
+    }
+    for seed in range(300):
+        pair = caption_pair(SUBJECT, Random(seed))
+        sound, damaged = pair.sound.rstrip(".").split(), pair.damaged.rstrip(".").split()
+        assert pair.sound != pair.damaged
+        kept = [[word for word in text if word not in states] for text in (sound, damaged)]
+        assert kept[0] == kept[1]
+
+
+def test_damaged_captions_say_so_and_sound_ones_never_do() -> None:
+    for seed in range(300):
+        pair = caption_pair(SUBJECT, Random(seed))
+        says = ("damaged ", " with flaw", " with defect", " with damage", " with missing part")
+        assert any(word in pair.damaged for word in says)
+        assert not any(word in pair.sound for word in says)
+
+
+def test_captions_never_hold_a_target_name_or_a_defect_of_the_target_alone() -> None:
+    chance = Random(0)
+    drawn = [draw_pair(name, seed, 48) for seed, name in enumerate(PRETRAINING)]
+    subjects = [Subject(pair.name, pair.colour, pair.material, pair.defect) for pair in drawn]
+    text = " ".join(
+        f"{pair.sound} {pair.damaged}"
+        for subject in subjects * 10
+        for pair in [caption_pair(subject, chance)]
+    )
+    for hidden in (*TARGET, *TARGET_ONLY_DEFECTS, "normal", "anomalous"):
+        assert f" {hidden.replace('_', ' ')} " not in text.replace(".", " ")
+
+
+def test_a_recoloured_drawing_keeps_no_colour_word() -> None:
+    texts = [caption_pair(SUBJECT, Random(seed), recoloured=True).sound for seed in range(300)]
+    assert not any("blue" in text for text in texts)
+    assert any("blue" in caption_pair(SUBJECT, Random(seed)).sound for seed in range(300))
+
+
+def test_the_vocabulary_knows_every_caption_but_the_unknown_word(rows: torch.Tensor) -> None:
+    tokenizer = CompactTokenizer(rows)
+    for seed in range(200):
+        pair = caption_pair(SUBJECT, Random(seed))
+        ids, ends = tokenizer([pair.sound, pair.damaged])
+        for line, end in zip(ids, ends, strict=True):
+            assert bool((line[: int(end) + 1] == 0).any()) == (UNKNOWN in pair.sound)
+
+
+# Views
+
+
+def test_a_crop_holds_the_whole_defect_where_it_fits() -> None:
+    mask = np.zeros((40, 40), bool)
+    mask[10:18, 25:31] = True
+    for seed in range(200):
+        left, top, side = choose_crop(mask, Random(seed), 0.4)
+        assert left <= 25 / 40 and left + side >= 31 / 40 - 1e-9
+        assert top <= 10 / 40 and top + side >= 18 / 40 - 1e-9
+        assert left >= 0 and top >= 0 and left + side <= 1 + 1e-9 and top + side <= 1 + 1e-9
+
+
+def test_a_placed_mask_still_lies_on_the_damage() -> None:
+    images = np.full((6, 2, 40, 40, 3), 90, np.uint8)
+    masks = np.zeros((6, 40, 40), bool)
+    masks[:, 8:20, 22:34] = True
+    images[:, 1][masks] = 250
+    views, placed = place(images, masks, Random(1), 48, 0.5)
+    change = (views[:, 1] - views[:, 0]).amax(dim=1) > 0.3
+    assert change.any(dim=(1, 2)).all()
+    assert (change == placed).float().mean() > 0.99
+
+
+def test_light_changes_both_images_of_a_pair_alike() -> None:
+    both = torch.rand(5, 1, 3, 16, 16).expand(-1, 2, -1, -1, -1)
+    lit, _ = relight(both, Random(2), torch.Generator().manual_seed(2))
+    assert_close(lit[:, 0], lit[:, 1])
+    assert (lit - both).abs().mean() > 0.01
+
+
+def test_the_caption_of_a_damaged_block_is_true() -> None:
+    views = torch.full((4, 2, 3, 48, 48), 0.5)
+    masks = torch.zeros(4, 48, 48, dtype=torch.bool)
+    masks[:3, 20:30, 33:40] = True
+    masks[2, 20:30, 33:40] = False
+    views[:, 1, :, 20:30, 33:40] = 0.9
+    seen = visible(views, masks, 8)
+    for seed in range(50):
+        blocks, found = damaged_blocks(seen, 2, 8, torch.Generator().manual_seed(seed))
+        assert found.tolist() == [True, True, False, False]
+        inside = seen.flatten(1).gather(1, blocks).sum(dim=1)
+        assert (inside[:2] >= needed(16 * 16)).all()
+
+
+def test_a_change_that_nobody_sees_is_no_damage() -> None:
+    views = torch.full((1, 2, 3, 48, 48), 0.5)
+    views[:, 1] += 0.01
+    assert visible(views, torch.ones(1, 48, 48, dtype=torch.bool), 8).sum() == 0
+
+
+def test_dropping_patches_keeps_the_one_that_shows_the_defect_best() -> None:
+    seen = torch.zeros(3, 6, 6)
+    seen[0, 2, 3], seen[1, 5, 5], seen[2, 0, 0] = 40, VISIBLE_PIXELS, 64
+    best = seen.flatten(1).argmax(dim=1)
+    for seed in range(50):
+        kept = keep_tokens(seen, 9, torch.Generator().manual_seed(seed))
+        assert kept.shape == (3, 9)
+        assert (kept == best[:, None]).any(dim=1).all()
+        assert all(len(set(row)) == 9 for row in kept.tolist())
+
+
+# Model and losses
+
+
+def test_the_training_forward_equals_open_clip() -> None:
+    torch.manual_seed(0)
+    model = build(MICRO, 50).eval()
+    images = torch.rand(3, 3, 48, 48)
+    ours = embed_view(model, patch_tokens(model, images), every_patch(model, 3))
+    assert_close(ours, model.encode_image((images - MEAN) / STD, normalize=True))
+    ids = torch.zeros(3, 77, dtype=torch.long)
+    for row in range(3):
+        ids[row, : 4 + row] = torch.randint(1, 49, (4 + row,))
+        ids[row, 4 + row] = 50
+    ends = ids.argmax(dim=1)
+    ours = embed_captions(model, ids[:, : int(ends.max()) + 1], ends)
+    assert_close(ours, model.encode_text(ids, normalize=True))
+
+
+def test_a_kept_block_is_a_window_of_winclip(rows: torch.Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build(MICRO, len(rows)).eval()
+    store(model, rows, MICRO, tmp_path / "micro-window")
+    tower = load_backbone("micro-window", tmp_path / "micro-window.safetensors").vision
+    images = torch.rand(2, 3, 48, 48)
+    windows = encode_images(tower, (images - MEAN) / STD, scales=(2,)).window_embeddings[2]
+    index = window_index((6, 6), 2)
+    for window in (0, 7, 24):
+        kept = index[window].expand(2, -1)
+        ours = embed_view(model, patch_tokens(model, images), kept)
+        assert_close(ours, windows[:, window], atol=1e-5, rtol=1e-5)
+
+
+def test_whitened_patches_differ_as_much_in_detail_as_in_colour() -> None:
+    torch.manual_seed(0)
+    model = build(MICRO, 50)
+    model.visual.positional_embedding.data.zero_()
+    colour = torch.rand(40, 3, 1, 1)
+    images = (0.1 + 0.8 * colour + 0.1 * torch.randn(40, 3, 48, 48)).clamp(0, 1)
+    before = torch.cov(patch_tokens(model, images).flatten(0, 1).T)
+    whiten(model, images)
+    after = torch.cov(patch_tokens(model, images).flatten(0, 1).T)
+    assert torch.linalg.cond(before) > 20
+    assert torch.linalg.cond(after) < 1.2
+
+
+def naive_pair_contrast(images, captions, counted, scale, smoothing):
+    """One pair at a time, each of its two images and two captions as a question of its own."""
+    total, pairs = 0.0, 0
+    for image, caption, counts in zip(images, captions, counted, strict=True):
+        if not counts:
+            continue
+        pairs += 1
+        for own in (0, 1):
+            for logits in (
+                [scale * image[own] @ caption[other] for other in (0, 1)],
+                [scale * image[other] @ caption[own] for other in (0, 1)],
+            ):
+                chance = torch.stack(logits).softmax(dim=0).log()
+                right = (1 - smoothing) * chance[own] + smoothing * chance.mean()
+                total = total - right / 4
+    return total / pairs
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_contrast_inside_pairs_matches_a_naive_loop(smoothing: float) -> None:
+    images, captions = unit(5, 2, 8), unit(5, 2, 8, seed=1)
+    counted = torch.tensor([True, False, True, True, False])
+    scale = torch.tensor(7.0, dtype=torch.float64)
+    ours = pair_contrast(images, captions, counted, scale, smoothing)
+    assert_close(
+        ours.double(),
+        naive_pair_contrast(images, captions, counted, scale, smoothing),
+        atol=1e-6,
+        rtol=1e-6,
+    )
+
+
+def test_the_contrast_inside_pairs_prefers_the_true_order() -> None:
+    captions = unit(4, 2, 8)
+    counted, scale = torch.ones(4, dtype=torch.bool), torch.tensor(10.0)
+    true = pair_contrast(captions, captions, counted, scale, 0.0)
+    flipped = pair_contrast(captions.flip(1), captions, counted, scale, 0.0)
+    assert true < 0.1 < flipped
+    assert sound_contrast(captions[:, 0], captions, scale, 0.0) < 0.1
+    assert sound_contrast(captions[:, 1], captions, scale, 0.0) > 1
+
+
+def test_an_equal_caption_is_no_negative() -> None:
+    images, captions = unit(3, 8), unit(3, 8, seed=1)
+    captions[2] = captions[0]
+    same = torch.eye(3, dtype=torch.bool)
+    same[0, 2] = same[2, 0] = True
+    scale = torch.tensor(5.0, dtype=torch.float64)
+    total = 0.0
+    for own in range(3):
+        others = [other for other in range(3) if other == own or not same[own, other]]
+        for logits in (
+            {other: scale * images[own] @ captions[other] for other in others},
+            {other: scale * images[other] @ captions[own] for other in others},
+        ):
+            chance = torch.stack(list(logits.values())).softmax(dim=0)
+            total = total - chance[list(logits).index(own)].log() / 6
+    assert_close(batch_contrast(images, captions, same, scale), total)
+
+
+# Training
+
+
+def test_a_few_steps_lower_the_loss(
+    config: PretrainConfig, pairs: PairStore, rows: torch.Tensor
+) -> None:
+    config = replace(config, steps=60, decay_steps=1, learning_rate=0.003, pairs_per_step=0)
+    torch.manual_seed(0)
+    run = begin(config, build(MICRO, len(rows)))
+    totals = []
+    for _ in range(40):
+        found = train_step(config, run, CompactTokenizer(rows), pairs)
+        totals.append(found["batch"] + found["pair"] + found["blocks"])
+    assert np.mean(totals[-8:]) < 0.9 * np.mean(totals[:4])
+
+
+def test_the_unknown_word_stays_zero(
+    config: PretrainConfig, pairs: PairStore, rows: torch.Tensor
+) -> None:
+    run = begin(config, build(MICRO, len(rows)))
+    before = run.model.token_embedding.weight.detach().clone()
+    for _ in range(2):
+        train_step(config, run, CompactTokenizer(rows), pairs)
+    after = run.model.token_embedding.weight.detach()
+    assert (after[0] == 0).all()
+    assert (after[1:] != before[1:]).any()
+
+
+def test_a_resumed_run_ends_in_the_same_bits(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipad_harness.pretrain.FIRST_LOOK", 50)
+    monkeypatch.setattr("clipad_harness.pretrain_pairs.SHARD", 50)
+    monkeypatch.setattr("clipad_harness.pretrain_validation.IMAGES", 3)
+    whole = pretrain(config, tmp_path / "a", tmp_path / "one" / "micro")
+    with pytest.raises(KeyboardInterrupt):
+        _stop_at_second_checkpoint(config, tmp_path / "b", tmp_path / "two" / "micro")
+    resumed = pretrain(config, tmp_path / "b", tmp_path / "two" / "micro")
+    assert resumed.step == whole.step == 4
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for ending in (".safetensors", ".json", "-training.csv", "-training.json"):
+        files = [tmp_path / run / f"micro{ending}" for run in ("one", "two")]
+        assert files[0].read_bytes() == files[1].read_bytes(), ending
+
+
+def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path) -> None:
+    original, calls = pretrain_loop.save_checkpoint, []
+
+    def stop(run, path):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(run.step)
+        original(run, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain_loop, "save_checkpoint", stop)
+        pretrain(config, work, output)
+
+
+def test_the_rate_rises_stays_and_falls_to_zero(config: PretrainConfig) -> None:
+    config = replace(config, steps=100, warmup_steps=10, decay_steps=20)
+    rates = [rate(config, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[50] == rates[80] == 1.0
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[100] == 0.0
+    assert [patches_kept(config, step) for step in (0, 2, 3, 99)] == [12, 12, 36, 36]
+
+
+def test_pairs_are_the_same_whenever_they_are_drawn(tmp_path: Path) -> None:
+    numbers = [3, SHARD + 1]
+    first = PairStore(tmp_path / "a", PRETRAINING[:2], 48, 7)[numbers]
+    PairStore(tmp_path / "b", PRETRAINING[:2], 48, 7)[[SHARD]]
+    again = PairStore(tmp_path / "b", PRETRAINING[:2], 48, 7)[numbers]
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    assert first[2] == again[2]
+    drawn = draw_pair(PRETRAINING[1], 7 + SHARD + 1, 48)
+    assert np.array_equal(first[0][1, 1], drawn.damaged)
+    assert np.array_equal(first[1][1], drawn.mask)
+
+
+# Files
+
+
+def test_the_settings_are_refused_where_one_is_missing_or_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"pretrain": {"seed": 1, "colour": "red"}}))
+    with pytest.raises(ClipadError, match="colour"):
+        read_config(path)
+
+
+def test_a_held_out_category_must_exist(config: PretrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ClipadError, match="no_such_thing"):
+        pretrain(replace(config, held_out=("no_such_thing",)), tmp_path, tmp_path / "micro")
+
+
+def test_a_stored_model_is_read_back_as_it_was(rows: torch.Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = build(MICRO, len(rows)).eval()
+    store(model, rows, MICRO, tmp_path / "micro-store")
+    backbone = load_backbone("micro-store", tmp_path / "micro-store.safetensors")
+    assert backbone.kind == "stand-in"
+    full = open_clip.create_model("micro-store", load_weights=False).token_embedding.weight
+    assert backbone.text.token_embedding.shape == full.shape
+    known = torch.zeros(len(full), dtype=torch.bool)
+    known[rows] = True
+    assert_close(backbone.text.token_embedding[rows], model.token_embedding.weight[1:].detach())
+    assert (backbone.text.token_embedding[~known] == 0).all()
+
+
+WEIGHTS = Path(__file__).parent.parent / "data" / "weights" / "clipad-tiny.safetensors"
+
+
+def test_the_bundled_stand_in_is_small_and_loads() -> None:
+    assert WEIGHTS.stat().st_size <= 8_000_000
+    backbone = load_backbone("clipad-tiny", WEIGHTS)
+    assert backbone.kind == "stand-in"
+    assert backbone.image_size == 96
