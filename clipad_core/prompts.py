@@ -92,6 +92,13 @@ class PromptEnsemble:
 
         return fill(self.normal_states), fill(self.anomalous_states)
 
+    def beginnings(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What stands before the class name in every prompt, in the order of `prompts`."""
+        mark = "\0"
+        groups = self.prompts(mark)
+        normal, anomalous = (tuple(p.split(mark)[0] for p in group) for group in groups)
+        return normal, anomalous
+
     def with_states(self, anomalous: tuple[str, ...]) -> PromptEnsemble:
         """Add task-specific anomalous states, as in Table 7 ("{} with missing part")."""
         return replace(self, anomalous_states=self.anomalous_states + anomalous)

@@ -12,15 +12,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
 from clipad_core.prompts import PromptEnsemble
 from clipad_core.transformer import (
+    KeyValue,
     LayerNorm,
     Transformer,
     chunks,
+    finish_block,
+    project_qkv,
     read_layer_norm,
     read_transformer,
     run_block,
@@ -64,36 +68,106 @@ def read_text_tower(model: Any) -> TextTower:
     )
 
 
+class Beginnings:
+    """Keys and values of the beginnings of prompts, kept for the next class.
+
+    "a blurry photo of the flawless" stands before every class name, and a causal tower computes the
+    same for it whatever follows. So a second class of an ensemble costs only its own words.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, ...], list[KeyValue]] = {}
+
+    def past(self, tower: TextTower, beginnings: Int[Tensor, "n t"]) -> list[KeyValue]:
+        """Keys and values of every block for n beginnings of one length."""
+        keys = [tuple(row) for row in beginnings.tolist()]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        for part in chunks(len(missing), PROMPTS_PER_CHUNK):
+            computed = self._compute(tower, beginnings.new_tensor(missing[part]))
+            for row, key in enumerate(missing[part]):
+                self._kept[key] = [(k[row].clone(), v[row].clone()) for k, v in computed]
+        found = [self._kept[key] for key in keys]
+        return [
+            (torch.stack([one[i][0] for one in found]), torch.stack([one[i][1] for one in found]))
+            for i in range(len(tower.transformer.blocks))
+        ]
+
+    def _compute(self, tower: TextTower, ids: Int[Tensor, "n t"]) -> list[KeyValue]:
+        x = tower.token_embedding[ids] + tower.positional_embedding[: ids.shape[1]]
+        computed: list[KeyValue] = []
+        heads = tower.transformer.heads
+        for index in range(len(tower.transformer.blocks)):
+            qkv = project_qkv(tower.transformer, index, x)
+            _, key, value = rearrange(qkv, "n t (three h e) -> three n h t e", three=3, h=heads)
+            computed.append((key, value))
+            if index + 1 < len(tower.transformer.blocks):
+                x = finish_block(tower.transformer, index, x, qkv, causal=True)
+        return computed
+
+
 @torch.inference_mode()
-def encode_tokens(tower: TextTower, token_ids: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
+def encode_tokens(
+    tower: TextTower,
+    token_ids: Int[Tensor, "n t"],
+    skip: int = 0,
+    beginnings: Beginnings | None = None,
+) -> Float[Tensor, "n d"]:
     """Embed tokenised prompts, not normalised (the averagings below need their lengths).
 
-    The end-of-text token has the largest id, so ``argmax`` finds it, as CLIP does.
+    The end-of-text token has the largest id, so ``argmax`` finds it, as CLIP does. The keys and
+    values of the first ``skip`` tokens come from ``beginnings``.
     """
     ends = token_ids.argmax(dim=-1)
     found = []
     for part in chunks(len(token_ids), PROMPTS_PER_CHUNK):
-        length = int(ends[part].max()) + 1
-        x = tower.token_embedding[token_ids[part, :length]] + tower.positional_embedding[:length]
-        for index in range(len(tower.transformer.blocks) - 1):
-            x = run_block(tower.transformer, index, x, causal=True)
-        x = run_last_block(tower.transformer, x, ends[part], causal=True)
+        ids, here = token_ids[part], slice(skip, int(ends[part].max()) + 1)
+        past: Sequence[KeyValue | None] = [None] * len(tower.transformer.blocks)
+        if beginnings is not None and skip:
+            past = beginnings.past(tower, ids[:, :skip])
+        x = tower.token_embedding[ids[:, here]] + tower.positional_embedding[here]
+        for index in range(len(past) - 1):
+            x = run_block(tower.transformer, index, x, causal=True, past=past[index])
+        rows = ends[part] - skip
+        x = run_last_block(tower.transformer, x, rows, causal=True, past=past[-1])
         found.append(tower.ln_final(x) @ tower.projection)
     return torch.cat(found)
 
 
 def encode_prompts(
-    tower: TextTower, tokenizer: Tokenizer, prompts: Sequence[str]
+    tower: TextTower,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    starts: Sequence[str] = (),
+    beginnings: Beginnings | None = None,
 ) -> Float[Tensor, "n d"]:
-    """Embed prompts, each distinct one once; row i belongs to ``prompts[i]``, not normalised."""
-    distinct = list(dict.fromkeys(prompts))
+    """Embed prompts, each distinct one once; row i belongs to ``prompts[i]``, not normalised.
+
+    Args:
+        prompts: any texts.
+        starts: for each prompt a beginning it shares with others; none: nothing is shared.
+        beginnings: where computed beginnings are kept between calls.
+    """
+    start_of = dict(zip(prompts, starts, strict=True)) if starts else dict.fromkeys(prompts, "")
+    distinct = list(start_of)
     ids = tokenizer(distinct).to(tower.projection.device)
-    # Prompts of about the same length share a chunk, so none pays for a longer neighbour.
-    order = ids.argmax(dim=-1).argsort(stable=True)
+    skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]).to(ids.device))
     embeddings = torch.empty(len(distinct), tower.projection.shape[1], device=ids.device)
-    embeddings[order] = encode_tokens(tower, ids[order])
+    for skip in skips.unique().tolist():
+        rows = (skips == skip).nonzero()[:, 0]
+        # Prompts of about the same length share a chunk, so none pays for a longer neighbour.
+        rows = rows[ids[rows].argmax(dim=-1).argsort(stable=True)]
+        kept = beginnings or Beginnings()
+        embeddings[rows] = encode_tokens(tower, ids[rows], skip if starts else 0, kept)
     position = {prompt: row for row, prompt in enumerate(distinct)}
     return embeddings[[position[prompt] for prompt in prompts]]
+
+
+def _shared_tokens(ids: Int[Tensor, "n t"], starts: Int[Tensor, "n t"]) -> Int[Tensor, " n"]:
+    """How many leading tokens a prompt has in common with its beginning (its end-of-text not)."""
+    same = (ids == starts) & (
+        torch.arange(ids.shape[1], device=ids.device) < ids.argmax(-1)[:, None]
+    )
+    return same.long().cumprod(dim=-1).sum(dim=-1)
 
 
 def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
@@ -122,12 +196,16 @@ def text_embeddings(
     ensemble: PromptEnsemble,
     class_name: str,
     rule: str = "mean_raw",
+    beginnings: Beginnings | None = None,
 ) -> Float[Tensor, "s d"]:
     """Prototypes of an ensemble for one class: row 0 normal, row 1 anomalous, unit norm.
 
-    A one-class ensemble has no anomalous prompt and gives row 0 alone.
+    A one-class ensemble has no anomalous prompt and gives row 0 alone. Pass the same ``beginnings``
+    for every class, and what stands before the class name is encoded once.
     """
     groups = [group for group in ensemble.prompts(class_name) if group]
-    embeddings = encode_prompts(tower, tokenizer, [prompt for group in groups for prompt in group])
+    prompts = [prompt for group in groups for prompt in group]
+    starts = [start for group in ensemble.beginnings() for start in group]
+    embeddings = encode_prompts(tower, tokenizer, prompts, starts, beginnings)
     parts = embeddings.split([len(group) for group in groups])
     return torch.stack([average(part, rule) for part in parts])

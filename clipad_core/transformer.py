@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from clipad_core.errors import ClipadError
 
+# Keys and values of earlier tokens in one block, each (b, heads, tokens, width of a head).
+KeyValue = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -169,23 +172,29 @@ def finish_block(
     qkv: Float[Tensor, "b s c3"],
     causal: bool = False,
     rows: Tensor | None = None,
+    past: KeyValue | None = None,
 ) -> Float[Tensor, "b t c"]:
     """Everything of a block after its ``qkv``.
 
     ``rows`` (one position an item) names the only token whose output is wanted; then ``x`` holds
     that token alone, while ``qkv`` still holds all of them. The result equals that row of the full
-    block: keys and values come from every token, but no other query is computed.
+    block: keys and values come from every token, but no other query is computed. ``past`` holds the
+    keys and values of tokens before these, which a causal tower computes once for many prompts.
     """
     block = transformer.blocks[index]
     query, key, value = rearrange(qkv, "b s (n h e) -> n b h s e", n=3, h=transformer.heads)
+    before = 0 if past is None else past[0].shape[2]
+    if past is not None:
+        key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+    positions = torch.arange(query.shape[2], device=query.device)
     mask = None
     if rows is not None:
         query = query[torch.arange(len(rows), device=rows.device), :, rows].unsqueeze(2)
-        if causal:
-            mask = (torch.arange(qkv.shape[1], device=rows.device) <= rows[:, None])[:, None, None]
-    attended = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=causal and rows is None
-    )
+    if causal:
+        last = positions if rows is None else rows[:, None, None, None]
+        seen = torch.arange(key.shape[2], device=key.device)
+        mask = seen <= before + (last[:, None] if rows is None else last)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     x = x + block.out(rearrange(attended, "b h t e -> b t (h e)"))
     hidden = block.ln_2(x).to(transformer.dtype)
     if transformer.quick_gelu:
@@ -197,21 +206,29 @@ def finish_block(
 
 
 def run_block(
-    transformer: Transformer, index: int, x: Float[Tensor, "b t c"], causal: bool = False
+    transformer: Transformer,
+    index: int,
+    x: Float[Tensor, "b t c"],
+    causal: bool = False,
+    past: KeyValue | None = None,
 ) -> Float[Tensor, "b t c"]:
     """One whole block on every token."""
-    return finish_block(transformer, index, x, project_qkv(transformer, index, x), causal)
+    qkv = project_qkv(transformer, index, x)
+    return finish_block(transformer, index, x, qkv, causal, past=past)
 
 
 def run_last_block(
-    transformer: Transformer, x: Float[Tensor, "b t c"], rows: Tensor, causal: bool = False
+    transformer: Transformer,
+    x: Float[Tensor, "b t c"],
+    rows: Tensor,
+    causal: bool = False,
+    past: KeyValue | None = None,
 ) -> Float[Tensor, "b c"]:
     """The last block for one token an item: ``rows`` gives its position."""
     last = len(transformer.blocks) - 1
     only = x[torch.arange(len(rows), device=rows.device), rows].unsqueeze(1)
-    return finish_block(transformer, last, only, project_qkv(transformer, last, x), causal, rows)[
-        :, 0
-    ]
+    qkv = project_qkv(transformer, last, x)
+    return finish_block(transformer, last, only, qkv, causal, rows, past)[:, 0]
 
 
 def chunks(total: int, size: int) -> Iterable[slice]:

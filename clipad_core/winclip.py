@@ -19,7 +19,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels, Placement, Views, make_views
 from clipad_core.prompts import class_words, find_ensemble
 from clipad_core.scoring import check_not_constant, text_scores, upsample
-from clipad_core.text import text_embeddings
+from clipad_core.text import Beginnings, text_embeddings
 from clipad_core.vision import Features, encode_images, encode_tiles
 from clipad_core.winclip_config import WinCLIPConfig
 from clipad_core.winclip_scoring import TILE, TILE_STRIDE, Scores, build_memory, score, temperature
@@ -108,11 +108,15 @@ def encode(
     return features, encode_images(tower, crops).image_embedding
 
 
-def prototypes(backbone: Backbone, config: WinCLIPConfig, category: str) -> Tensor:
-    """The two text prototypes of a category (section 4.1), (2, d), unit norm."""
+def prototypes(
+    backbone: Backbone, config: WinCLIPConfig, category: str, beginnings: Beginnings | None = None
+) -> Float[Tensor, "s d"]:
+    """The text prototypes of a category (section 4.1), unit norm; see `text_embeddings`."""
     ensemble = find_ensemble(config.prompts).with_states(config.extra_anomalous_states)
     words = class_words(category, config.class_name)
-    return text_embeddings(backbone.text, backbone.tokenizer, ensemble, words, config.text_average)
+    return text_embeddings(
+        backbone.text, backbone.tokenizer, ensemble, words, config.text_average, beginnings
+    )
 
 
 def stitch(

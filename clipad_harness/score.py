@@ -24,6 +24,7 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import image_metrics, pixel_metrics
 from clipad_core.scoring import text_scores
+from clipad_core.text import Beginnings
 from clipad_core.transformer import chunks
 from clipad_core.winclip import prototypes, reference_recipe, stitch
 from clipad_core.winclip_config import WinCLIPConfig
@@ -100,6 +101,7 @@ class Scorer:
         self.profile, self.index, self.data, self.among = profile, index, data, among
         self.cache_folder = cache_folder
         self._backbones: dict[tuple[str, str], Backbone] = {}
+        self._beginnings: dict[str, Beginnings] = {}
         self._texts: dict[tuple[object, ...], torch.Tensor] = {}
         self._contents: dict[str, str] = {}
         self._latest: tuple[tuple[object, ...], Encoded] | None = None
@@ -149,7 +151,8 @@ class Scorer:
         states, rule = config.extra_anomalous_states, config.class_name
         key = (backbone.digest, config.prompts, states, rule, config.text_average, category)
         if key not in self._texts:
-            self._texts[key] = prototypes(backbone, config, category)
+            kept = self._beginnings.setdefault(backbone.digest, Beginnings())
+            self._texts[key] = prototypes(backbone, config, category, kept)
         return self._texts[key]
 
     def _memory(self, shard: Shard, config: WinCLIPConfig) -> ReferenceMemory | None:

@@ -15,7 +15,7 @@ from clipad_core.prompts import (
     class_words,
     find_ensemble,
 )
-from clipad_core.text import average, encode_prompts, text_embeddings
+from clipad_core.text import Beginnings, average, encode_prompts, text_embeddings
 
 COUNTS = {
     "full22_dot": (154, 88),
@@ -45,6 +45,19 @@ def test_embeddings_do_not_depend_on_the_other_prompts(micro: Backbone) -> None:
     found = encode_prompts(micro.text, micro.tokenizer, many)
     alone = encode_prompts(micro.text, micro.tokenizer, ["a bottle"])
     assert_close(found[150:], alone.expand(2, -1), atol=1e-6, rtol=0)
+
+
+def test_kept_beginnings_change_nothing_and_are_used_again(micro: Backbone) -> None:
+    ensemble, kept = find_ensemble("full22_dot"), Beginnings()
+    for words in ("bottle", "metal nut", "x-ray of a thing"):
+        groups = ensemble.prompts(words)
+        plain = encode_prompts(micro.text, micro.tokenizer, [p for g in groups for p in g])
+        normal = average(plain[:154], "mean_raw")
+        found = text_embeddings(micro.text, micro.tokenizer, ensemble, words, beginnings=kept)
+        assert_close(found[0], normal, atol=1e-6, rtol=0)
+        assert_close(found[1], average(plain[154:], "mean_raw"), atol=1e-6, rtol=0)
+        # 18 beginnings of templates, and before the name nothing or one of four adjectives.
+        assert len(kept._kept) == 18 * 5
 
 
 def test_both_averages_match_their_formula_and_differ(micro: Backbone) -> None:
