@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from clipad_core.errors import ClipadError
 from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, grid, pose
@@ -93,8 +92,9 @@ def draw_pair(category: str, seed: int, size: int, defect: str | None = None) ->
         for attempt in range(ATTEMPTS):
             surface, cover = _damage(item, sound, sketch, candidate, 1.0 + 0.25 * attempt)
             after = photograph(render(surface, scene), scene)
-            mask = _touched(before, after, cover)
-            if _is_visible(before, after, mask):
+            change = _change(before, after)
+            mask = _touched(change, cover)
+            if _is_visible(change, mask):
                 second = np.where(mask[..., None], expose(after, scene), first)
                 return Pair(first, second, mask, words(category), item.colour, item.material,
                             words(candidate))
@@ -137,11 +137,11 @@ def _candidates(category: str, item: Item, sketch: Sketch, defect: str | None) -
     return [defect]
 
 
-def _is_visible(before: Array, after: Array, mask: Array) -> bool:
+def _is_visible(change: Array, mask: Array) -> bool:
     """Large and strong enough that a person finds it when told where to look."""
     if mask.sum() < SMALLEST * mask.size:
         return False
-    return bool(np.abs(after - before).max(-1)[mask].mean() > WEAKEST)
+    return bool(change[mask].mean() > WEAKEST)
 
 
 def _frame(spec: Category, rng: Random, size: int) -> Frame:
@@ -175,10 +175,24 @@ def _place(alpha: Array, sketch: Sketch) -> tuple[float, float]:
     return float(x.flat[spot]), float(y.flat[spot])
 
 
-def _touched(before: Array, after: Array, cover: Array) -> Array:
+def _change(before: Array, after: Array) -> Array:
+    """Largest change over the channels, (size, size), in grey levels."""
+    r, g, b = np.moveaxis(np.abs(after - before), -1, 0)
+    return np.maximum(np.maximum(r, g), b)
+
+
+def _touched(change: Array, cover: Array) -> Array:
     """Where the picture changed visibly, with gaps of a pixel closed."""
-    change = np.abs(after - before).max(-1)
     seen = (change > VISIBLE) | ((cover > 0.6) & (change > 1.5))
-    image = Image.fromarray((seen * 255).astype(np.uint8))
-    closed = image.filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.MinFilter(3))
-    return np.asarray(closed) > 0
+    return ~_grown(~_grown(seen))
+
+
+def _grown(mask: Array) -> Array:
+    """A mask and the eight neighbours of its pixels."""
+    tall = mask.copy()
+    tall[1:] |= mask[:-1]
+    tall[:-1] |= mask[1:]
+    wide = tall.copy()
+    wide[:, 1:] |= tall[:, :-1]
+    wide[:, :-1] |= tall[:, 1:]
+    return wide

@@ -146,8 +146,15 @@ def _slopes(height: Array) -> tuple[Array, Array]:
 def _tone_curve(image: Array) -> Array:
     """Bend the highlights so that bright metal does not clip, then the display's gamma."""
     image = np.maximum(image, 0)
-    image = image * (1 + image * 0.12) / (1 + 0.42 * image)
-    return np.sqrt(image) * 255
+    bent = image * 0.12
+    bent += 1
+    bent *= image
+    image *= 0.42
+    image += 1
+    bent /= image
+    np.sqrt(bent, out=bent)
+    bent *= 255
+    return bent
 
 
 def photograph(clean: Array, scene: Scene) -> Array:
