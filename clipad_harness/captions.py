@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
+import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
+
+# isort: split
 import open_clip
 import torch
 from jaxtyping import Int

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
-import open_clip
 import pandas as pd
 import torch
 import yaml
@@ -31,7 +30,7 @@ from clipad_harness.pretrain_loop import (
     load_checkpoint,
     train,
 )
-from clipad_harness.pretrain_model import build, store, whiten
+from clipad_harness.pretrain_model import CLIP, build, store, whiten
 from clipad_harness.pretrain_pairs import PairStore
 from clipad_harness.pretrain_validation import Validation
 from clipad_harness.pretrain_views import place
@@ -102,7 +101,7 @@ def pretrain(config: PretrainConfig, work: Path, output: Path) -> Run:
     return run
 
 
-def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> open_clip.CLIP:
+def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> CLIP:
     """The model at step 0: open_clip's own start, and whitened patches."""
     torch.manual_seed(config.seed)
     model = build(config.architecture, rows)

@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -23,6 +22,7 @@ from clipad_harness.captions import (
 )
 from clipad_harness.files import replacing
 from clipad_harness.pretrain_model import (
+    CLIP,
     batch_contrast,
     embed_captions,
     embed_view,
@@ -84,7 +84,7 @@ class PretrainConfig:
 class Run:
     """All that a step changes."""
 
-    model: open_clip.CLIP
+    model: CLIP
     matrices: torch.optim.Optimizer
     others: torch.optim.Optimizer
     step: int
@@ -92,7 +92,7 @@ class Run:
     scores: list[dict[str, float]]
 
 
-def begin(config: PretrainConfig, model: open_clip.CLIP) -> Run:
+def begin(config: PretrainConfig, model: CLIP) -> Run:
     """Optimisers: Muon for the matrices inside the blocks, AdamW for all else."""
     inside = [
         (name, value)
@@ -135,7 +135,7 @@ def write_captions(
 
 
 def encode_pairs(
-    model: open_clip.CLIP, tokenizer: CompactTokenizer, pairs: list[CaptionPair]
+    model: CLIP, tokenizer: CompactTokenizer, pairs: list[CaptionPair]
 ) -> Tensor:
     """Caption embeddings (b, 2, d), sound first."""
     ids, ends = tokenizer([text for pair in pairs for text in (pair.sound, pair.damaged)])
@@ -143,7 +143,7 @@ def encode_pairs(
 
 
 def step_losses(
-    config: PretrainConfig, model: open_clip.CLIP, tokenizer: CompactTokenizer, step: int,
+    config: PretrainConfig, model: CLIP, tokenizer: CompactTokenizer, step: int,
     batch: tuple[Any, Any, list[Subject]],
 ) -> tuple[dict[str, Tensor], float]:
     """Losses of one batch of pairs, and the share of images that prefer their own state's caption."""

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
+
+# isort: split
 import open_clip
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
+from open_clip import CLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,16 +28,16 @@ WHITENING_FLOOR = 0.01
 WHITENED_SIZE = 0.25
 
 
-def build(architecture: dict[str, Any], rows: int) -> open_clip.CLIP:
+def build(architecture: dict[str, Any], rows: int) -> CLIP:
     """An untrained open_clip model whose vocabulary is row 0 (unknown, zero) and ``rows`` more."""
     text = {**architecture["text_cfg"], "vocab_size": rows + 1}
-    model = open_clip.CLIP(architecture["embed_dim"], architecture["vision_cfg"], text)
+    model = CLIP(architecture["embed_dim"], architecture["vision_cfg"], text)
     with torch.no_grad():
         model.token_embedding.weight[0] = 0
     return model
 
 
-def whiten(model: open_clip.CLIP, images: Float[Tensor, "n 3 s s"]) -> None:
+def whiten(model: CLIP, images: Float[Tensor, "n 3 s s"]) -> None:
     """Start the patch embedding as a whitening of patches of these images (in [0, 1]).
 
     Natural patches vary a hundred times more in mean colour than in detail, and a random patch
@@ -95,14 +99,14 @@ def _lower(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
 
 
-def patch_tokens(model: open_clip.CLIP, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b p c"]:
+def patch_tokens(model: CLIP, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b p c"]:
     """Patches with their positional embeddings, before any block; images in [0, 1]."""
     patches = model.visual.conv1((images - MEAN) / STD).flatten(2).transpose(1, 2)
     return patches + model.visual.positional_embedding[1:]
 
 
 def embed_view(
-    model: open_clip.CLIP, patches: Float[Tensor, "b p c"], kept: Int[Tensor, "b k"]
+    model: CLIP, patches: Float[Tensor, "b p c"], kept: Int[Tensor, "b k"]
 ) -> Float[Tensor, "b d"]:
     """Unit-norm embedding of what is left of each image when only some patches are kept.
 
@@ -118,7 +122,7 @@ def embed_view(
 
 
 def embed_captions(
-    model: open_clip.CLIP, ids: Int[Tensor, "n t"], ends: Int[Tensor, " n"]
+    model: CLIP, ids: Int[Tensor, "n t"], ends: Int[Tensor, " n"]
 ) -> Float[Tensor, "n d"]:
     """Unit-norm embedding of captions, read at their end-of-text token; row 0 stays zero."""
     x = F.embedding(ids, model.token_embedding.weight, padding_idx=0)
@@ -182,7 +186,7 @@ def sound_contrast(
 
 
 def store(
-    model: open_clip.CLIP, rows: Int[Tensor, " rows"], architecture: dict[str, Any], stem: Path
+    model: CLIP, rows: Int[Tensor, " rows"], architecture: dict[str, Any], stem: Path
 ) -> None:
     """Write ``stem.safetensors`` and ``stem.json``: open_clip's own tensors, used vocabulary only.
 
