@@ -107,7 +107,8 @@ def write_index(root: Path) -> Path:
 
 def score_winclip(root: Path) -> Path:
     """Stage `score`: every variant, category, number of shots and seed into one tidy table."""
-    from clipad_harness.score import plan, run_plan
+    from clipad_harness.score import run_plan
+    from clipad_harness.variants import plan
 
     run = open_run(root)
     scorer = run.scorer()

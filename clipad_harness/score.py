@@ -33,7 +33,7 @@ from clipad_harness.features import Encoded, FeatureCache, code_digest
 from clipad_harness.files import write_text
 from clipad_harness.images import file_hash, image_size, read_mask, resize_mask
 from clipad_harness.settings import Profile
-from clipad_harness.variants import Variant, choose_references, shared_recipe
+from clipad_harness.variants import MAIN, Shard, Variant, choose_references, shared_recipe
 
 METHOD = "WinCLIP"
 COLUMNS = [
@@ -51,16 +51,6 @@ COLUMNS = [
 PUBLISHED_TAGS = ("laion400m_e31", "laion400m_e32")
 # Images scored together: bounds the queries-by-memory products of large categories.
 IMAGES_PER_PART = 16
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One cell of the grid."""
-
-    variant: Variant
-    category: str
-    k_shot: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -265,28 +255,6 @@ def _parts(encoded: Encoded) -> Iterator[tuple[slice, slice, slice]]:
         yield part, views, extra
 
 
-def plan(categories: Sequence[str], among: Sequence[Variant], seeds: Sequence[int]) -> list[Shard]:
-    """All shards, category by category, so that one category's features serve all its variants."""
-    return [
-        Shard(variant, category, k_shot, seed)
-        for category in categories
-        for variant in sorted(among, key=_views_first)
-        for k_shot in variant.k_shots
-        for seed in (seeds if k_shot else seeds[:1])
-    ]
-
-
-def _views_first(variant: Variant) -> tuple[str, ...]:
-    config = variant.config
-    return (
-        config.weights,
-        config.resize,
-        config.test_channels,
-        config.multi_crop,
-        str(config.map_source == "tiles"),
-    )
-
-
 def run_plan(scorer: Scorer, shards: Sequence[Shard]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Finish all shards with a progress bar; return the results and the recorded references."""
     rows, chosen = [], []
@@ -301,7 +269,7 @@ def run_plan(scorer: Scorer, shards: Sequence[Shard]) -> tuple[pd.DataFrame, pd.
         place = (scorer.profile.dataset, shard.category, shard.k_shot, shard.seed)
         head = (METHOD, shard.variant.name, label, *place)
         rows += [(*head, name, value, str(record["key"])[:16]) for name, value in values.items()]
-        if shard.variant.name == "main":
+        if shard.variant.name == MAIN:
             chosen += [(*place, image) for image in references]
     results = pd.DataFrame(rows, columns=COLUMNS)
     order = {name: i for i, name in enumerate(dict.fromkeys(v.name for v in scorer.among))}

@@ -48,6 +48,16 @@ class Variant:
         )
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One cell of the grid."""
+
+    variant: Variant
+    category: str
+    k_shot: int
+    seed: int
+
+
 def variants(settings: WinCLIPSettings) -> list[Variant]:
     """All variants of the `winclip` section, the main one first.
 
@@ -89,6 +99,28 @@ def _variant(
     if defects:
         fields.pop("extra_anomalous_states")
     return Variant(name, base.changed(fields), k_shots, aupro, settings.fpr_limit, defects)
+
+
+def plan(categories: Sequence[str], among: Sequence[Variant], seeds: Sequence[int]) -> list[Shard]:
+    """All shards, category by category, so that one category's features serve all its variants."""
+    return [
+        Shard(variant, category, k_shot, seed)
+        for category in categories
+        for variant in sorted(among, key=_views_first)
+        for k_shot in variant.k_shots
+        for seed in (seeds if k_shot else seeds[:1])
+    ]
+
+
+def _views_first(variant: Variant) -> tuple[str, ...]:
+    config = variant.config
+    return (
+        config.weights,
+        config.resize,
+        config.test_channels,
+        config.multi_crop,
+        str(config.map_source == "tiles"),
+    )
 
 
 def shared_recipe(config: WinCLIPConfig, k_shot: int, among: Sequence[Variant]) -> Recipe:
