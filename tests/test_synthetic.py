@@ -27,7 +27,7 @@ from clipad_harness.drawing import (
 from clipad_harness.synthetic import DATASETS, content_hash, draw_dataset
 
 SIZE = 64
-SMALL = {"seed": 3, "image_size": SIZE, "train_good": 2, "test_good": 1, "test_damaged": 3}
+SMALL = {"seed": 3, "image_size": SIZE, "train_good": 1, "test_good": 1, "test_damaged": 2}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,8 @@ def test_two_defects_are_shown_by_the_target_alone():
 
 def test_pretraining_pairs_never_show_a_target_only_defect(pairs):
     shown = {p.defect.replace(" ", "_") for c in PRETRAINING for p in pairs[c]}
-    assert shown <= set(PRETRAINING_DEFECTS)
+    assert len(shown) >= 8
+    assert not shown & set(TARGET_ONLY_DEFECTS)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_a_dataset_of_another_seed_has_other_bytes(drawn, tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The images drawn since, by category; a category named "stop" in the list ends the run."""
+    """The categories drawn since; the first run is interrupted at its twenty-first image."""
     calls: list[str] = []
 
     def watch(name: str) -> None:
@@ -220,7 +221,7 @@ def test_an_interrupted_drawing_resumes_without_drawing_twice(drawn, tmp_path, c
 
 
 def test_changed_parameters_and_changed_files_are_drawn_anew(drawn, tmp_path):
-    small = {**SMALL, "train_good": 3}
+    small = {**SMALL, "train_good": 2}
     folder = draw_dataset(tmp_path, "synthetic_target", progress=False, **small)
     draw_dataset(tmp_path, "synthetic_target", progress=False, **SMALL)
     assert content_hash(folder) == content_hash(drawn / "synthetic_target")
