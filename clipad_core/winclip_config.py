@@ -11,7 +11,7 @@ mala-lab/WinCLIP@4880fc4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from clipad_core.errors import ClipadError
@@ -34,12 +34,28 @@ OPEN_CHOICES = (
 )
 
 
-def _choices(hint: object) -> tuple[str, ...]:
-    """The strings a type allows; none where it is not made of literals."""
+def _allowed(hint: Any) -> str:
+    """What a field's type allows, in words, for the message."""
     inner = get_args(hint)
     if get_origin(hint) is Literal:
-        return inner
-    return tuple(choice for part in inner for choice in _choices(part))
+        return "one of " + ", ".join(repr(choice) for choice in inner)
+    if get_origin(hint) is tuple:
+        return f"a list of {inner[0].__name__}"
+    return " or ".join(_allowed(part) for part in inner) or getattr(hint, "__name__", str(hint))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from YAML fits a field's type; a whole number is a float too."""
+    inner, origin = get_args(hint), get_origin(hint)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
+    if inner:
+        return any(_fits(value, part) for part in inner)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
 
 
 @dataclass(frozen=True)
@@ -91,13 +107,7 @@ class WinCLIPConfig:
     mask_rule: Literal["nearest", "bilinear_half"] = "nearest"  # Z: bilinear, then above one half
 
     def __post_init__(self) -> None:
-        """Refuse a value no code path knows, naming the field and its choices."""
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            value, choices = getattr(self, field.name), _choices(hints[field.name])
-            if isinstance(value, str) and choices and value not in choices:
-                known = ", ".join(repr(choice) for choice in choices)
-                raise ClipadError(f"{field.name}: found {value!r}, expected one of {known}.")
+        """Refuse what no code path knows, naming the field."""
         find_ensemble(self.prompts)
         if not isinstance(self.temperature, str) and not self.temperature > 0:
             raise ClipadError(f"temperature: found {self.temperature}, expected a number above 0.")
@@ -114,15 +124,17 @@ class WinCLIPConfig:
         >>> WinCLIPConfig().changed({"scales": [2]}).scales
         (2,)
         """
-        known = {field.name for field in fields(self)}
-        for name in values:
-            if name not in known:
-                fields_ = ", ".join(sorted(known))
-                raise ClipadError(f"winclip: found the field {name!r}, expected one of {fields_}.")
-        changes: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
+        hints = get_type_hints(type(self))
+        changes: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in hints:
+                known = ", ".join(sorted(hints))
+                raise ClipadError(f"winclip: found the field {name!r}, expected one of {known}.")
+            value = tuple(value) if isinstance(value, list) else value
+            if not _fits(value, hints[name]):
+                expected = _allowed(hints[name])
+                raise ClipadError(f"{name}: found {value!r}, expected {expected}.")
+            changes[name] = float(value) if name == "temperature" and value != "clip" else value
         return replace(self, **changes)
 
 
