@@ -30,7 +30,7 @@ from clipad_harness.pretrain_loop import (
     load_checkpoint,
     train,
 )
-from clipad_harness.pretrain_model import CLIP, build, store, whiten
+from clipad_harness.pretrain_model import Model, build, store, whiten
 from clipad_harness.pretrain_pairs import PairStore
 from clipad_harness.pretrain_validation import Validation
 from clipad_harness.pretrain_views import place
@@ -97,11 +97,11 @@ def pretrain(config: PretrainConfig, work: Path, output: Path) -> Run:
     for _ in train(config, run, tokenizer, pairs, checkpoint):
         run.scores.append({"step": run.step} | validation(run.model, tokenizer))
         store(run.model, rows, config.architecture, output)
-        write_curve(run, output)
+        write_curve(config, run, output)
     return run
 
 
-def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> CLIP:
+def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> Model:
     """The model at step 0: open_clip's own start, and whitened patches."""
     torch.manual_seed(config.seed)
     model = build(config.architecture, rows)
@@ -112,15 +112,23 @@ def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> CLIP:
     return model
 
 
-def write_curve(run: Run, output: Path) -> None:
-    """The losses and the validation scores as one tidy table beside the weights."""
+def write_curve(config: PretrainConfig, run: Run, output: Path) -> None:
+    """Beside the weights: losses and validation scores as one tidy table, and the data count."""
     table = pd.concat([pd.DataFrame(run.log), pd.DataFrame(run.scores)])
     table = table.melt("step", var_name="quantity", value_name="value").dropna()
     table = table.sort_values(["quantity", "step"], kind="stable")
     with replacing(output.with_name(f"{output.name}-training.csv")) as draft:
         table.to_csv(draft, index=False, float_format="%.5f", lineterminator="\n")
-    summary = {"parameters": sum(value.numel() for value in run.model.parameters()),
-               "steps": run.step}
+    views = 2 + 3 * config.blocks_per_step  # both whole images; a pair and one more block a side
+    summary = {
+        "parameters": sum(value.numel() for value in run.model.parameters()),
+        "steps": run.step,
+        "pairs_seen": run.step * config.batch_pairs,
+        "pairs_drawn": config.first_pairs + (run.step - 1) * config.pairs_per_step,
+        "views_seen": run.step * config.batch_pairs * views,
+        "drawing": drawing_digest(),
+        "validation": {key: round(value, 5) for key, value in run.scores[-1].items()},
+    }
     write_text(
         output.with_name(f"{output.name}-training.json"), json.dumps(summary, indent=4) + "\n"
     )

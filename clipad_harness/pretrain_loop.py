@@ -22,7 +22,7 @@ from clipad_harness.captions import (
 )
 from clipad_harness.files import replacing
 from clipad_harness.pretrain_model import (
-    CLIP,
+    Model,
     batch_contrast,
     embed_captions,
     embed_view,
@@ -84,7 +84,7 @@ class PretrainConfig:
 class Run:
     """All that a step changes."""
 
-    model: CLIP
+    model: Model
     matrices: torch.optim.Optimizer
     others: torch.optim.Optimizer
     step: int
@@ -92,7 +92,7 @@ class Run:
     scores: list[dict[str, float]]
 
 
-def begin(config: PretrainConfig, model: CLIP) -> Run:
+def begin(config: PretrainConfig, model: Model) -> Run:
     """Optimisers: Muon for the matrices inside the blocks, AdamW for all else."""
     inside = [
         (name, value)
@@ -134,16 +134,17 @@ def write_captions(
     ]
 
 
-def encode_pairs(
-    model: CLIP, tokenizer: CompactTokenizer, pairs: list[CaptionPair]
-) -> Tensor:
+def encode_pairs(model: Model, tokenizer: CompactTokenizer, pairs: list[CaptionPair]) -> Tensor:
     """Caption embeddings (b, 2, d), sound first."""
     ids, ends = tokenizer([text for pair in pairs for text in (pair.sound, pair.damaged)])
     return embed_captions(model, ids, ends).unflatten(0, (-1, 2))
 
 
 def step_losses(
-    config: PretrainConfig, model: CLIP, tokenizer: CompactTokenizer, step: int,
+    config: PretrainConfig,
+    model: Model,
+    tokenizer: CompactTokenizer,
+    step: int,
     batch: tuple[Any, Any, list[Subject]],
 ) -> tuple[dict[str, Tensor], float]:
     """Losses of one batch of pairs, and the share of images that prefer their own state's caption."""
@@ -170,9 +171,7 @@ def step_losses(
     same = torch.from_numpy(strings[:, None] == strings)
     losses = {
         "batch": config.batch_weight
-        * batch_contrast(
-            whole[specific].flatten(0, 1), texts[specific].flatten(0, 1), same, scale
-        ),
+        * batch_contrast(whole[specific].flatten(0, 1), texts[specific].flatten(0, 1), same, scale),
         "pair": pair_contrast(whole, texts, counted, scale, config.smoothing),
     }
     close_up = encode_pairs(model, tokenizer, write_captions(subjects, recoloured, chance))
@@ -199,7 +198,9 @@ def train_step(
         losses, right = step_losses(config, run.model, tokenizer, run.step, pairs[numbers])
     total = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(total):
-        raise ClipadError(f"pretrain: the loss at step {run.step} is {float(total)}; lower learning_rate.")
+        raise ClipadError(
+            f"pretrain: the loss at step {run.step} is {float(total)}; lower learning_rate."
+        )
     total.backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     for optimiser in (run.matrices, run.others):
@@ -209,11 +210,18 @@ def train_step(
         optimiser.zero_grad(set_to_none=True)
     run.step += 1
     scale = float(run.model.logit_scale.detach().exp())
-    return {key: float(value.detach()) for key, value in losses.items()} | {"right": right, "scale": scale}
+    return {key: float(value.detach()) for key, value in losses.items()} | {
+        "right": right,
+        "scale": scale,
+    }
 
 
 def train(
-    config: PretrainConfig, run: Run, tokenizer: CompactTokenizer, pairs: PairStore, checkpoint: Path
+    config: PretrainConfig,
+    run: Run,
+    tokenizer: CompactTokenizer,
+    pairs: PairStore,
+    checkpoint: Path,
 ) -> Iterator[int]:
     """Train to the last step; every so often yield the step, then write the checkpoint.
 

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from open_clip import CLIP
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipad_harness.files import replacing, write_text
 
@@ -28,16 +27,20 @@ WHITENING_FLOOR = 0.01
 WHITENED_SIZE = 0.25
 
 
-def build(architecture: dict[str, Any], rows: int) -> CLIP:
+class Model(open_clip.CLIP):
+    """open_clip's own model; here its vocabulary is row 0 (unknown, zero) and the rows in use."""
+
+
+def build(architecture: dict[str, Any], rows: int) -> Model:
     """An untrained open_clip model whose vocabulary is row 0 (unknown, zero) and ``rows`` more."""
     text = {**architecture["text_cfg"], "vocab_size": rows + 1}
-    model = CLIP(architecture["embed_dim"], architecture["vision_cfg"], text)
+    model = Model(architecture["embed_dim"], architecture["vision_cfg"], text)
     with torch.no_grad():
         model.token_embedding.weight[0] = 0
     return model
 
 
-def whiten(model: CLIP, images: Float[Tensor, "n 3 s s"]) -> None:
+def whiten(model: Model, images: Float[Tensor, "n 3 s s"]) -> None:
     """Start the patch embedding as a whitening of patches of these images (in [0, 1]).
 
     Natural patches vary a hundred times more in mean colour than in detail, and a random patch
@@ -70,7 +73,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> 
     return scores.softmax(dim=-1) @ value
 
 
-def run_block(block: nn.Module, x: Float[Tensor, "b t c"], rows: Tensor | None, causal: bool) -> Tensor:
+def run_block(block: Any, x: Float[Tensor, "b t c"], rows: Tensor | None, causal: bool) -> Tensor:
     """An open_clip block on all tokens, or on one token an item (``rows``) as the last block needs."""
     items = torch.arange(len(x))
     qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
@@ -87,7 +90,7 @@ def run_block(block: nn.Module, x: Float[Tensor, "b t c"], rows: Tensor | None, 
     return x + block.mlp(block.ln_2(x))
 
 
-def run_tower(module: nn.Module, x: Float[Tensor, "b t c"], rows: Tensor, causal: bool) -> Tensor:
+def run_tower(module: Any, x: Float[Tensor, "b t c"], rows: Tensor, causal: bool) -> Tensor:
     """All blocks; what leaves the last one at position ``rows`` of each item, (b, c)."""
     for block in module.resblocks[:-1]:
         x = run_block(block, x, None, causal)
@@ -99,14 +102,14 @@ def _lower(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
 
 
-def patch_tokens(model: CLIP, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b p c"]:
+def patch_tokens(model: Model, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b p c"]:
     """Patches with their positional embeddings, before any block; images in [0, 1]."""
     patches = model.visual.conv1((images - MEAN) / STD).flatten(2).transpose(1, 2)
     return patches + model.visual.positional_embedding[1:]
 
 
 def embed_view(
-    model: CLIP, patches: Float[Tensor, "b p c"], kept: Int[Tensor, "b k"]
+    model: Model, patches: Float[Tensor, "b p c"], kept: Int[Tensor, "b k"]
 ) -> Float[Tensor, "b d"]:
     """Unit-norm embedding of what is left of each image when only some patches are kept.
 
@@ -122,7 +125,7 @@ def embed_view(
 
 
 def embed_captions(
-    model: CLIP, ids: Int[Tensor, "n t"], ends: Int[Tensor, " n"]
+    model: Model, ids: Int[Tensor, "n t"], ends: Int[Tensor, " n"]
 ) -> Float[Tensor, "n d"]:
     """Unit-norm embedding of captions, read at their end-of-text token; row 0 stays zero."""
     x = F.embedding(ids, model.token_embedding.weight, padding_idx=0)
@@ -186,7 +189,7 @@ def sound_contrast(
 
 
 def store(
-    model: CLIP, rows: Int[Tensor, " rows"], architecture: dict[str, Any], stem: Path
+    model: Model, rows: Int[Tensor, " rows"], architecture: dict[str, Any], stem: Path
 ) -> None:
     """Write ``stem.safetensors`` and ``stem.json``: open_clip's own tensors, used vocabulary only.
 

@@ -12,7 +12,7 @@ from clipad_core.metrics import image_metrics
 from clipad_core.prompts import find_ensemble
 from clipad_harness.captions import UNKNOWN, CompactTokenizer, words
 from clipad_harness.drawing import draw_pair
-from clipad_harness.pretrain_model import CLIP, embed_captions, embed_view, patch_tokens
+from clipad_harness.pretrain_model import Model, embed_captions, embed_view, patch_tokens
 
 IMAGES = 20  # sound and as many damaged ones, a category
 FIRST_SEED = 900_000_000
@@ -34,7 +34,7 @@ class Validation:
         }
 
     @torch.no_grad()
-    def __call__(self, model: CLIP, tokenizer: CompactTokenizer) -> dict[str, float]:
+    def __call__(self, model: Model, tokenizer: CompactTokenizer) -> dict[str, float]:
         """The three means; nothing where no category is held out."""
         found: dict[str, list[float]] = {}
         generic = {
@@ -62,9 +62,7 @@ def _draw(name: str, draw_size: int, size: int, first: int, half: int) -> Float[
     return resized.clamp(0, 1)
 
 
-def _prototypes(
-    model: CLIP, tokenizer: CompactTokenizer, noun: str
-) -> Float[Tensor, "2 d"]:
+def _prototypes(model: Model, tokenizer: CompactTokenizer, noun: str) -> Float[Tensor, "2 d"]:
     """Mean text embeddings of the paper's ensemble, unit norm: normal, anomalous."""
     means = [
         embed_captions(model, *tokenizer(list(prompts))).mean(dim=0)

@@ -54,7 +54,9 @@ def place(
         for out in (0, 1):
             theta[row, out, (1 - out) if swap else out] = side * chance.choice((-1, 1))
             theta[row, out, 2] = centre[out]
-    stacked = np.concatenate([images[:, 0], images[:, 1], masks[..., None] * np.uint8(255)], axis=-1)
+    stacked = np.concatenate(
+        [images[:, 0], images[:, 1], masks[..., None] * np.uint8(255)], axis=-1
+    )
     pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
     grid = F.affine_grid(theta, [len(images), 7, size, size], align_corners=False)
     found = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
@@ -134,9 +136,7 @@ def damaged_blocks(
     return block_patches(corner, side, seen.shape[2]), found
 
 
-def any_blocks(
-    count: int, grid: int, side: int, noise: torch.Generator
-) -> Int[Tensor, "count a"]:
+def any_blocks(count: int, grid: int, side: int, noise: torch.Generator) -> Int[Tensor, "count a"]:
     """Blocks anywhere, one an image."""
     corner = torch.randint((grid - side + 1) ** 2, (count,), generator=noise)
     return block_patches(corner, side, grid)
