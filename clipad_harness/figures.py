@@ -206,6 +206,10 @@ def _draw_item(left: Axes, right: Axes, item: GalleryItem, limits: tuple[float, 
                     f"mask of {item.caption}: found shape {item.mask.shape}, expected the image's "
                     f"{item.image.shape[:2]}."
                 )
-            # A dark line under a light one is seen on every background.
-            for width, colour in ((2.2, "black"), (0.9, "#7df9ff")):
-                axes.contour(item.mask.astype(float), [0.5], colors=colour, linewidths=width)
+            outline(axes, item.mask)
+
+
+def outline(axes: Axes, mask: NDArray[np.generic]) -> None:
+    """The border of a mask (H, W): a dark line under a light one is seen on every background."""
+    for width, colour in ((2.2, "black"), (0.9, "#7df9ff")):
+        axes.contour(mask.astype(float), [0.5], colors=colour, linewidths=width)

@@ -39,6 +39,7 @@ __all__ = [
     "comparison_table",
     "facts",
     "gallery",
+    "headline_cell",
     "index_page",
     "overlay",
     "percent",
@@ -130,7 +131,7 @@ def _headline_table(entries: list[_Entry]) -> str:
         about = entry.summary
         link = f'<a href="{escape(entry.link)}">{escape(about.method)}</a>'
         for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
-            cells = "".join(_headline_cell(metrics.get(name)) for name in HEADLINE_METRICS)
+            cells = "".join(headline_cell(metrics.get(name)) for name in HEADLINE_METRICS)
             rows.append(
                 f'<tr><th scope="row">{link}</th><td>{escape(about.dataset)}</td>'
                 f'<td class="short">{escape(shots)}</td>{cells}</tr>'
@@ -150,7 +151,8 @@ def _shots(label: str) -> tuple[int, str]:
     return (int(number), label) if number.isdigit() else (10**9, label)
 
 
-def _headline_cell(line: Headline | None) -> str:
+def headline_cell(line: Headline | None) -> str:
+    """One table cell: ours, below it the paper's number, the difference and the verdict."""
     if line is None:
         return "<td>–</td>"
     paper = "no paper number"

@@ -1,17 +1,16 @@
-"""What the WinCLIP page says in numbers: ours beside the paper's, ablations, provenance."""
+"""What the WinCLIP page says in numbers: ours beside the paper's, verdicts, provenance."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from clipad_core.winclip_config import OPEN_CHOICES
-from clipad_harness.comparison import compare
+from clipad_core.errors import ClipadError
+from clipad_harness.comparison import MEAN, compare
 from clipad_harness.datasets import index_hash
 from clipad_harness.paper_numbers import load_reported, reported
 from clipad_harness.score import Scorer
@@ -20,148 +19,109 @@ from clipad_harness.variants import MAIN
 
 TITLE = "WinCLIP and WinCLIP+"
 PAPER_BACKBONE = "ViT-B-16-plus-240"
-MEAN = "Mean"
+# Whose printed means stand beside a dataset that the paper does not have, never compared.
+PAPER_DATASET = "mvtec"
 
-# Which printed row stands beside which of ours: group -> (table, data set, row -> printed variant).
-PRINTED: dict[str, tuple[str, str, dict[str, str]]] = {
-    "prompts": (
-        "Table 3",
-        "mvtec",
-        {
-            "one class": "AC ablation: one-class (normal prompt only)",
-            "two class": "AC ablation: two-class prompts",
-            "states": "AC ablation: + state ensemble",
-            "states and templates": "AC ablation: + prompt (template) ensemble",
-            "states and templates, five crops": "AC ablation: + multi-crop (= full WinCLIP)",
-            "states and templates, ten crops": "AC ablation: + multi-crop (= full WinCLIP)",
-        },
-    ),
-    "image score": (
-        "Table 5",
-        "mvtec",
-        {
-            "max M^W only": "AC ablation: max M^W only (vision)",
-            "text score only": "AC ablation: ascore0 only (language)",
-            "both": "AC ablation: max M^W + ascore0 (full)",
-        },
-    ),
-    "memories": (
-        "Table 6",
-        "mvtec",
-        {
-            "M^P": "AS ablation: M^P only",
-            "M^P and mid windows": "AS ablation: M^P + M^W_m",
-            "full, with the language map": "AS ablation: M^P + M^W_m + M^W_s (full)",
-        },
-    ),
-    "task states": (
-        "Table 7",
-        "visa",
-        {
-            "general states": "generic states",
-            "states of the category's defects": "+ task-specific states",
-        },
-    ),
-    "language map": (
-        "Table 8",
-        "mvtec",
-        {
-            "patch tokens": "AS ablation: patch tokens",
-            "image tiling": "AS ablation: image tiling",
-            "windows, full": "AS ablation: full WinCLIP",
-            "no image scale": "AS ablation: w/o image scale",
-            "no mid scale": "AS ablation: w/o mid scale",
-            "no small scale": "AS ablation: w/o small scale",
-            "no harmonic": "AS ablation: w/o harmonic averaging",
-        },
-    ),
+# Test images a category of the complete datasets (MVTec AD as published; VisA in its one-class
+# split): a part of them gives other numbers than the paper's.
+TEST_IMAGES: dict[str, dict[str, int]] = {
+    "mvtec": {
+        "bottle": 83,
+        "cable": 150,
+        "capsule": 132,
+        "carpet": 117,
+        "grid": 78,
+        "hazelnut": 110,
+        "leather": 124,
+        "metal_nut": 115,
+        "pill": 167,
+        "screw": 160,
+        "tile": 117,
+        "toothbrush": 42,
+        "transistor": 100,
+        "wood": 79,
+        "zipper": 151,
+    },
+    "visa": {
+        "candle": 200,
+        "capsules": 160,
+        "cashew": 150,
+        "chewinggum": 150,
+        "fryum": 150,
+        "macaroni1": 200,
+        "macaroni2": 200,
+        "pcb1": 200,
+        "pcb2": 200,
+        "pcb3": 201,
+        "pcb4": 201,
+        "pipe_fryum": 150,
+    },
 }
 
+def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
+    """The results table, after a check that this run's data and weights made it.
 
-def ablation(results: pd.DataFrame, group: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """One ablation as a table: a row a variant and number of shots, per cent, mean over categories.
-
-    Columns: ``row``, ``k_shot``, then per metric ``<metric>`` (ours), ``<metric> std`` (over the
-    seeds' means) and ``<metric> paper`` (NaN where the paper prints none).
+    Raises:
+        ClipadError: another dataset, other categories or other weights.
     """
-    mine = results[results["variant"].str.startswith(f"{group}/")]
-    _, dataset, printed = PRINTED.get(group, ("", "", {}))
-    rows = []
-    for (variant, k_shot), cell in mine.groupby(["variant", "k_shot"], sort=False):
-        name = str(variant).removeprefix(f"{group}/")
-        row: dict[str, object] = {"row": name, "k_shot": k_shot}
-        for metric in metrics:
-            by_seed = cell[cell["metric"] == metric].groupby("seed")["value"].mean() * 100
-            row[metric] = by_seed.mean()
-            row[f"{metric} std"] = by_seed.std() if len(by_seed) > 1 else float("nan")
-            found = None
-            if name in printed:
-                found = reported(
-                    "winclip", dataset, int(str(k_shot)), metric, variant=printed[name]
-                )
-            row[f"{metric} paper"] = found.mean if found else float("nan")
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def backbones(results: pd.DataFrame) -> pd.DataFrame:
-    """Table 9 of the supplement: other backbones, with ours where this run used one of them."""
-    table = load_reported()
-    printed = table[(table["method"] == "WinCLIP") & (table["table"] == "supplement Table 9")]
-    wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
-    main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
-    label = str(main["backbone"].iloc[0])
-    ours = main.groupby("metric")["value"].mean() * 100
-    wide = wide.rename(columns={metric: f"{metric} paper" for metric in wide})
-    for metric in ("image_auroc", "pixel_auroc"):
-        here = [name.split(" ")[0] == label.split(" ", maxsplit=1)[0] for name in wide.index]
-        wide[metric] = [ours[metric] if same else float("nan") for same in here]
-    return wide.reset_index()
+    ours = {
+        "dataset": {scorer.profile.dataset},
+        "categories": set(scorer.index["category"]),
+        "weights": {scorer.backbone(scorer.among[0].config).label},
+    }
+    theirs = {
+        "dataset": set(results["dataset"]),
+        "categories": set(results["category"]),
+        "weights": set(results["backbone"]),
+    }
+    for what, wanted in ours.items():
+        if theirs[what] != wanted:
+            raise ClipadError(
+                f"reports/winclip/results.csv: its {what} are {', '.join(sorted(theirs[what]))}, "
+                f"expected {', '.join(sorted(wanted))}; set profile and dataset in params.yaml and "
+                "run `./repro clipad score winclip`."
+            )
+    return results
 
 
 def comparable(scorer: Scorer) -> tuple[bool, str]:
     """Whether the paper's columns mean something beside this run, and if not, why."""
     backbone = scorer.backbone(scorer.among[0].config)
+    dataset = scorer.profile.dataset
     if backbone.kind in ("stand-in", "random"):
-        return False, f"{backbone.kind} weights were used, not the published ones"
+        return False, f"this run uses {backbone.kind} weights, not the published ones"
     if scorer.profile.backbone != PAPER_BACKBONE:
         return False, f"the paper's numbers were made with {PAPER_BACKBONE}"
-    if reported("winclip", scorer.profile.dataset, 0, "image_auroc") is None:
-        return False, f"the paper prints no number for the dataset {scorer.profile.dataset}"
+    if reported("winclip", dataset, 0, "image_auroc") is None:
+        return False, f"the paper prints no number for the dataset {dataset}"
+    for category, complete in TEST_IMAGES.get(dataset, {}).items():
+        found = len(scorer.rows(category, "test"))
+        if found not in (0, complete):
+            return False, f"{category} has {found} of its {complete} test images"
     return True, ""
 
 
 def comparison(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
     """Ours, paper, difference and verdict for every category, number of shots and metric."""
     main = results[results["variant"] == MAIN]
-    return compare(main, load_reported(), comparable(scorer)[0])
+    return compare(main, load_reported(), comparable(scorer)[0], shown_dataset(scorer))
 
 
-def open_choices(scorer: Scorer) -> dict[str, str]:
-    """What the paper leaves open and this run chose, field by field."""
-    config = scorer.among[0].config
-    return {name: str(getattr(config, name)) for name in OPEN_CHOICES}
+def shown_dataset(scorer: Scorer) -> str:
+    """Whose printed numbers stand beside ours: its own where the paper has it."""
+    own = scorer.profile.dataset
+    return own if reported("winclip", own, 0, "image_auroc") else PAPER_DATASET
 
 
 def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
     """The page's metrics file: headline means, verdict counts, what is missing."""
-    frame = comparison(scorer, results)
-    headline: dict[str, dict[str, Headline]] = {}
+    frame = comparison(scorer, matching(scorer, results))
+    lines: dict[str, dict[str, Headline]] = {}
     for row in frame[frame["category"] == MEAN].to_dict("records"):
-        shots = headline.setdefault(f"{row['k_shot']}-shot", {})
-        shots[str(row["metric"])] = Headline(
-            ours=_number(row["ours_mean"]),
-            ours_std=_number(row["ours_std"]),
-            paper=_number(row["paper_mean"]),
-            paper_std=_number(row["paper_std"]),
-            difference=_number(row["difference"]),
-            verdict=str(row["verdict"]),
-            source=str(row["source"]),
-        )
+        shots = lines.setdefault(f"{row['k_shot']}-shot", {})
+        shots[str(row["metric"])] = headline(row)
     means, reason = comparable(scorer)
-    config = scorer.among[0].config
-    backbone = scorer.backbone(config)
-    images = int((scorer.index["split"] == "test").sum())
+    backbone = scorer.backbone(scorer.among[0].config)
     counts = frame["verdict"].value_counts()
     return Summary(
         title=TITLE,
@@ -172,11 +132,24 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         comparable=means,
         reason=reason,
         categories=int(scorer.index["category"].nunique()),
-        images=images,
+        images=int((scorer.index["split"] == "test").sum()),
         seeds=int(results["seed"].nunique()),
-        headline=headline,
+        headline=lines,
         verdicts={k: int(counts.get(k, 0)) for k in ("pass", "fail", "not comparable")},
         missing=_missing(scorer),
+    )
+
+
+def headline(row: dict) -> Headline:
+    """One row of `comparison`, with None for unknown."""
+    return Headline(
+        ours=_number(row["ours_mean"]),
+        ours_std=_number(row["ours_std"]),
+        paper=_number(row["paper_mean"]),
+        paper_std=_number(row["paper_std"]),
+        difference=_number(row["difference"]),
+        verdict=str(row["verdict"]),
+        source=str(row["source"]),
     )
 
 

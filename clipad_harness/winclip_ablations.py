@@ -1,0 +1,207 @@
+"""The ablations of the WinCLIP page: ours beside the printed ones, and who shows the direction."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clipad_core.errors import ClipadError
+from clipad_harness.figures import PALETTE
+from clipad_harness.paper_numbers import dataset_titles, load_reported, reported
+from clipad_harness.tables import METRIC_LABELS, Html, percent, table
+from clipad_harness.variants import MAIN
+from clipad_harness.winclip_groups import find_group
+
+# A difference below a twentieth of a point is none: printed numbers have one decimal.
+SAME = 0.05
+
+
+def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One ablation, long: a row a variant, number of shots and metric; per cent, categories' mean.
+
+    Returns:
+        Columns ``row, k_shot, metric, ours, std (over the seeds' means), paper``; NaN for unknown.
+
+    Raises:
+        ClipadError: the results hold no such group.
+    """
+    mine = results[results["variant"].str.startswith(f"{name}/")]
+    if mine.empty:
+        known = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
+        raise ClipadError(
+            f"ablation: found {name!r}, expected one of {', '.join(known) or 'none'}; add it to "
+            "winclip.ablations in params.yaml and score again."
+        )
+    group = find_group(name)
+    printed = dict(group.printed)
+    rows = []
+    for (variant, k_shot), cell in mine.groupby(["variant", "k_shot"], sort=False):
+        row = str(variant).removeprefix(f"{name}/")
+        for metric in group.metrics:
+            wide = cell[cell["metric"] == metric].pivot(
+                index="seed", columns="category", values="value"
+            )
+            means = 100 * wide.mean(axis=1, skipna=False)
+            found = None
+            if row in printed:
+                shots = int(str(k_shot))
+                found = reported("winclip", group.dataset, shots, metric, variant=printed[row])
+            paper = found.mean if found else float("nan")
+            rows.append((row, int(str(k_shot)), metric, means.mean(), means.std(ddof=1), paper))
+    return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
+
+
+def ablation_table(results: pd.DataFrame, name: str) -> Html:
+    """The ablation as the paper lays it out: a row a variant, ours and the paper's side by side."""
+    long, group = ablation(results, name), find_group(name)
+    columns: dict[str, pd.Series] = {}
+    for metric in group.metrics:
+        for k_shot in long["k_shot"].unique():
+            cell = long[(long["metric"] == metric) & (long["k_shot"] == k_shot)].set_index("row")
+            label = f"{METRIC_LABELS[metric]}, {k_shot}-shot"
+            columns[label] = cell["ours"]
+            if cell["paper"].notna().any():
+                columns[f"{label}: paper"] = cell["paper"]
+    frame = pd.DataFrame(columns, index=pd.Index(long["row"].unique(), name="row"))
+    where = f"; paper: {group.table} ({dataset_titles(group.dataset)[0]})" if group.table else ""
+    return table(frame, f"{name}: mean over categories and seeds, per cent{where}")
+
+
+def ablation_figure(results: pd.DataFrame, name: str) -> Figure:
+    """Dots by row and number of shots; the paper's numbers in a panel of their own scale."""
+    long, group = ablation(results, name), find_group(name)
+    long = long[long["metric"] == group.metrics[0]]
+    printed = long["paper"].notna().any()
+    order = list(long["row"].unique())
+    figure, axes = plt.subplots(
+        1,
+        2 if printed else 1,
+        sharey=True,
+        squeeze=False,
+        figsize=(8.6 if printed else 6.4, 1.1 + 0.34 * len(order)),
+    )
+    _dots(axes[0, 0], long, "ours", order)
+    axes[0, 0].set_title("this run")
+    if printed:
+        _dots(axes[0, 1], long.dropna(subset="paper"), "paper", order)
+        axes[0, 1].set_title(f"paper, {group.table}")
+    for one in axes[0]:
+        one.set_xlabel(f"{METRIC_LABELS[group.metrics[0]]}, per cent")
+        one.set_ylabel("")
+    return figure
+
+
+def _dots(axes: Axes, long: pd.DataFrame, value: str, order: list[str]) -> None:
+    shots = sorted(long["k_shot"].unique())
+    places = {name: position for position, name in enumerate(order)}
+    for shift, k_shot in enumerate(shots):
+        part = long[long["k_shot"] == k_shot]
+        height = [places[row] + 0.16 * (shift - (len(shots) - 1) / 2) for row in part["row"]]
+        spread = part["std"].fillna(0) if value == "ours" else 0 * part[value]
+        axes.errorbar(
+            part[value],
+            height,
+            xerr=spread,
+            fmt="o",
+            markersize=6,
+            capsize=2,
+            color=PALETTE[shift],
+            label=f"{k_shot}-shot",
+        )
+    axes.set_yticks(range(len(order)), order)
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.margins(x=0.12)
+    seaborn.despine(ax=axes, left=True)
+    if len(shots) > 1 and value == "ours":
+        axes.legend(frameon=False, fontsize=8, loc="best")
+
+
+def ablation_alt(results: pd.DataFrame, name: str) -> str:
+    """The figure in words: highest and lowest row at every number of shots."""
+    long = ablation(results, name)
+    metric = find_group(name).metrics[0]
+    parts = []
+    for k_shot, cell in long[long["metric"] == metric].groupby("k_shot"):
+        known = cell.dropna(subset="ours").set_index("row")["ours"]
+        if known.empty:
+            continue
+        parts.append(
+            f"{k_shot}-shot from {percent(known.min())} ({known.idxmin()}) to "
+            f"{percent(known.max())} ({known.idxmax()})"
+        )
+    what = f"{name}: {METRIC_LABELS[metric]} in per cent"
+    return f"{what}, {'; '.join(parts)}." if parts else f"{what}: undefined for this data."
+
+
+def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
+    """What the paper reports as better, in points, here and there, and whether the sign agrees.
+
+    Returns:
+        A row a claim and number of shots, columns ``shots, paper, this run, direction``.
+    """
+    long, group = ablation(results, name), find_group(name)
+    values = long[long["metric"] == group.metrics[0]].set_index(["row", "k_shot"])
+    values = values[["ours", "paper"]]
+    rows, index = [], []
+    for better, worse in group.claims:
+        for k_shot in long["k_shot"].unique():
+            if (better, k_shot) not in values.index or (worse, k_shot) not in values.index:
+                continue
+            here = values.loc[(better, k_shot)] - values.loc[(worse, k_shot)]
+            rows.append((k_shot, here["paper"], here["ours"], _verdict(here["ours"])))
+            index.append(f"{better} against {worse}")
+    columns = ["shots", "paper", "this run", "direction"]
+    frame = pd.DataFrame(rows, columns=columns, index=pd.Index(index, name=group.table))
+    for column in ("paper", "this run"):
+        frame[column] = [percent(value, signed=True) for value in frame[column]]
+    return frame
+
+
+def _verdict(difference: float) -> str:
+    if pd.isna(difference):
+        return "undefined for this data"
+    if abs(difference) < SAME:
+        return "no difference"
+    return "as in the paper" if difference > 0 else "not as in the paper"
+
+
+def direction_table(results: pd.DataFrame, name: str) -> Html:
+    """The claims of the paper as a table, the verdict computed from the numbers."""
+    frame, group = directions(results, name), find_group(name)
+    shown = int((frame["direction"] == "as in the paper").sum())
+    caption = (
+        f"Differences in {METRIC_LABELS[group.metrics[0]]}, points: {shown} of {len(frame)} go "
+        "the way the paper reports."
+    )
+    return table(frame, caption)
+
+
+def backbones(results: pd.DataFrame) -> pd.DataFrame:
+    """Table 9 of the supplement: the paper's zero-shot backbones, and below them this run's."""
+    reported_ = load_reported()
+    is_ours = reported_["method"] == "WinCLIP"
+    printed = reported_[is_ours & (reported_["table"] == "supplement Table 9")]
+    wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
+    main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
+    label = str(main["backbone"].iloc[0])
+    ours = main.groupby("metric")["value"].mean() * 100
+    metrics = ("image_auroc", "pixel_auroc")
+    frame = wide[[*metrics]].rename(columns={m: f"{METRIC_LABELS[m]}: paper" for m in metrics})
+    frame = frame.assign(**{METRIC_LABELS[metric]: float("nan") for metric in metrics})
+    unknown = [float("nan")] * len(metrics)
+    frame.loc[f"this run: {label}"] = unknown + [float(ours.get(m, float("nan"))) for m in metrics]
+    return frame
+
+
+def further(results: pd.DataFrame) -> list[str]:
+    """The groups of this run of which the paper prints nothing."""
+    names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
+    return [name for name in names if not find_group(name).table]
+
+
+def further_tables(results: pd.DataFrame) -> Html:
+    """The tables of `further`, one below the other."""
+    return Html("".join(ablation_table(results, name) for name in further(results)))

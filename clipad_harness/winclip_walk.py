@@ -1,0 +1,281 @@
+"""The method on a few images: what the WinCLIP page draws step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clipad_core.backbone import MEAN, STD, Backbone
+from clipad_core.errors import ClipadError
+from clipad_core.metrics import auroc
+from clipad_core.preprocess import Placement, Views
+from clipad_core.scoring import association_scores, upsample
+from clipad_core.vision import Features, window_index
+from clipad_core.winclip import Recipe, reference_recipe, views_of
+from clipad_core.winclip_config import WinCLIPConfig
+from clipad_core.winclip_scoring import ReferenceMemory, patch_embeddings
+from clipad_harness.figures import PALETTE, outline, overlay
+from clipad_harness.images import image_size, read_image, read_mask
+from clipad_harness.score import Scorer, Shard
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image as the backbone sees it; of a long image the tile with most of the defect."""
+
+    category: str
+    defect: str
+    picture: NDArray[np.uint8]
+    mask: NDArray[np.bool_] | None
+    views: Views
+
+    @property
+    def name(self) -> str:
+        """Category and defect in words."""
+        return f"{self.category}, {self.defect}".replace("_", " ")
+
+
+def load_examples(
+    data: Path, rows: pd.DataFrame, backbone: Backbone, recipe: Recipe
+) -> list[Example]:
+    """The images of some index rows, ready for `encode` and for drawing."""
+    found = []
+    for row in rows.to_dict("records"):
+        path = data / str(row["image"])
+        views = views_of(backbone, np.asarray(read_image(path)), recipe)
+        size, mask, best = backbone.image_size, None, 0
+        if row["mask"]:
+            full = _to_canvas(read_mask(data / str(row["mask"]), image_size(path)), views)
+            cuts = [
+                full[top : top + size, left : left + size] for left, top in views.placement.corners
+            ]
+            best = int(np.argmax([cut.sum() for cut in cuts]))
+            mask = cuts[best]
+        place = Placement(((0, 0),), (size, size))
+        one = Views(views.pixels[best : best + 1], views.crops[:0], place)
+        picture = to_picture(one.pixels[0])
+        found.append(Example(str(row["category"]), str(row["defect"]), picture, mask, one))
+    return found
+
+
+def _to_canvas(mask: NDArray[np.bool_], views: Views) -> NDArray[np.bool_]:
+    # Area averages keep thin defects that the nearest rule of the metrics would break up.
+    floats = torch.from_numpy(mask.astype(np.float32))[None, None]
+    resized = torch.nn.functional.interpolate(floats, views.placement.canvas, mode="area")
+    return np.asarray(resized[0, 0].numpy() > 0.3)
+
+
+def to_picture(pixels: Tensor) -> NDArray[np.uint8]:
+    """Normalised pixels (3, H, W) back to what a reader can look at."""
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    shown = ((pixels * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    return shown.permute(1, 2, 0).numpy()
+
+
+def plain(recipe: Recipe) -> Recipe:
+    """The recipe without multi-crop views, which no picture here shows."""
+    return replace(recipe, multi_crop="none")
+
+
+def map_grid(
+    examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]], *, outlined: bool = True
+) -> Figure:
+    """Every example in a row: the image, then one map a column.
+
+    Colours run from the lowest to the highest score of each map. Below a map stand that range and,
+    where there is a mask, the map's own pixel AUROC.
+
+    Args:
+        examples: the rows.
+        columns: title -> one map (h, w) an example, on any grid.
+        outlined: draw the defect's outline into the maps too.
+    """
+    wide = len(columns) + 1
+    side = min(1.75, 9.6 / wide)
+    figure, axes = plt.subplots(
+        len(examples), wide, figsize=(side * wide, (side + 0.28) * len(examples)), squeeze=False
+    )
+    for row, (example, line) in enumerate(zip(examples, axes, strict=True)):
+        draw_picture(line[0], example.picture, example.mask)
+        line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
+        for one, (title, maps) in zip(line[1:], columns.items(), strict=True):
+            _draw_map(one, example, maps[row].float(), outlined)
+            if row == 0:
+                one.set_title(title, fontsize=8.5, fontweight="normal")
+    return figure
+
+
+def draw_picture(
+    axes: Axes, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
+) -> None:
+    """An image without ticks, its defect outlined."""
+    axes.imshow(picture)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    if mask is not None and mask.any():
+        outline(axes, mask)
+
+
+def _draw_map(axes: Axes, example: Example, grid: Tensor, outlined: bool) -> None:
+    full = _full(example, grid)
+    draw_picture(axes, overlay(example.picture, full), example.mask if outlined else None)
+    about = f"{grid.min():.2f} to {grid.max():.2f}"
+    own = _own_auroc(example, full)
+    about += "" if own is None else f"; AUROC {own:.0f}"
+    axes.set_xlabel(about, fontsize=7.5, loc="left", labelpad=2)
+
+
+def _full(example: Example, grid: Tensor) -> NDArray[np.float32]:
+    side = example.picture.shape[0]
+    return np.asarray(upsample(grid.float()[None], (side, side))[0].numpy())
+
+
+def _own_auroc(example: Example, full: NDArray[np.float32]) -> float | None:
+    if example.mask is None or not example.mask.any():
+        return None
+    return 100 * auroc(example.mask.ravel().astype(int), full.ravel())
+
+
+def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) -> Figure:
+    """The patch grid, and for every scale three windows: what is kept, what is dropped."""
+    grid, patch = backbone.vision.grid, backbone.vision.patch_size
+    figure, axes = plt.subplots(
+        1, 1 + 2 * len(scales), figsize=(9.6, 9.6 / (1 + 2 * len(scales)) + 0.4)
+    )
+    draw_picture(axes[0], example.picture)
+    for place in range(1, grid[0]):
+        axes[0].axhline(place * patch - 0.5, color="white", linewidth=0.5)
+        axes[0].axvline(place * patch - 0.5, color="white", linewidth=0.5)
+    axes[0].set_title(f"{grid[0]} × {grid[1]} patches", fontsize=8.5, fontweight="normal")
+    for number, scale in enumerate(scales):
+        index = window_index(grid, scale)
+        for shift, chosen in enumerate((0, len(index) // 2 + (grid[1] - scale + 1) // 2)):
+            one = axes[1 + 2 * number + shift]
+            kept = np.zeros(grid, dtype=bool)
+            kept.ravel()[index[chosen].numpy()] = True
+            full = np.kron(kept, np.ones((patch, patch), dtype=bool))
+            faded = (0.15 * example.picture + 0.85 * 255).astype(np.uint8)
+            draw_picture(one, np.where(full[..., None], example.picture, faded))
+            one.set_title(
+                f"{scale} × {scale}: {chosen + 1} of {len(index)}", fontsize=8.5, fontweight="normal"
+            )
+    return figure
+
+
+def prompts_figure(normal: Tensor, anomalous: Tensor, text: Tensor) -> Figure:
+    """Prompts and prototypes in the plane that separates the prototypes best.
+
+    Across: along the line from the normal to the anomalous prototype; up: the direction in which
+    the prompts differ most besides.
+
+    Args:
+        normal, anomalous: unit-norm prompt embeddings (n, d).
+        text: the two prototypes (2, d).
+    """
+    across = torch.nn.functional.normalize(text[1] - text[0], dim=0)
+    points = torch.cat([normal, anomalous, text])
+    rest = points - points.mean(dim=0) - ((points - points.mean(dim=0)) @ across)[:, None] * across
+    up = torch.linalg.svd(rest, full_matrices=False).Vh[0]
+    # The sign of a singular vector is arbitrary; its largest entry decides it here.
+    up = up * torch.sign(up[up.abs().argmax()])
+    middle = text.mean(dim=0)
+    x, y = ((points - middle) @ across).numpy(), ((points - middle) @ up).numpy()
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    kinds = ["normal prompts"] * len(normal) + ["anomalous prompts"] * len(anomalous)
+    seaborn.scatterplot(
+        x=x[:-2], y=y[:-2], hue=kinds, palette=list(PALETTE[:2]), s=26, alpha=0.65, ax=axes
+    )
+    axes.scatter(x[-2:], y[-2:], marker="*", s=320, c=PALETTE[:2], edgecolors="black", zorder=3)
+    axes.axvline(0, color="#8a929c", linewidth=1, linestyle="--")
+    axes.set(xlabel="from the normal to the anomalous prototype (stars)", ylabel="largest rest")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def nearest_figure(
+    backbone: Backbone,
+    example: Example,
+    references: Sequence[Example],
+    features: Features,
+    memory: ReferenceMemory,
+    config: WinCLIPConfig,
+) -> Figure:
+    """Four query patches and the reference patches nearest to them, in matching colours.
+
+    Args:
+        example: the query.
+        references: the k normal shots in the memory's order.
+        features, memory, config: what `score` reads; the memory holds patches.
+    """
+    tokens = features.patch_tokens[backbone.vision.depth]
+    patches = patch_embeddings(backbone.vision, tokens, config.patch_feature)
+    ranked = association_scores(patches, memory.patches)[0].argsort(descending=True)
+    patches, stored = patches[0], memory.patches
+    grid, side = backbone.vision.grid, backbone.vision.patch_size
+    chosen = [int(ranked[len(ranked) * part // 100]) for part in (0, 20, 60, 95)]
+    figure, axes = plt.subplots(
+        1, 1 + len(references), figsize=(2.1 * (1 + len(references)), 2.6), squeeze=False
+    )
+    draw_picture(axes[0, 0], example.picture, example.mask)
+    axes[0, 0].set_title("query", fontsize=8.5, fontweight="normal")
+    for number, reference in enumerate(references):
+        draw_picture(axes[0, 1 + number], reference.picture)
+        axes[0, 1 + number].set_title(f"reference {number + 1}", fontsize=8.5, fontweight="normal")
+    labels = []
+    for patch, colour in zip(chosen, PALETTE[1:], strict=False):
+        similarity = patches[patch] @ stored.T
+        best = int(similarity.argmax())
+        image, place = divmod(best, grid[0] * grid[1])
+        _box(axes[0, 0], patch, grid[1], side, colour)
+        _box(axes[0, 1 + image], place, grid[1], side, colour)
+        labels.append(f"{(1 - float(similarity[best])) / 2:.3f}")
+    axes[0, 0].set_xlabel("distances: " + ", ".join(labels), fontsize=8, loc="left")
+    return figure
+
+
+def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:
+    top, left = divmod(patch, width)
+    for line, shade in ((4.0, "white"), (2.2, colour)):
+        corner = (left * side - 0.5, top * side - 0.5)
+        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=shade, linewidth=line))
+
+
+def maps_alt(examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]]) -> str:
+    """A map grid in words: what is shown, and the pixel AUROC of every map."""
+    parts = []
+    for row, example in enumerate(examples):
+        found = [
+            f"{title} {value:.0f}"
+            for title, maps in columns.items()
+            if (value := _own_auroc(example, _full(example, maps[row]))) is not None
+        ]
+        parts.append(f"{example.name} ({', '.join(found) or 'no mask'})")
+    return f"Maps over {len(examples)} images, in brackets their pixel AUROC: {'; '.join(parts)}."
+
+
+def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> list[Example]:
+    """The k reference images of a category as the main variant chooses them.
+
+    Raises:
+        ClipadError: k is 0.
+    """
+    if k_shot < 1:
+        raise ClipadError("winclip.k_shots: found only 0, expected a number above 0; add 1.")
+    shard = Shard(scorer.among[0], category, k_shot, seed)
+    config = scorer.config(shard)
+    names = [path.relative_to(scorer.data).as_posix() for path in scorer.references(shard)]
+    rows = pd.DataFrame([{"category": category, "defect": "good", "image": n, "mask": ""} for n in names])
+    return load_examples(scorer.data, rows, scorer.backbone(config), reference_recipe(config))
