@@ -7,6 +7,7 @@ stand-in is one), or from a seed (random, for tests and for timing architectures
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,7 +117,12 @@ def _create(name: str) -> nn.Module:
             f"backbone: found {name!r}, expected an open_clip architecture (for example "
             "ViT-B-16-plus-240) or a config file of that name beside the weights; check the spelling."
         )
-    return open_clip.create_model(name, pretrained=None)
+    # open_clip warns that the model is random; whoever called this gives it weights or wants that.
+    logging.disable(logging.WARNING)
+    try:
+        return open_clip.create_model(name, pretrained=None)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _random_model(name: str, seed: int) -> nn.Module:

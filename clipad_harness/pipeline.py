@@ -107,13 +107,15 @@ def write_index(root: Path) -> Path:
 
 def score_winclip(root: Path) -> Path:
     """Stage `score`: every variant, category, number of shots and seed into one tidy table."""
-    from clipad_harness.score import run_plan
+    from clipad_harness.grid import run_plan
+    from clipad_harness.settings import read_workers
     from clipad_harness.variants import plan
 
     run = open_run(root)
     scorer = run.scorer()
-    shards = plan(run.categories, run.variants, run.settings.seeds)
-    results, references = run_plan(scorer, shards)
+    shards = plan(run.categories, run.variants, run.settings.seeds, run.settings.ablation_seeds)
+    workers = min(read_workers(root), len(run.categories))
+    results, references = run_plan(scorer, shards, workers)
     write_text(root / REFERENCES, references.to_csv(index=False, lineterminator="\n"))
     write_text(root / BY_CATEGORY, by_category(results).to_csv(index=False, lineterminator="\n"))
     text = results.to_csv(index=False, lineterminator="\n", float_format="%.6f")

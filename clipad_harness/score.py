@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from clipad_core import aupro, metrics, prompts, ranking, scoring, text, winclip_scoring
 from clipad_core.backbone import Backbone, load_backbone
-from clipad_core.errors import ClipadError
 from clipad_core.metrics import image_metrics, pixel_metrics
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
@@ -33,21 +32,8 @@ from clipad_harness.features import Encoded, FeatureCache, code_digest
 from clipad_harness.files import write_text
 from clipad_harness.images import file_hash, image_size, read_mask, resize_mask
 from clipad_harness.settings import Profile
-from clipad_harness.variants import MAIN, Shard, Variant, choose_references, shared_recipe
+from clipad_harness.variants import Shard, Variant, choose_references, shared_recipe
 
-METHOD = "WinCLIP"
-COLUMNS = [
-    "method",
-    "variant",
-    "backbone",
-    "dataset",
-    "category",
-    "k_shot",
-    "seed",
-    "metric",
-    "value",
-    "key",
-]
 PUBLISHED_TAGS = ("laion400m_e31", "laion400m_e32")
 # Images scored together: bounds the queries-by-memory products of large categories.
 IMAGES_PER_PART = 16
@@ -61,6 +47,14 @@ class CategoryScores:
     image_scores: NDArray[np.float64]
     maps: list[NDArray[np.float32]]
     masks: list[NDArray[np.bool_]]
+    references: list[str]
+
+
+class Record(TypedDict):
+    """A finished shard as its file holds it; None is an undefined metric."""
+
+    key: str
+    values: dict[str, float | None]
     references: list[str]
 
 
@@ -133,7 +127,13 @@ class Scorer:
             self._latest = None
             cached = FeatureCache(self.cache_folder / "features", backbone)
             paths = [self.data / image for image in self.rows(shard.category, "test")["image"]]
-            self._latest = (key, cached.get(paths, recipe, shard.category))
+            found = cached.get(paths, replace(recipe, multi_crop="none"), shard.category)
+            if recipe.multi_crop != "none":
+                # The crops alone: the views and their windows are those of the plain recipe.
+                crops = replace(recipe, scales=(), patch_tokens=False, tiles=False)
+                extra = cached.get(paths, crops, f"{shard.category} crops")
+                found = Encoded(found.features, extra.crops, extra.placements)
+            self._latest = (key, found)
         return self._latest[1]
 
     def _text(self, config: WinCLIPConfig, category: str) -> torch.Tensor:
@@ -231,17 +231,23 @@ class Scorer:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def finish(self, shard: Shard) -> dict[str, object]:
+    def finish(self, shard: Shard) -> Record:
         """Read a finished shard, or compute and keep it."""
         key = self.key(shard)
         path = self.cache_folder / "shards" / key[:2] / f"{key}.json"
         if path.is_file():
-            return dict(json.loads(path.read_text()))
+            record: Record = json.loads(path.read_text())
+            return record
         values = {name: None if np.isnan(v) else v for name, v in self.measure(shard).items()}
         references = [p.relative_to(self.data).as_posix() for p in self.references(shard)]
-        record: dict[str, object] = {"key": key, "values": values, "references": references}
+        record = {"key": key, "values": values, "references": references}
         write_text(path, json.dumps(record, sort_keys=True))
         return record
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs; it loads its own backbone and reads features from the cache."""
+        kept = dict(self.__dict__)
+        return kept | {"_backbones": {}, "_texts": {}, "_beginnings": {}, "_latest": None}
 
 
 def _parts(encoded: Encoded) -> Iterator[tuple[slice, slice, slice]]:
@@ -253,31 +259,3 @@ def _parts(encoded: Encoded) -> Iterator[tuple[slice, slice, slice]]:
         extra = slice(crop, crop + sum(place.crops for place in here))
         view, crop = views.stop, extra.stop
         yield part, views, extra
-
-
-def run_plan(scorer: Scorer, shards: Sequence[Shard]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Finish all shards with a progress bar; return the results and the recorded references."""
-    rows, chosen = [], []
-    label = scorer.backbone(shards[0].variant.config).label
-    for shard in tqdm(shards, desc="score", unit="shard", smoothing=0.05):
-        record = scorer.finish(shard)
-        values, references = record["values"], record["references"]
-        if not isinstance(values, dict) or not isinstance(references, list):
-            raise ClipadError(
-                f"shard {record['key']}: damaged; delete .cache/shards and run again."
-            )
-        place = (scorer.profile.dataset, shard.category, shard.k_shot, shard.seed)
-        head = (METHOD, shard.variant.name, label, *place)
-        rows += [(*head, name, value, str(record["key"])[:16]) for name, value in values.items()]
-        if shard.variant.name == MAIN:
-            chosen += [(*place, image) for image in references]
-    results = pd.DataFrame(rows, columns=COLUMNS)
-    order = {name: i for i, name in enumerate(dict.fromkeys(v.name for v in scorer.among))}
-    results = results.sort_values(
-        by=["variant", "category", "k_shot", "seed"],
-        key=lambda column: column.map(order) if column.name == "variant" else column,
-        kind="stable",
-        ignore_index=True,
-    )
-    names = ["dataset", "category", "k_shot", "seed", "image"]
-    return results, pd.DataFrame(chosen, columns=names)

@@ -56,6 +56,7 @@ class WinCLIPSettings:
     changes: Mapping[str, Any]
     k_shots: tuple[int, ...]
     seeds: tuple[int, ...]
+    ablation_seeds: tuple[int, ...]
     aupro: str
     fpr_limit: float
     ablations: Mapping[str, Ablation]
@@ -118,9 +119,17 @@ def read_winclip(root: Path) -> WinCLIPSettings:
     for k_shot in settings.k_shots:
         if not isinstance(k_shot, int) or k_shot < 0:
             raise ClipadError(f"winclip.k_shots: found {k_shot!r}, expected whole numbers from 0.")
-    if not settings.seeds:
-        raise ClipadError("winclip.seeds: found none, expected at least one; add one.")
+    if not settings.seeds or not settings.ablation_seeds:
+        raise ClipadError("winclip.seeds, winclip.ablation_seeds: expected at least one; add one.")
     return settings
+
+
+def read_workers(root: Path) -> int:
+    """Processes to score with: `workers`, where 0 means one a core."""
+    workers = _get(read_params(root), "workers", PARAMS)
+    if not isinstance(workers, int) or workers < 0:
+        raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
+    return workers or len(os.sched_getaffinity(0))
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:

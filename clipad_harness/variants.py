@@ -101,14 +101,27 @@ def _variant(
     return Variant(name, base.changed(fields), k_shots, aupro, settings.fpr_limit, defects)
 
 
-def plan(categories: Sequence[str], among: Sequence[Variant], seeds: Sequence[int]) -> list[Shard]:
-    """All shards, category by category, so that one category's features serve all its variants."""
+def plan(
+    categories: Sequence[str],
+    among: Sequence[Variant],
+    seeds: Sequence[int],
+    ablation_seeds: Sequence[int],
+) -> list[Shard]:
+    """All shards, category by category, so that one category's features serve all its variants.
+
+    ``seeds`` choose the references of the main variant, ``ablation_seeds`` those of all others.
+    """
+
+    def seeds_of(variant: Variant, k_shot: int) -> Sequence[int]:
+        chosen = seeds if variant.name == MAIN else ablation_seeds
+        return chosen if k_shot else chosen[:1]
+
     return [
         Shard(variant, category, k_shot, seed)
         for category in categories
         for variant in sorted(among, key=_views_first)
         for k_shot in variant.k_shots
-        for seed in (seeds if k_shot else seeds[:1])
+        for seed in seeds_of(variant, k_shot)
     ]
 
 

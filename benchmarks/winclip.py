@@ -1,0 +1,199 @@
+"""Speed and memory of WinCLIP beside anomalib 2.7.0, on the real architecture.
+
+    python -m benchmarks.winclip [--rounds 3]
+
+Both sides hold the same seeded random ViT-B-16-plus-240 and read the same tensors; they are processes
+of their own with one thread and take turns; medians of CPU seconds are compared. Writes
+benchmarks/results/winclip.json and prints a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.environment import PEER_PINS, REPOSITORY, peer_python
+from benchmarks.metrics import ONE_THREAD, cpu_name
+from clipad_core.errors import ClipadError
+
+RESULTS = REPOSITORY / "benchmarks/results/winclip.json"
+WEIGHTS = REPOSITORY / ".cache/benchmarks/vit-b-16-plus-240.safetensors"
+# Test images of MVTec's bottle: what an ablation over a category really runs on.
+CATEGORY_IMAGES = 83
+
+
+class Side:
+    """A running side; `ask` sends one request and waits for its answer."""
+
+    def __init__(self, python: Path, name: str) -> None:
+        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(REPOSITORY)}
+        self.name = name
+        self.process = subprocess.Popen(
+            [str(python), "-m", "benchmarks.winclip_sides", name, str(WEIGHTS), "1"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._read()
+
+    def _read(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise ClipadError(
+                f"benchmark side {self.name}: stopped; run `python -m benchmarks.winclip_sides "
+                f"{self.name} {WEIGHTS.relative_to(REPOSITORY)} 1` to see why."
+            )
+        return json.loads(line)
+
+    def ask(self, do: str, **options: object) -> dict:
+        self.process.stdin.write(json.dumps({"do": do, **options}) + "\n")
+        self.process.stdin.flush()
+        found = self._read()
+        print(f"{self.name}: {do} {options} {found['seconds']:.2f} CPU s", file=sys.stderr)
+        return found
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def write_weights() -> None:
+    """One random model for all sides."""
+    if WEIGHTS.is_file():
+        return
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-16-plus-240", pretrained=None)
+    state = {k: v.contiguous() for k, v in model.state_dict().items() if k != "attn_mask"}
+    WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, WEIGHTS)
+
+
+def speed(sides: dict[str, Side], k_shot: int, batch: int, rounds: int) -> dict:
+    """Seconds an image of every side, taking turns; the first turn warms up and is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    values: dict[str, list[float]] = {}
+    for number in range(rounds + (batch == 1)):
+        for name, side in sides.items():
+            found = side.ask("detect", batch=batch)
+            values[name] = found["values"]
+            if number or batch > 1:
+                seconds[name].append(found["seconds"] / batch)
+    medians = {name: statistics.median(all_) for name, all_ in seconds.items()}
+    errors = {
+        name: max(abs(a - b) for a, b in zip(of, values["anomalib"], strict=True))
+        for name, of in values.items()
+    }
+    return {"k_shot": k_shot, "batch": batch, "seconds": medians, "errors": errors}
+
+
+def text(sides: dict[str, Side], rounds: int) -> dict:
+    """Text set-up of a first and of a second class with the same ensemble."""
+    found: dict[str, dict[str, list[float]]] = {n: {"first": [], "second": []} for n in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            side.ask("forget")
+            found[name]["first"].append(side.ask("set_up", name="transistor")["seconds"])
+            found[name]["second"].append(side.ask("set_up", name="metal_nut")["seconds"])
+    return {n: {k: statistics.median(v) for k, v in both.items()} for n, both in found.items()}
+
+
+def memory(python: Path, name: str, batch: int) -> float:
+    """Peak of a fresh process that scores one batch, zero-shot, in MB."""
+    side = Side(python, name)
+    side.ask("set_up", name="transistor")
+    found = side.ask("detect", batch=batch)
+    side.close()
+    return float(found["megabytes"])
+
+
+def rows(result: dict) -> list[tuple[str, str, str, float, str]]:
+    """What, peer, ours, ratio, target: one line of the table each."""
+    lines = []
+    for one in result["speed"]:
+        for name, target in (("ours_float32", 1.25), ("ours_bfloat16", 2.2)):
+            peer, ours = one["seconds"]["anomalib"], one["seconds"][name]
+            error = one["errors"][name]
+            what = f"{one['k_shot']}-shot, batch {one['batch']}, {name[5:]} (error {error:.0e})"
+            lines.append((what, f"{peer:.2f} s", f"{ours:.2f} s", peer / ours, f">= {target}x"))
+    peer, ours = result["text"]["anomalib"], result["text"]["ours_float32"]
+    for which, target in (("first", ">= 4x"), ("second", "-")):
+        ratio = peer[which] / ours[which]
+        what = f"text set-up, {which} class"
+        lines.append((what, f"{peer[which]:.1f} s", f"{ours[which]:.1f} s", ratio, target))
+    for batch, found in result["memory"].items():
+        ratio = found["anomalib"] / found["ours_float32"]
+        sizes = (f"{found['anomalib']:.0f} MB", f"{found['ours_float32']:.0f} MB")
+        lines.append((f"peak memory, batch {batch}", *sizes, ratio, ">= 2x"))
+    cost = result["ten_variants"]
+    ten, one = f"{cost['ten']:.0f} s", f"{cost['one']:.0f} s"
+    lines.append(("ten variants against one run, 83 images", one, ten, cost["ratio"], "<= 1.2x"))
+    return lines
+
+
+def as_markdown(result: dict) -> str:
+    """The table of the README."""
+    head = "| CPU seconds of one thread, an image | anomalib 2.7.0 | clipad | ratio | target |"
+    body = [f"| {a} | {b} | {c} | {d:.2f}x | {e} |" for a, b, c, d, e in rows(result)]
+    return "\n".join([head, "|---|---|---|---|---|", *body])
+
+
+def measure(rounds: int, batches: list[int], memory_batch: int) -> dict:
+    """Run everything, side by side."""
+    write_weights()
+    ours, peer = Path(sys.executable), peer_python()
+    pythons = {"anomalib": peer, "ours_float32": ours, "ours_bfloat16": ours}
+    sides = {name: Side(python, name) for name, python in pythons.items()}
+    exact = {name: sides[name] for name in ("anomalib", "ours_float32")}
+    result: dict = {"text": text(exact, rounds), "speed": []}
+    sides["ours_bfloat16"].ask("set_up", name="metal_nut")
+    for k_shot in (0, 4):
+        for side in sides.values():
+            side.ask("refer", k_shot=k_shot)
+        for batch in batches:
+            turns = rounds if batch == 1 else 1
+            result["speed"].append(speed(sides, k_shot, batch, turns))
+    extra = sides["ours_float32"].ask("variants", batch_of=CATEGORY_IMAGES)["values"]
+    for side in sides.values():
+        side.close()
+    four = next(s for s in result["speed"] if s["k_shot"] == 4 and s["batch"] == 1)
+    one = (
+        four["seconds"]["ours_float32"] * CATEGORY_IMAGES + result["text"]["ours_float32"]["first"]
+    )
+    ten = one + extra["others"]
+    result["ten_variants"] = {"one": one, "ten": ten, "ratio": ten / one}
+    found = {name: memory(pythons[name], name, memory_batch) for name in exact}
+    result["memory"] = {str(memory_batch): found}
+    about = {"cpu": cpu_name(), "python": platform.python_version(), "peer": list(PEER_PINS)}
+    return {**about, "rounds": rounds, "threads": 1, **result}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="turns of every side (default 3)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--memory-batch", type=int, default=32)
+    options = parser.parse_args()
+    result = measure(options.rounds, options.batches, options.memory_batch)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    partial = RESULTS.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(partial, RESULTS)
+    print(as_markdown(result))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ClipadError as error:
+        sys.exit(str(error))

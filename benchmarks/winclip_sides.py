@@ -1,0 +1,195 @@
+"""One side of benchmarks/winclip.py: a process that answers one JSON request a line.
+
+Runs in either environment: `ours_float32`, `ours_bfloat16` here, `anomalib` in the peer's own. All
+hold the same seeded random ViT-B-16-plus-240, and read the same image tensors.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+ARCHITECTURE = "ViT-B-16-plus-240"
+
+
+def images(count: int, seed: int):
+    """Normalised images at the model's size, the same in both environments."""
+    import torch
+
+    return torch.randn(count, 3, 240, 240, generator=torch.Generator().manual_seed(seed))
+
+
+class Ours:
+    """The detector on tensors: preprocessing is left out on both sides."""
+
+    def __init__(self, weights: Path, precision: str) -> None:
+        from clipad_core.backbone import load_backbone
+        from clipad_core.text import Beginnings
+        from clipad_core.winclip_config import find_preset
+
+        self.backbone = load_backbone(ARCHITECTURE, weights, precision=precision)
+        self.config = find_preset("anomalib")
+        self.beginnings = Beginnings()
+        self.text = None
+        self.memory = None
+
+    def set_up(self, name: str) -> None:
+        from clipad_core.winclip import prototypes
+
+        self.text = prototypes(self.backbone, self.config, name, self.beginnings)
+
+    def forget(self) -> None:
+        from clipad_core.text import Beginnings
+
+        self.beginnings = Beginnings()
+
+    def _encode(self, batch, k_shot: int):
+        from clipad_core.preprocess import Placement, Views
+        from clipad_core.winclip import encode, image_recipe
+
+        empty = batch[:0]
+        place = Placement(((0, 0),), (240, 240))
+        views = [Views(one[None], empty, place) for one in batch]
+        return encode(self.backbone, views, image_recipe(self.config, k_shot))[0]
+
+    def refer(self, k_shot: int) -> None:
+        from clipad_core.winclip_scoring import build_memory
+
+        self.memory = None
+        if k_shot:
+            found = self._encode(images(k_shot, seed=99), k_shot)
+            self.memory = build_memory(self.backbone.vision, found, self.config)
+
+    def detect(self, batch) -> list[float]:
+        from clipad_core.scoring import upsample
+        from clipad_core.winclip_scoring import score
+
+        features = self._encode(batch, int(self.memory is not None))
+        found = score(self.backbone, features, self.text, self.config, self.memory)
+        maps = upsample(found.patch_scores, (240, 240))
+        return [*found.image_score.tolist(), *maps.amax(dim=(1, 2)).tolist()]
+
+
+class Anomalib:
+    """anomalib's own model, with the same weights instead of the published ones."""
+
+    def __init__(self, weights: Path, _precision: str) -> None:
+        import open_clip
+        import torch
+        from anomalib.models.image.winclip import torch_model
+        from safetensors.torch import load_file
+
+        create = open_clip.create_model_and_transforms
+
+        def without_download(name: str, **_options: object):
+            model, train, evaluate = create(name, pretrained=None)
+            model.load_state_dict(load_file(weights), strict=False)
+            return model, train, evaluate
+
+        torch_model.open_clip.create_model_and_transforms = without_download
+        self.torch = torch
+        self.model = torch_model.WinClipModel().eval()
+
+    def set_up(self, name: str) -> None:
+        with self.torch.no_grad():
+            self.model.setup(name)
+
+    def forget(self) -> None:
+        """It keeps nothing between classes."""
+
+    def refer(self, k_shot: int) -> None:
+        self.model.k_shot = 0
+        if k_shot:
+            with self.torch.no_grad():
+                self.model.reference_images = None
+                self.model.class_name = None
+                self.model.setup(None, images(k_shot, seed=99))
+
+    def detect(self, batch) -> list[float]:
+        with self.torch.no_grad():
+            found = self.model(batch)
+        return [*found.pred_score.tolist(), *found.anomaly_map.amax(dim=(1, 2)).tolist()]
+
+
+def variants_cost(side: Ours, count: int) -> dict[str, float]:
+    """CPU seconds of scoring ``count`` images once, and of nine further variants of it.
+
+    The features of one image stand for each of them: what a variant costs beyond the encoding does
+    not depend on what they hold.
+    """
+    from dataclasses import replace
+
+    from clipad_core.vision import Features
+    from clipad_core.winclip import prototypes
+    from clipad_core.winclip_scoring import score
+
+    def repeated(features: Features) -> Features:
+        return Features(
+            features.image_embedding.repeat(count, 1),
+            {s: w.repeat(count, 1, 1) for s, w in features.window_embeddings.items()},
+            {b: t.repeat(count, 1, 1) for b, t in features.patch_tokens.items()},
+        )
+
+    many = repeated(side._encode(images(1, seed=5), 1))
+    base = side.config
+    variants = [
+        base,
+        replace(base, prompts="full22_dot"),
+        replace(base, prompts="full22_nodot"),
+        replace(base, prompts="states_only"),
+        replace(base, prompts="two_class"),
+        replace(base, temperature=0.01),
+        replace(base, text_average="norm_mean"),
+        replace(base, map_fusion="harmonic"),
+        replace(base, scales=(2,)),
+        replace(base, window_aggregation="arithmetic"),
+    ]
+    seconds = []
+    for config in variants:
+        start = time.process_time()
+        text = prototypes(side.backbone, config, "transistor", side.beginnings)
+        score(side.backbone, many, text, config, side.memory)
+        seconds.append(time.process_time() - start)
+    return {"first": seconds[0], "others": sum(seconds[1:])}
+
+
+def answer(side, request: dict) -> dict:
+    """Do one request and time it in CPU seconds of this process."""
+    what = request["do"]
+    batch = images(request.get("batch", 0), seed=7)
+    start = time.process_time()
+    values = None
+    if what == "set_up":
+        side.set_up(request["name"])
+    elif what == "forget":
+        side.forget()
+    elif what == "refer":
+        side.refer(request["k_shot"])
+    elif what == "variants":
+        values = variants_cost(side, request["batch_of"])
+    else:
+        values = side.detect(batch)
+    seconds = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "megabytes": peak, "values": values}
+
+
+def main() -> None:
+    name, weights, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    if name != "anomalib":
+        import clipad_core  # noqa: F401  (lets open_clip import beside a CPU torch)
+    import torch
+
+    torch.set_num_threads(threads)
+    if name == "anomalib":
+        side = Anomalib(weights, "")
+    else:
+        side = Ours(weights, name.removeprefix("ours_"))
+    print(json.dumps({"ready": torch.__version__}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(side, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The grid: all shards, over the cores of the machine, into one tidy results table."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from clipad_harness.score import Record, Scorer
+from clipad_harness.variants import MAIN, Shard
+
+METHOD = "WinCLIP"
+COLUMNS = [
+    *("method", "variant", "backbone", "dataset", "category", "k_shot", "seed", "metric", "value"),
+    "key",
+]
+
+
+def run_plan(
+    scorer: Scorer, shards: Sequence[Shard], workers: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Finish all shards with a progress bar; return the results and the recorded references.
+
+    Categories are spread over ``workers`` processes of one thread each. The number of processes does
+    not change a bit of the result, which the number of threads of a matrix product would.
+    """
+    records: dict[Shard, Record] = {}
+    by_category: dict[str, list[Shard]] = {}
+    for shard in shards:
+        by_category.setdefault(shard.category, []).append(shard)
+    with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:
+        if workers == 1:
+            torch.set_num_threads(1)
+            for shard in shards:
+                records[shard] = scorer.finish(shard)
+                bar.update()
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, spawn) as pool:
+                tasks = {pool.submit(_finish_all, scorer, s): s for s in by_category.values()}
+                for task in as_completed(tasks):
+                    records |= dict(zip(tasks[task], task.result(), strict=True))
+                    bar.update(len(tasks[task]))
+    return _tables(scorer, shards, records)
+
+
+def _finish_all(scorer: Scorer, shards: Sequence[Shard]) -> list[Record]:
+    """One category in a process of its own."""
+    torch.set_num_threads(1)
+    return [scorer.finish(shard) for shard in shards]
+
+
+def _tables(
+    scorer: Scorer, shards: Sequence[Shard], records: dict[Shard, Record]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tidy results, variants in the order of params.yaml, and the references of the main one."""
+    label = scorer.backbone(shards[0].variant.config).label
+    order = {variant.name: place for place, variant in enumerate(scorer.among)}
+    rows, chosen = [], []
+    for shard in sorted(
+        shards, key=lambda s: (order[s.variant.name], s.category, s.k_shot, s.seed)
+    ):
+        record = records[shard]
+        place = (scorer.profile.dataset, shard.category, shard.k_shot, shard.seed)
+        head = (METHOD, shard.variant.name, label, *place)
+        rows += [(*head, name, v, record["key"][:16]) for name, v in record["values"].items()]
+        if shard.variant.name == MAIN:
+            chosen += [(*place, image) for image in record["references"]]
+    names = ["dataset", "category", "k_shot", "seed", "image"]
+    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(chosen, columns=names)
