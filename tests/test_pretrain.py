@@ -428,7 +428,7 @@ def test_the_settings_are_refused_where_one_is_missing_or_unknown(tmp_path: Path
 
 
 def test_a_held_out_category_must_exist(config: PretrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(ClipadError, match="no_such_thing"):
+    with pytest.raises(ClipadError, match="pretrain.held_out: found no_such_thing"):
         pretrain(replace(config, held_out=("no_such_thing",)), tmp_path, tmp_path / "micro")
 
 
