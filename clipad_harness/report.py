@@ -151,8 +151,13 @@ def _shots(label: str) -> tuple[int, str]:
     return (int(number), label) if number.isdigit() else (10**9, label)
 
 
-def headline_cell(line: Headline | None) -> str:
-    """One table cell: ours, below it the paper's number, the difference and the verdict."""
+def headline_cell(line: Headline | None, mark: str = "") -> str:
+    """One table cell: ours, below it the paper's number, the difference and the verdict.
+
+    Args:
+        line: None gives a dash.
+        mark: HTML after the paper's number, for example a note's number.
+    """
     if line is None:
         return "<td>–</td>"
     paper = "no paper number"
@@ -163,7 +168,7 @@ def headline_cell(line: Headline | None) -> str:
             paper += f" · {percent(line.difference, signed=True)}"
     return (
         f'<td><span class="cell-ours">{with_spread(line.ours, line.ours_std)}</span>'
-        f'<span class="cell-paper">{paper}</span>{badge(line.verdict)}</td>'
+        f'<span class="cell-paper">{paper}{mark}</span>{badge(line.verdict)}</td>'
     )
 
 

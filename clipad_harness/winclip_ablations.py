@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from clipad_core.errors import ClipadError
 from clipad_harness.figures import PALETTE
 from clipad_harness.paper_numbers import dataset_titles, load_reported, reported
-from clipad_harness.tables import METRIC_LABELS, Html, percent, table
+from clipad_harness.tables import METRIC_LABELS, Html, percent, table, with_spread
 from clipad_harness.variants import MAIN
 from clipad_harness.winclip_groups import find_group
 
@@ -55,23 +57,43 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def ablation_table(results: pd.DataFrame, name: str) -> Html:
-    """The ablation as the paper lays it out: a row a variant, ours and the paper's side by side."""
+    """The ablation as the paper lays it out: a row a variant, the paper's number below ours."""
     long, group = ablation(results, name), find_group(name)
-    columns: dict[str, pd.Series] = {}
-    for metric in group.metrics:
-        for k_shot in long["k_shot"].unique():
-            cell = long[(long["metric"] == metric) & (long["k_shot"] == k_shot)].set_index("row")
-            label = f"{METRIC_LABELS[metric]}, {k_shot}-shot"
-            columns[label] = cell["ours"]
-            if cell["paper"].notna().any():
-                columns[f"{label}: paper"] = cell["paper"]
-    frame = pd.DataFrame(columns, index=pd.Index(long["row"].unique(), name="row"))
-    where = f"; paper: {group.table} ({dataset_titles(group.dataset)[0]})" if group.table else ""
-    return table(frame, f"{name}: mean over categories and seeds, per cent{where}")
+    shots = list(long["k_shot"].unique())
+    cells = long.set_index(["row", "metric", "k_shot"])
+    body = []
+    for row in long["row"].unique():
+        line = "".join(
+            _cell(cells.loc[(row, metric, k_shot)]) for metric in group.metrics for k_shot in shots
+        )
+        body.append(f'<tr><th scope="row">{escape(pretty(row))}</th>{line}</tr>')
+    heads = "".join(
+        f'<th class="number" scope="colgroup" colspan="{len(shots)}">{METRIC_LABELS[metric]}</th>'
+        for metric in group.metrics
+    )
+    below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
+    where = f"; below: {group.table} of the paper ({dataset_titles(group.dataset)[0]})"
+    caption = f"<strong>{escape(name)}</strong>, mean over categories and seeds, per cent"
+    return Html(
+        f"<table><caption>{caption}{where if group.table else ''}</caption><thead>"
+        f'<tr><th scope="col" rowspan="2"></th>{heads}</tr><tr>{below * len(group.metrics)}</tr>'
+        f"</thead><tbody>{''.join(body)}</tbody></table>"
+    )
 
 
-def ablation_figure(results: pd.DataFrame, name: str) -> Figure:
-    """Dots by row and number of shots; the paper's numbers in a panel of their own scale."""
+def _cell(value: pd.Series) -> str:
+    printed = f'<span class="cell-paper">paper {percent(value["paper"])}</span>'
+    below = "" if pd.isna(value["paper"]) else printed
+    return f'<td class="number">{with_spread(value["ours"], value["std"])}{below}</td>'
+
+
+def pretty(row: str) -> str:
+    """The row of params.yaml with the paper's symbols."""
+    return row.replace("M^W", "Mᵂ").replace("M^P", "Mᴾ")
+
+
+def ablation_figure(results: pd.DataFrame, name: str) -> tuple[Figure, str]:
+    """Dots by row and number of shots, the paper's in a panel of their own scale; the alt text."""
     long, group = ablation(results, name), find_group(name)
     long = long[long["metric"] == group.metrics[0]]
     printed = long["paper"].notna().any()
@@ -81,17 +103,26 @@ def ablation_figure(results: pd.DataFrame, name: str) -> Figure:
         2 if printed else 1,
         sharey=True,
         squeeze=False,
-        figsize=(8.6 if printed else 6.4, 1.1 + 0.34 * len(order)),
+        figsize=(9.4 if printed else 7.0, 0.95 + 0.32 * len(order)),
     )
     _dots(axes[0, 0], long, "ours", order)
-    axes[0, 0].set_title("this run")
+    axes[0, 0].set_title(f"this run: {name}", fontsize=9.5)
     if printed:
         _dots(axes[0, 1], long.dropna(subset="paper"), "paper", order)
-        axes[0, 1].set_title(f"paper, {group.table}")
+        where = dataset_titles(group.dataset)[0]
+        axes[0, 1].set_title(f"paper, {group.table}: {where}", fontsize=9.5)
     for one in axes[0]:
         one.set_xlabel(f"{METRIC_LABELS[group.metrics[0]]}, per cent")
         one.set_ylabel("")
-    return figure
+    if long["k_shot"].nunique() > 1:
+        axes[0, -1].legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            frameon=False,
+            fontsize=8,
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+        )
+    return figure, _alt(long, name, group.metrics[0])
 
 
 def _dots(axes: Axes, long: pd.DataFrame, value: str, order: list[str]) -> None:
@@ -111,20 +142,16 @@ def _dots(axes: Axes, long: pd.DataFrame, value: str, order: list[str]) -> None:
             color=PALETTE[shift],
             label=f"{k_shot}-shot",
         )
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(range(len(order)), [pretty(row) for row in order])
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.margins(x=0.12)
     seaborn.despine(ax=axes, left=True)
-    if len(shots) > 1 and value == "ours":
-        axes.legend(frameon=False, fontsize=8, loc="best")
 
 
-def ablation_alt(results: pd.DataFrame, name: str) -> str:
+def _alt(long: pd.DataFrame, name: str, metric: str) -> str:
     """The figure in words: highest and lowest row at every number of shots."""
-    long = ablation(results, name)
-    metric = find_group(name).metrics[0]
     parts = []
-    for k_shot, cell in long[long["metric"] == metric].groupby("k_shot"):
+    for k_shot, cell in long.groupby("k_shot"):
         known = cell.dropna(subset="ours").set_index("row")["ours"]
         if known.empty:
             continue
@@ -152,7 +179,7 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
                 continue
             here = values.loc[(better, k_shot)] - values.loc[(worse, k_shot)]
             rows.append((k_shot, here["paper"], here["ours"], _verdict(here["ours"])))
-            index.append(f"{better} against {worse}")
+            index.append(pretty(f"{better} against {worse}"))
     columns = ["shots", "paper", "this run", "direction"]
     frame = pd.DataFrame(rows, columns=columns, index=pd.Index(index, name=group.table))
     for column in ("paper", "this run"):
@@ -186,13 +213,13 @@ def backbones(results: pd.DataFrame) -> pd.DataFrame:
     printed = reported_[is_ours & (reported_["table"] == "supplement Table 9")]
     wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
     main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
-    label = str(main["backbone"].iloc[0])
     ours = main.groupby("metric")["value"].mean() * 100
     metrics = ("image_auroc", "pixel_auroc")
-    frame = wide[[*metrics]].rename(columns={m: f"{METRIC_LABELS[m]}: paper" for m in metrics})
-    frame = frame.assign(**{METRIC_LABELS[metric]: float("nan") for metric in metrics})
-    unknown = [float("nan")] * len(metrics)
-    frame.loc[f"this run: {label}"] = unknown + [float(ours.get(m, float("nan"))) for m in metrics]
+    frame = wide[[*metrics]].rename(columns=METRIC_LABELS)
+    frame.insert(0, "dataset", "MVTec AD")
+    frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")
+    mine = [str(main["dataset"].iloc[0]), *(float(ours.get(m, float("nan"))) for m in metrics)]
+    frame.loc[f"this run: {main['backbone'].iloc[0]}"] = mine
     return frame
 
 
@@ -200,8 +227,3 @@ def further(results: pd.DataFrame) -> list[str]:
     """The groups of this run of which the paper prints nothing."""
     names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
     return [name for name in names if not find_group(name).table]
-
-
-def further_tables(results: pd.DataFrame) -> Html:
-    """The tables of `further`, one below the other."""
-    return Html("".join(ablation_table(results, name) for name in further(results)))

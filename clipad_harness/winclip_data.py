@@ -61,8 +61,10 @@ def prompt_table(ensemble: PromptEnsemble, words: str) -> Html:
     columns = {
         "normal states": [state.replace("{}", words) for state in ensemble.normal_states],
         "anomalous states": [state.replace("{}", words) for state in ensemble.anomalous_states],
-        "templates": [template.replace("{}", "[state]") for template in ensemble.templates],
     }
+    templates = [template.replace("{}", "[state]") for template in ensemble.templates]
+    half = -(-len(templates) // 2)
+    columns |= {"templates": templates[:half], "more templates": templates[half:]}
     rows = max(len(cells) for cells in columns.values())
     padded = {name: [*cells, *[""] * (rows - len(cells))] for name, cells in columns.items()}
     frame = pd.DataFrame(padded, index=pd.Index(range(1, rows + 1), name=""))
@@ -74,27 +76,43 @@ def prompt_table(ensemble: PromptEnsemble, words: str) -> Html:
     return table(frame, caption)
 
 
-def shots_figure(results: pd.DataFrame) -> tuple[Figure, str]:
-    """Image and pixel AUROC by number of shots, a thin line a category, and the alt text."""
+def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figure, str]:
+    """Image and pixel AUROC by number of shots, and the alt text.
+
+    A thin line a category; the thick one is their mean, its band the deviation over the reference
+    seeds. The paper's line is drawn only where it is comparable.
+    """
     main = results[results["variant"] == MAIN]
-    metrics = ("image_auroc", "pixel_auroc")
-    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8), sharex=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
     alt = []
-    for one, metric in zip(axes, metrics, strict=True):
+    for one, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
         part = main[main["metric"] == metric].dropna(subset="value")
-        values = 100 * part.pivot_table(index="k_shot", columns="category", values="value")
-        shots = [str(k_shot) for k_shot in values.index]
-        for category in values:
-            one.plot(shots, values[category], color="#b6bdc6", linewidth=1, zorder=1)
-        if not values.empty:
-            mean = values.mean(axis=1).set_axis(shots)
-            seaborn.lineplot(
-                x=shots, y=mean.to_numpy(), marker="o", linewidth=2.5, color=PALETTE[0], ax=one
-            )
-            parts = [f"{percent(value)} with {shot}" for shot, value in mean.items()]
-            alt.append(f"{METRIC_LABELS[metric]} {', '.join(parts)}")
+        shown = part.assign(value=100 * part["value"], k_shot=part["k_shot"].astype(str))
+        means = shown.groupby(["k_shot", "seed"])["value"].mean().reset_index()
+        x, y = "k_shot", "value"
+        seaborn.lineplot(
+            data=shown.groupby([x, "category"])[y].mean().reset_index(),
+            x=x,
+            y=y,
+            units="category",
+            estimator=None,
+            color="#c3c9d0",
+            linewidth=1,
+            ax=one,
+        )
+        seaborn.lineplot(
+            data=means, x=x, y=y, errorbar="sd", marker="o", linewidth=2.5, label="mean", ax=one
+        )
+        rows = comparison[(comparison["category"] == MEAN) & (comparison["metric"] == metric)]
+        rows = rows.dropna(subset="difference")
+        if not rows.empty:
+            shots = rows["k_shot"].astype(str)
+            one.plot(shots, rows["paper_mean"], "s--", color=PALETTE[1], label="paper")
+        parts = [f"{percent(v)} with {k}" for k, v in means.groupby("k_shot")["value"].mean().items()]
+        alt.append(f"{METRIC_LABELS[metric]} {', '.join(parts)}")
         one.set(xlabel="normal reference images", ylabel="")
         one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        one.legend(frameon=False, fontsize=8, loc="lower right")
     return figure, f"Mean over categories by number of shots: {'; '.join(alt)}."
 
 

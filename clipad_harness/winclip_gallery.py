@@ -15,9 +15,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from clipad_core.metrics import auroc
-from clipad_harness.figures import PALETTE, GalleryItem
+from clipad_harness.figures import PALETTE, GalleryItem, gallery
 from clipad_harness.images import read_image
-from clipad_harness.score import CategoryScores, Scorer, Shard
+from clipad_harness.score import CategoryScores, Scorer
+from clipad_harness.variants import Shard
 
 GOOD = "good"
 
@@ -152,7 +153,15 @@ def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[Gall
     return found
 
 
-def gallery_alt(scored: Scored, positions: Sequence[int], what: str) -> str:
+def draw(
+    scorer: Scorer, scored: Scored, positions: Sequence[int], what: str
+) -> tuple[Figure, str, str]:
+    """A gallery of some images, its alt text and its caption."""
+    figure = gallery(items(scorer, scored, positions))
+    return figure, _gallery_alt(scored, positions, what), what
+
+
+def _gallery_alt(scored: Scored, positions: Sequence[int], what: str) -> str:
     """The gallery in words: which images, and how right score and map are."""
     parts = []
     for row in scored.images.loc[list(positions)].to_dict("records"):
@@ -223,8 +232,8 @@ def size_sentence(scored: Scored) -> str:
     )
 
 
-def scores_figure(scored: Scored) -> Figure:
-    """Image scores of normal and damaged test images, category by category."""
+def scores_figure(scored: Scored, what: str) -> tuple[Figure, str]:
+    """Image scores of normal and damaged test images by category, and the alt text."""
     frame = scored.images
     names = list(dict.fromkeys(frame["category"]))
     # Spread by the golden ratio instead of at random: the same picture every time.
@@ -251,10 +260,10 @@ def scores_figure(scored: Scored) -> Figure:
     axes.set(xlabel="", ylabel="image score")
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False, fontsize=8, title="")
-    return figure
+    return figure, _scores_alt(scored, what)
 
 
-def scores_alt(scored: Scored, what: str) -> str:
+def _scores_alt(scored: Scored, what: str) -> str:
     """The figure in words: how far normal and damaged images separate in every category."""
     mine = scored.images[scored.images["label"] == 1]
     shares = 100 * mine.groupby("category", sort=False)["ranked"].mean()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import pandas as pd
@@ -87,8 +88,8 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     boxes = facts(
         {
             "dataset": read_card(scorer.profile.dataset).title,
-            "categories": test["category"].nunique(),
-            "test images": f"{len(test)}, {int(test['label'].sum())} of them anomalous",
+            "test images": f"{len(test)} in {test['category'].nunique()} categories, "
+            f"{int(test['label'].sum())} anomalous",
             "weights": backbone.label,
             "kind of weights": backbone.kind,
             "reference seeds": results["seed"].nunique(),
@@ -113,15 +114,22 @@ def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html
     """
     shots = sorted(frame["k_shot"].unique())
     sources = list(dict.fromkeys(text for text in frame["source"] if text))
+    anchor = "note-" + hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
+    marks = {
+        text: f'<sup><a href="#{anchor}-{number}">{number}</a></sup>'
+        for number, text in enumerate(sources, 1)
+    }
     body = []
     for name, block in frame.groupby(by, sort=False):
         cells = {row["k_shot"]: row for row in block.to_dict("records")}
-        label = METRIC_LABELS.get(str(name), str(name))
-        line = "".join(_shots_cell(cells.get(k_shot), sources) for k_shot in shots)
+        label = METRIC_LABELS.get(str(name), str(name).replace("_", " "))
+        line = "".join(_shots_cell(cells.get(k_shot), marks) for k_shot in shots)
         total = " class=total" if name == MEAN else ""
         body.append(f'<tr{total}><th scope="row">{escape(label)}</th>{line}</tr>')
     head = "".join(f'<th scope="col">{k_shot}-shot</th>' for k_shot in shots)
-    notes = "".join(f"<li>{escape(text)}</li>" for text in sources)
+    notes = "".join(
+        f'<li id="{anchor}-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
+    )
     below = f'<ol class="sources" aria-label="Sources">{notes}</ol>' if sources else ""
     return Html(
         f'<table><caption>{escape(caption)}</caption><thead><tr><th scope="col">{by}</th>{head}'
@@ -129,29 +137,36 @@ def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html
     )
 
 
-def _shots_cell(row: dict | None, sources: Sequence[str]) -> str:
+def _shots_cell(row: dict | None, marks: Mapping[str, str]) -> str:
     if row is None:
         return "<td>–</td>"
     line = headline(row)
     if line.paper is None:
         return f"<td>{with_spread(line.ours, line.ours_std)}</td>"
-    mark = f"<sup>{sources.index(line.source) + 1}</sup>"
-    return headline_cell(line).replace("</td>", f"{mark}</td>")
+    return headline_cell(line, marks.get(line.source, ""))
 
 
 def open_choices(scorer: Scorer) -> Html:
     """What the paper leaves open, what this run chose, and what four published codes chose."""
     config = scorer.among[0].config
-    codes = [name for name in PRESETS if name != "paper"]
     rows = []
     for name in OPEN_CHOICES:
         ours = str(getattr(config, name))
         if name == "weights":
             ours = scorer.backbone(config).label
-        rows.append([PAPER_SAYS[name], ours, *(str(getattr(PRESETS[c], name)) for c in codes)])
-    columns = ["the paper says", "this run", *codes]
+        rows.append([PAPER_SAYS[name], ours, _published(name)])
+    columns = ["the paper says", "this run", "published codes"]
     frame = pd.DataFrame(rows, columns=columns, index=pd.Index(OPEN_CHOICES, name="choice"))
     return table(frame, "Open choices: fields of WinCLIPConfig, where the sources are named")
+
+
+def _published(field: str) -> str:
+    """What the published codes chose, those that agree together."""
+    chosen: dict[str, list[str]] = {}
+    for name, preset in PRESETS.items():
+        if name != "paper":
+            chosen.setdefault(str(getattr(preset, field)), []).append(name)
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in chosen.items())
 
 
 def departures(scorer: Scorer, results: pd.DataFrame) -> Html:

@@ -13,6 +13,7 @@ import seaborn
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,7 +29,8 @@ from clipad_core.winclip_config import WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, patch_embeddings
 from clipad_harness.figures import PALETTE, outline, overlay
 from clipad_harness.images import image_size, read_image, read_mask
-from clipad_harness.score import Scorer, Shard
+from clipad_harness.score import Scorer
+from clipad_harness.variants import Shard
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def plain(recipe: Recipe) -> Recipe:
 
 def map_grid(
     examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]], *, outlined: bool = True
-) -> Figure:
-    """Every example in a row: the image, then one map a column.
+) -> tuple[Figure, str]:
+    """Every example in a row: the image, then one map a column; and the alt text.
 
     Colours run from the lowest to the highest score of each map. Below a map stand that range and,
     where there is a mask, the map's own pixel AUROC.
@@ -105,7 +107,11 @@ def map_grid(
     wide = len(columns) + 1
     side = min(1.75, 9.6 / wide)
     figure, axes = plt.subplots(
-        len(examples), wide, figsize=(side * wide, (side + 0.28) * len(examples)), squeeze=False
+        len(examples),
+        wide,
+        figsize=(side * wide, (side + 0.2) * len(examples)),
+        squeeze=False,
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.01, hspace=0.01),
     )
     for row, (example, line) in enumerate(zip(examples, axes, strict=True)):
         draw_picture(line[0], example.picture, example.mask)
@@ -114,7 +120,7 @@ def map_grid(
             _draw_map(one, example, maps[row].float(), outlined)
             if row == 0:
                 one.set_title(title, fontsize=8.5, fontweight="normal")
-    return figure
+    return figure, _maps_alt(examples, columns)
 
 
 def draw_picture(
@@ -132,7 +138,7 @@ def draw_picture(
 def _draw_map(axes: Axes, example: Example, grid: Tensor, outlined: bool) -> None:
     full = _full(example, grid)
     draw_picture(axes, overlay(example.picture, full), example.mask if outlined else None)
-    about = f"{grid.min():.2f} to {grid.max():.2f}"
+    about = f"{grid.min():.2g} to {grid.max():.2g}"
     own = _own_auroc(example, full)
     about += "" if own is None else f"; AUROC {own:.0f}"
     axes.set_xlabel(about, fontsize=7.5, loc="left", labelpad=2)
@@ -153,7 +159,7 @@ def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) 
     """The patch grid, and for every scale three windows: what is kept, what is dropped."""
     grid, patch = backbone.vision.grid, backbone.vision.patch_size
     figure, axes = plt.subplots(
-        1, 1 + 2 * len(scales), figsize=(9.6, 9.6 / (1 + 2 * len(scales)) + 0.4)
+        1, 1 + 2 * len(scales), figsize=(9.6, 9.6 / (1 + 2 * len(scales)) + 0.15)
     )
     draw_picture(axes[0], example.picture)
     for place in range(1, grid[0]):
@@ -162,7 +168,7 @@ def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) 
     axes[0].set_title(f"{grid[0]} × {grid[1]} patches", fontsize=8.5, fontweight="normal")
     for number, scale in enumerate(scales):
         index = window_index(grid, scale)
-        for shift, chosen in enumerate((0, len(index) // 2 + (grid[1] - scale + 1) // 2)):
+        for shift, chosen in enumerate((0, _window_of(example, index, patch, grid))):
             one = axes[1 + 2 * number + shift]
             kept = np.zeros(grid, dtype=bool)
             kept.ravel()[index[chosen].numpy()] = True
@@ -173,6 +179,14 @@ def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) 
                 f"{scale} × {scale}: {chosen + 1} of {len(index)}", fontsize=8.5, fontweight="normal"
             )
     return figure
+
+
+def _window_of(example: Example, index: Tensor, patch: int, grid: tuple[int, int]) -> int:
+    """The window with most of the defect; without a mask the middle one."""
+    if example.mask is None or not example.mask.any():
+        return len(index) // 2
+    cells = example.mask.reshape(grid[0], patch, grid[1], patch).mean(axis=(1, 3)).ravel()
+    return int(cells[index.numpy()].sum(axis=1).argmax())
 
 
 def prompts_figure(normal: Tensor, anomalous: Tensor, text: Tensor) -> Figure:
@@ -253,7 +267,7 @@ def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:
         axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=shade, linewidth=line))
 
 
-def maps_alt(examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]]) -> str:
+def _maps_alt(examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]]) -> str:
     """A map grid in words: what is shown, and the pixel AUROC of every map."""
     parts = []
     for row, example in enumerate(examples):

@@ -1,0 +1,79 @@
+"""A small project to run the pipeline on: two categories, few images, every kind of ablation."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+WEIGHTS = REPOSITORY / "data" / "weights"
+CATEGORIES = ["hex_nut", "leather_hide"]
+SIZE = {"seed": 1, "image_size": 96, "train_good": 2, "test_good": 3, "test_damaged": 4}
+# As CLIP's smallest: every stage runs, no number means anything.
+ARCHITECTURE = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+def make_project(folder: Path) -> Path:
+    """Write a project below `folder`: params.yaml, weights, notebooks; nothing is drawn yet."""
+    project = folder / "project"
+    (project / "notebooks").mkdir(parents=True)
+    for notebook in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        shutil.copy(notebook, project / "notebooks")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    (project / "params.yaml").write_text(
+        yaml.safe_dump(_small(params), sort_keys=False), encoding="utf-8"
+    )
+    weights = project / "data" / "weights"
+    weights.mkdir(parents=True)
+    if (WEIGHTS / "clipad-tiny.safetensors").is_file():
+        for name in ("clipad-tiny.json", "clipad-tiny.safetensors"):
+            shutil.copy(WEIGHTS / name, weights)
+    else:
+        _random_weights(weights)
+    return project
+
+
+def run_stages(project: Path) -> None:
+    """Draw, index and score, as dvc.yaml would."""
+    from clipad_harness import pipeline
+
+    pipeline.draw(project, "synthetic_target")
+    pipeline.write_index(project)
+    pipeline.score_winclip(project)
+
+
+def _small(params: dict[str, Any]) -> dict[str, Any]:
+    """Two categories, at most one shot, one seed, and two rows of every ablation."""
+    params["profiles"]["demo"]["categories"] = CATEGORIES
+    params["synthetic"] = SIZE
+    winclip = params["winclip"]
+    winclip |= {"k_shots": [0, 1], "seeds": [0]}
+    for group in winclip["ablations"].values():
+        group["k_shots"] = sorted({min(k_shot, 1) for k_shot in group["k_shots"]})
+        group["rows"] = dict(list(group["rows"].items())[:2])
+    return params
+
+
+def _random_weights(folder: Path) -> None:
+    import json
+
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    config = folder / "clipad-tiny.json"
+    config.write_text(json.dumps(ARCHITECTURE), encoding="utf-8")
+    open_clip.add_model_config(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.create_model("clipad-tiny", pretrained=None)
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    state.pop("attn_mask", None)
+    save_file(state, folder / "clipad-tiny.safetensors", metadata={"clipad": "random"})
