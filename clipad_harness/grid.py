@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from clipad_harness.score import Record, Scorer
+from clipad_harness.tables import METRIC_LABELS
 from clipad_harness.variants import MAIN, Shard
 
 METHOD = "WinCLIP"
@@ -28,6 +29,10 @@ def run_plan(
     Categories are spread over ``workers`` processes of one thread each. The number of processes does
     not change a bit of the result, which the number of threads of a matrix product would.
     """
+    # What cannot work is found here, before any process starts and any image is encoded.
+    label = scorer.backbone(shards[0].variant.config).label
+    for shard in shards:
+        scorer.references(shard)
     records: dict[Shard, Record] = {}
     by_category: dict[str, list[Shard]] = {}
     for shard in shards:
@@ -45,7 +50,7 @@ def run_plan(
                 for task in as_completed(tasks):
                     records |= dict(zip(tasks[task], task.result(), strict=True))
                     bar.update(len(tasks[task]))
-    return _tables(scorer, shards, records)
+    return _tables(scorer, label, shards, records)
 
 
 def _finish_all(scorer: Scorer, shards: Sequence[Shard]) -> list[Record]:
@@ -55,10 +60,9 @@ def _finish_all(scorer: Scorer, shards: Sequence[Shard]) -> list[Record]:
 
 
 def _tables(
-    scorer: Scorer, shards: Sequence[Shard], records: dict[Shard, Record]
+    scorer: Scorer, label: str, shards: Sequence[Shard], records: dict[Shard, Record]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tidy results, variants in the order of params.yaml, and the references of the main one."""
-    label = scorer.backbone(shards[0].variant.config).label
     order = {variant.name: place for place, variant in enumerate(scorer.among)}
     rows, chosen = [], []
     for shard in sorted(
@@ -67,7 +71,8 @@ def _tables(
         record = records[shard]
         place = (scorer.profile.dataset, shard.category, shard.k_shot, shard.seed)
         head = (METHOD, shard.variant.name, label, *place)
-        rows += [(*head, name, v, record["key"][:16]) for name, v in record["values"].items()]
+        values = record["values"]
+        rows += [(*head, m, values[m], record["key"][:16]) for m in METRIC_LABELS if m in values]
         if shard.variant.name == MAIN:
             chosen += [(*place, image) for image in record["references"]]
     names = ["dataset", "category", "k_shot", "seed", "image"]

@@ -138,7 +138,7 @@ def read_results(root: Path) -> pd.DataFrame:
         raise ClipadError(
             f"{RESULTS}: does not exist yet; run `./repro clipad score winclip` first."
         )
-    return pd.read_csv(path, float_precision="round_trip")
+    return pd.read_csv(path)
 
 
 def notebook(root: Path, name: str) -> Path:

@@ -1,0 +1,345 @@
+"""The stages end to end on a tiny grid: resume, reuse, same bytes, and one message for bad input."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from project import REPOSITORY, make_project, run_stages
+
+from clipad_core.errors import ClipadError
+from clipad_harness import cli, pipeline
+from clipad_harness.features import FeatureCache
+from clipad_harness.score import Scorer
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = make_project(tmp_path_factory.mktemp("scored"))
+    run_stages(project)
+    return project
+
+
+@pytest.fixture
+def project(scored: Path, tmp_path: Path) -> Path:
+    """A copy of the scored project that a test may break."""
+    return Path(shutil.copytree(scored, tmp_path / "project"))
+
+
+def change(project: Path, *keys: str, value: object) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    section = params
+    for key in keys[:-1]:
+        section = section[key]
+    section[keys[-1]] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a user calls it."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
+    path = os.pathsep.join([str(REPOSITORY), inherited.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "clipad_harness", *words],
+        cwd=project,
+        env={**inherited, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Count what is really computed."""
+    found = {"encoded": 0, "measured": 0}
+    encode, measure = FeatureCache._encode, Scorer.measure
+
+    def count_encode(self, batch, entries, recipe):
+        found["encoded"] += len(batch)
+        return encode(self, batch, entries, recipe)
+
+    def count_measure(self, shard):
+        found["measured"] += 1
+        return measure(self, shard)
+
+    monkeypatch.setattr(FeatureCache, "_encode", count_encode)
+    monkeypatch.setattr(Scorer, "measure", count_measure)
+    return found
+
+
+def test_results_are_tidy_and_complete(scored: Path) -> None:
+    results = pipeline.read_results(scored)
+    assert results["value"].between(0, 1).all()
+    assert set(results["category"]) == {"hex_nut", "leather_hide"}
+    key = ["variant", "category", "k_shot", "seed", "metric"]
+    assert not results.duplicated(key).any()
+    run = pipeline.open_run(scored)
+    assert list(dict.fromkeys(results["variant"])) == [v.name for v in run.variants]
+    assert set(results["metric"]) == {
+        *("image_auroc", "image_ap", "image_f1max"),
+        *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"),
+    }
+    references = pd.read_csv(scored / pipeline.REFERENCES)
+    assert (references["k_shot"] == 1).all() and len(references) == 2
+    assert all(name.split("/")[1] == "train" for name in references["image"])
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_bytes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (project / pipeline.RESULTS).read_bytes()
+    found = counting(monkeypatch)
+    change(project, "workers", value=1)
+    pipeline.score_winclip(project)
+    assert found == {"encoded": 0, "measured": 0}
+    assert (project / pipeline.RESULTS).read_bytes() == before
+
+
+def test_from_nothing_one_process_gives_the_bytes_of_two(project: Path) -> None:
+    before = (project / pipeline.RESULTS).read_bytes()
+    shutil.rmtree(project / ".cache")
+    change(project, "workers", value=1)
+    pipeline.score_winclip(project)
+    assert (project / pipeline.RESULTS).read_bytes() == before
+
+
+def test_a_changed_prompt_encodes_no_image_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(project, "workers", value=1)
+    change(project, "winclip", "ablations", value={})
+    change(project, "winclip", "changes", value={"prompts": "single_pair"})
+    found = counting(monkeypatch)
+    pipeline.score_winclip(project)
+    assert found["encoded"] == 0 and found["measured"] == 4
+
+
+def test_a_killed_run_goes_on_where_it_stopped(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (project / pipeline.RESULTS).read_bytes()
+    shards = sorted((project / ".cache" / "shards").rglob("*.json"))
+    for path in shards[: len(shards) // 2]:
+        path.unlink()
+    half_written = shards[0].with_name(f".{shards[0].name}.abc.tmp")
+    half_written.write_text('{"key": ')
+    entry = next((project / ".cache" / "features").rglob("*.safetensors"))
+    entry.write_bytes(entry.read_bytes()[:100])
+    found = counting(monkeypatch)
+    change(project, "workers", value=1)
+    pipeline.score_winclip(project)
+    assert found["measured"] == len(shards) // 2
+    assert found["encoded"] <= 1
+    assert (project / pipeline.RESULTS).read_bytes() == before
+
+
+def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(project, "workers", value=1)
+    change(project, "winclip", "ablations", value={})
+    image = project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
+    Image.open(image).rotate(90).save(image)
+    found = counting(monkeypatch)
+    pipeline.score_winclip(project)
+    assert found == {"encoded": 1, "measured": 2}
+
+
+def test_more_shots_than_references_are_refused(project: Path) -> None:
+    change(project, "winclip", "k_shots", value=[0, 9])
+    found = run(project, "score", "winclip")
+    assert found.returncode == 1
+    assert "k_shots: found 9, expected at most 2" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("profile",), "dmo", "profiles: found no 'dmo', only demo, paper"),
+        (("profiles", "demo", "dataset"), "mvtecc", "mvtecc"),
+        (("profiles", "demo", "categories"), ["hexnut"], "hexnut"),
+        (("profiles", "demo", "backbone"), "ViT-X", "found 'ViT-X', expected an open_clip"),
+        (("profiles", "demo", "sha256"), "0" * 64, "expected 000000"),
+        (("profiles", "demo", "weights"), "data/weights/none.safetensors", "does not exist"),
+        (("winclip", "preset"), "papr", "preset: found 'papr', expected one of paper"),
+        (("winclip", "changes"), {"scale": [2]}, "found the field 'scale'"),
+        (("winclip", "aupro"), "pro", "aupro: found 'pro', expected one of exact"),
+        (("winclip", "k_shot"), [0], "winclip: unknown k_shot"),
+        (("winclip", "k_shots"), [-1], "winclip.k_shots: found -1"),
+        (("workers",), "many", "workers: found 'many'"),
+        (
+            ("winclip", "ablations"),
+            {"a": {"k_shots": [0], "rows": {"b": {"x": 1}}}},
+            "ablations.a.b",
+        ),
+    ],
+)
+def test_a_wrong_parameter_ends_in_one_message(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch, keys, value, message: str
+) -> None:
+    change(project, *keys, value=value)
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    before = (project / pipeline.RESULTS).read_bytes()
+    assert cli.main(["score", "winclip"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("clipad: ") and message in error
+    assert (project / pipeline.RESULTS).read_bytes() == before
+
+
+def test_settings_that_are_no_yaml_name_the_line(project: Path, capsys, monkeypatch) -> None:
+    (project / "params.yaml").write_text("profile: [demo\nwinclip: 3\n")
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    assert cli.main(["index"]) == 1
+    assert "params.yaml: not valid YAML at line 2" in capsys.readouterr().err
+
+
+def test_outside_a_project_the_command_says_so(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("CLIPAD_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["index"]) == 1
+    assert "params.yaml: found none in" in capsys.readouterr().err
+
+
+def test_a_missing_dataset_names_where_it_looked(project: Path, capsys, monkeypatch) -> None:
+    shutil.rmtree(project / "data" / "synthetic")
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    monkeypatch.delenv("CLIPAD_DATA", raising=False)
+    assert cli.main(["index"]) == 1
+    error = capsys.readouterr().err
+    assert "synthetic_target" in error and "does not exist" in error
+
+
+def test_a_damaged_image_is_named_and_nothing_is_lost(project: Path, capsys, monkeypatch) -> None:
+    image = project / "data/synthetic/synthetic_target/hex_nut/test/good/001.png"
+    image.write_bytes(image.read_bytes()[:200])
+    shards = len(list((project / ".cache" / "shards").rglob("*.json")))
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    change(project, "workers", value=1)
+    assert cli.main(["score", "winclip"]) == 1
+    error = capsys.readouterr().err
+    assert "clipad: " in error and "hex_nut/test/good/001.png" in error
+    assert len(list((project / ".cache" / "shards").rglob("*.json"))) >= shards
+
+
+def test_an_error_in_a_worker_process_is_one_message_too(project: Path) -> None:
+    image = project / "data/synthetic/synthetic_target/hex_nut/test/good/001.png"
+    image.write_bytes(image.read_bytes()[:200])
+    change(project, "workers", value=2)
+    found = run(project, "score", "winclip")
+    assert found.returncode == 1 and "hex_nut/test/good/001.png" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    monkeypatch.setattr(os, "replace", full)
+    before = (project / pipeline.RESULTS).read_bytes()
+    change(project, "workers", value=1)
+    assert cli.main(["score", "winclip"]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be written (No space left on device)" in error and "is kept" in error
+    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert not list(project.rglob("*.tmp"))
+
+
+def test_results_of_nothing_say_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ClipadError, match="run `./repro clipad score winclip` first"):
+        pipeline.read_results(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's files with the tiny settings, after one `dvc repro`."""
+    if not (REPOSITORY / "notebooks" / "winclip.ipynb").is_file():
+        pytest.skip("no notebook")
+    folder = tmp_path_factory.mktemp("dvc") / "clipad"
+    names = ("clipad_core", "clipad_harness", "notebooks", "data/paper", "data/cards")
+    for name in names:
+        shutil.copytree(
+            REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(REPOSITORY / name, folder)
+    small = make_project(tmp_path_factory.mktemp("small"))
+    shutil.copytree(small / "data" / "weights", folder / "data" / "weights")
+    shutil.copy(small / "params.yaml", folder)
+    dvc(folder, "init", "--no-scm", "--quiet")
+    dvc(folder, "repro", "--quiet")
+    return folder
+
+
+def dvc(folder: Path, *words: str) -> str:
+    inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
+    found = subprocess.run(
+        [sys.executable, "-m", "dvc", *words],
+        cwd=folder,
+        env={**inherited, "PATH": path, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Hashes of everything the stages made."""
+    made = [*(folder / "reports").rglob("*"), *(folder / "data" / "index").rglob("*")]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in made
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
+    assert {"reports/index.html", "reports/winclip.html", "reports/winclip.json"} <= set(
+        outputs(reproduced)
+    )
+    assert "up to date" in dvc(reproduced, "repro")
+    assert json.loads(dvc(reproduced, "status", "--json")) == {}
+
+
+def test_dvc_repro_by_force_gives_the_same_bytes(reproduced: Path) -> None:
+    before = outputs(reproduced)
+    shutil.rmtree(reproduced / ".cache" / "shards")
+    dvc(reproduced, "repro", "--force", "--quiet")
+    assert outputs(reproduced) == before
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "stages"),
+    [
+        (("winclip", "fpr_limit"), 0.2, {"score", "notebook"}),
+        (("synthetic", "seed"), 7, {"draw@synthetic_target", "draw@synthetic_auxiliary"}),
+        (("workers",), 1, set()),
+    ],
+)
+def test_one_changed_parameter_concerns_only_what_depends_on_it(
+    reproduced: Path, keys: tuple[str, ...], value: object, stages: set[str]
+) -> None:
+    path = reproduced / "params.yaml"
+    before = path.read_bytes()
+    try:
+        change(reproduced, *keys, value=value)
+        assert set(json.loads(dvc(reproduced, "status", "--json"))) == stages
+    finally:
+        path.write_bytes(before)
+
+
+def test_dvc_shows_metrics_and_parameters(reproduced: Path) -> None:
+    metrics = dvc(reproduced, "metrics", "show", "--json")
+    assert "image_auroc" in metrics
