@@ -73,7 +73,9 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     )
     below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
     where = f"; below: {group.table} of the paper ({dataset_titles(group.dataset)[0]})"
-    caption = f"<strong>{escape(name)}</strong>, mean over categories and seeds, per cent"
+    seeds = results.loc[results["variant"].str.startswith(f"{name}/"), "seed"].nunique()
+    over = "one reference seed" if seeds == 1 else f"{seeds} reference seeds"
+    caption = f"<strong>{escape(name)}</strong>, mean over categories, {over}, per cent"
     return Html(
         f"<table><caption>{caption}{where if group.table else ''}</caption><thead>"
         f'<tr><th scope="col" rowspan="2"></th>{heads}</tr><tr>{below * len(group.metrics)}</tr>'

@@ -126,11 +126,15 @@ def weakest(comparison: pd.DataFrame, k_shot: int) -> str:
             continue
         low, high = rows.loc[rows["ours_mean"].idxmin()], rows.loc[rows["ours_mean"].idxmax()]
         sentences.append(
-            f"Lowest {METRIC_LABELS[metric]} at {k_shot}-shot: {low['category']} "
-            f"({percent(low['ours_mean'])}); highest: {high['category']} "
+            f"Lowest {METRIC_LABELS[metric]} at {k_shot}-shot: {_words(low)} "
+            f"({percent(low['ours_mean'])}); highest: {_words(high)} "
             f"({percent(high['ours_mean'])})."
         )
     return " ".join(sentences)
+
+
+def _words(row: pd.Series) -> str:
+    return str(row["category"]).replace("_", " ")
 
 
 def credit(run: Run) -> str:

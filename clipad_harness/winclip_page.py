@@ -85,12 +85,13 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     backbone = scorer.backbone(scorer.among[0].config)
     test = scorer.index[scorer.index["split"] == "test"]
     rows = frame[(frame["category"] == MEAN) & frame["metric"].isin(FIRST_SCREEN_METRICS)]
+    bundled = backbone.kind in ("stand-in", "random")
     boxes = facts(
         {
             "dataset": read_card(scorer.profile.dataset).title,
             "test images": f"{len(test)} in {test['category'].nunique()} categories, "
             f"{int(test['label'].sum())} anomalous",
-            "weights": backbone.label,
+            "weights": scorer.profile.backbone if bundled else backbone.label,
             "kind of weights": backbone.kind,
             "reference seeds": results["seed"].nunique(),
         }

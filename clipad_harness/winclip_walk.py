@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn
 import torch
 from matplotlib.axes import Axes
@@ -18,81 +15,20 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipad_core.backbone import MEAN, STD, Backbone
-from clipad_core.errors import ClipadError
+from clipad_core.backbone import Backbone
 from clipad_core.metrics import auroc
-from clipad_core.preprocess import Placement, Views
 from clipad_core.scoring import association_scores, upsample
 from clipad_core.vision import Features, window_index
-from clipad_core.winclip import Recipe, reference_recipe, views_of
 from clipad_core.winclip_config import WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, patch_embeddings
 from clipad_harness.figures import PALETTE, outline, overlay
-from clipad_harness.images import image_size, read_image, read_mask
-from clipad_harness.score import Scorer
-from clipad_harness.variants import Shard
-
-
-@dataclass(frozen=True)
-class Example:
-    """One test image as the backbone sees it; of a long image the tile with most of the defect."""
-
-    category: str
-    defect: str
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
-    views: Views
-
-    @property
-    def name(self) -> str:
-        """Category and defect in words."""
-        return f"{self.category}, {self.defect}".replace("_", " ")
-
-
-def load_examples(
-    data: Path, rows: pd.DataFrame, backbone: Backbone, recipe: Recipe
-) -> list[Example]:
-    """The images of some index rows, ready for `encode` and for drawing."""
-    found = []
-    for row in rows.to_dict("records"):
-        path = data / str(row["image"])
-        views = views_of(backbone, np.asarray(read_image(path)), recipe)
-        size, mask, best = backbone.image_size, None, 0
-        if row["mask"]:
-            full = _to_canvas(read_mask(data / str(row["mask"]), image_size(path)), views)
-            cuts = [
-                full[top : top + size, left : left + size] for left, top in views.placement.corners
-            ]
-            best = int(np.argmax([cut.sum() for cut in cuts]))
-            mask = cuts[best]
-        place = Placement(((0, 0),), (size, size))
-        one = Views(views.pixels[best : best + 1], views.crops[:0], place)
-        picture = to_picture(one.pixels[0])
-        found.append(Example(str(row["category"]), str(row["defect"]), picture, mask, one))
-    return found
-
-
-def _to_canvas(mask: NDArray[np.bool_], views: Views) -> NDArray[np.bool_]:
-    # Area averages keep thin defects that the nearest rule of the metrics would break up.
-    floats = torch.from_numpy(mask.astype(np.float32))[None, None]
-    resized = torch.nn.functional.interpolate(floats, views.placement.canvas, mode="area")
-    return np.asarray(resized[0, 0].numpy() > 0.3)
-
-
-def to_picture(pixels: Tensor) -> NDArray[np.uint8]:
-    """Normalised pixels (3, H, W) back to what a reader can look at."""
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
-    shown = ((pixels * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    return shown.permute(1, 2, 0).numpy()
-
-
-def plain(recipe: Recipe) -> Recipe:
-    """The recipe without multi-crop views, which no picture here shows."""
-    return replace(recipe, multi_crop="none")
+from clipad_harness.winclip_examples import Example
 
 
 def map_grid(
-    examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]], *, outlined: bool = True
+    examples: Sequence[Example],
+    columns: Mapping[str, Sequence[Tensor]],
+    unrated: Sequence[str] = (),
 ) -> tuple[Figure, str]:
     """Every example in a row: the image, then one map a column; and the alt text.
 
@@ -102,7 +38,7 @@ def map_grid(
     Args:
         examples: the rows.
         columns: title -> one map (h, w) an example, on any grid.
-        outlined: draw the defect's outline into the maps too.
+        unrated: columns that are no scores and get no AUROC.
     """
     wide = len(columns) + 1
     side = min(1.75, 9.6 / wide)
@@ -117,10 +53,11 @@ def map_grid(
         draw_picture(line[0], example.picture, example.mask)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
         for one, (title, maps) in zip(line[1:], columns.items(), strict=True):
-            _draw_map(one, example, maps[row].float(), outlined)
+            _draw_map(one, example, maps[row], rated=title not in unrated)
             if row == 0:
                 one.set_title(title, fontsize=8.5, fontweight="normal")
-    return figure, _maps_alt(examples, columns)
+    rated = {title: maps for title, maps in columns.items() if title not in unrated}
+    return figure, _maps_alt(examples, rated)
 
 
 def draw_picture(
@@ -135,11 +72,11 @@ def draw_picture(
         outline(axes, mask)
 
 
-def _draw_map(axes: Axes, example: Example, grid: Tensor, outlined: bool) -> None:
+def _draw_map(axes: Axes, example: Example, grid: Tensor, *, rated: bool) -> None:
     full = _full(example, grid)
-    draw_picture(axes, overlay(example.picture, full), example.mask if outlined else None)
+    draw_picture(axes, overlay(example.picture, full), example.mask)
     about = f"{grid.min():.2g} to {grid.max():.2g}"
-    own = _own_auroc(example, full)
+    own = _own_auroc(example, full) if rated else None
     about += "" if own is None else f"; AUROC {own:.0f}"
     axes.set_xlabel(about, fontsize=7.5, loc="left", labelpad=2)
 
@@ -278,18 +215,3 @@ def _maps_alt(examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor
         ]
         parts.append(f"{example.name} ({', '.join(found) or 'no mask'})")
     return f"Maps over {len(examples)} images, in brackets their pixel AUROC: {'; '.join(parts)}."
-
-
-def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> list[Example]:
-    """The k reference images of a category as the main variant chooses them.
-
-    Raises:
-        ClipadError: k is 0.
-    """
-    if k_shot < 1:
-        raise ClipadError("winclip.k_shots: found only 0, expected a number above 0; add 1.")
-    shard = Shard(scorer.among[0], category, k_shot, seed)
-    config = scorer.config(shard)
-    names = [path.relative_to(scorer.data).as_posix() for path in scorer.references(shard)]
-    rows = pd.DataFrame([{"category": category, "defect": "good", "image": n, "mask": ""} for n in names])
-    return load_examples(scorer.data, rows, scorer.backbone(config), reference_recipe(config))

@@ -52,7 +52,7 @@ def run_stages(project: Path) -> None:
 def _small(params: dict[str, Any]) -> dict[str, Any]:
     """Two categories, at most one shot, one seed, and two rows of every ablation."""
     params["profiles"]["demo"]["categories"] = CATEGORIES
-    params["synthetic"] = SIZE
+    params |= {"synthetic": SIZE, "workers": 1}
     winclip = params["winclip"]
     winclip |= {"k_shots": [0, 1], "seeds": [0]}
     for group in winclip["ablations"].values():
