@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.environment import PEER_PINS, REPOSITORY, peer_python
 from clipad_core.errors import ClipadError
+from clipad_harness.files import write_text
 
 SIZES = (240, 518)
 RESULTS = REPOSITORY / "benchmarks/results/metrics.json"
@@ -151,10 +152,7 @@ def main() -> None:
         "threads": 1,
         "comparisons": rows,
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    partial = RESULTS.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(partial, RESULTS)
+    write_text(RESULTS, json.dumps(result, indent=1) + "\n")
     print(as_markdown(rows))
     sys.exit(0 if all(row["reached"] for row in rows) else 1)
 

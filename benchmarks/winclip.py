@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.environment import PEER_PINS, REPOSITORY, peer_python
 from benchmarks.metrics import ONE_THREAD, cpu_name
 from clipad_core.errors import ClipadError
+from clipad_harness.files import write_text
 
 RESULTS = REPOSITORY / "benchmarks/results/winclip.json"
 WEIGHTS = REPOSITORY / ".cache/benchmarks/vit-b-16-plus-240.safetensors"
@@ -185,10 +186,7 @@ def main() -> None:
     parser.add_argument("--memory-batch", type=int, default=32)
     options = parser.parse_args()
     result = measure(options.rounds, options.batches, options.memory_batch)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    partial = RESULTS.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(partial, RESULTS)
+    write_text(RESULTS, json.dumps(result, indent=1) + "\n")
     print(as_markdown(result))
 
 

@@ -182,10 +182,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(threads)
-    if name == "anomalib":
-        side = Anomalib(weights, "")
-    else:
-        side = Ours(weights, name.removeprefix("ours_"))
+    kind = Anomalib if name == "anomalib" else Ours
+    side = kind(weights, name.removeprefix("ours_"))
     print(json.dumps({"ready": torch.__version__}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(side, json.loads(line))), flush=True)

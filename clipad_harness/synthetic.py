@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from clipad_core.errors import ClipadError
 from clipad_harness import drawing
 from clipad_harness.drawing import AUXILIARY, TARGET, defects_of, draw_pair, draw_sound
+from clipad_harness.files import replacing
 
 DATASETS: dict[str, tuple[str, ...]] = {
     "synthetic_auxiliary": AUXILIARY,
@@ -234,8 +234,5 @@ def _read_json(path: Path) -> dict[str, object] | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside the target, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
