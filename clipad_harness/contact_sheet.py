@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from clipad_core.errors import ClipadError
+from clipad_harness.datasets import read_index
 
 _TILE, _GAP, _CAPTION, _LABEL = 128, 8, 20, 132
 _PAPER, _INK, _OUTLINE = (255, 255, 255), (32, 32, 32), (255, 0, 170)
+_Picture = tuple[Path, Path | None, str]
 
 
-def contact_sheet(root: Path, name: str, *, columns: int = 10) -> Image.Image:
+def contact_sheet(
+    root: Path, name: str, *, categories: Sequence[str] = (), columns: int = 10
+) -> Image.Image:
     """Two sound images and one of every defect, as many as fit, a row for each category.
 
     A line around the ground-truth mask shows where the defect is; it keeps a little away from it.
@@ -21,42 +27,44 @@ def contact_sheet(root: Path, name: str, *, columns: int = 10) -> Image.Image:
     Args:
         root: folder of the datasets.
         name: a dataset below it in the MVTec layout.
+        categories: only these; all where empty.
         columns: pictures in a row, at least 3.
 
     Raises:
-        ClipadError: there is no such dataset, or it holds no category.
+        ClipadError: there is no such dataset, or it is damaged.
     """
     folder = Path(root) / name
-    categories = sorted(p for p in folder.glob("*") if (p / "train" / "good").is_dir())
-    if not categories:
-        raise ClipadError(f"{folder}: found no <category>/train/good, expected a dataset in the "
-                          "MVTec layout; draw it first.")
+    index = read_index(folder, name, categories)
     if columns < 3:
         raise ClipadError(f"columns: found {columns}, expected at least 3; raise it.")
     step = _TILE + _GAP
     sheet = Image.new("RGB", (_LABEL + columns * step + _GAP,
-                              len(categories) * (step + _CAPTION) + _GAP), _PAPER)
+                              index["category"].nunique() * (step + _CAPTION) + _GAP), _PAPER)
     pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
-    for row, category in enumerate(categories):
+    for row, (category, images) in enumerate(index.groupby("category", sort=False)):
         top = _GAP + row * (step + _CAPTION)
-        label = category.name.replace("_", "\n")
+        label = str(category).replace("_", "\n")
         pen.multiline_text((_GAP, top + _TILE / 2), label, _INK, large, anchor="lm")
-        for column, (image, mask, caption) in enumerate(_pictures(category, columns)):
+        for column, (image, mask, caption) in enumerate(_pictures(folder, images, columns)):
             left = _LABEL + column * step
             sheet.paste(_tile(image, mask), (left, top))
             pen.text((left + _TILE / 2, top + _TILE + 2), caption, _INK, small, anchor="ma")
     return sheet
 
 
-def _pictures(category: Path, columns: int) -> list[tuple[Path, Path | None, str]]:
-    sound = sorted((category / "train" / "good").glob("*.png"))[:2]
-    rows: list[tuple[Path, Path | None, str]] = [(path, None, "good") for path in sound]
-    for defect in sorted(p.name for p in (category / "test").iterdir() if p.name != "good"):
-        image = min((category / "test" / defect).glob("*.png"))
-        mask = category / "ground_truth" / defect / f"{image.stem}_mask.png"
-        rows.append((image, mask, defect.replace("_", " ")))
-    return rows[:columns]
+def _pictures(folder: Path, rows: pd.DataFrame, columns: int) -> list[_Picture]:
+    """Two normal images and the first of every defect; masks as the index pairs them."""
+    sound = rows[(rows["split"] == "train") & (rows["defect"] == "good")][:2]
+    damaged = rows[rows["label"] == 1].drop_duplicates("defect")
+    return [
+        (
+            folder / row["image"],
+            folder / row["mask"] if row["mask"] else None,
+            row["defect"].replace("_", " "),
+        )
+        for row in pd.concat([sound, damaged])[:columns].to_dict("records")
+    ]
 
 
 def _tile(image: Path, mask: Path | None) -> Image.Image:

@@ -98,8 +98,9 @@ def write_index(root: Path) -> Path:
     """Stage `index`: the index table of the chosen dataset and a contact sheet of it."""
     from clipad_harness.contact_sheet import contact_sheet
 
-    data, index = open_data(root, read_profile(root))
-    sheet = contact_sheet(data.parent, data.name)
+    profile = read_profile(root)
+    data, index = open_data(root, profile)
+    sheet = contact_sheet(data.parent, data.name, categories=profile.categories)
     with replacing(root / SHEET) as temporary:
         sheet.save(temporary, format="PNG", optimize=True)
     return write_text(root / INDEX, index.to_csv(index=False, lineterminator="\n"))

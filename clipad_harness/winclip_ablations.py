@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Mapping
 from html import escape
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -60,11 +63,11 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     """The ablation as the paper lays it out: a row a variant, the paper's number below ours."""
     long, group = ablation(results, name), find_group(name)
     shots = list(long["k_shot"].unique())
-    cells = long.set_index(["row", "metric", "k_shot"])
+    cells = {(c["row"], c["metric"], c["k_shot"]): c for c in long.to_dict("records")}
     body = []
     for row in long["row"].unique():
         line = "".join(
-            _cell(cells.loc[(row, metric, k_shot)]) for metric in group.metrics for k_shot in shots
+            _cell(cells[row, metric, k_shot]) for metric in group.metrics for k_shot in shots
         )
         body.append(f'<tr><th scope="row">{escape(pretty(row))}</th>{line}</tr>')
     heads = "".join(
@@ -83,7 +86,7 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     )
 
 
-def _cell(value: pd.Series) -> str:
+def _cell(value: Mapping[Hashable, Any]) -> str:
     printed = f'<span class="cell-paper">paper {percent(value["paper"])}</span>'
     below = "" if pd.isna(value["paper"]) else printed
     return f'<td class="number">{with_spread(value["ours"], value["std"])}{below}</td>'
@@ -190,7 +193,7 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _verdict(difference: float) -> str:
-    if pd.isna(difference):
+    if math.isnan(difference):
         return "undefined for this data"
     if abs(difference) < SAME:
         return "no difference"
@@ -221,8 +224,9 @@ def backbones(results: pd.DataFrame) -> pd.DataFrame:
     frame.insert(0, "dataset", "MVTec AD")
     frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")
     mine = [str(main["dataset"].iloc[0]), *(float(ours.get(m, float("nan"))) for m in metrics)]
-    frame.loc[f"this run: {main['backbone'].iloc[0]}"] = mine
-    return frame
+    here = pd.DataFrame([mine], columns=frame.columns)
+    here.index = pd.Index([f"this run: {main['backbone'].iloc[0]}"], name="backbone")
+    return pd.concat([frame, here])
 
 
 def further(results: pd.DataFrame) -> list[str]:

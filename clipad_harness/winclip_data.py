@@ -44,7 +44,7 @@ def sheet(run: Run) -> tuple[Figure, str]:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     else:
-        picture = contact_sheet(run.data.parent, run.data.name)
+        picture = contact_sheet(run.data.parent, run.data.name, categories=run.profile.categories)
     width = 9.6
     figure = plt.figure(figsize=(width, width * picture.height / picture.width))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -124,7 +124,8 @@ def weakest(comparison: pd.DataFrame, k_shot: int) -> str:
         rows = comparison[wanted & (comparison["category"] != MEAN)].dropna(subset="ours_mean")
         if rows.empty:
             continue
-        low, high = rows.loc[rows["ours_mean"].idxmin()], rows.loc[rows["ours_mean"].idxmax()]
+        ordered = rows.sort_values("ours_mean", kind="stable")
+        low, high = ordered.iloc[0], ordered.iloc[-1]
         sentences.append(
             f"Lowest {METRIC_LABELS[metric]} at {k_shot}-shot: {_words(low)} "
             f"({percent(low['ours_mean'])}); highest: {_words(high)} "

@@ -140,7 +140,7 @@ def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[Gall
         name = str(row["image"]).rsplit("/", maxsplit=1)[-1].split(".")[0]
         caption = f"{row['category']}/{row['defect']}/{name}"
         mask = scored.masks[position] if row["label"] else None
-        found.append(GalleryItem(np.asarray(image), one, mask, caption, float(row["image_score"])))
+        found.append(GalleryItem(np.asarray(image), one, mask, caption, float(str(row["image_score"]))))
     return found
 
 

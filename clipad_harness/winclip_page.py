@@ -85,14 +85,14 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     backbone = scorer.backbone(scorer.among[0].config)
     test = scorer.index[scorer.index["split"] == "test"]
     rows = frame[(frame["category"] == MEAN) & frame["metric"].isin(FIRST_SCREEN_METRICS)]
+    categories = test["category"].nunique()
     bundled = backbone.kind in ("stand-in", "random")
     boxes = facts(
         {
             "dataset": read_card(scorer.profile.dataset).title,
-            "test images": f"{len(test)} in {test['category'].nunique()} categories, "
-            f"{int(test['label'].sum())} anomalous",
-            "weights": scorer.profile.backbone if bundled else backbone.label,
-            "kind of weights": backbone.kind,
+            "categories": categories if categories > 1 else test["category"].iloc[0],
+            "test images": f"{len(test)}, {int(test['label'].sum())} anomalous",
+            "weights": f"{scorer.profile.backbone}, {backbone.kind}" if bundled else backbone.label,
             "reference seeds": results["seed"].nunique(),
         }
     )
@@ -231,7 +231,7 @@ def _worth(results: pd.DataFrame, group: str, row: str, base: str) -> str:
 
 def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
     """One `shots_table` a metric: the first open, the others behind a line to open."""
-    parts = []
+    parts: list[str] = []
     for metric in metrics:
         rows = frame[frame["metric"] == metric]
         if rows.empty:

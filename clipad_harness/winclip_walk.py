@@ -169,14 +169,9 @@ def nearest_figure(
     Args:
         example: the query.
         references: the k normal shots in the memory's order.
-        features, memory, config: what `score` reads; the memory holds patches.
+        features, memory, config: what `score` reads; without a patch memory no patch is marked.
     """
-    tokens = features.patch_tokens[backbone.vision.depth]
-    patches = patch_embeddings(backbone.vision, tokens, config.patch_feature)
-    ranked = association_scores(patches, memory.patches)[0].argsort(descending=True)
-    patches, stored = patches[0], memory.patches
     grid, side = backbone.vision.grid, backbone.vision.patch_size
-    chosen = [int(ranked[len(ranked) * part // 100]) for part in (0, 20, 60, 95)]
     figure, axes = plt.subplots(
         1, 1 + len(references), figsize=(2.1 * (1 + len(references)), 2.6), squeeze=False
     )
@@ -185,16 +180,29 @@ def nearest_figure(
     for number, reference in enumerate(references):
         draw_picture(axes[0, 1 + number], reference.picture)
         axes[0, 1 + number].set_title(f"reference {number + 1}", fontsize=8.5, fontweight="normal")
-    labels = []
-    for patch, colour in zip(chosen, PALETTE[1:], strict=False):
-        similarity = patches[patch] @ stored.T
-        best = int(similarity.argmax())
-        image, place = divmod(best, grid[0] * grid[1])
+    found = _nearest(backbone, features, memory, config)
+    for (patch, nearest, _), colour in zip(found, PALETTE[1:], strict=False):
+        image, place = divmod(nearest, grid[0] * grid[1])
         _box(axes[0, 0], patch, grid[1], side, colour)
         _box(axes[0, 1 + image], place, grid[1], side, colour)
-        labels.append(f"{(1 - float(similarity[best])) / 2:.3f}")
-    axes[0, 0].set_xlabel("distances: " + ", ".join(labels), fontsize=8, loc="left")
+    label = ", ".join(f"{distance:.3f}" for _, _, distance in found)
+    axes[0, 0].set_xlabel(f"distances: {label or 'no patch memory'}", fontsize=8, loc="left")
     return figure
+
+
+def _nearest(
+    backbone: Backbone, features: Features, memory: ReferenceMemory, config: WinCLIPConfig
+) -> list[tuple[int, int, float]]:
+    """Four patches from the most to the least anomalous: patch, its nearest reference, distance."""
+    if memory.patches is None:
+        return []
+    tokens = features.patch_tokens[backbone.vision.depth]
+    patches = patch_embeddings(backbone.vision, tokens, config.patch_feature)
+    scores = association_scores(patches, memory.patches)[0]
+    ranked = scores.argsort(descending=True)
+    chosen = [int(ranked[len(ranked) * part // 100]) for part in (0, 20, 60, 95)]
+    nearest = (patches[0][chosen] @ memory.patches.T).argmax(dim=1)
+    return [(patch, int(best), float(scores[patch])) for patch, best in zip(chosen, nearest)]
 
 
 def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:

@@ -23,6 +23,7 @@ from clipad_harness import (
     winclip_report,
     winclip_walk,
 )
+from clipad_harness.contact_sheet import contact_sheet
 from clipad_harness.paper_numbers import load_reported
 from clipad_harness.score import Scorer
 from clipad_harness.settings import Profile, read_winclip
@@ -296,3 +297,19 @@ def test_the_prompts_are_counted_and_a_class_name_is_text_not_html() -> None:
     page = winclip_data.prompt_table(find_ensemble("full22_dot"), "<nut>")
     assert "7 × 22 = 154 normal and 4 × 22 = 88 anomalous" in page
     assert "flawless &lt;nut&gt;" in page and "<nut>" not in page
+
+
+def test_the_contact_sheet_reads_any_image_and_mask_that_the_index_does(tmp_path: Path) -> None:
+    for category in ("nut", "bolt"):
+        for place in ("train/good", "test/good", "test/hole", "ground_truth/hole"):
+            folder = tmp_path / "data" / category / place
+            folder.mkdir(parents=True)
+            grey = np.full((8, 8), 0 if place.startswith("ground") else 200, dtype=np.uint8)
+            grey[2:5, 2:5] = 255
+            # anomalib's toy set: photos as JPEG, a mask under its image's own name
+            suffix = "png" if place.startswith("ground") else "jpg"
+            Image.fromarray(grey).save(folder / f"00.{suffix}")
+    both = contact_sheet(tmp_path, "data", columns=3)
+    one = contact_sheet(tmp_path, "data", categories=["nut"], columns=3)
+    assert one.width == both.width and one.height < both.height
+    assert (255, 0, 170) in set(one.getdata())  # the outline of the defect
