@@ -1,5 +1,7 @@
 """The notebooks run cell by cell in a small project of their own, drawn and scored once."""
 
+import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -28,7 +30,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     if _is_here(item) and not _folders:
         _folders.append(tempfile.TemporaryDirectory(prefix="clipad-"))
         project = make_project(Path(_folders[0].name))
-        run_stages(project)
+        with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+            run_stages(project)
         os.environ[ROOT_VARIABLE] = str(project)
     return (yield)
 
