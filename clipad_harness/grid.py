@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from itertools import groupby
 
 import pandas as pd
 import torch
@@ -12,7 +15,7 @@ from tqdm.auto import tqdm
 
 from clipad_harness.score import Record, Scorer
 from clipad_harness.tables import METRIC_LABELS
-from clipad_harness.variants import MAIN, Shard
+from clipad_harness.variants import MAIN, Shard, shares_views
 
 METHOD = "WinCLIP"
 COLUMNS = [
@@ -34,9 +37,6 @@ def run_plan(
     for shard in shards:
         scorer.references(shard)
     records: dict[Shard, Record] = {}
-    by_category: dict[str, list[Shard]] = {}
-    for shard in shards:
-        by_category.setdefault(shard.category, []).append(shard)
     with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:
         if workers == 1:
             torch.set_num_threads(1)
@@ -45,18 +45,43 @@ def run_plan(
                 bar.update()
         else:
             spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, spawn) as pool:
-                tasks = {pool.submit(_finish_all, scorer, s): s for s in by_category.values()}
+            with (
+                _quiet_workers(),
+                ProcessPoolExecutor(workers, spawn, _start_worker, (scorer,)) as pool,
+            ):
+                groups = [list(group) for _, group in groupby(shards, shares_views)]
+                tasks = {pool.submit(_finish_all, group): group for group in groups}
                 for task in as_completed(tasks):
                     records |= dict(zip(tasks[task], task.result(), strict=True))
                     bar.update(len(tasks[task]))
     return _tables(scorer, label, shards, records)
 
 
-def _finish_all(scorer: Scorer, shards: Sequence[Shard]) -> list[Record]:
-    """One category in a process of its own."""
+@contextmanager
+def _quiet_workers() -> Iterator[None]:
+    """One bar is enough: workers inherit the environment, and tqdm reads it when they import it."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TQDM_DISABLE"]
+        if before is not None:
+            os.environ["TQDM_DISABLE"] = before
+
+
+_worker: list[Scorer] = []
+
+
+def _start_worker(scorer: Scorer) -> None:
+    """Keep one scorer a process, so that its backbone and prototypes serve all its tasks."""
     torch.set_num_threads(1)
-    return [scorer.finish(shard) for shard in shards]
+    _worker.append(scorer)
+
+
+def _finish_all(shards: Sequence[Shard]) -> list[Record]:
+    """The shards of one category that share their views, in a process of its own."""
+    return [_worker[0].finish(shard) for shard in shards]
 
 
 def _tables(

@@ -125,6 +125,11 @@ def plan(
     ]
 
 
+def shares_views(shard: Shard) -> tuple[str, ...]:
+    """Equal for shards that read the same encoded views; neighbours in a `plan` where they are."""
+    return (shard.category, *_views_first(shard.variant))
+
+
 def _views_first(variant: Variant) -> tuple[str, ...]:
     config = variant.config
     return (
