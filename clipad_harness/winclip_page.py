@@ -44,7 +44,7 @@ PAPER_SAYS = {
     "multi_crop": "+1.0 image AUROC (Table 3); crops not described",
     "patch_feature": "last map before pooling (S B); norm not said",
     "reference_aggregation": "not printed for association scores",
-    "map_fusion": "language map and M^W are fused; operator not printed",
+    "map_fusion": "language map and Mᵂ are fused; operator not printed",
     "scale_fusion": "harmonic averaging (4.2); weights not printed",
     "map_size": "resolution of the evaluation not printed",
     "mask_rule": "resizing of masks not printed",
