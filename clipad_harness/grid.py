@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -13,6 +15,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from clipad_core.errors import ClipadError
 from clipad_harness.score import Record, Scorer
 from clipad_harness.tables import METRIC_LABELS
 from clipad_harness.variants import MAIN, Shard, shares_views
@@ -44,17 +47,34 @@ def run_plan(
                 records[shard] = scorer.finish(shard)
                 bar.update()
         else:
-            spawn = multiprocessing.get_context("spawn")
-            with (
-                _quiet_workers(),
-                ProcessPoolExecutor(workers, spawn, _start_worker, (scorer,)) as pool,
-            ):
-                groups = [list(group) for _, group in groupby(shards, shares_views)]
-                tasks = {pool.submit(_finish_all, group): group for group in groups}
-                for task in as_completed(tasks):
-                    records |= dict(zip(tasks[task], task.result(), strict=True))
-                    bar.update(len(tasks[task]))
+            for group, found in _in_processes(scorer, shards, workers):
+                records |= dict(zip(group, found, strict=True))
+                bar.update(len(group))
     return _tables(scorer, label, shards, records)
+
+
+def _in_processes(
+    scorer: Scorer, shards: Sequence[Shard], workers: int
+) -> Iterator[tuple[list[Shard], list[Record]]]:
+    """Groups of shards with their records, as they are finished."""
+    groups = [list(group) for _, group in groupby(shards, shares_views)]
+    spawn = multiprocessing.get_context("spawn")
+    with _quiet_workers():
+        pool = ProcessPoolExecutor(workers, spawn, _start_worker, (scorer,))
+        try:
+            tasks = {pool.submit(_finish_all, group): group for group in groups}
+            for task in as_completed(tasks):
+                yield tasks[task], task.result()
+        except BrokenProcessPool as error:
+            raise ClipadError(
+                "workers: a scoring process was killed, most likely because memory ran out; what "
+                "was finished is kept. Run again, with `workers: 1` in params.yaml if it recurs."
+            ) from error
+        finally:
+            # After an error or Ctrl-C nobody waits for the rest: shards are written atomically.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
 
 
 @contextmanager
@@ -75,6 +95,7 @@ _worker: list[Scorer] = []
 
 def _start_worker(scorer: Scorer) -> None:
     """Keep one scorer a process, so that its backbone and prototypes serve all its tasks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
     _worker.append(scorer)
 

@@ -57,6 +57,10 @@ def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+def abort(_shards: object) -> None:
+    os.abort()
+
+
 def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count what is really computed."""
     found = {"encoded": 0, "measured": 0}
@@ -235,6 +239,20 @@ def test_an_error_in_a_worker_process_is_one_message_too(project: Path) -> None:
     found = run(project, "score", "winclip")
     assert found.returncode == 1 and "hex_nut/test/good/001.png" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_killed_worker_is_one_message_and_loses_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipad_harness import grid
+
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    shards = len(list((project / ".cache" / "shards").rglob("*.json")))
+    # What a kernel does to a process that takes too much memory.
+    monkeypatch.setattr(grid, "_finish_all", abort)
+    assert cli.main(["score", "winclip"]) == 1
+    assert "a scoring process was killed" in capsys.readouterr().err
+    assert len(list((project / ".cache" / "shards").rglob("*.json"))) == shards
 
 
 def test_a_folder_that_cannot_be_written_is_named(
