@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MICRO
+from micro import MICRO
 from safetensors.torch import load_file, save_file
 
 from clipad_core.backbone import Backbone, digest_tensors, load_backbone

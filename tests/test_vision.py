@@ -6,7 +6,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import MICRO, add_config
+from micro import MICRO, add_config
 from torch.testing import assert_close
 
 from clipad_core.backbone import Backbone, load_backbone

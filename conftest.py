@@ -1,27 +1,34 @@
-"""The notebooks run cell by cell in a small project of their own, drawn and scored once."""
+"""Fixtures of all tests, and the small project in which the notebooks run cell by cell."""
 
 import contextlib
 import io
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from micro import MICRO, add_config
+from project import make_project, run_stages
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+from clipad_core.backbone import Backbone, load_backbone
+from clipad_harness.settings import ROOT_VARIABLE
 
-from project import make_project, run_stages  # noqa: E402
+NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
 
-from clipad_harness.settings import ROOT_VARIABLE  # noqa: E402
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A random CLIP of 32 px on a 4 x 4 grid: small enough for every test."""
+    add_config(tmp_path_factory.mktemp("config"), "clipad-micro", MICRO)
+    return load_backbone("clipad-micro", "random:0")
+
 
 _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def _is_here(item: pytest.Item | None) -> bool:
-    return item is not None and item.path.parent == HERE
+    return item is not None and item.path.parent == NOTEBOOKS
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

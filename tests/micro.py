@@ -1,11 +1,9 @@
-"""Shared fixtures. Importing clipad_core first lets open_clip import beside a CPU build of torch."""
+"""A random CLIP small enough for every test."""
 
 import json
 from pathlib import Path
 
-import pytest
-
-from clipad_core.backbone import Backbone, load_backbone
+import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
 
 MICRO = {
     "embed_dim": 16,
@@ -32,10 +30,3 @@ def add_config(folder: Path, name: str, config: dict) -> None:
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
     open_clip.add_model_config(path)
-
-
-@pytest.fixture(scope="session")
-def micro(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """A random CLIP of 32 px on a 4 x 4 grid: small enough for every test."""
-    add_config(tmp_path_factory.mktemp("config"), "clipad-micro", MICRO)
-    return load_backbone("clipad-micro", "random:0")
