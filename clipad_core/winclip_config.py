@@ -134,7 +134,9 @@ class WinCLIPConfig:
             if not _fits(value, hints[name]):
                 expected = _allowed(hints[name])
                 raise ClipadError(f"{name}: found {value!r}, expected {expected}.")
-            changes[name] = float(value) if isinstance(value, int) and name == "temperature" else value
+            changes[name] = (
+                float(value) if isinstance(value, int) and name == "temperature" else value
+            )
         return replace(self, **changes)
 
 

@@ -38,8 +38,11 @@ def contact_sheet(
     if columns < 3:
         raise ClipadError(f"columns: found {columns}, expected at least 3; raise it.")
     step = _TILE + _GAP
-    sheet = Image.new("RGB", (_LABEL + columns * step + _GAP,
-                              index["category"].nunique() * (step + _CAPTION) + _GAP), _PAPER)
+    sheet = Image.new(
+        "RGB",
+        (_LABEL + columns * step + _GAP, index["category"].nunique() * (step + _CAPTION) + _GAP),
+        _PAPER,
+    )
     pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
     for row, (category, images) in enumerate(index.groupby("category", sort=False)):

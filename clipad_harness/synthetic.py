@@ -54,8 +54,13 @@ class Parameters:
                 f"name: found {self.name!r}, expected one of {', '.join(DATASETS)}; choose one "
                 "of these."
             )
-        for field, least in (("seed", 0), ("image_size", 48), ("train_good", 1), ("test_good", 1),
-                             ("test_damaged", 1)):
+        for field, least in (
+            ("seed", 0),
+            ("image_size", 48),
+            ("train_good", 1),
+            ("test_good", 1),
+            ("test_damaged", 1),
+        ):
             value = getattr(self, field)
             if not isinstance(value, int) or value < least:
                 raise ClipadError(
@@ -121,8 +126,9 @@ def draw_dataset(
     Raises:
         ClipadError: an unknown name, a number out of range, or a folder there that is not ours.
     """
-    parameters = Parameters(name, seed, image_size, train_good, test_good, test_damaged,
-                            drawing_digest())
+    parameters = Parameters(
+        name, seed, image_size, train_good, test_good, test_damaged, drawing_digest()
+    )
     folder = Path(root) / name
     if _is_finished(folder, parameters):
         return folder
@@ -130,8 +136,11 @@ def draw_dataset(
     shots = list(plan(parameters))
     for shot in tqdm(shots, desc=f"drawing {name}", unit="image", disable=not progress):
         _draw(folder, shot, parameters)
-    manifest = {"parameters": asdict(parameters), "images": len(shots),
-                "content_hash": content_hash(folder)}
+    manifest = {
+        "parameters": asdict(parameters),
+        "images": len(shots),
+        "content_hash": content_hash(folder),
+    }
     _write(folder / MANIFEST, _json(manifest))
     (folder / PLAN).unlink()
     return folder

@@ -108,7 +108,9 @@ def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figur
         if not rows.empty:
             shots = rows["k_shot"].astype(str)
             one.plot(shots, rows["paper_mean"], "s--", color=PALETTE[1], label="paper")
-        parts = [f"{percent(v)} with {k}" for k, v in means.groupby("k_shot")["value"].mean().items()]
+        parts = [
+            f"{percent(v)} with {k}" for k, v in means.groupby("k_shot")["value"].mean().items()
+        ]
         alt.append(f"{METRIC_LABELS[metric]} {', '.join(parts)}")
         one.set(xlabel="normal reference images", ylabel="")
         one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)

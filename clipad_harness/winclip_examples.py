@@ -89,5 +89,7 @@ def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> li
     shard = Shard(scorer.among[0], category, k_shot, seed)
     config = scorer.config(shard)
     names = [path.relative_to(scorer.data).as_posix() for path in scorer.references(shard)]
-    rows = pd.DataFrame([{"category": category, "defect": "good", "image": n, "mask": ""} for n in names])
+    rows = pd.DataFrame(
+        [{"category": category, "defect": "good", "image": n, "mask": ""} for n in names]
+    )
     return load_examples(scorer.data, rows, scorer.backbone(config), reference_recipe(config))

@@ -140,7 +140,9 @@ def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[Gall
         name = str(row["image"]).rsplit("/", maxsplit=1)[-1].split(".")[0]
         caption = f"{row['category']}/{row['defect']}/{name}"
         mask = scored.masks[position] if row["label"] else None
-        found.append(GalleryItem(np.asarray(image), one, mask, caption, float(str(row["image_score"]))))
+        found.append(
+            GalleryItem(np.asarray(image), one, mask, caption, float(str(row["image_score"])))
+        )
     return found
 
 
@@ -186,7 +188,9 @@ def size_figure(scored: Scored) -> Figure:
     mine = scored.images[scored.images["label"] == 1].dropna(subset="area")
     figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.6), sharex=True)
     for one, value, label in zip(
-        axes, ("ranked", "pixel_auroc"), ("share of normal images below it", "pixel AUROC of its map")
+        axes,
+        ("ranked", "pixel_auroc"),
+        ("share of normal images below it", "pixel AUROC of its map"),
     ):
         seaborn.scatterplot(
             data=mine.assign(shown=100 * mine[value]),

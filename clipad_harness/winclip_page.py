@@ -239,6 +239,8 @@ def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
         label = METRIC_LABELS[metric]
         made = shots_table(rows, f"{label}, per cent")
         parts.append(
-            made if not parts else f"<details><summary>{label} by category</summary>{made}</details>"
+            made
+            if not parts
+            else f"<details><summary>{label} by category</summary>{made}</details>"
         )
     return Html("".join(parts) or callout("Undefined for this data: there are no masks."))

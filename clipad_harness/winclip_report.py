@@ -58,6 +58,7 @@ TEST_IMAGES: dict[str, dict[str, int]] = {
     },
 }
 
+
 def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
     """The results table, after a check that this run's data and weights made it.
 

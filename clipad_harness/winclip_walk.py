@@ -113,7 +113,9 @@ def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) 
             faded = (0.15 * example.picture + 0.85 * 255).astype(np.uint8)
             draw_picture(one, np.where(full[..., None], example.picture, faded))
             one.set_title(
-                f"{scale} × {scale}: {chosen + 1} of {len(index)}", fontsize=8.5, fontweight="normal"
+                f"{scale} × {scale}: {chosen + 1} of {len(index)}",
+                fontsize=8.5,
+                fontweight="normal",
             )
     return figure
 

@@ -33,8 +33,10 @@ SMALL = {"seed": 3, "image_size": SIZE, "train_good": 1, "test_good": 1, "test_d
 @pytest.fixture(scope="module")
 def pairs() -> dict[str, list[Pair]]:
     """Every defect of every category of the two datasets, and three pairs of every other."""
-    drawn = {c: [draw_pair(c, 7 + n, SIZE, d) for n, d in enumerate(defects_of(c))]
-             for c in AUXILIARY + TARGET}
+    drawn = {
+        c: [draw_pair(c, 7 + n, SIZE, d) for n, d in enumerate(defects_of(c))]
+        for c in AUXILIARY + TARGET
+    }
     return drawn | {c: [draw_pair(c, s, SIZE) for s in range(3)] for c in PRETRAINING}
 
 

@@ -173,7 +173,9 @@ def test_a_part_of_the_test_images_is_not_comparable(make_scorer) -> None:
     assert (means, reason) == (False, "bottle has 20 of its 83 test images")
 
 
-@pytest.mark.parametrize(("kind", "text"), [("stand-in", "not comparable"), ("random", "mean nothing")])
+@pytest.mark.parametrize(
+    ("kind", "text"), [("stand-in", "not comparable"), ("random", "mean nothing")]
+)
 def test_weights_that_are_not_published_are_named_first(make_scorer, kind: str, text: str) -> None:
     scorer = make_scorer(kind, {"bottle": 83, "cable": 150})
     page = winclip_page.first_screen(scorer, paper_results(0.0))

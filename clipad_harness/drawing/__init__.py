@@ -10,6 +10,15 @@ from clipad_harness.drawing.catalogue import (
 from clipad_harness.drawing.pairs import Pair, defects_of, draw_pair, draw_sound, is_texture, words
 
 __all__ = [
-    "AUXILIARY", "PRETRAINING", "PRETRAINING_DEFECTS", "TARGET", "TARGET_ONLY_DEFECTS",
-    "Pair", "defects_of", "draw_pair", "draw_sound", "is_texture", "words",
+    "AUXILIARY",
+    "PRETRAINING",
+    "PRETRAINING_DEFECTS",
+    "TARGET",
+    "TARGET_ONLY_DEFECTS",
+    "Pair",
+    "defects_of",
+    "draw_pair",
+    "draw_sound",
+    "is_texture",
+    "words",
 ]

@@ -28,8 +28,9 @@ def _noise_tile(size: int, kind: str) -> Array:
     `grain`: pixel noise, slightly softened. `fibre`: long streaks along x.
     """
     side = size * _TILE
-    spectrum = np.fft.rfft2(np.random.default_rng([NOISE_SEED, size, len(kind)]).normal(
-        size=(side, side)))
+    spectrum = np.fft.rfft2(
+        np.random.default_rng([NOISE_SEED, size, len(kind)]).normal(size=(side, side))
+    )
     fy = np.abs(np.fft.fftfreq(side, 1 / side))[:, None] / _TILE  # cycles per image
     fx = np.fft.rfftfreq(side, 1 / side)[None, :] / _TILE
     f = np.hypot(fx, fy)
@@ -164,9 +165,7 @@ class Surface:
 
     def copy(self) -> Surface:
         """A surface that can be changed without changing this one."""
-        return Surface(
-            self.height.copy(), self.albedo.copy(), self.alpha.copy(), self.gloss.copy()
-        )
+        return Surface(self.height.copy(), self.albedo.copy(), self.alpha.copy(), self.gloss.copy())
 
     def tint(self, cover: Array, colour: Colour | Array) -> None:
         """Lay a colour over the albedo, as thick as `cover` in [0, 1]."""

@@ -40,8 +40,14 @@ def strokes(size: int, lines: list[tuple[list[Spot], float]]) -> Array:
     return np.asarray(image.reduce(k), np.float32) * (1 / 255)
 
 
-def walk(rng: Random, start: Spot, length: float, turn: float, bend: float, steps: int,
-         ) -> list[Spot]:
+def walk(
+    rng: Random,
+    start: Spot,
+    length: float,
+    turn: float,
+    bend: float,
+    steps: int,
+) -> list[Spot]:
     """A wandering line; `bend` is the greatest change of direction a step, in radians."""
     x, y = start
     points = [start]
@@ -62,8 +68,9 @@ def blob(sketch: Sketch, at: Spot, radius: float, rough: float) -> Array:
     u, v = (c * du + s * dv) / stretch, (c * dv - s * du) * stretch
     r = np.sqrt(u * u + v * v)
     angle = np.arctan2(v, u)
-    wave = sum(rng.uniform(-1, 1) * np.sin(k * angle + rng.uniform(0, 6.28)) / k
-               for k in (2, 3, 5, 7))
+    wave = sum(
+        rng.uniform(-1, 1) * np.sin(k * angle + rng.uniform(0, 6.28)) / k for k in (2, 3, 5, 7)
+    )
     return r - radius * (1 + rough * wave)
 
 
@@ -85,8 +92,10 @@ def scratch(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     turn, lines = rng.uniform(0, 2 * math.pi), []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         length = rng.uniform(0.2, 1.0)
-        start = (at[0] - math.cos(turn) * length / 2 + rng.uniform(-0.08, 0.08),
-                 at[1] - math.sin(turn) * length / 2 + rng.uniform(-0.08, 0.08))
+        start = (
+            at[0] - math.cos(turn) * length / 2 + rng.uniform(-0.08, 0.08),
+            at[1] - math.sin(turn) * length / 2 + rng.uniform(-0.08, 0.08),
+        )
         lines.append((walk(rng, start, length, turn, 0.06, 10), rng.uniform(0.014, 0.034)))
     cover = strokes(sketch.size, lines) * s.alpha
     level = rng.choice((0.12, 0.9, 0.8)) if sum(under(s, cover)) > 0.3 else 0.75
@@ -100,8 +109,10 @@ def crack(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     rng = sketch.instance
     turn = rng.uniform(0, 2 * math.pi)
     length, width = rng.uniform(0.35, 1.1), rng.uniform(0.016, 0.045)
-    main = walk(rng, at, length / 2, turn, 0.7, 8)[::-1] + walk(
-        rng, at, length / 2, turn + math.pi, 0.7, 8)[1:]
+    main = (
+        walk(rng, at, length / 2, turn, 0.7, 8)[::-1]
+        + walk(rng, at, length / 2, turn + math.pi, 0.7, 8)[1:]
+    )
     lines = [(main, width)]
     for _ in range(rng.randint(0, 3)):
         start = rng.choice(main[3:-3])
@@ -169,12 +180,18 @@ def contamination(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Arra
     size = sketch.size
     if rng.random() < 0.4:  # a fibre
         width = rng.uniform(0.02, 0.04)
-        cover = strokes(size, [(walk(rng, at, rng.uniform(0.4, 0.9), rng.uniform(0, 6.28), 0.45,
-                                     14), width)])
+        cover = strokes(
+            size, [(walk(rng, at, rng.uniform(0.4, 0.9), rng.uniform(0, 6.28), 0.45, 14), width)]
+        )
     else:
         spread = rng.uniform(0.05, 0.25)
-        dots = [([(at[0] + rng.gauss(0, spread), at[1] + rng.gauss(0, spread))] * 2,
-                 rng.uniform(0.03, 0.1)) for _ in range(rng.randint(1, 9))]
+        dots = [
+            (
+                [(at[0] + rng.gauss(0, spread), at[1] + rng.gauss(0, spread))] * 2,
+                rng.uniform(0.03, 0.1),
+            )
+            for _ in range(rng.randint(1, 9))
+        ]
         cover = strokes(size, dots)
     cover = cover * s.alpha
     s.tint(cover, other_colour(rng, under(s, cover)))
@@ -216,13 +233,15 @@ def tear(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
         open_ = gape * (1 - 4 * t * t)
         for side, points in ((1, upper), (-1, lower)):
             off = side * open_ * rng.uniform(0.6, 1.3) + rng.uniform(-0.015, 0.015)
-            points.append((at[0] + c[0] * t * length - c[1] * off,
-                           at[1] + c[1] * t * length + c[0] * off))
+            points.append(
+                (at[0] + c[0] * t * length - c[1] * off, at[1] + c[1] * t * length + c[0] * off)
+            )
     size, k = sketch.size, 4
     image = Image.new("L", (size * k, size * k))
     half = size * k / 2
     ImageDraw.Draw(image).polygon(
-        [((x + 1) * half, (y + 1) * half) for x, y in upper + lower[::-1]], fill=255)
+        [((x + 1) * half, (y + 1) * half) for x, y in upper + lower[::-1]], fill=255
+    )
     cover = np.asarray(image.reduce(k), np.float32) * (1 / 255)
     lips = strokes(size, [(upper, 0.05), (lower, 0.05)]) * s.alpha
     s.height += 0.03 * lips
@@ -232,8 +251,15 @@ def tear(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
 
 
 SURFACE_DEFECTS: dict[str, Callable[[Surface, Sketch, Spot, float], Array]] = {
-    "scratch": scratch, "crack": crack, "stain": stain, "hole": hole, "dent": dent,
-    "contamination": contamination, "wrong_colour": wrong_colour, "burn": burn, "tear": tear,
+    "scratch": scratch,
+    "crack": crack,
+    "stain": stain,
+    "hole": hole,
+    "dent": dent,
+    "contamination": contamination,
+    "wrong_colour": wrong_colour,
+    "burn": burn,
+    "tear": tear,
 }
 PART_DEFECTS = ("missing_part", "misplaced_part")
 
@@ -260,6 +286,11 @@ def damage_part(item: Item, rng: Random, defect: str, strength: float) -> Surfac
         return surface
     way = rng.uniform(0, 2 * math.pi)
     far = part.reach * rng.uniform(0.6, 1.3) * strength
-    part.paint(surface, item.frame, part.x + far * math.cos(way), part.y + far * math.sin(way),
-               part.angle + rng.uniform(0.3, 1.2))
+    part.paint(
+        surface,
+        item.frame,
+        part.x + far * math.cos(way),
+        part.y + far * math.sin(way),
+        part.angle + rng.uniform(0.3, 1.2),
+    )
     return surface

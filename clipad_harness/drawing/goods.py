@@ -69,8 +69,10 @@ def biscuit(sketch: Sketch, look: Look) -> Item:
                 surface.height -= 0.03 * dimple
         return item(sketch, look, surface)
     crumb = round_part(p, contrasting(p, look.colour), p.uniform(0.06, 0.12), 0.2)
-    parts = [Part(crumb, rng.uniform(-0.55, 0.55), rng.uniform(-0.45, 0.45), 0.0, 0.1)
-             for _ in range(p.randint(4, 9))]
+    parts = [
+        Part(crumb, rng.uniform(-0.55, 0.55), rng.uniform(-0.45, 0.45), 0.0, 0.1)
+        for _ in range(p.randint(4, 9))
+    ]
     return item(sketch, look, surface, parts)
 
 
@@ -187,8 +189,9 @@ def tool(sketch: Sketch, look: Look) -> Item:
     else:
         jaw = shapes.circle(f.u - 0.66, f.v, 0.3)
         head = shapes.without(jaw, shapes.box(f.u - 0.86, f.v, 0.24, 0.12))
-    surface = body(sketch, look, shapes.union(handle, head), p.uniform(0.05, 0.2),
-                   p.uniform(0.05, 0.12))
+    surface = body(
+        sketch, look, shapes.union(handle, head), p.uniform(0.05, 0.2), p.uniform(0.05, 0.12)
+    )
     if kind < 0.35:
         surface.height -= 0.12 * smoothstep(head, -0.02, -0.2)
     if p.random() < 0.6:

@@ -107,13 +107,17 @@ def drill(surface: Surface, frame: Frame, distance: Array, rim: float = 0.02) ->
 def contrasting(rng: Random, colour: Colour) -> Colour:
     """A second product colour, lighter on dark things and darker on light ones."""
     dark = sum(colour) < 0.6
-    names = ("white", "yellow", "light grey", "beige", "orange", "light blue") if dark else (
-        "black", "dark blue", "dark red", "dark green", "dark grey", "red", "blue")
+    names = (
+        ("white", "yellow", "light grey", "beige", "orange", "light blue")
+        if dark
+        else ("black", "dark blue", "dark red", "dark green", "dark grey", "red", "blue")
+    )
     return colour_of(rng.choice(names))
 
 
-def round_part(rng: Random, colour: Colour, radius: float, gloss: float = 0.5,
-               slot: float | None = None) -> PaintPart:
+def round_part(
+    rng: Random, colour: Colour, radius: float, gloss: float = 0.5, slot: float | None = None
+) -> PaintPart:
     """A stud, rivet, pill or screw head; `slot` is the half width of a screw's slot."""
     height = radius * rng.uniform(0.3, 0.7)
 
@@ -130,8 +134,9 @@ def round_part(rng: Random, colour: Colour, radius: float, gloss: float = 0.5,
     return paint
 
 
-def _lay(surface: Surface, frame: Frame, distance: Array, reach: float, colour: Colour,
-         gloss: float) -> Array:
+def _lay(
+    surface: Surface, frame: Frame, distance: Array, reach: float, colour: Colour, gloss: float
+) -> Array:
     """Colour and coverage of a part, with the thin shadow where it meets the body."""
     dark = np.clip(1 - np.maximum(distance, 0) * (1 / (0.35 * reach)), 0, 1)
     surface.shade(1 - 0.4 * dark * dark)
@@ -142,8 +147,16 @@ def _lay(surface: Surface, frame: Frame, distance: Array, reach: float, colour: 
     return cover
 
 
-def block_part(rng: Random, colour: Colour, a: float, b: float, corner: float, height: float,
-               gloss: float = 0.4, mark: Colour | None = None) -> PaintPart:
+def block_part(
+    rng: Random,
+    colour: Colour,
+    a: float,
+    b: float,
+    corner: float,
+    height: float,
+    gloss: float = 0.4,
+    mark: Colour | None = None,
+) -> PaintPart:
     """A key, chip or tile: a box of half sides (a, b), perhaps with a printed mark."""
     mx, my = rng.uniform(-0.4, 0.4) * a, rng.uniform(-0.3, 0.3) * b
 
@@ -164,8 +177,15 @@ def screw(rng: Random, radius: float) -> PaintPart:
     return round_part(rng, jitter(rng, colour_of("silver"), 0.08), radius, 0.8, radius * 0.14)
 
 
-def print_lines(sketch: Sketch, surface: Surface, w: float, h: float, colour: Colour,
-                y0: float = 0.0, x0: float = 0.0) -> None:
+def print_lines(
+    sketch: Sketch,
+    surface: Surface,
+    w: float,
+    h: float,
+    colour: Colour,
+    y0: float = 0.0,
+    x0: float = 0.0,
+) -> None:
     """Rows of letter-like strokes inside a box of half sides (w, h) about (x0, y0)."""
     p, f = sketch.product, sketch.frame
     rows = max(1, int(h / 0.09))

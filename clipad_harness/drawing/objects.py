@@ -37,8 +37,13 @@ def disc(sketch: Sketch, look: Look) -> Item:
     d = shapes.circle(f.u, f.v, 0.95)
     surface = body(sketch, look, d, p.uniform(0.04, 0.3), p.uniform(0.04, 0.14))
     for _ in range(p.randint(0, 3)):
-        groove(surface, f, shapes.circle(f.u, f.v, p.uniform(0.25, 0.85)), p.uniform(0.01, 0.04),
-               p.uniform(0.01, 0.04))
+        groove(
+            surface,
+            f,
+            shapes.circle(f.u, f.v, p.uniform(0.25, 0.85)),
+            p.uniform(0.01, 0.04),
+            p.uniform(0.01, 0.04),
+        )
     if p.random() < 0.4:
         emblem = shapes.polygon(f.u, f.v, p.randint(3, 6), p.uniform(0.12, 0.25))
         surface.tint(f.cover(emblem) * 0.8, contrasting(p, look.colour))
@@ -49,8 +54,11 @@ def disc(sketch: Sketch, look: Look) -> Item:
         for x, y in around(n, r):
             drill(surface, f, shapes.circle(f.u - x, f.v - y, radius))
     elif style < 0.75:
-        stud = screw(p, radius) if p.random() < 0.4 else round_part(
-            p, contrasting(p, look.colour), radius)
+        stud = (
+            screw(p, radius)
+            if p.random() < 0.4
+            else round_part(p, contrasting(p, look.colour), radius)
+        )
         parts = [Part(stud, x, y, p.uniform(0, 3), radius) for x, y in around(n, r)]
     return item(sketch, look, surface, parts)
 
@@ -70,8 +78,13 @@ def plate(sketch: Sketch, look: Look) -> Item:
     """A face plate: rounded box with holes or screws in the corners, a label, lines."""
     p, f = sketch.product, sketch.frame
     a, b = 0.95, p.uniform(0.5, 0.95)
-    surface = body(sketch, look, shapes.box(f.u, f.v, a, b, p.uniform(0.02, 0.3)),
-                   p.uniform(0.02, 0.12), p.uniform(0.02, 0.08))
+    surface = body(
+        sketch,
+        look,
+        shapes.box(f.u, f.v, a, b, p.uniform(0.02, 0.3)),
+        p.uniform(0.02, 0.12),
+        p.uniform(0.02, 0.08),
+    )
     r = p.uniform(0.06, 0.11)
     inset = r + p.uniform(0.06, 0.14)
     corners = [(sx * (a - inset), sy * (b - inset)) for sx in (-1, 1) for sy in (-1, 1)]
@@ -107,8 +120,9 @@ def washer(sketch: Sketch, look: Look) -> Item:
     if p.random() < 0.35:
         radius = 0.22 * (0.95 - inner)
         stud = round_part(p, jitter(p, colour_of("golden"), 0.1), radius, 0.7)
-        parts = [Part(stud, x, y, 0.0, radius)
-                 for x, y in around(p.randint(3, 8), 0.5 * (inner + 0.95))]
+        parts = [
+            Part(stud, x, y, 0.0, radius) for x, y in around(p.randint(3, 8), 0.5 * (inner + 0.95))
+        ]
     return item(sketch, look, surface, parts)
 
 
@@ -221,8 +235,11 @@ def tray(sketch: Sketch, look: Look) -> Item:
     step_x, step_y = 1.8 / columns, 1.9 * b / rows
     r = 0.38 * min(step_x, step_y)
     colour = contrasting(p, look.colour)
-    thing = round_part(p, colour, r * 0.85) if p.random() < 0.6 else block_part(
-        p, colour, r * 0.8, r * 0.8, 0.2 * r, 0.06, mark=look.colour)
+    thing = (
+        round_part(p, colour, r * 0.85)
+        if p.random() < 0.6
+        else block_part(p, colour, r * 0.8, r * 0.8, 0.2 * r, 0.06, mark=look.colour)
+    )
     parts = []
     for i in range(columns):
         for j in range(rows):

@@ -96,21 +96,33 @@ def draw_pair(category: str, seed: int, size: int, defect: str | None = None) ->
             mask = _touched(change, cover)
             if _is_visible(change, mask):
                 second = np.where(mask[..., None], expose(after, scene), first)
-                return Pair(first, second, mask, words(category), item.colour, item.material,
-                            words(candidate))
-    raise ClipadError(f"{category}, seed {seed}: found no visible {defect or 'defect'} in "
-                      f"{ATTEMPTS} attempts, expected one; choose another seed.")
+                return Pair(
+                    first,
+                    second,
+                    mask,
+                    words(category),
+                    item.colour,
+                    item.material,
+                    words(candidate),
+                )
+    raise ClipadError(
+        f"{category}, seed {seed}: found no visible {defect or 'defect'} in "
+        f"{ATTEMPTS} attempts, expected one; choose another seed."
+    )
 
 
 def _spec(category: str) -> Category:
     if category not in CATALOGUE:
-        raise ClipadError(f"category: found {category!r}, expected one of "
-                          f"{', '.join(sorted(CATALOGUE))}; choose one of these.")
+        raise ClipadError(
+            f"category: found {category!r}, expected one of "
+            f"{', '.join(sorted(CATALOGUE))}; choose one of these."
+        )
     return CATALOGUE[category]
 
 
-def _photograph_sound(category: str, seed: int, size: int
-                      ) -> tuple[Item, Sketch, Surface, Scene, Array]:
+def _photograph_sound(
+    category: str, seed: int, size: int
+) -> tuple[Item, Sketch, Surface, Scene, Array]:
     """Build the thing and its scene, and take the picture without noise."""
     spec = _spec(category)
     rng = Random(f"{category}/{seed}")
@@ -132,8 +144,10 @@ def _candidates(category: str, item: Item, sketch: Sketch, defect: str | None) -
     if defect is None:
         return sketch.instance.sample(possible, len(possible))
     if defect not in possible:
-        raise ClipadError(f"defect: found {defect!r}, expected one of {', '.join(possible)} for "
-                          f"this {words(category)}; choose one of these or None.")
+        raise ClipadError(
+            f"defect: found {defect!r}, expected one of {', '.join(possible)} for "
+            f"this {words(category)}; choose one of these or None."
+        )
     return [defect]
 
 
@@ -148,17 +162,24 @@ def _frame(spec: Category, rng: Random, size: int) -> Frame:
     """The pose; wider for pretraining, where close and far, whole and cut-off are welcome."""
     free = spec.product is None
     if spec.texture:
-        return pose(size, rng.uniform(-1, 1), rng.uniform(-1, 1),
-                    rng.uniform(*((0.6, 1.7) if free else (0.85, 1.15))),
-                    rng.uniform(-1, 1) * (math.pi if free else 0.2), rng.uniform(0.9, 1.0))
+        return pose(
+            size,
+            rng.uniform(-1, 1),
+            rng.uniform(-1, 1),
+            rng.uniform(*((0.6, 1.7) if free else (0.85, 1.15))),
+            rng.uniform(-1, 1) * (math.pi if free else 0.2),
+            rng.uniform(0.9, 1.0),
+        )
     return random_frame(rng, size, (0.6, 1.15) if free else (0.72, 0.92), spec.turn)
 
 
-def _damage(item: Item, sound: Surface, sketch: Sketch, defect: str, strength: float
-            ) -> tuple[Surface, Array]:
+def _damage(
+    item: Item, sound: Surface, sketch: Sketch, defect: str, strength: float
+) -> tuple[Surface, Array]:
     rng = sketch.instance
     on_part = defect in PART_DEFECTS or (
-        defect == "wrong_colour" and bool(item.parts_in_view()) and rng.random() < 0.5)
+        defect == "wrong_colour" and bool(item.parts_in_view()) and rng.random() < 0.5
+    )
     if on_part:
         surface = damage_part(item, rng, defect, strength)
         return surface, np.zeros((sketch.size, sketch.size), np.float32)

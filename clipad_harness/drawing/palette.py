@@ -8,18 +8,35 @@ from random import Random
 from clipad_harness.drawing.canvas import Colour, Sketch, Surface, jitter
 
 COLOURS: dict[str, Colour] = {
-    "white": (0.86, 0.86, 0.84), "light grey": (0.66, 0.66, 0.67), "grey": (0.46, 0.46, 0.47),
-    "dark grey": (0.25, 0.25, 0.27), "black": (0.10, 0.10, 0.11), "red": (0.66, 0.12, 0.11),
-    "dark red": (0.38, 0.07, 0.08), "orange": (0.82, 0.40, 0.08), "yellow": (0.84, 0.70, 0.14),
-    "beige": (0.74, 0.65, 0.50), "brown": (0.40, 0.26, 0.16), "light brown": (0.66, 0.47, 0.29),
+    "white": (0.86, 0.86, 0.84),
+    "light grey": (0.66, 0.66, 0.67),
+    "grey": (0.46, 0.46, 0.47),
+    "dark grey": (0.25, 0.25, 0.27),
+    "black": (0.10, 0.10, 0.11),
+    "red": (0.66, 0.12, 0.11),
+    "dark red": (0.38, 0.07, 0.08),
+    "orange": (0.82, 0.40, 0.08),
+    "yellow": (0.84, 0.70, 0.14),
+    "beige": (0.74, 0.65, 0.50),
+    "brown": (0.40, 0.26, 0.16),
+    "light brown": (0.66, 0.47, 0.29),
     "dark brown": (0.23, 0.15, 0.10),
-    "green": (0.16, 0.46, 0.20), "dark green": (0.07, 0.26, 0.15), "olive": (0.40, 0.41, 0.16),
-    "turquoise": (0.12, 0.54, 0.54), "blue": (0.13, 0.30, 0.66), "light blue": (0.46, 0.64, 0.80),
-    "dark blue": (0.08, 0.13, 0.36), "violet": (0.36, 0.20, 0.52), "pink": (0.82, 0.48, 0.56),
+    "green": (0.16, 0.46, 0.20),
+    "dark green": (0.07, 0.26, 0.15),
+    "olive": (0.40, 0.41, 0.16),
+    "turquoise": (0.12, 0.54, 0.54),
+    "blue": (0.13, 0.30, 0.66),
+    "light blue": (0.46, 0.64, 0.80),
+    "dark blue": (0.08, 0.13, 0.36),
+    "violet": (0.36, 0.20, 0.52),
+    "pink": (0.82, 0.48, 0.56),
 }
 METALS: dict[str, Colour] = {
-    "silver": (0.58, 0.58, 0.60), "steel grey": (0.42, 0.43, 0.46), "golden": (0.68, 0.54, 0.26),
-    "copper red": (0.66, 0.38, 0.26), "bright silver": (0.70, 0.71, 0.72),
+    "silver": (0.58, 0.58, 0.60),
+    "steel grey": (0.42, 0.43, 0.46),
+    "golden": (0.68, 0.54, 0.26),
+    "copper red": (0.66, 0.38, 0.26),
+    "bright silver": (0.70, 0.71, 0.72),
 }
 
 
@@ -47,14 +64,41 @@ MATERIALS: dict[str, Material] = {
     "cast": Material("metal", ("steel grey", "silver", "dark grey"), 0.35, 0.05, 0.05, 0.004),
     "painted": Material("painted metal", _ALL, 0.45, 0.02, 0.03),
     "plastic": Material("plastic", _ALL, 0.5, 0.012, 0.02),
-    "rubber": Material("rubber", ("black", "dark grey", "grey", "dark red", "dark blue", "brown"),
-                       0.10, 0.04, 0.04, 0.001),
-    "ceramic": Material("ceramic", ("white", "beige", "light blue", "light grey", "turquoise",
-                                    "dark green", "dark blue", "brown"), 0.8, 0.012, 0.04),
-    "stone": Material("stone", ("light grey", "grey", "dark grey", "beige", "brown", "white"),
-                      0.05, 0.10, 0.08, 0.006),
-    "card": Material("cardboard", ("beige", "brown", "white", "light grey", "yellow"),
-                     0.03, 0.035, 0.03, 0.001),
+    "rubber": Material(
+        "rubber",
+        ("black", "dark grey", "grey", "dark red", "dark blue", "brown"),
+        0.10,
+        0.04,
+        0.04,
+        0.001,
+    ),
+    "ceramic": Material(
+        "ceramic",
+        (
+            "white",
+            "beige",
+            "light blue",
+            "light grey",
+            "turquoise",
+            "dark green",
+            "dark blue",
+            "brown",
+        ),
+        0.8,
+        0.012,
+        0.04,
+    ),
+    "stone": Material(
+        "stone",
+        ("light grey", "grey", "dark grey", "beige", "brown", "white"),
+        0.05,
+        0.10,
+        0.08,
+        0.006,
+    ),
+    "card": Material(
+        "cardboard", ("beige", "brown", "white", "light grey", "yellow"), 0.03, 0.035, 0.03, 0.001
+    ),
     "wood": Material("wood", ("light brown", "brown", "beige"), 0.12, 0.03, 0.03),
     "food": Material("food", _EARTH + ("yellow", "red", "green"), 0.15, 0.06, 0.08, 0.006),
     "fabric": Material("fabric", _ALL, 0.04, 0.07, 0.04, 0.003),
@@ -70,8 +114,9 @@ def colour_of(name: str) -> Colour:
 def other_colour(rng: Random, colour: Colour, least: float = 0.35) -> Colour:
     """A named colour that nobody takes for the given one (L1 distance at least `least`)."""
     reflectances = [colour_of(name) for name in COLOURS]
-    far = [c for c in reflectances
-           if sum(abs(a - b) for a, b in zip(c, colour, strict=True)) >= least]
+    far = [
+        c for c in reflectances if sum(abs(a - b) for a, b in zip(c, colour, strict=True)) >= least
+    ]
     return jitter(rng, rng.choice(far), 0.03)
 
 

@@ -17,7 +17,8 @@ from clipad_harness.drawing.items import Look, contrasting, print_lines
 def decorate(surface: Surface, sketch: Sketch, look: Look) -> None:
     """Put one print or seam on a finished body, by the product."""
     sketch.product.choice((_stripes, _dots, _speckle, _seam, _mark, _text, _zones))(
-        surface, sketch, look)
+        surface, sketch, look
+    )
 
 
 def _stripes(surface: Surface, sketch: Sketch, look: Look) -> None:
@@ -57,15 +58,23 @@ def _mark(surface: Surface, sketch: Sketch, look: Look) -> None:
     p, f = sketch.product, sketch.frame
     x, y, r = p.uniform(-0.4, 0.4), p.uniform(-0.3, 0.3), p.uniform(0.12, 0.28)
     u, v = f.at(x, y)
-    logo = shapes.union(shapes.ring(u, v, 0.8 * r, r),
-                        shapes.polygon(u, v, p.randint(3, 6), 0.45 * r))
+    logo = shapes.union(
+        shapes.ring(u, v, 0.8 * r, r), shapes.polygon(u, v, p.randint(3, 6), 0.45 * r)
+    )
     surface.tint(0.85 * f.cover(logo), contrasting(p, look.colour))
 
 
 def _text(surface: Surface, sketch: Sketch, look: Look) -> None:
     p = sketch.product
-    print_lines(sketch, surface, p.uniform(0.3, 0.6), p.uniform(0.06, 0.2),
-                contrasting(p, look.colour), p.uniform(-0.4, 0.4), p.uniform(-0.2, 0.2))
+    print_lines(
+        sketch,
+        surface,
+        p.uniform(0.3, 0.6),
+        p.uniform(0.06, 0.2),
+        contrasting(p, look.colour),
+        p.uniform(-0.4, 0.4),
+        p.uniform(-0.2, 0.2),
+    )
 
 
 def _zones(surface: Surface, sketch: Sketch, look: Look) -> None:

@@ -40,8 +40,11 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     rng, size = sketch.instance, sketch.size
     x, y = grid(size)
     turn, slant = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 0.95)
-    direction = (math.cos(turn) * math.cos(slant), math.sin(turn) * math.cos(slant),
-                 math.sin(slant))
+    direction = (
+        math.cos(turn) * math.cos(slant),
+        math.sin(turn) * math.cos(slant),
+        math.sin(slant),
+    )
     fall = rng.uniform(0.0, 0.22) * spread
     field = 1 + fall * (math.cos(turn) * x + math.sin(turn) * y)
     field -= rng.uniform(0.0, 0.14) * spread * (x * x + y * y)
@@ -57,8 +60,15 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     sigma = rng.uniform(0.6, 2.6)
     noise = np.stack([sketch.noise("grain") for _ in range(3)], -1) * (0.6 * sigma)
     noise += sketch.noise("grain")[..., None] * (0.7 * sigma)
-    return Scene(background, direction, field, ambient, tone, noise,
-                 rng.choice((0.0, 0.0, 0.0, 0.15, 0.3)) * size / 96)
+    return Scene(
+        background,
+        direction,
+        field,
+        ambient,
+        tone,
+        noise,
+        rng.choice((0.0, 0.0, 0.0, 0.15, 0.3)) * size / 96,
+    )
 
 
 def _shade_edge(sketch: Sketch) -> Array:
@@ -76,8 +86,19 @@ def _shade_edge(sketch: Sketch) -> Array:
 def _background(sketch: Sketch) -> Array:
     """A bench, a cloth, a belt or a light table, (size, size, 3)."""
     rng = sketch.instance
-    names = ("white", "light grey", "grey", "dark grey", "black", "beige", "light blue",
-             "dark green", "dark blue", "brown", "olive")
+    names = (
+        "white",
+        "light grey",
+        "grey",
+        "dark grey",
+        "black",
+        "beige",
+        "light blue",
+        "dark green",
+        "dark blue",
+        "brown",
+        "olive",
+    )
     colour = jitter(rng, colour_of(rng.choice(names)), 0.06)
     factor = 1 + rng.uniform(0.01, 0.06) * sketch.noise("cloud")
     kind = rng.random()
@@ -88,7 +109,8 @@ def _background(sketch: Sketch) -> Array:
         factor += rng.uniform(0.01, 0.07) * sketch.noise("grain")
     elif kind < 0.5:
         factor += rng.uniform(0.03, 0.09) * sketch.streaks(
-            along, math.cos(angle) * y - math.sin(angle) * x)
+            along, math.cos(angle) * y - math.sin(angle) * x
+        )
     elif kind < 0.65:
         factor += rng.uniform(0.02, 0.06) * np.sin(along * rng.uniform(25, 70))
     elif kind < 0.8:  # a joint of the bench
@@ -102,8 +124,9 @@ def _shadow(alpha: Array, direction: tuple[float, float, float], rng: Random) ->
     size = alpha.shape[0]
     reach = rng.uniform(0.02, 0.07) * size
     image = Image.fromarray((alpha * 255).astype(np.uint8))
-    image = image.transform(image.size, Image.Transform.AFFINE,
-                            (1, 0, direction[0] * reach, 0, 1, direction[1] * reach))
+    image = image.transform(
+        image.size, Image.Transform.AFFINE, (1, 0, direction[0] * reach, 0, 1, direction[1] * reach)
+    )
     image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.015, 0.05) * size))
     image = image.filter(ImageFilter.BoxBlur(0.015 * size))
     return 1 - np.asarray(image, np.float32) * (rng.uniform(0.3, 0.65) / 255)
@@ -121,8 +144,9 @@ def render(surface: Surface, scene: Scene) -> Array:
     half = math.sqrt(2 + 2 * lz)
     hx, hy, hz = lx / half, ly / half, (1 + lz) / half
     # A near lamp and a near camera: the mirror direction drifts over the image.
-    shine = np.maximum((hz - (hx + 0.22 * x) * gx - (hy + 0.22 * y) * gy
-                        - 0.28 * (hx * x + hy * y)) * inverse, 0)
+    shine = np.maximum(
+        (hz - (hx + 0.22 * x) * gx - (hy + 0.22 * y) * gy - 0.28 * (hx * x + hy * y)) * inverse, 0
+    )
     shine = np.minimum(shine, 1.0) ** 2
     shine *= shine
     shine *= shine
@@ -174,5 +198,11 @@ def random_frame(rng: Random, size: int, scale: tuple[float, float], turn: float
     """A pose for an object: anywhere near the middle, at most `turn` radians away."""
     s = rng.uniform(*scale)
     room = max(0.0, 0.96 - s)
-    return pose(size, rng.uniform(-room, room) * 0.8, rng.uniform(-room, room) * 0.8, s,
-                rng.uniform(-turn, turn), rng.uniform(0.88, 1.0))
+    return pose(
+        size,
+        rng.uniform(-room, room) * 0.8,
+        rng.uniform(-room, room) * 0.8,
+        s,
+        rng.uniform(-turn, turn),
+        rng.uniform(0.88, 1.0),
+    )

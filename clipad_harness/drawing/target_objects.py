@@ -78,8 +78,10 @@ def gear_wheel(sketch: Sketch, look: Look) -> Item:
         drill(surface, f, shapes.circle(f.u - 0.46 * math.cos(a), f.v - 0.46 * math.sin(a), 0.085))
     grain = 1 + 0.06 * sketch.noise("cloud") + 0.04 * sketch.noise("grain")
     tooth = _tooth(look, grain, 0.07)
-    parts = [Part(tooth, 0.83 * math.cos(a), 0.83 * math.sin(a), a, 0.1)
-             for a in (2 * math.pi * k / n for k in range(n))]
+    parts = [
+        Part(tooth, 0.83 * math.cos(a), 0.83 * math.sin(a), a, 0.1)
+        for a in (2 * math.pi * k / n for k in range(n))
+    ]
     return item(sketch, look, surface, parts)
 
 
@@ -108,14 +110,29 @@ def circuit_board(sketch: Sketch, look: Look) -> Item:
     small = block_part(p, (0.35, 0.24, 0.12), 0.07, 0.045, 0.01, 0.04, 0.4)
     socket = block_part(p, (0.5, 0.5, 0.48), 0.1, 0.3, 0.02, 0.06, 0.4, (0.1, 0.1, 0.1))
     can = round_part(p, silver, 0.115, 0.8)
-    parts = [Part(chip, -0.28, -0.22, 0.0, 0.2), Part(chip, 0.2, 0.34, 1.5708, 0.2),
-             Part(socket, 0.76, 0.1, 0.0, 0.12), Part(can, -0.68, 0.36, 0.3, 0.13),
-             Part(can, -0.4, 0.46, 0.3, 0.13)]
-    parts += [Part(small, x, y, 0.0, 0.07) for x, y in
-              ((0.2, -0.5), (0.4, -0.5), (0.6, -0.5), (-0.72, -0.1), (-0.72, 0.05), (0.46, -0.1))]
-    legs = [shapes.box(f.u + 0.28, np.abs(f.v + 0.22) - 0.22, 0.24, 0.03),
-            shapes.box(np.abs(f.u - 0.2) - 0.22, f.v - 0.34, 0.03, 0.24)]
-    stripes = ((np.sin(f.u * 70), np.sin(f.v * 70)))
+    parts = [
+        Part(chip, -0.28, -0.22, 0.0, 0.2),
+        Part(chip, 0.2, 0.34, 1.5708, 0.2),
+        Part(socket, 0.76, 0.1, 0.0, 0.12),
+        Part(can, -0.68, 0.36, 0.3, 0.13),
+        Part(can, -0.4, 0.46, 0.3, 0.13),
+    ]
+    parts += [
+        Part(small, x, y, 0.0, 0.07)
+        for x, y in (
+            (0.2, -0.5),
+            (0.4, -0.5),
+            (0.6, -0.5),
+            (-0.72, -0.1),
+            (-0.72, 0.05),
+            (0.46, -0.1),
+        )
+    ]
+    legs = [
+        shapes.box(f.u + 0.28, np.abs(f.v + 0.22) - 0.22, 0.24, 0.03),
+        shapes.box(np.abs(f.u - 0.2) - 0.22, f.v - 0.34, 0.03, 0.24),
+    ]
+    stripes = (np.sin(f.u * 70), np.sin(f.v * 70))
     for leg, stripe in zip(legs, stripes, strict=True):
         surface.tint(f.cover(leg) * (stripe > 0), silver)
     return item(sketch, look, surface, parts)
@@ -137,8 +154,10 @@ def zip_fastener(sketch: Sketch, look: Look) -> Item:
     metal = jitter(rng, colour_of("golden"), 0.03)
     tooth = block_part(p, metal, 0.033, 0.11, 0.02, 0.05, 0.85)
     n = 17
-    parts = [Part(tooth, -0.96 + 1.92 * k / (n - 1), 0.05 if k % 2 else -0.05, 0.0, 0.12)
-             for k in range(n)]
+    parts = [
+        Part(tooth, -0.96 + 1.92 * k / (n - 1), 0.05 if k % 2 else -0.05, 0.0, 0.12)
+        for k in range(n)
+    ]
     pull = rng.uniform(-0.6, 0.6)
     slider = block_part(p, metal, 0.13, 0.19, 0.07, 0.12, 0.9, (0.05, 0.04, 0.02))
     out = item(sketch, look, surface, parts)
@@ -171,10 +190,20 @@ def light_bulb(sketch: Sketch, look: Look) -> Item:
     globe = shapes.circle(f.u + 0.3, f.v, 0.6)
     neck = np.maximum(np.abs(f.v) - (0.56 - 0.55 * (f.u + 0.1)), np.abs(f.u - 0.15) - 0.33)
     glass = np.minimum(globe, neck)
-    surface = body(sketch, look, shapes.union(glass, shapes.box(f.u - 0.68, f.v, 0.24, 0.24, 0.05),
-                                              shapes.circle(f.u - 0.93, f.v, 0.09)), 0.4, 0.3)
-    surface.height[:] = 0.8 * np.sqrt(np.maximum(0.02, 0.36 - (np.minimum(f.u, 0) + 0.3) ** 2
-                                                 * (f.u < -0.3) - f.v * f.v))
+    surface = body(
+        sketch,
+        look,
+        shapes.union(
+            glass,
+            shapes.box(f.u - 0.68, f.v, 0.24, 0.24, 0.05),
+            shapes.circle(f.u - 0.93, f.v, 0.09),
+        ),
+        0.4,
+        0.3,
+    )
+    surface.height[:] = 0.8 * np.sqrt(
+        np.maximum(0.02, 0.36 - (np.minimum(f.u, 0) + 0.3) ** 2 * (f.u < -0.3) - f.v * f.v)
+    )
     cap = f.cover(shapes.box(f.u - 0.68, f.v, 0.24, 0.25, 0.03))
     surface.tint(cap, colour_of("silver"))
     turns = np.sin((f.u + 0.1 * f.v) * 52)
@@ -191,8 +220,9 @@ def light_bulb(sketch: Sketch, look: Look) -> Item:
 def brush_head(sketch: Sketch, look: Look) -> Item:
     """The head of a brush from above: a handle and rows of coloured tufts."""
     p, f = sketch.product, sketch.frame
-    d = shapes.union(shapes.box(f.u + 0.2, f.v, 0.76, 0.42, 0.36),
-                     shapes.box(f.u - 0.78, f.v, 0.4, 0.13, 0.08))
+    d = shapes.union(
+        shapes.box(f.u + 0.2, f.v, 0.76, 0.42, 0.36), shapes.box(f.u - 0.78, f.v, 0.4, 0.13, 0.08)
+    )
     surface = body(sketch, look, d, 0.14, 0.09)
     tufts = [round_part(p, colour_of(name), 0.085, 0.1) for name in ("white", "turquoise")]
     parts = []
