@@ -120,8 +120,9 @@ def write_curve(config: PretrainConfig, run: Run, output: Path) -> None:
     with replacing(output.with_name(f"{output.name}-training.csv")) as draft:
         table.to_csv(draft, index=False, float_format="%.5f", lineterminator="\n")
     views = 2 + 3 * config.blocks_per_step  # both whole images; a pair and one more block a side
+    parameters = sum(value.numel() for value in run.model.parameters())
     summary = {
-        "parameters": sum(value.numel() for value in run.model.parameters()),
+        "parameters": parameters - run.model.token_embedding.embedding_dim,  # without the unknown
         "steps": run.step,
         "pairs_seen": run.step * config.batch_pairs,
         "pairs_drawn": config.first_pairs + (run.step - 1) * config.pairs_per_step,

@@ -202,4 +202,14 @@ def store(
     state["token_embedding.rows"] = rows
     with replacing(stem.with_suffix(".safetensors")) as draft:
         save_file(state, draft, metadata={"clipad": "stand-in", "parameters": str(count)})
+        sort_header(draft)
     write_text(stem.with_suffix(".json"), json.dumps(architecture, indent=4) + "\n")
+
+
+def sort_header(path: Path) -> None:
+    """Put the header of a safetensors file in order, which its writer leaves to chance."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    text = text.ljust(-len(text) % 8 + len(text))  # tensors start at a multiple of eight
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
