@@ -161,6 +161,8 @@ def test_ctrl_c_ends_with_130_and_no_traceback(unpacked: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         text=True,
     )
     assert process.stdout is not None
