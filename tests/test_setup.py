@@ -162,7 +162,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(unpacked: Path) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
         # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         text=True,
     )
     assert process.stdout is not None
