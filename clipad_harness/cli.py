@@ -16,22 +16,29 @@ from clipad_core.errors import ClipadError
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands; each is one stage of dvc.yaml."""
+    """The commands; each sets `run`, which takes the arguments and returns what it wrote, or None."""
     top = argparse.ArgumentParser(prog="clipad", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    draw = commands.add_parser("draw", help="draw one procedural dataset")
-    draw.add_argument("name", help="synthetic_target or synthetic_auxiliary")
-    commands.add_parser("index", help="index the chosen dataset and draw its contact sheet")
-    score = commands.add_parser("score", help="score all variants of a method; resumes")
-    score.add_argument("method", choices=["winclip"])
-    notebook = commands.add_parser("notebook", help="run one notebook and write its page")
-    notebook.add_argument("name", help="winclip")
-    commands.add_parser("pages", help="write reports/index.html")
+    _add_stages(commands)
     return top
 
 
-def run(arguments: argparse.Namespace) -> Path:
-    """Do what was asked; the slow libraries are imported only now, so that --help is quick."""
+def _add_stages(commands: argparse._SubParsersAction) -> None:
+    """One command a stage of dvc.yaml."""
+    draw = commands.add_parser("draw", help="draw one procedural dataset")
+    draw.add_argument("name", help="synthetic_target or synthetic_auxiliary")
+    index = commands.add_parser("index", help="index the chosen dataset, draw its contact sheet")
+    measure = commands.add_parser("measure", help="measure all variants of a method; resumes")
+    measure.add_argument("name", metavar="METHOD", choices=["winclip"])
+    notebook = commands.add_parser("notebook", help="run one notebook and write its page")
+    notebook.add_argument("name", help="winclip")
+    pages = commands.add_parser("pages", help="write reports/index.html")
+    for stage in (draw, index, measure, notebook, pages):
+        stage.set_defaults(run=_run_stage)
+
+
+def _run_stage(arguments: argparse.Namespace) -> Path:
+    """Run a stage; the slow libraries are imported only now, so that --help is quick."""
     from clipad_harness import pipeline
     from clipad_harness.settings import find_root
 
@@ -40,7 +47,7 @@ def run(arguments: argparse.Namespace) -> Path:
         return pipeline.draw(root, arguments.name)
     if arguments.command == "index":
         return pipeline.write_index(root)
-    if arguments.command == "score":
+    if arguments.command == "measure":
         return pipeline.score_winclip(root)
     if arguments.command == "notebook":
         return pipeline.notebook(root, arguments.name)
@@ -51,12 +58,13 @@ def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = parser().parse_args(words)
     try:
-        path = run(arguments)
+        written = arguments.run(arguments)
     except ClipadError as error:
         print(f"clipad: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("clipad: stopped; what was finished is kept, run again to go on.", file=sys.stderr)
         return 130
-    print(os.path.relpath(path))
+    if written is not None:
+        print(os.path.relpath(written))
     return 0

@@ -137,7 +137,7 @@ def read_results(root: Path) -> pd.DataFrame:
     path = root / RESULTS
     if not path.is_file():
         raise ClipadError(
-            f"{RESULTS}: does not exist yet; run `./repro clipad score winclip` first."
+            f"{RESULTS}: does not exist yet; run `./repro clipad measure winclip` first."
         )
     return pd.read_csv(path)
 

@@ -80,7 +80,7 @@ def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
             raise ClipadError(
                 f"reports/winclip/results.csv: its {what} are {', '.join(sorted(theirs[what]))}, "
                 f"expected {', '.join(sorted(wanted))}; set profile and dataset in params.yaml and "
-                "run `./repro clipad score winclip`."
+                "run `./repro clipad measure winclip`."
             )
     return results
 

@@ -157,7 +157,7 @@ def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.Monk
 
 def test_more_shots_than_references_are_refused(project: Path) -> None:
     change(project, "winclip", "k_shots", value=[0, 9])
-    found = run(project, "score", "winclip")
+    found = run(project, "measure", "winclip")
     assert found.returncode == 1
     assert "k_shots: found 9, expected at most 2" in found.stderr
     assert "Traceback" not in found.stderr
@@ -191,7 +191,7 @@ def test_a_wrong_parameter_ends_in_one_message(
     change(project, *keys, value=value)
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     before = (project / pipeline.RESULTS).read_bytes()
-    assert cli.main(["score", "winclip"]) == 1
+    assert cli.main(["measure", "winclip"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("clipad: ") and message in error
     assert (project / pipeline.RESULTS).read_bytes() == before
@@ -226,7 +226,7 @@ def test_a_damaged_image_is_named_and_nothing_is_lost(project: Path, capsys, mon
     shards = len(list((project / ".cache" / "shards").rglob("*.json")))
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     change(project, "workers", value=1)
-    assert cli.main(["score", "winclip"]) == 1
+    assert cli.main(["measure", "winclip"]) == 1
     error = capsys.readouterr().err
     assert "clipad: " in error and "hex_nut/test/good/001.png" in error
     assert len(list((project / ".cache" / "shards").rglob("*.json"))) >= shards
@@ -236,7 +236,7 @@ def test_an_error_in_a_worker_process_is_one_message_too(project: Path) -> None:
     image = project / "data/synthetic/synthetic_target/hex_nut/test/good/001.png"
     image.write_bytes(image.read_bytes()[:200])
     change(project, "workers", value=2)
-    found = run(project, "score", "winclip")
+    found = run(project, "measure", "winclip")
     assert found.returncode == 1 and "hex_nut/test/good/001.png" in found.stderr
     assert "Traceback" not in found.stderr
 
@@ -251,7 +251,7 @@ def test_a_killed_worker_is_one_message_and_loses_nothing(
     # What a kernel does to a process that takes too much memory.
     monkeypatch.setattr(grid, "_finish_all", abort)
     change(project, "workers", value=2)
-    assert cli.main(["score", "winclip"]) == 1
+    assert cli.main(["measure", "winclip"]) == 1
     assert "a scoring process was killed" in capsys.readouterr().err
     assert len(list((project / ".cache" / "shards").rglob("*.json"))) == shards
 
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     monkeypatch.setattr(os, "replace", full)
     before = (project / pipeline.RESULTS).read_bytes()
     change(project, "workers", value=1)
-    assert cli.main(["score", "winclip"]) == 1
+    assert cli.main(["measure", "winclip"]) == 1
     error = capsys.readouterr().err
     assert "cannot be written (No space left on device)" in error and "is kept" in error
     assert (project / pipeline.RESULTS).read_bytes() == before
@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 def test_results_of_nothing_say_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ClipadError, match="run `./repro clipad score winclip` first"):
+    with pytest.raises(ClipadError, match="run `./repro clipad measure winclip` first"):
         pipeline.read_results(tmp_path)
 
 

@@ -156,7 +156,7 @@ def test_results_of_another_run_are_refused(make_scorer, what: str, change: dict
     scorer = make_scorer("stand-in", {"bottle": 2})
     results = pd.DataFrame(cell("main", {"bottle": 0.5}))
     assert winclip_report.matching(scorer, results) is results
-    with pytest.raises(ClipadError, match=f"its {what} are .*clipad score winclip"):
+    with pytest.raises(ClipadError, match=f"its {what} are .*clipad measure winclip"):
         winclip_report.matching(scorer, results.assign(**change))
 
 

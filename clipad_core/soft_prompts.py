@@ -1,0 +1,48 @@
+"""The text tower on vectors instead of words: learnable tokens at the input and in deeper blocks.
+
+Shared by AnomalyCLIP (compound prompts) and VCP-CLIP (deep text prompts). Gradients reach whatever
+vectors need them; the tower itself stays frozen. Sequences end at the last token that matters: the
+tower is causal, so nothing behind it is ever seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipad_core.text import TextTower
+from clipad_core.transformer import run_block
+
+
+def run_text_blocks(
+    tower: TextTower,
+    tokens: Float[Tensor, "n t c"],
+    replaced: Mapping[int, Tensor],
+) -> Float[Tensor, "n t c"]:
+    """Run all blocks; before some of them the tokens behind the start token are replaced.
+
+    Args:
+        tokens: embedded prompts with their positional embeddings.
+        replaced: index of a block (0-based) -> vectors that stand at positions 1, 2, ... from that
+            block on: ``(m, c)`` for every prompt alike, or ``(n, m, c)``.
+
+    Returns:
+        The output of the last block, before ``ln_final``.
+    """
+    for index in range(len(tower.transformer.blocks)):
+        if index in replaced:
+            fresh = replaced[index].to(tokens.dtype).expand(len(tokens), -1, -1)
+            tokens = torch.cat([tokens[:, :1], fresh, tokens[:, 1 + fresh.shape[1] :]], dim=1)
+        tokens = run_block(tower.transformer, index, tokens, causal=True)
+    return tokens
+
+
+def read_out(
+    tower: TextTower, tokens: Float[Tensor, "n t c"], ends: Int[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
+    """``ln_final`` and projection of the token at each prompt's end, not normalised."""
+    last = tokens[torch.arange(len(tokens), device=tokens.device), ends]
+    return tower.ln_final(last) @ tower.projection
