@@ -12,8 +12,9 @@ mala-lab/WinCLIP@4880fc4.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from clipad_core.config import changed, look_up_preset
 from clipad_core.errors import ClipadError
 from clipad_core.prompts import find_ensemble
 
@@ -32,30 +33,6 @@ OPEN_CHOICES = (
     "mask_rule",
     "reference_choice",
 )
-
-
-def _allowed(hint: Any) -> str:
-    """What a field's type allows, in words, for the message."""
-    inner = get_args(hint)
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in inner)
-    if get_origin(hint) is tuple:
-        return f"a list of {inner[0].__name__}"
-    return " or ".join(_allowed(part) for part in inner) or getattr(hint, "__name__", str(hint))
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value read from YAML fits a field's type; a whole number is a float too."""
-    inner, origin = get_args(hint), get_origin(hint)
-    if origin is Literal:
-        return value in inner
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
-    if inner:
-        return any(_fits(value, part) for part in inner)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is hint
 
 
 @dataclass(frozen=True)
@@ -124,20 +101,7 @@ class WinCLIPConfig:
         >>> WinCLIPConfig().changed({"scales": [2]}).scales
         (2,)
         """
-        hints = get_type_hints(type(self))
-        changes: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in hints:
-                known = ", ".join(sorted(hints))
-                raise ClipadError(f"winclip: found the field {name!r}, expected one of {known}.")
-            value = tuple(value) if isinstance(value, list) else value
-            if not _fits(value, hints[name]):
-                expected = _allowed(hints[name])
-                raise ClipadError(f"{name}: found {value!r}, expected {expected}.")
-            changes[name] = (
-                float(value) if isinstance(value, int) and name == "temperature" else value
-            )
-        return replace(self, **changes)
+        return changed(self, values, "winclip")
 
 
 _PAPER = WinCLIPConfig()
@@ -200,8 +164,4 @@ PRESETS: dict[str, WinCLIPConfig] = {
 
 def find_preset(name: str) -> WinCLIPConfig:
     """Look a preset up by name, with a message that lists the names."""
-    if name not in PRESETS:
-        raise ClipadError(
-            f"preset: found {name!r}, expected one of {', '.join(PRESETS)}; choose one of them."
-        )
-    return PRESETS[name]
+    return look_up_preset(PRESETS, name)

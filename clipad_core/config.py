@@ -1,0 +1,66 @@
+"""Configs as frozen dataclasses: a field per choice, changed by name with values from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from clipad_core.errors import ClipadError
+
+Config = TypeVar("Config")
+
+
+def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
+    """Return ``config`` with some fields replaced; lists become tuples, whole numbers floats.
+
+    Raises:
+        ClipadError: an unknown field, or a value that its type does not allow; whatever the
+            config's own ``__post_init__`` refuses.
+    """
+    hints = get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            known = ", ".join(sorted(hints))
+            raise ClipadError(f"{method}: found the field {name!r}, expected one of {known}.")
+        value = tuple(value) if isinstance(value, list) else value
+        if not _fits(value, hints[name]):
+            raise ClipadError(f"{name}: found {value!r}, expected {_allowed(hints[name])}.")
+        # Equal settings must have equal hashes, and 1 prints unlike 1.0.
+        meant = float in (hints[name], *get_args(hints[name]))
+        changes[name] = float(value) if isinstance(value, int) and meant else value
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:
+    """Look a preset up by name, with a message that lists the names."""
+    if name not in presets:
+        raise ClipadError(
+            f"preset: found {name!r}, expected one of {', '.join(presets)}; choose one of them."
+        )
+    return presets[name]
+
+
+def _allowed(hint: Any) -> str:
+    """What a field's type allows, in words, for the message."""
+    inner = get_args(hint)
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in inner)
+    if get_origin(hint) is tuple:
+        return f"a list of {inner[0].__name__}"
+    return " or ".join(_allowed(part) for part in inner) or getattr(hint, "__name__", str(hint))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from YAML fits a field's type; a whole number is a float too."""
+    inner, origin = get_args(hint), get_origin(hint)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
+    if inner:
+        return any(_fits(value, part) for part in inner)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
