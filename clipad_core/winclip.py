@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.backbone import Backbone
+from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels, Placement, Views, make_views
 from clipad_core.prompts import class_words, find_ensemble
@@ -26,14 +27,6 @@ from clipad_core.winclip_scoring import TILE, TILE_STRIDE, Scores, build_memory,
 
 # How much of the few-shot image score is the text score, Eq. (6).
 TEXT_WEIGHT = {"both": 0.5, "visual": 0.0, "text": 1.0, "map_maximum": 0.0}
-
-
-@dataclass(frozen=True)
-class Detection:
-    """Scores of b images; higher = more anomalous."""
-
-    image_score: Float[Tensor, " b"]
-    anomaly_map: Float[Tensor, "b H W"]
 
 
 @dataclass(frozen=True)
