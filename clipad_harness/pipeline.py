@@ -15,7 +15,7 @@ from clipad_harness.settings import Profile, WinCLIPSettings, read_profile, read
 
 if TYPE_CHECKING:
     from clipad_harness.score import Scorer
-    from clipad_harness.variants import Variant
+    from clipad_harness.variants import WinCLIPVariant
 
 # torch, open_clip and Papermill take seconds to import, so every stage imports its own.
 INDEX = Path("data/index/index.csv")
@@ -34,7 +34,7 @@ class Run:
     root: Path
     profile: Profile
     settings: WinCLIPSettings
-    variants: list[Variant]
+    variants: list[WinCLIPVariant]
     index: pd.DataFrame
     data: Path
 

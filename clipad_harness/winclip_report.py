@@ -14,8 +14,8 @@ from clipad_harness.comparison import MEAN, compare
 from clipad_harness.datasets import index_hash
 from clipad_harness.paper_numbers import load_reported, reported
 from clipad_harness.score import Scorer
+from clipad_harness.shards import MAIN
 from clipad_harness.summary import Headline, Summary
-from clipad_harness.variants import MAIN
 
 TITLE = "WinCLIP and WinCLIP+"
 PAPER_BACKBONE = "ViT-B-16-plus-240"

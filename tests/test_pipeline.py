@@ -244,15 +244,15 @@ def test_an_error_in_a_worker_process_is_one_message_too(project: Path) -> None:
 def test_a_killed_worker_is_one_message_and_loses_nothing(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipad_harness import grid
+    from clipad_harness import workers
 
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     shards = len(list((project / ".cache" / "shards").rglob("*.json")))
     # What a kernel does to a process that takes too much memory.
-    monkeypatch.setattr(grid, "_finish_all", abort)
+    monkeypatch.setattr(workers, "_finish_all", abort)
     change(project, "workers", value=2)
     assert cli.main(["measure", "winclip"]) == 1
-    assert "a scoring process was killed" in capsys.readouterr().err
+    assert "a process was killed" in capsys.readouterr().err
     assert len(list((project / ".cache" / "shards").rglob("*.json"))) == shards
 
 
