@@ -20,10 +20,11 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
 from clipad_core.transformer import chunks
-from clipad_core.winclip import prototypes, reference_recipe, stitch
+from clipad_core.winclip import Recipe, prototypes, reference_recipe, stitch
 from clipad_core.winclip_config import WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, build_memory, score, temperature
-from clipad_harness.features import Encoded, FeatureCache, code_digest
+from clipad_harness.feature_store import FeatureStore, code_digest
+from clipad_harness.features import Encoded, encoder_digest, feature_store_of, read_features
 from clipad_harness.settings import Profile
 from clipad_harness.shards import CategoryScores, DatasetImages, Record, hash_of, keep, measure
 from clipad_harness.variants import (
@@ -113,6 +114,9 @@ class Scorer(DatasetImages):
         paths = [self.data / image for image in images]
         return choose_references(paths, shard.k_shot, shard.seed, rule)
 
+    def _store(self, backbone: Backbone, recipe: Recipe) -> FeatureStore:
+        return feature_store_of(self.cache_folder / "features", backbone, recipe)
+
     def _encoded(self, shard: WinCLIPShard, config: WinCLIPConfig) -> Encoded:
         """Features of the test images; the latest are kept, since variants of a category share them."""
         backbone = self.backbone(config)
@@ -120,13 +124,14 @@ class Scorer(DatasetImages):
         key = (backbone.digest, config.precision, shard.category, recipe)
         if self._latest is None or self._latest[0] != key:
             self._latest = None
-            cached = FeatureCache(self.cache_folder / "features", backbone)
             paths = [self.data / image for image in self.rows(shard.category, "test")["image"]]
-            found = cached.get(paths, replace(recipe, multi_crop="none"), shard.category)
+            plain = self._store(backbone, replace(recipe, multi_crop="none"))
+            found = read_features(plain, paths, shard.category)
             if recipe.multi_crop != "none":
                 # The crops alone: the views and their windows are those of the plain recipe.
                 crops = replace(recipe, scales=(), patch_tokens=False, tiles=False)
-                extra = cached.get(paths, crops, f"{shard.category} crops")
+                store = self._store(backbone, crops)
+                extra = read_features(store, paths, f"{shard.category} crops")
                 found = Encoded(found.features, extra.crops, extra.placements)
             self._latest = (key, found)
         return self._latest[1]
@@ -144,9 +149,8 @@ class Scorer(DatasetImages):
         if not shard.k_shot:
             return None
         backbone = self.backbone(config)
-        cached = FeatureCache(self.cache_folder / "features", backbone)
-        recipe = reference_recipe(config)
-        found = cached.get(self.references(shard), recipe, f"{shard.category} references")
+        store = self._store(backbone, reference_recipe(config))
+        found = read_features(store, self.references(shard), f"{shard.category} references")
         return build_memory(backbone.vision, found.features, config)
 
     def detect(self, shard: WinCLIPShard) -> CategoryScores:
@@ -177,16 +181,15 @@ class Scorer(DatasetImages):
         """Everything a shard depends on, as one SHA-256."""
         config, variant = self.config(shard), shard.variant
         backbone = self.backbone(config)
-        cached = FeatureCache(self.cache_folder, backbone)
-        recipe = reference_recipe(config)
+        store = self._store(backbone, reference_recipe(config))
         parts = {
             "config": asdict(config),
             "metrics": [variant.aupro, variant.fpr_limit],
             "category": shard.category,
             "content": self.content(shard.category),
-            "references": [cached.key(path, recipe) for path in self.references(shard)],
+            "references": [store.key(path) for path in self.references(shard)],
             "backbone": [backbone.digest, str(backbone.vision.transformer.dtype)],
-            "code": [_scoring_digest(), cached.code],
+            "code": [_scoring_digest(), encoder_digest()],
         }
         return hash_of(parts)
 

@@ -16,7 +16,7 @@ from project import REPOSITORY, make_project, run_stages
 
 from clipad_core.errors import ClipadError
 from clipad_harness import cli, pipeline
-from clipad_harness.features import FeatureCache
+from clipad_harness.feature_store import FeatureStore
 from clipad_harness.score import Scorer
 
 
@@ -64,17 +64,17 @@ def abort(_shards: object) -> None:
 def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count what is really computed."""
     found = {"encoded": 0, "measured": 0}
-    encode, measure = FeatureCache._encode, Scorer.measure
+    encode, measure = FeatureStore._write, Scorer.measure
 
-    def count_encode(self, batch, entries, recipe):
+    def count_encode(self, batch, entries):
         found["encoded"] += len(batch)
-        return encode(self, batch, entries, recipe)
+        return encode(self, batch, entries)
 
     def count_measure(self, shard):
         found["measured"] += 1
         return measure(self, shard)
 
-    monkeypatch.setattr(FeatureCache, "_encode", count_encode)
+    monkeypatch.setattr(FeatureStore, "_write", count_encode)
     monkeypatch.setattr(Scorer, "measure", count_measure)
     return found
 
