@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
+from clipad_harness.settings import LEARNED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,18 +29,20 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     draw = commands.add_parser("draw", help="draw one procedural dataset")
     draw.add_argument("name", help="synthetic_target or synthetic_auxiliary")
     index = commands.add_parser("index", help="index the chosen dataset, draw its contact sheet")
+    train = commands.add_parser("train", help="train all variants of a method that learns; resumes")
+    train.add_argument("name", metavar="METHOD", choices=LEARNED)
     measure = commands.add_parser("measure", help="measure all variants of a method; resumes")
-    measure.add_argument("name", metavar="METHOD", choices=["winclip"])
+    measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
     notebook = commands.add_parser("notebook", help="run one notebook and write its page")
     notebook.add_argument("name", help="winclip")
     pages = commands.add_parser("pages", help="write reports/index.html")
-    for stage in (draw, index, measure, notebook, pages):
+    for stage in (draw, index, train, measure, notebook, pages):
         stage.set_defaults(run=_run_stage)
 
 
 def _run_stage(arguments: argparse.Namespace) -> Path:
     """Run a stage; the slow libraries are imported only now, so that --help is quick."""
-    from clipad_harness import pipeline
+    from clipad_harness import learned_pipeline, pipeline
     from clipad_harness.settings import find_root
 
     root = find_root()
@@ -47,6 +50,10 @@ def _run_stage(arguments: argparse.Namespace) -> Path:
         return pipeline.draw(root, arguments.name)
     if arguments.command == "index":
         return pipeline.write_index(root)
+    if arguments.command == "train":
+        return learned_pipeline.train(root, arguments.name)
+    if arguments.command == "measure" and arguments.name in LEARNED:
+        return learned_pipeline.measure(root, arguments.name)
     if arguments.command == "measure":
         return pipeline.score_winclip(root)
     if arguments.command == "notebook":

@@ -63,7 +63,7 @@ class FeatureStore:
         code: str,
     ) -> None:
         self.folder, self.backbone, self.encode = folder, backbone, encode
-        self._about: dict[str, Any] = {
+        self.about: dict[str, Any] = {
             "recipe": asdict(recipe),
             "backbone": backbone.digest,
             "precision": str(backbone.vision.transformer.dtype),
@@ -72,7 +72,7 @@ class FeatureStore:
 
     def key(self, image: Path) -> str:
         """Everything an entry depends on, as one SHA-256."""
-        return hash_of({"image": file_hash(image), **self._about})
+        return hash_of({"image": file_hash(image), **self.about})
 
     def fill(self, paths: Sequence[Path], what: str) -> list[Path]:
         """Encode what is missing; return the file of every image, in their order.
