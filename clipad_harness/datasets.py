@@ -76,6 +76,20 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
     )
 
 
+def default_root() -> Path:
+    """The folder of the datasets, ``$CLIPAD_DATA``.
+
+    Raises:
+        ClipadError: the variable is not set.
+    """
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise ClipadError(
+            f"{DATA_VARIABLE}: not set, expected the folder of the datasets; set it or say --data."
+        )
+    return Path(folder)
+
+
 def _roots(data_root: Path | None) -> list[Path]:
     variable = os.environ.get(DATA_VARIABLE, "")
     return [
