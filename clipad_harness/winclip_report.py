@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from clipad_core.errors import ClipadError
+from clipad_harness.cards import read_card
 from clipad_harness.comparison import MEAN, compare
 from clipad_harness.datasets import index_hash
 from clipad_harness.paper_numbers import load_reported, reported
@@ -21,42 +22,6 @@ TITLE = "WinCLIP and WinCLIP+"
 PAPER_BACKBONE = "ViT-B-16-plus-240"
 # Whose printed means stand beside a dataset that the paper does not have, never compared.
 PAPER_DATASET = "mvtec"
-
-# Test images a category of the complete datasets (MVTec AD as published; VisA in its one-class
-# split): a part of them gives other numbers than the paper's.
-TEST_IMAGES: dict[str, dict[str, int]] = {
-    "mvtec": {
-        "bottle": 83,
-        "cable": 150,
-        "capsule": 132,
-        "carpet": 117,
-        "grid": 78,
-        "hazelnut": 110,
-        "leather": 124,
-        "metal_nut": 115,
-        "pill": 167,
-        "screw": 160,
-        "tile": 117,
-        "toothbrush": 42,
-        "transistor": 100,
-        "wood": 79,
-        "zipper": 151,
-    },
-    "visa": {
-        "candle": 200,
-        "capsules": 160,
-        "cashew": 150,
-        "chewinggum": 150,
-        "fryum": 150,
-        "macaroni1": 200,
-        "macaroni2": 200,
-        "pcb1": 200,
-        "pcb2": 200,
-        "pcb3": 201,
-        "pcb4": 201,
-        "pipe_fryum": 150,
-    },
-}
 
 
 def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +60,7 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
         return False, f"the paper's numbers were made with {PAPER_BACKBONE}"
     if reported("winclip", dataset, 0, "image_auroc") is None:
         return False, f"the paper prints no number for the dataset {dataset}"
-    for category, complete in TEST_IMAGES.get(dataset, {}).items():
+    for category, complete in read_card(dataset).counts.categories.items():
         found = len(scorer.rows(category, "test"))
         if found not in (0, complete):
             return False, f"{category} has {found} of its {complete} test images"
