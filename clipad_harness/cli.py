@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness import cli_weights
+from clipad_harness import cli_score, cli_weights
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_stages(commands)
     cli_weights.add_commands(commands)
+    cli_score.add_commands(commands)
     return top
 
 

@@ -171,6 +171,8 @@ def _opened(path: Path) -> Image.Image:
         if isinstance(error, ClipadError):
             raise
         what = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
+        if isinstance(error, Image.DecompressionBombError):
+            what = "more pixels than an image may have (scale it down)"
         raise ClipadError(f"{path}: found {what}, expected an image; get it again.") from error
 
 
