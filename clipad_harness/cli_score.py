@@ -12,9 +12,7 @@ from clipad_core.errors import ClipadError
 
 if TYPE_CHECKING:
     from clipad_core.backbone import Backbone
-    from clipad_core.winclip_config import WinCLIPConfig
     from clipad_harness.photos import Detector, Scored
-    from clipad_harness.settings import Profile
 
 _EXAMPLES = """examples:
   clipad score photos/ --class-name bottle --out scored
@@ -31,11 +29,6 @@ whose scores mean nothing for real photos.
 
 Exit code 0: all scored; 1: some or all could not be, or something was wrong; 2: a mistyped command;
 130: stopped."""
-STAND_IN = (
-    "These weights are a stand-in that has never seen a photo: on photos they only show that everything "
-    "runs, and no score means anything. Use the published weights: --backbone ViT-B-16-plus-240 "
-    "--weights laion400m_e31."
-)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -65,7 +58,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> Path:
     """Find everything that can be wrong before the weights are loaded, then score."""
-    from clipad_harness.detectors import check_request
+    from clipad_harness.detectors import about_weights, check_request, choose_weights
     from clipad_harness.photos import find_photos, read_photo
 
     out: Path = arguments.out
@@ -74,14 +67,14 @@ def _run(arguments: argparse.Namespace) -> Path:
     check_request(arguments.method, arguments.class_name, arguments.checkpoint)
     paths = find_photos(arguments.photos, skip=out)
     references = find_photos(arguments.reference) if arguments.reference else []
-    profile, config = _choose(arguments)
+    profile, config = choose_weights(arguments.backbone, arguments.weights, arguments.sha256)
     good = [read_photo(path) for path in references]
 
     from clipad_core.backbone import load_backbone
     from clipad_harness.detectors import open_detector
 
     backbone = load_backbone(profile.backbone, profile.weights, profile.sha256, config.precision)
-    warning = STAND_IN if backbone.kind in ("stand-in", "random") else ""
+    warning = about_weights(backbone)
     if warning:
         print(f"clipad: {warning}", file=sys.stderr)
     detector = open_detector(
@@ -93,32 +86,6 @@ def _run(arguments: argparse.Namespace) -> Path:
         checkpoint=arguments.checkpoint,
     )
     return _write(arguments, detector, paths, backbone, len(good), warning)
-
-
-def _choose(arguments: argparse.Namespace) -> tuple[Profile, WinCLIPConfig]:
-    """Weights and config: of the command line, else of the project's params.yaml."""
-    from clipad_core.winclip_config import find_preset
-    from clipad_harness.settings import Profile, find_root, read_profile, read_winclip
-    from clipad_harness.weights import resolve
-
-    given = (arguments.backbone, arguments.weights)
-    if any(given) and not all(given):
-        raise ClipadError("--backbone, --weights: found one of them, expected both or neither.")
-    try:
-        root = find_root()
-    except ClipadError as error:
-        if not all(given):
-            raise ClipadError(
-                "--backbone, --weights: found neither, nor a params.yaml here or above, expected one "
-                "of both; for example --backbone ViT-B-16-plus-240 --weights laion400m_e31."
-            ) from error
-        return Profile("", "", None, (), *given, arguments.sha256), find_preset("paper")
-    settings = read_winclip(root)
-    config = find_preset(settings.preset).changed(dict(settings.changes))
-    if all(given):
-        chosen = Profile("command line", "", None, (), *given, arguments.sha256)
-        return resolve(root, chosen), config
-    return resolve(root, read_profile(root)), config
 
 
 def _write(
