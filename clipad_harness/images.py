@@ -207,7 +207,7 @@ def _opened(path: Path) -> Image.Image:
             raise
         what = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
         if isinstance(error, Image.DecompressionBombError):
-            what = "more pixels than a photo has"
+            what = "more pixels than an image may have (scale it down)"
         raise ClipadError(f"{path}: found {what}, expected an image; get it again.") from error
 
 

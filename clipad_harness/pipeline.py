@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +68,10 @@ def open_run(root: Path, profile: str = "", dataset: str = "") -> Run:
         ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
     """
     from clipad_harness.variants import variants
+    from clipad_harness.weights import resolve
 
-    chosen = read_profile(root, profile, dataset)
+    chosen = resolve(root, read_profile(root, profile, dataset))
     settings = read_winclip(root)
-    if (root / chosen.weights).is_file():
-        chosen = replace(chosen, weights=str(root / chosen.weights))
     data, index = open_data(root, chosen)
     return Run(root, chosen, settings, variants(settings), index, data)
 
