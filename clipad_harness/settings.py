@@ -62,6 +62,16 @@ class WinCLIPSettings:
     ablations: Mapping[str, Ablation]
 
 
+@dataclass(frozen=True)
+class Explorer:
+    """The `explorer` section: how much the page holds; longest sides in pixels."""
+
+    images_per_category: int
+    picture_size: int
+    map_size: int
+    max_megabytes: int
+
+
 def find_root(start: Path | None = None) -> Path:
     """The project folder: ``$CLIPAD_ROOT``, or the nearest one upwards that holds params.yaml.
 
@@ -121,6 +131,18 @@ def read_winclip(root: Path) -> WinCLIPSettings:
             raise ClipadError(f"winclip.k_shots: found {k_shot!r}, expected whole numbers from 0.")
     if not settings.seeds or not settings.ablation_seeds:
         raise ClipadError("winclip.seeds, winclip.ablation_seeds: expected at least one; add one.")
+    return settings
+
+
+def read_explorer(root: Path) -> Explorer:
+    """The `explorer` section."""
+    settings: Explorer = _build(Explorer, _section(root, "explorer"), "explorer")
+    for field in fields(Explorer):
+        value = getattr(settings, field.name)
+        if not isinstance(value, int) or value < 1:
+            raise ClipadError(
+                f"explorer.{field.name}: found {value!r}, expected a whole number from 1."
+            )
     return settings
 
 
