@@ -65,10 +65,12 @@ def _of_card(card: Card) -> str:
 
 
 def of_project(path: Path = CITATION) -> str:
-    """clipad's own entry, from CITATION.cff."""
+    """Clipad's own entry, from CITATION.cff."""
     cff = yaml.safe_load(path.read_text(encoding="utf-8"))
     names = [
-        f"{who['family-names']}, {who['given-names']}" if "family-names" in who else f"{{{who['name']}}}"
+        f"{who['family-names']}, {who['given-names']}"
+        if "family-names" in who
+        else f"{{{who['name']}}}"
         for who in cff["authors"]
     ]
     fields = {

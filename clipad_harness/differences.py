@@ -163,9 +163,7 @@ def as_text(parts: Iterable[Part]) -> str:
     """The table of all parts, and below it the first place where things diverge."""
     parts = in_order(parts)
     lines = [("level", "part", "compared", "worst difference", "verdict")]
-    lines += [
-        (one.level, one.name, str(one.numbers), _worst(one), one.verdict) for one in parts
-    ]
+    lines += [(one.level, one.name, str(one.numbers), _worst(one), one.verdict) for one in parts]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, tuple("-" * width for width in widths))
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]

@@ -114,9 +114,7 @@ def write_explorer(
         "layers": [layer.label for layer in layers],
         "categories": records,
     }
-    html = page(
-        TITLE, _body(found), provenance=provenance, citations=citations, command="./repro"
-    )
+    html = page(TITLE, _body(found), provenance=provenance, citations=citations, command="./repro")
     megabytes = len(html.encode()) / 1e6
     if megabytes > settings.max_megabytes:
         raise ClipadError(

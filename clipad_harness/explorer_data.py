@@ -181,7 +181,7 @@ def _image(
         "defect": str(row["defect"]),
         "label": int(row["label"]),
         "picture": _data_uri(picture, "JPEG", quality=82),
-        "mask": _mask_uri(mask, sizes.map_size) if row["mask"] else None,
+        "mask": _mask_uri(mask, sizes.picture_size) if row["mask"] else None,
         "layers": [
             _map(layer, place, cut, bool(row["mask"]), sizes.map_size)
             for layer, cut in zip(layers, cuts, strict=True)

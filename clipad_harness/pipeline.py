@@ -177,7 +177,6 @@ def notebook(root: Path, name: str) -> Path:
 
 def pages(root: Path) -> Path:
     """Stage `pages`: the page that leads to all reports."""
-    from clipad_harness.report import index_page
+    from clipad_harness.index_page import write_home
 
-    summaries = [root / "reports" / f"{name}.json" for name in PAGES]
-    return index_page(summaries, root / "reports" / "index.html", command="./repro")
+    return write_home(root, PAGES)

@@ -76,9 +76,7 @@ def open_side(folder: Path) -> Side:
     )
 
 
-def compare_sides(
-    expected: Side, found: Side, only: tuple[str, ...] | None = None
-) -> list[Part]:
+def compare_sides(expected: Side, found: Side, only: tuple[str, ...] | None = None) -> list[Part]:
     """All parts of two sets of results.
 
     Args:
@@ -140,7 +138,9 @@ def _locked(side: Side) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
     stages = yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})
-    entries = [e for stage in stages.values() for kind in ("deps", "outs") for e in stage.get(kind, [])]
+    entries = [
+        e for stage in stages.values() for kind in ("deps", "outs") for e in stage.get(kind, [])
+    ]
     return {str(entry["path"]): str(entry.get("md5", "")) for entry in entries}
 
 
@@ -166,7 +166,11 @@ def _features(ours: Path, theirs: Path) -> Part:
             gap = 0.0
             if one.read_bytes() != other.read_bytes():
                 tensors = load_file(one), load_file(other)
-                gap = max(float((v - tensors[1][k]).abs().max()) for k, v in tensors[0].items() if v.numel())
+                gap = max(
+                    float((v - tensors[1][k]).abs().max())
+                    for k, v in tensors[0].items()
+                    if v.numel()
+                )
             yield Pair(f"{name.stem[:16]}, largest difference", "value", 0.0, gap)
 
     return judged("features", ".cache/features, entries of both", pairs())
@@ -183,7 +187,9 @@ def _file(name: str, ours: Path, theirs: Path) -> list[Part]:
         if name.endswith(".ipynb"):
             return _notebook(name, ours, theirs)
         if name.endswith(".png"):
-            return [judged("figures", name, [_picture_pair("", ours.read_bytes(), theirs.read_bytes())])]
+            return [
+                judged("figures", name, [_picture_pair("", ours.read_bytes(), theirs.read_bytes())])
+            ]
         if name.endswith(".json"):
             both = [json.loads(path.read_text(encoding="utf-8")) for path in (ours, theirs)]
             return [judged("metrics", name, _json_pairs(both[0], both[1]))]
@@ -208,7 +214,9 @@ def _table(name: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Part]:
     parts = []
     if "key" in joined.columns:
         other = int((joined["key"] != joined["key_found"]).sum())
-        where = f"{other} of {len(joined)} rows were made from other data, weights, code or settings"
+        where = (
+            f"{other} of {len(joined)} rows were made from other data, weights, code or settings"
+        )
         verdict = CLOSE if other else IDENTICAL
         parts.append(
             Part("scores", f"{name}, keys of shards", len(joined), np.nan if other else 0.0,
@@ -296,7 +304,9 @@ def _picture_pair(where: str, ours: bytes, theirs: bytes) -> Pair:
     """The mean absolute difference of the pixels, from 0 to 1; None where the sizes differ."""
     if ours == theirs:
         return Pair(where, "pixel", 0.0, 0.0)
-    one, other = (np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), float) for b in (ours, theirs))
+    one, other = (
+        np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), float) for b in (ours, theirs)
+    )
     if one.shape != other.shape:
         return Pair(where, "pixel", None, None)
     # Other bytes, though no pixel moved, are not identical.
@@ -310,7 +320,9 @@ def _page_pairs(ours: Path, theirs: Path) -> Iterator[Pair]:
         main = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").main
         texts.append(main.get_text(" ", strip=True) if main else "")
     numbers = [_NUMBER.findall(text) for text in texts]
-    if len(numbers[0]) != len(numbers[1]) or _NUMBER.sub("#", texts[0]) != _NUMBER.sub("#", texts[1]):
+    if len(numbers[0]) != len(numbers[1]) or _NUMBER.sub("#", texts[0]) != _NUMBER.sub(
+        "#", texts[1]
+    ):
         yield Pair("its words", "number", None, None)
         return
     for one, other in zip(*numbers, strict=True):

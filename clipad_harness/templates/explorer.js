@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const at = (id) => document.getElementById(id);
-  const state = { category: 0, image: 0, stop: Math.floor(data.rates.length / 2) };
+  const state = { category: 0, image: 0, stop: Math.floor(0.65 * data.rates.length) };
   const SVG = "http://www.w3.org/2000/svg";
   const INFERNO = ["000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d", "fcffa4"]
     .map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
@@ -64,7 +64,7 @@
       }
     }
     context.lineCap = "round";
-    for (const [width, style] of [[4, "#000"], [2, light]]) {
+    for (const [width, style] of [[3.4, "#000"], [1.7, light]]) {
       context.lineWidth = width; context.strokeStyle = style; context.stroke();
     }
   };
