@@ -39,17 +39,26 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
     notebook = commands.add_parser("notebook", help="run one notebook and write its page")
     notebook.add_argument("name", help="winclip")
+    explore = commands.add_parser("explore", help="write reports/explorer.html")
     pages = commands.add_parser("pages", help="write reports/index.html")
-    for stage in (draw, index, train, measure, notebook, pages):
+    for stage in (draw, index, train, measure, notebook, explore, pages):
         stage.set_defaults(run=_run_stage)
 
 
 def _run_stage(arguments: argparse.Namespace) -> Path:
-    """Run a stage; the slow libraries are imported only now, so that --help is quick."""
-    from clipad_harness import learned_pipeline, pipeline
+    """Run a stage and record how it went, beside its results and outside of them."""
     from clipad_harness.settings import find_root
+    from clipad_harness.sidecar import recorded
 
     root = find_root()
+    words = [arguments.command, *([arguments.name] if "name" in arguments else [])]
+    return recorded(root, " ".join(words), lambda: _stage(root, arguments))
+
+
+def _stage(root: Path, arguments: argparse.Namespace) -> Path:
+    """The work of a stage; the slow libraries are imported only now, so that --help is quick."""
+    from clipad_harness import learned_pipeline, pipeline
+
     if arguments.command == "draw":
         return pipeline.draw(root, arguments.name)
     if arguments.command == "index":
@@ -62,6 +71,10 @@ def _run_stage(arguments: argparse.Namespace) -> Path:
         return pipeline.score_winclip(root)
     if arguments.command == "notebook":
         return pipeline.notebook(root, arguments.name)
+    if arguments.command == "explore":
+        from clipad_harness.explorer import explore
+
+        return explore(root)
     return pipeline.pages(root)
 
 

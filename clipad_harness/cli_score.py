@@ -24,7 +24,7 @@ Writes OUT/index.html (open it in a browser), OUT/scores.csv, OUT/overlays/ and,
 OUT/maps/ (npy, float32, the method's own resolution). Higher score = more anomalous. A photo that
 cannot be scored is named in scores.csv and at the end; the others are written all the same.
 
-Without --backbone and --weights, the profile of params.yaml is used; as delivered it is a stand-in
+Without --backbone and --weights, the given of params.yaml is used; as delivered it is a stand-in
 whose scores mean nothing for real photos.
 
 Exit code 0: all scored; 1: some or all could not be, or something was wrong; 2: a mistyped command;
@@ -67,13 +67,13 @@ def _run(arguments: argparse.Namespace) -> Path:
     check_request(arguments.method, arguments.class_name, arguments.checkpoint)
     paths = find_photos(arguments.photos, skip=out)
     references = find_photos(arguments.reference) if arguments.reference else []
-    profile, config = choose_weights(arguments.backbone, arguments.weights, arguments.sha256)
+    given, config = choose_weights(arguments.backbone, arguments.weights, arguments.sha256)
     good = [read_photo(path) for path in references]
 
     from clipad_core.backbone import load_backbone
     from clipad_harness.detectors import open_detector
 
-    backbone = load_backbone(profile.backbone, profile.weights, profile.sha256, config.precision)
+    backbone = load_backbone(given.backbone, given.weights, given.sha256, config.precision)
     warning = about_weights(backbone)
     if warning:
         print(f"clipad: {warning}", file=sys.stderr)

@@ -11,7 +11,7 @@ from clipad_core.preprocess import Pixels
 from clipad_core.winclip import WinCLIP
 from clipad_core.winclip_config import WinCLIPConfig, find_preset
 from clipad_harness.photos import Detector
-from clipad_harness.settings import Profile, find_root, read_profile, read_winclip
+from clipad_harness.settings import Weights, find_root, read_profile, read_winclip
 from clipad_harness.weights import resolve
 
 METHODS = ("winclip",)
@@ -36,14 +36,14 @@ def open_weights(backbone: str, weights: str) -> tuple[Path, Backbone, WinCLIPCo
     Raises:
         ClipadError: see `choose_weights` and `load_backbone`.
     """
-    profile, config = choose_weights(backbone, weights)
-    found = load_backbone(profile.backbone, profile.weights, profile.sha256, config.precision)
+    given, config = choose_weights(backbone, weights)
+    found = load_backbone(given.backbone, given.weights, given.sha256, config.precision)
     return find_root(), found, config
 
 
 def choose_weights(
     backbone: str | None, weights: str | None, sha256: str | None = None
-) -> tuple[Profile, WinCLIPConfig]:
+) -> tuple[Weights, WinCLIPConfig]:
     """Weights as they are given, else those of the project's params.yaml; the config likewise.
 
     Raises:
@@ -51,7 +51,7 @@ def choose_weights(
     """
     if bool(backbone) != bool(weights):
         raise ClipadError("backbone, weights: found one of them, expected both or neither.")
-    given = Profile("command line", "", None, (), backbone or "", weights or "", sha256)
+    given = Weights(backbone or "", weights or "", sha256, {})
     try:
         root = find_root()
     except ClipadError as error:
@@ -63,7 +63,7 @@ def choose_weights(
         return given, find_preset("paper")
     settings = read_winclip(root)
     config = find_preset(settings.preset).changed(dict(settings.changes))
-    return resolve(root, given if backbone else read_profile(root)), config
+    return resolve(root, given if backbone else read_profile(root).winclip), config
 
 
 def open_detector(

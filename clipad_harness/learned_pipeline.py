@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,11 @@ class LearnedRun:
     def trainer(self) -> Trainer:
         """What trains, or reads what is trained."""
         from clipad_harness.trainer import Trainer
+        from clipad_harness.weights import resolve
 
         return Trainer(
             self.method,
-            self.profile.weights_of(self.method),
+            resolve(self.root, self.profile.weights_of(self.method)),
             self.datasets,
             self.root / TRAINED / self.method,
             self.root / CACHE,
@@ -96,9 +97,6 @@ def open_learned(root: Path, method: str, profile: str = "", dataset: str = "") 
     from clipad_harness.shards import DatasetImages
 
     chosen = read_profile(root, profile, dataset)
-    given = chosen.weights_of(method)
-    if (root / given.weights).is_file():
-        chosen = replace(chosen, **{method: replace(given, weights=str(root / given.weights))})
     settings = read_learned(root, method)
     among = learned_variants(method, settings, chosen)
     names = dict.fromkeys(
@@ -106,7 +104,7 @@ def open_learned(root: Path, method: str, profile: str = "", dataset: str = "") 
     )
     datasets = {}
     for name in names:
-        one = chosen if name == chosen.dataset else replace(chosen, dataset=name, categories=())
+        one = chosen if name == chosen.dataset else chosen.on(name)
         data, index = open_data(root, one)
         datasets[name] = DatasetImages(index, data)
     return LearnedRun(root, method, chosen, settings, among, datasets)

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -35,6 +35,8 @@ def run_notebook(
     root: Path,
     title: str | None = None,
     provenance: Mapping[str, str] | None = None,
+    origins: str = "",
+    citations: Sequence[tuple[str, str]] = (),
     command: str | None = None,
 ) -> Path:
     """Execute `source` and write `output` (canonical notebook) and its HTML page beside it.
@@ -50,6 +52,8 @@ def run_notebook(
         root: the repository's folder; no output may contain its absolute path.
         title: page title; None takes the first heading of the notebook.
         provenance: what made the page, as label and value; shown at its end.
+        origins: where each number comes from, as HTML; shown below.
+        citations: label and BibTeX of what to cite.
         command: the exact command that makes the page again; shown at its end.
 
     Returns:
@@ -69,6 +73,8 @@ def run_notebook(
     canonical.metadata["clipad"] = {
         "title": title,
         "provenance": dict(provenance or {}),
+        "origins": str(origins),
+        "citations": [list(one) for one in citations],
         "command": command,
     }
     html = notebook_page(canonical, fallback_title=output.stem)

@@ -5,6 +5,8 @@ A notebook becomes a fragment through nbconvert and the template in `templates/c
 the same shell.
 """
 
+import hashlib
+import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ from nbformat import NotebookNode
 
 from clipad_core.errors import ClipadError
 from clipad_harness.mathml import to_mathml
+from clipad_harness.sidecar import SIDECAR
 
 TEMPLATES = Path(__file__).parent / "templates"
 _NUMBER = re.compile(r"[-+−±]?[0-9][0-9.,]*(e[-+][0-9]+)?( ?%)?|[–—-]|nan|NaN")
@@ -39,8 +42,8 @@ class Heading:
 def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
     """The page of a canonical notebook; a function of the notebook alone.
 
-    Title, provenance and command are read from `notebook.metadata["clipad"]`; without a title there
-    the first heading of level 1 is the title, without one `fallback_title`.
+    Title, provenance, origins, citations and command are read from `notebook.metadata["clipad"]`;
+    without a title there the first heading of level 1 is the title, without one `fallback_title`.
 
     Raises:
         ClipadError: an equation that cannot be set, or something loaded from the network.
@@ -54,6 +57,8 @@ def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
         _reachable_code(tidy_tables(fragment)),
         contents=exporter.headings,
         provenance=settings.get("provenance") or {},
+        origins=settings.get("origins") or "",
+        citations=settings.get("citations") or (),
         command=settings.get("command"),
     )
 
@@ -64,10 +69,22 @@ def page(
     *,
     contents: Sequence[Heading] = (),
     provenance: Mapping[str, str] | None = None,
+    origins: str = "",
+    citations: Sequence[Sequence[str]] = (),
     command: str | None = None,
     is_home: bool = False,
 ) -> str:
     """Put header, contents, provenance and style around `body` (trusted HTML).
+
+    Args:
+        title: plain text.
+        body: what stands between the title and the provenance.
+        contents: its headings.
+        provenance: what made the page, as label and value.
+        origins: where each number comes from (trusted HTML, see `provenance.origins`).
+        citations: label and BibTeX of what to cite.
+        command: what makes the page again.
+        is_home: whether this is the page that leads to all others.
 
     Raises:
         ClipadError: `body` would load something from the network.
@@ -79,12 +96,19 @@ def page(
     contents = [heading for heading in contents if heading.level <= 3]
     if contents and (provenance or command):
         contents.append(Heading(2, "provenance", "What made this page"))
+    if contents and citations:
+        contents.append(Heading(2, "cite", "How to cite"))
+    inside = json.dumps([title, body, provenance, origins, citations, command])
     html = environment.get_template("page.html.j2").render(
         title=title,
         body=Markup(body),
         contents=contents,
         provenance=provenance,
+        origins=Markup(tidy_tables(origins)),
+        citations=citations,
         command=command,
+        mark=hashlib.sha256(inside.encode()).hexdigest()[:16],
+        sidecar=SIDECAR,
         home="#main" if is_home else "index.html",
         is_home=is_home,
         has_code='<details class="code">' in body,
@@ -103,6 +127,8 @@ def page(
 def network_loads(html: str) -> list[str]:
     """What a browser would fetch to show the page; links a reader may follow do not count.
 
+    Neither does the script `run.js` of the page's own folder, see `sidecar`.
+
     >>> network_loads('<a href="https://a.org">a</a> <img src="data:,"> <img src="https://a.org/b">')
     ['img src="https://a.org/b"']
     """
@@ -111,6 +137,7 @@ def network_loads(html: str) -> list[str]:
         for name in ("src", "srcset", "poster", "data", "href", "xlink:href"):
             value = str(tag.get(name) or "")
             followed = name == "href" and tag.name in ("a", "area")
+            followed |= (tag.name, name, value) == ("script", "src", SIDECAR)
             if value and not followed and not value.startswith(("data:", "#")):
                 found.append(f'{tag.name} {name}="{value}"')
         style = tag.get_text() if tag.name == "style" else str(tag.get("style") or "")
@@ -193,7 +220,7 @@ class _FragmentExporter(HTMLExporter):
     def __init__(self) -> None:
         self.page_title: str | None = None
         self.headings: list[Heading] = []
-        self._anchors = {"main", "provenance", "provenance-title", "all-code", "theme"}
+        self._anchors = {"main", "provenance", "provenance-title", "cite", "all-code", "theme"}
         super().__init__(extra_template_basedirs=[str(TEMPLATES)], template_name="clipad")
         for name in ("code_label", "picture_alt", "picture_source"):
             self.register_filter(name, globals()[f"_{name}"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,13 @@ import pandas as pd
 from clipad_core.errors import ClipadError
 from clipad_harness.datasets import find_dataset, read_index
 from clipad_harness.files import replacing, write_text
-from clipad_harness.settings import Profile, WinCLIPSettings, read_profile, read_winclip
+from clipad_harness.settings import (
+    Profile,
+    WinCLIPSettings,
+    read_params,
+    read_profile,
+    read_winclip,
+)
 
 if TYPE_CHECKING:
     from clipad_harness.score import Scorer
@@ -70,10 +76,11 @@ def open_run(root: Path, profile: str = "", dataset: str = "") -> Run:
     from clipad_harness.variants import variants
     from clipad_harness.weights import resolve
 
-    chosen = resolve(root, read_profile(root, profile, dataset))
+    chosen = read_profile(root, profile, dataset)
+    chosen = replace(chosen, winclip=resolve(root, chosen.winclip))
     settings = read_winclip(root)
     data, index = open_data(root, chosen)
-    return Run(root, chosen, settings, variants(settings), index, data)
+    return Run(root, chosen, settings, variants(settings, chosen.winclip.changes), index, data)
 
 
 def draw(root: Path, name: str) -> Path:
@@ -143,19 +150,25 @@ def read_results(root: Path) -> pd.DataFrame:
 
 def notebook(root: Path, name: str) -> Path:
     """Stage `notebook`: run one notebook through Papermill; write its page and its metrics."""
+    from clipad_harness.citations import citations
     from clipad_harness.notebook import run_notebook
     from clipad_harness.summary import write_summary
-    from clipad_harness.winclip_report import provenance, summarise
+    from clipad_harness.winclip_report import number_origins, provenance, summarise
 
     if name not in PAGES:
         raise ClipadError(f"notebook: found {name!r}, expected one of {', '.join(PAGES)}.")
     run = open_run(root)
+    params = read_params(root)
+    used = {section: params[section] for section in ("profile", "profiles", name)}
+    facts = provenance(run.scorer(), run.data, used)
     page = run_notebook(
         root / "notebooks" / f"{name}.ipynb",
         root / "reports" / f"{name}.ipynb",
         {"profile": run.profile.name, "dataset": run.profile.dataset},
         root=root,
-        provenance=provenance(run.scorer(), run.data),
+        provenance=facts,
+        origins=number_origins(run.scorer(), read_results(root), facts),
+        citations=citations(name, run.profile.dataset),
         command="./repro",
     )
     write_summary(summarise(run.scorer(), read_results(root)), root / "reports" / f"{name}.json")
@@ -164,7 +177,6 @@ def notebook(root: Path, name: str) -> Path:
 
 def pages(root: Path) -> Path:
     """Stage `pages`: the page that leads to all reports."""
-    from clipad_harness.report import index_page
+    from clipad_harness.index_page import write_home
 
-    summaries = [root / "reports" / f"{name}.json" for name in PAGES]
-    return index_page(summaries, root / "reports" / "index.html", command="./repro")
+    return write_home(root, PAGES)

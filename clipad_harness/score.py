@@ -76,12 +76,13 @@ class Scorer(DatasetImages):
 
     def backbone(self, config: WinCLIPConfig) -> Backbone:
         """The backbone of a config: its own epoch where the profile runs published weights."""
-        published = self.profile.weights in PUBLISHED_TAGS
-        weights = config.weights if published else self.profile.weights
+        given = self.profile.winclip
+        published = given.weights in PUBLISHED_TAGS
+        weights = config.weights if published else given.weights
         key = (weights, config.precision)
         if key not in self._backbones:
             self._backbones[key] = load_backbone(
-                self.profile.backbone, weights, self.profile.sha256, config.precision
+                given.backbone, weights, given.sha256, config.precision
             )
         return self._backbones[key]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ LEARNED = ("anomalyclip", "vcpclip")
 
 @dataclass(frozen=True)
 class Weights:
-    """A backbone for a method that learns, and the fields of its config that this one needs."""
+    """A method's backbone, and the fields of the method's config that this one needs."""
 
     backbone: str
     weights: str
@@ -30,21 +30,24 @@ class Weights:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is run: which data with which weights (WinCLIP's; the others have their own)."""
+    """What is run: which data with which weights, a method."""
 
     name: str
     dataset: str
     data_root: str | None
     categories: tuple[str, ...]
-    backbone: str
-    weights: str
-    sha256: str | None
+    winclip: Weights
     anomalyclip: Weights
     vcpclip: Weights
 
     def weights_of(self, method: str) -> Weights:
-        """The backbone of a method that learns."""
-        return self.anomalyclip if method == "anomalyclip" else self.vcpclip
+        """The backbone of a method."""
+        found: Weights = getattr(self, method)
+        return found
+
+    def on(self, dataset: str) -> Profile:
+        """The same weights on another dataset, all its categories."""
+        return replace(self, dataset=dataset, categories=())
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,16 @@ class LearnedSettings:
         return self.auxiliary.get(tested) or str(_get(self.auxiliary, "others", "auxiliary"))
 
 
+@dataclass(frozen=True)
+class Explorer:
+    """The `explorer` section: how much the page holds; longest sides in pixels."""
+
+    images_per_category: int
+    picture_size: int
+    map_size: int
+    max_megabytes: int
+
+
 def find_root(start: Path | None = None) -> Path:
     """The project folder: ``$CLIPAD_ROOT``, or the nearest one upwards that holds params.yaml.
 
@@ -142,7 +155,7 @@ def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
     section = {"name": name, **_mapping(_get(profiles, name, "profiles"), f"profiles.{name}")}
     if dataset:
         section["dataset"] = dataset
-    for method in LEARNED:
+    for method in ("winclip", *LEARNED):
         where = f"profiles.{name}.{method}"
         own = _mapping(_get(section, method, f"profiles.{name}"), where)
         section[method] = _build(Weights, own, where)
@@ -192,6 +205,18 @@ def read_feature_memory(root: Path) -> int:
     if not isinstance(found, int) or found < 0:
         raise ClipadError(f"feature_memory_mb: found {found!r}, expected a whole number from 0.")
     return found * 2**20
+
+
+def read_explorer(root: Path) -> Explorer:
+    """The `explorer` section."""
+    settings: Explorer = _build(Explorer, _section(root, "explorer"), "explorer")
+    for field in fields(Explorer):
+        value = getattr(settings, field.name)
+        if not isinstance(value, int) or value < 1:
+            raise ClipadError(
+                f"explorer.{field.name}: found {value!r}, expected a whole number from 1."
+            )
+    return settings
 
 
 def read_workers(root: Path) -> int:

@@ -21,7 +21,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures, join
 from clipad_core.preprocess import Pixels, make_views
 from clipad_harness.feature_store import Entry, FeatureStore
-from clipad_harness.images import image_size, read_mask, resize_mask
+from clipad_harness.images import MaskRule, image_size, read_mask, resize_mask
 from clipad_harness.methods import LearnedMethod
 from clipad_harness.shards import DatasetImages
 
@@ -140,7 +140,7 @@ class TrainingData:
         features = self.method.encode(self.backbone, pixels, self.method.recipe(self.config))
         return features, torch.cat([self._resized(one.mask) for one in found])
 
-    def _augmented(self, epoch: int, place: int):
+    def _augmented(self, epoch: int, place: int) -> Any:
         raise NotImplementedError
 
 

@@ -51,13 +51,16 @@ class WinCLIPVariant:
 WinCLIPShard = Shard[WinCLIPVariant]
 
 
-def variants(settings: WinCLIPSettings) -> list[WinCLIPVariant]:
+def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCLIPVariant]:
     """All variants of the `winclip` section, the main one first.
+
+    Args:
+        fitted: fields that the profile's backbone needs.
 
     Raises:
         ClipadError: an unknown preset, field or value, naming where it stands.
     """
-    base = find_preset(settings.preset).changed(dict(settings.changes))
+    base = find_preset(settings.preset).changed({**fitted, **settings.changes})
     found = [_variant(MAIN, base, {}, settings.k_shots, settings)]
     for group, ablation in settings.ablations.items():
         for row, changes in ablation.rows.items():

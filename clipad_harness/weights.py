@@ -37,7 +37,7 @@ from clipad_core.weights import (
     read_state_dict,
 )
 from clipad_harness.files import replacing, write_text
-from clipad_harness.settings import Profile
+from clipad_harness.settings import Weights
 
 # WinCLIP: ViT-B/16+ on LAION-400M, epoch open. AnomalyCLIP and VCP-CLIP: OpenAI's ViT-L/14@336px.
 PAPER_WEIGHTS = (
@@ -143,24 +143,24 @@ def register(
     return write_text(record, json.dumps(asdict(made), indent=2) + "\n")
 
 
-def resolve(root: Path, profile: Profile) -> Profile:
-    """A profile with its registered name or relative file replaced by the file it means.
+def resolve(root: Path, given: Weights) -> Weights:
+    """Weights with their registered name or relative file replaced by the file it means.
 
     Raises:
-        ClipadError: registered weights of another architecture than the profile's.
+        ClipadError: registered weights of another architecture than is named.
     """
-    if (root / profile.weights).is_file():
-        return replace(profile, weights=str(root / profile.weights))
+    if (root / given.weights).is_file():
+        return replace(given, weights=str(root / given.weights))
     for one in read_registered(root):
-        if one.name == profile.weights:
-            if one.backbone != profile.backbone:
+        if one.name == given.weights:
+            if one.backbone != given.backbone:
                 raise ClipadError(
-                    f"profiles.{profile.name}.backbone: found {profile.backbone}, expected "
-                    f"{one.backbone}, which the weights {one.name!r} are registered for."
+                    f"backbone: found {given.backbone}, expected {one.backbone}, which the weights "
+                    f"{one.name!r} are registered for."
                 )
             file = str(root / FOLDER / one.file)
-            return replace(profile, weights=file, sha256=profile.sha256 or one.sha256)
-    return profile
+            return replace(given, weights=file, sha256=given.sha256 or one.sha256)
+    return given
 
 
 def inspect(file: Path, backbone: str | None = None, sha256: str | None = None) -> list[Finding]:

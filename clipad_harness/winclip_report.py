@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from clipad_core.errors import ClipadError
 from clipad_harness.cards import read_card
 from clipad_harness.comparison import MEAN, compare
 from clipad_harness.datasets import index_hash
 from clipad_harness.paper_numbers import load_reported, reported
+from clipad_harness.provenance import about_page, origins
 from clipad_harness.score import Scorer
 from clipad_harness.shards import MAIN
 from clipad_harness.summary import Headline, Summary
+from clipad_harness.tables import Html
 
 TITLE = "WinCLIP and WinCLIP+"
 PAPER_BACKBONE = "ViT-B-16-plus-240"
 # Whose printed means stand beside a dataset that the paper does not have, never compared.
 PAPER_DATASET = "mvtec"
+# The files that say how an image is scored.
+CODE = ("clipad_core/winclip.py", "clipad_core/winclip_config.py", "clipad_harness/score.py")
 
 
 def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +59,7 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
     dataset = scorer.profile.dataset
     if backbone.kind in ("stand-in", "random"):
         return False, f"this run uses {backbone.kind} weights, not the published ones"
-    if scorer.profile.backbone != PAPER_BACKBONE:
+    if scorer.profile.winclip.backbone != PAPER_BACKBONE:
         return False, f"the paper's numbers were made with {PAPER_BACKBONE}"
     if reported("winclip", dataset, 0, "image_auroc") is None:
         return False, f"the paper prints no number for the dataset {dataset}"
@@ -130,18 +133,18 @@ def _number(value: object) -> float | None:
     return None if pd.isna(value) else float(str(value))  # type: ignore[call-overload]
 
 
-def provenance(scorer: Scorer, data: Path) -> dict[str, str]:
+def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> dict[str, str]:
     """What made the page: hashes and versions, no time, no host."""
-    config = scorer.among[0].config
-    backbone = scorer.backbone(config)
-    packages = ("torch", "open_clip_torch", "numpy", "scipy", "pillow")
-    return {
-        "dataset": f"{scorer.profile.dataset}, {len(scorer.index)} images",
-        "data hash": index_hash(scorer.index, data),
-        "weights": backbone.label,
-        "weights hash": backbone.digest,
-        "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in packages),
-        "CPU features": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-    }
+    return about_page(
+        dataset=scorer.profile.dataset,
+        images=len(scorer.index),
+        data_hash=index_hash(scorer.index, data),
+        backbone=scorer.backbone(scorer.among[0].config),
+        parameters=parameters,
+    )
+
+
+def number_origins(scorer: Scorer, results: pd.DataFrame, facts: Mapping[str, str]) -> Html:
+    """Where each headline number comes from: seeds, shards, data, licence, code, settings."""
+    main = results[results["variant"] == MAIN]
+    return origins(main, asdict(scorer.among[0].config), facts, CODE)

@@ -34,6 +34,13 @@
     });
   }
 
+  const openTarget = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  };
+  addEventListener("hashchange", openTarget);
+  openTarget();
+
   const contents = document.querySelector(".contents details");
   if (contents) {
     const narrow = matchMedia("(max-width: 68rem)");
@@ -53,5 +60,67 @@
     };
     addEventListener("scroll", mark, { passive: true });
     mark();
+  }
+
+  const element = (name, text, children = []) => {
+    const made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    made.append(...children);
+    return made;
+  };
+  const row = (cells) => {
+    const made = element("tr", undefined, cells.map((text, i) => element(i ? "td" : "th", text)));
+    made.firstChild.scope = "row";
+    return made;
+  };
+  const scrolling = (label, rows, names) => {
+    const head = names.map((text) => { const th = element("th", text); th.scope = "col"; return th; });
+    const table = element("table", undefined, [element("tbody", undefined, rows)]);
+    if (head.length) table.prepend(element("thead", undefined, [element("tr", undefined, head)]));
+    const box = element("div", undefined, [table]);
+    box.className = "scroll";
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", label);
+    return box;
+  };
+  const duration = (seconds) => seconds < 90 ? `${seconds.toFixed(1)} s`
+    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  const stages = (records) => scrolling("Run time and memory", Object.entries(records).map(
+    ([name, one]) => row([name, duration(one.seconds), duration(one.cpu_seconds),
+      `${one.peak_mib} MiB`, one.when.replace("T", " ")])),
+    ["stage", "run time", "CPU time", "largest process", "ended"]);
+  // run.js, an untracked file beside the page, sets this name; without it the page says so itself.
+  const records = typeof clipadRun === "object" && clipadRun ? clipadRun : null;
+  for (const place of records ? document.querySelectorAll("[data-run]") : []) {
+    const note = "The last run of each stage. One that went on from finished work took less than a first run does.";
+    if (place.dataset.run === "stages") {
+      place.replaceChildren(stages(records), element("p", note));
+      continue;
+    }
+    const mine = Object.entries(records).find(([, one]) => one.page === root.dataset.page);
+    const about = mine ? scrolling("This run", [
+      row(["made by", `clipad ${mine[0]}`]),
+      row(["ended", mine[1].when.replace("T", " ")]),
+      row(["host", `${mine[1].host} (${mine[1].machine})`]),
+      row(["commit", mine[1].commit || "not known: no git repository"])], [])
+      : element("p", "run.js beside this page tells of another version of it.");
+    const all = element("details", undefined,
+      [element("summary", "Run time and memory of every stage"), stages(records), element("p", note)]);
+    place.replaceChildren(about, all);
+  }
+
+  for (const button of document.querySelectorAll("button.copy")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const code = button.parentElement.querySelector("code");
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(code); // where the clipboard is refused, Ctrl-C is left
+        button.textContent = "Selected: press Ctrl-C";
+      }
+    });
   }
 })();

@@ -1,0 +1,182 @@
+"""How far two sets of results are apart: file by file, number by number, figure by figure.
+
+Results come in the order of the pipeline: data, weights, features, scores, metrics, figures, pages.
+What diverges first explains what diverges later, so differences are listed in that order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from clipad_core.errors import ClipadError
+from clipad_harness.paper_numbers import PAPER
+
+LEVELS = ("data", "weights", "features", "scores", "metrics", "figures", "pages")
+IDENTICAL, CLOSE, DIFFERS, MISSING = "identical", "within tolerance", "differs", "missing"
+TOLERANCES = PAPER.parent / "tolerances_rerun.csv"
+_COLUMNS = ["level", "metric", "tolerance", "reason"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was compared and how it ended.
+
+    Attributes:
+        level: one of `LEVELS`.
+        name: the file, or the part of it.
+        numbers: how many numbers, pictures or files were compared.
+        worst: the largest difference; NaN where there is no number to subtract.
+        verdict: identical, within tolerance, differs or missing.
+        where: the place of the worst difference, with both values; "" where there is none.
+    """
+
+    level: str
+    name: str
+    numbers: int
+    worst: float
+    verdict: str
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One number of both sides: what it is, which tolerance holds for it, both values.
+
+    Texts that differ are a pair too: of None and None.
+    """
+
+    where: str
+    metric: str
+    expected: float | None
+    found: float | None
+
+
+def tolerance(level: str, metric: str) -> float:
+    """The declared tolerance of a re-run; `value` holds where a metric has none of its own.
+
+    >>> tolerance("metrics", "aupro") > tolerance("metrics", "value") > 0
+    True
+    """
+    declared = _tolerances(TOLERANCES)
+    for key in ((level, metric), (level, "value")):
+        if key in declared:
+            return declared[key]
+    raise ClipadError(f"{TOLERANCES}: found no tolerance for {level} {metric}; declare one.")
+
+
+@cache
+def _tolerances(path: Path) -> dict[tuple[str, str], float]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ClipadError(f"{path}: cannot be read ({error}); restore it.") from error
+    if list(table.columns) != _COLUMNS or (table["reason"] == "").any():
+        raise ClipadError(f"{path}: expected the columns {', '.join(_COLUMNS)}, each row a reason.")
+    keys = zip(table["level"], table["metric"], strict=True)
+    return dict(zip(keys, table["tolerance"].astype(float), strict=True))
+
+
+def judged(level: str, name: str, pairs: Iterable[Pair]) -> Part:
+    """Compare pairs of numbers under the declared tolerances.
+
+    The worst place is the one that exceeds its tolerance most; without one, the largest difference.
+    """
+    pairs = list(pairs)
+    worst, place, excess, verdict = 0.0, "", -math.inf, IDENTICAL
+    for pair in pairs:
+        gap = _gap(pair)
+        if gap == 0:
+            continue
+        beyond = gap - tolerance(level, pair.metric) if gap == gap else math.inf
+        verdict = DIFFERS if beyond > 0 or verdict == DIFFERS else CLOSE
+        if beyond > excess:
+            worst, excess = gap, beyond
+            place = f"{pair.where}: expected {_shown(pair.expected)}, found {_shown(pair.found)}"
+    return Part(level, name, len(pairs), worst, verdict, place)
+
+
+def _gap(pair: Pair) -> float:
+    """The absolute difference; NaN where one side has no number, 0 where both have none alike."""
+    one, other = pair.expected, pair.found
+    if one is None or other is None:
+        return math.nan
+    if math.isnan(one) and math.isnan(other):
+        return 0.0
+    return abs(one - other)
+
+
+def _shown(value: float | None) -> str:
+    return "another text" if value is None else f"{value:.6g}"
+
+
+def compare_files(
+    level: str, name: str, expected: Mapping[str, Path], found: Mapping[str, Path]
+) -> Part:
+    """Compare files by content: a file that differs or is on one side only is named.
+
+    Args:
+        level: of the part.
+        name: of the part.
+        expected, found: path by name.
+    """
+    changed = [
+        key for key in sorted(expected.keys() & found.keys())
+        if _digest(expected[key]) != _digest(found[key])
+    ]  # fmt: skip
+    alone = sorted(expected.keys() ^ found.keys())
+    if not changed and not alone:
+        return Part(level, name, len(expected), 0.0, IDENTICAL)
+    first = changed[0] if changed else alone[0]
+    counts = f"{len(changed)} of {len(expected.keys() | found.keys())} files differ"
+    counts += f", {len(alone)} are on one side only" if alone else ""
+    return Part(level, name, len(expected), math.nan, DIFFERS, f"{first} ({counts})")
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def in_order(parts: Iterable[Part]) -> list[Part]:
+    """By the order of the pipeline, then by name."""
+    return sorted(parts, key=lambda part: (LEVELS.index(part.level), part.name))
+
+
+def first_divergence(parts: Iterable[Part]) -> Part | None:
+    """The first part in the order of the pipeline that is not identical."""
+    return next((part for part in in_order(parts) if part.verdict != IDENTICAL), None)
+
+
+def failed(parts: Iterable[Part]) -> bool:
+    """Whether a part is beyond its tolerance or missing."""
+    return any(part.verdict in (DIFFERS, MISSING) for part in parts)
+
+
+def as_text(parts: Iterable[Part]) -> str:
+    """The table of all parts, and below it the first place where things diverge."""
+    parts = in_order(parts)
+    lines = [("level", "part", "compared", "worst difference", "verdict")]
+    lines += [(one.level, one.name, str(one.numbers), _worst(one), one.verdict) for one in parts]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines.insert(1, tuple("-" * width for width in widths))
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
+    text = "\n".join(row.rstrip() for row in rows)
+    first = first_divergence(parts)
+    if first is None:
+        return f"{text}\n\nIdentical bytes: nothing diverges."
+    later = [f"  {one.level}, {one.name}: {one.where}" for one in parts if one.where]
+    return (
+        f"{text}\n\nFirst divergence: {first.level}, in {first.name} ({first.verdict})\n"
+        + "\n".join(later)
+    )
+
+
+def _worst(part: Part) -> str:
+    return "-" if math.isnan(part.worst) else "0" if part.worst == 0 else f"{part.worst:.2g}"

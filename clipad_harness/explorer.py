@@ -1,0 +1,146 @@
+"""The explorer: for any test image the maps of all methods side by side, under one threshold.
+
+`reports/explorer.html` is one file without a network: pictures, small maps, and the script of
+`templates/explorer.js`. A further method is one more `Layer`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from clipad_core.errors import ClipadError
+from clipad_harness.citations import citations
+from clipad_harness.datasets import index_hash
+from clipad_harness.explorer_data import RATES, CategoryMaps, Sizes, category_record
+from clipad_harness.files import write_text
+from clipad_harness.page import TEMPLATES, page
+from clipad_harness.pipeline import Run, open_run
+from clipad_harness.provenance import about_page
+from clipad_harness.settings import Explorer, read_explorer, read_params
+from clipad_harness.shards import Shard
+
+TITLE = "Explorer"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One column of the explorer: a method with its variant, and how it scores a category.
+
+    Attributes:
+        label: what a reader sees, as in `WinCLIP, 4-shot`.
+        detect: category -> what the method found on its test images, in the order of the index.
+    """
+
+    label: str
+    detect: Callable[[str], CategoryMaps]
+
+
+def explore(root: Path) -> Path:
+    """Stage `explore`: score every category with every method once more and write the page."""
+    # The number of threads of a matrix product would change bits of the maps.
+    torch.set_num_threads(1)
+    run = open_run(root)
+    settings = read_explorer(root)
+    params = read_params(root)
+    scorer = run.scorer()
+    return write_explorer(
+        winclip_layers(run),
+        run.categories,
+        run.data,
+        root / "reports" / "explorer.html",
+        settings,
+        provenance=about_page(
+            dataset=run.profile.dataset,
+            images=len(run.index),
+            data_hash=index_hash(run.index, run.data),
+            backbone=scorer.backbone(scorer.among[0].config),
+            parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
+        ),
+        citations=citations("", run.profile.dataset),
+    )
+
+
+def winclip_layers(run: Run) -> list[Layer]:
+    """WinCLIP's main variant, zero-shot and with the most shots of this run."""
+    scorer, main = run.scorer(), run.variants[0]
+    seed = run.settings.seeds[0]
+
+    def layer(k_shot: int) -> Layer:
+        label = f"WinCLIP{'+' if k_shot else ''}, {k_shot}-shot"
+        return Layer(label, lambda category: scorer.detect(Shard(main, category, k_shot, seed)))
+
+    return [layer(k_shot) for k_shot in sorted({min(main.k_shots), max(main.k_shots)})]
+
+
+def write_explorer(
+    layers: Sequence[Layer],
+    categories: Sequence[str],
+    data: Path,
+    output: Path,
+    settings: Explorer,
+    *,
+    provenance: Mapping[str, str],
+    citations: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write the page.
+
+    Args:
+        layers: the columns, in the order of the reader's interest.
+        categories: what to show, in order.
+        data: the dataset's folder.
+        output: the HTML file.
+        settings: how many images, how large.
+        provenance: what made the maps.
+        citations: label and BibTeX.
+
+    Raises:
+        ClipadError: no layers, layers of different images, or a page above the declared size.
+    """
+    if not layers or not categories:
+        raise ClipadError("explorer: found no method or no category, expected at least one.")
+    sizes = Sizes(settings.images_per_category, settings.picture_size, settings.map_size)
+    records = [
+        category_record(name, {one.label: one.detect(name) for one in layers}, data, sizes)
+        for name in tqdm(categories, "explore", unit="category", delay=2)
+    ]
+    found = {
+        "rates": [float(f"{rate:.4g}") for rate in RATES],
+        "layers": [layer.label for layer in layers],
+        "categories": records,
+    }
+    html = page(TITLE, _body(found), provenance=provenance, citations=citations, command="./repro")
+    megabytes = len(html.encode()) / 1e6
+    if megabytes > settings.max_megabytes:
+        raise ClipadError(
+            f"explorer: found a page of {megabytes:.1f} MB, expected at most "
+            f"{settings.max_megabytes}; lower explorer.images_per_category, picture_size or "
+            "map_size in params.yaml."
+        )
+    return write_text(output, html)
+
+
+def read_explorer_data(html: str) -> dict[str, object]:
+    """What a page written by `write_explorer` shows, as plain data."""
+    start = html.index(">", html.index('<script type="application/json" id="explorer-data"')) + 1
+    found: dict[str, object] = json.loads(html[start : html.index("</script>", start)])
+    return found
+
+
+def _body(found: Mapping[str, object]) -> str:
+    """The page's own part; a name from the data cannot end the script that holds it."""
+    text = json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        name: (TEMPLATES / f"explorer.{name}").read_text(encoding="utf-8")
+        for name in ("css", "html", "js")
+    }
+    return (
+        f"<style>\n{parts['css']}</style>\n{parts['html']}"
+        f'<script type="application/json" id="explorer-data">{text}</script>\n'
+        f"<script>\n{parts['js']}</script>"
+    )

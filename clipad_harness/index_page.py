@@ -1,0 +1,208 @@
+"""The page that leads to all others: headline numbers, reports, costs, and what is missing."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from clipad_harness import citations as bibliography
+from clipad_harness.files import write_text
+from clipad_harness.images import file_hash
+from clipad_harness.page import Heading, page, tidy_tables
+from clipad_harness.provenance import code_hash, origin_anchor
+from clipad_harness.report import headline_cell
+from clipad_harness.summary import Summary, read_summary
+from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
+
+HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
+# Filled by the page's script, since what differs from run to run is no part of the page.
+_COSTS = (
+    '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
+    "beside this page, a file that is no part of the results. It is not here.</p></div>"
+)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    summary: Summary
+    link: str
+
+
+def write_home(root: Path, names: Sequence[str]) -> Path:
+    """Stage `pages`: the page that leads to the reports of these names and to the explorer."""
+    reports = root / "reports"
+    summaries = [reports / f"{name}.json" for name in names]
+    facts_ = {f"reports/{path.name}": file_hash(path) for path in summaries if path.is_file()}
+    cited = [
+        one
+        for path in summaries
+        if path.is_file()
+        for one in bibliography.citations(path.stem, read_summary(path).dataset)
+    ]
+    return index_page(
+        summaries,
+        reports / "index.html",
+        explorer=reports / "explorer.html",
+        provenance={"code hash": code_hash(), **facts_},
+        citations=list(dict.fromkeys(cited)),
+        command="./repro",
+    )
+
+
+def index_page(
+    pages: Sequence[Path],
+    output: Path,
+    *,
+    explorer: Path | None = None,
+    provenance: Mapping[str, str] | None = None,
+    citations: Sequence[tuple[str, str]] = (),
+    command: str | None = None,
+) -> Path:
+    """Write the page that leads to all others.
+
+    Args:
+        pages: metrics files `reports/<name>.json`, in the order of the reader's interest; each
+            page's HTML lies beside its metrics file. A file that does not exist is listed as
+            missing: an index of half a run is still useful.
+        output: the HTML file to write.
+        explorer: the page with all maps, linked or listed as missing.
+        provenance: what made the page, as label and value.
+        citations: label and BibTeX of what to cite.
+        command: what makes the reports again; shown at the end.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ClipadError: a metrics file that cannot be read.
+    """
+    entries, missing = [], []
+    for path in pages:
+        if not path.is_file():
+            missing.append(f"{path.stem}: this report has not been made yet")
+            continue
+        summary, html = read_summary(path), path.with_suffix(".html")
+        missing += [f"{summary.title}: {text}" for text in summary.missing]
+        if not html.is_file():
+            missing.append(f"{summary.title}: {html.name} has not been made yet")
+        entries.append(_Entry(summary, Path(os.path.relpath(html, output.parent)).as_posix()))
+    if explorer is not None and not explorer.is_file():
+        missing.append(f"{explorer.name}: has not been made yet")
+    sections = [
+        ("headline", "Headline", _headline_table(entries)),
+        ("reports", "Reports", _reports_table(entries) + _explorer_link(explorer, output)),
+        ("costs", "Run time and memory", _COSTS),
+        ("missing", "What is missing", _missing_list(missing)),
+    ]
+    body = _opening(entries) + "".join(
+        f'<h2 id="{anchor}">{title}</h2>\n{content}\n' for anchor, title, content in sections
+    )
+    contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
+    html = page(
+        "Reports",
+        tidy_tables(body),
+        contents=contents,
+        provenance=provenance,
+        citations=citations,
+        command=command,
+        is_home=True,
+    )
+    return write_text(output, html)
+
+
+def _explorer_link(explorer: Path | None, output: Path) -> str:
+    if explorer is None or not explorer.is_file():
+        return ""
+    link = escape(Path(os.path.relpath(explorer, output.parent)).as_posix())
+    return (
+        f'<p><a href="{link}">Explorer</a>: for any test image the maps of all methods side by '
+        "side, under one threshold.</p>"
+    )
+
+
+def _opening(entries: list[_Entry]) -> str:
+    lead = (
+        '<p class="lead">Tables, ablations and figures of the CLIP anomaly-detection papers, made '
+        "again: what we measure, what the papers print, and how far the two are apart.</p>"
+    )
+    stand_in = sorted({entry.summary.method for entry in entries if entry.summary.stand_in})
+    banner = (
+        callout(
+            f"Stand-in weights: paper columns are not comparable ({', '.join(stand_in)}). The "
+            "numbers show that the pipeline runs, not how good a method is.",
+            "warning",
+        )
+        if stand_in
+        else ""
+    )
+    counts = {v: sum(e.summary.verdicts.get(v, 0) for e in entries) for v in VERDICTS}
+    values: dict[str, object] = {"reports": len(entries)}
+    values["datasets"] = len({entry.summary.dataset for entry in entries})
+    values |= {f"comparisons: {verdict}": count for verdict, count in counts.items()}
+    return lead + banner + facts(values)
+
+
+def _headline_table(entries: list[_Entry]) -> str:
+    if not entries:
+        return "<p>No report has been made yet.</p>"
+    names = ["method", "dataset", "shots", *(METRIC_LABELS[m] for m in HEADLINE_METRICS)]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = []
+    for entry in entries:
+        about = entry.summary
+        link = f'<a href="{escape(entry.link)}">{escape(about.method)}</a>'
+        for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
+            origin = f"{entry.link}#{origin_anchor(shots)}"
+            cells = "".join(
+                headline_cell(metrics.get(name), link=origin) for name in HEADLINE_METRICS
+            )
+            rows.append(
+                f'<tr><th scope="row">{link}</th><td>{escape(about.dataset)}</td>'
+                f'<td class="short">{escape(shots)}</td>{cells}</tr>'
+            )
+    caption = (
+        "Mean over categories in per cent; each number leads to its seeds, data, code and settings. "
+        "Below it: what the paper prints and the difference in points."
+    )
+    return (
+        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _shots(label: str) -> tuple[int, str]:
+    number = label.partition("-")[0]
+    return (int(number), label) if number.isdigit() else (10**9, label)
+
+
+def _reports_table(entries: list[_Entry]) -> str:
+    if not entries:
+        return "<p>No report has been made yet.</p>"
+    names = ["report", "weights", "dataset", "categories", "images", "seeds", "verdicts"]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = []
+    for entry in entries:
+        about = entry.summary
+        verdicts = [badge(name, count=n) for name, n in about.verdicts.items() if n]
+        reason = (
+            "" if about.comparable else f'<span class="cell-paper">{escape(about.reason)}</span>'
+        )
+        texts = [about.backbone, about.dataset]
+        numbers = [about.categories, about.images, about.seeds]
+        rows.append(
+            f'<tr><th scope="row"><a href="{escape(entry.link)}">{escape(about.title)}</a></th>'
+            + "".join(f"<td>{escape(text)}</td>" for text in texts)
+            + "".join(f"<td>{number}</td>" for number in numbers)
+            + f"<td>{' '.join(verdicts) or '–'}{reason}</td></tr>"
+        )
+    return (
+        "<table><caption>Every report, what it was run on, and how its comparisons ended."
+        f"</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _missing_list(missing: list[str]) -> str:
+    if not missing:
+        return "<p>Nothing: every planned report is here and complete.</p>"
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in missing)}</ul>"
