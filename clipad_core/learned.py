@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipad_core.errors import ClipadError
+
 
 @dataclass(frozen=True)
 class FrozenFeatures:
@@ -42,3 +44,16 @@ def join(parts: list[FrozenFeatures]) -> FrozenFeatures:
     blocks = parts[0].patch_tokens
     tokens = {block: torch.cat([one.patch_tokens[block] for one in parts]) for block in blocks}
     return FrozenFeatures(torch.cat([one.image_embedding for one in parts]), tokens)
+
+
+def check_masks(masks: Tensor, images: int, size: int) -> None:
+    """Masks must have the size of the maps, one for every image.
+
+    Raises:
+        ClipadError: another number or another size.
+    """
+    if masks.shape != (images, size, size):
+        raise ClipadError(
+            f"masks: found {tuple(masks.shape)}, expected {images} masks of {size} pixels a side; "
+            "resize them to image_size."
+        )

@@ -6,6 +6,7 @@ stretch differ by 28 of 255 grey levels on average, and Pillow and a float tenso
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,17 @@ def make_views(
     canvas = (int(whole.shape[1]), int(whole.shape[2]))
     placement = Placement(tuple(corners), canvas, len(crops))
     return Views(normalise(views), normalise(crops), placement)
+
+
+def stretch_all(images: Sequence[Pixels], size: int) -> Float[Tensor, "b 3 S S"]:
+    """Stretch RGB images of any sizes to one normalised batch, as both learned methods do.
+
+    Raises:
+        ClipadError: no image, or one that is not uint8 RGB.
+    """
+    if not images:
+        raise ClipadError("images: found none, expected at least one RGB image.")
+    return torch.cat([make_views(image, size, "stretch").pixels for image in images])
 
 
 def normalise(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:

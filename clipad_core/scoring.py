@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
@@ -134,6 +135,14 @@ def upsample(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tenso
     """
     one = rearrange(maps, "b h w -> b 1 h w")
     return F.interpolate(one, size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W"]:
+    """Gaussian filter over the pixels of each map, mirrored at the border, cut at 4 sigma."""
+    if sigma == 0:
+        return maps
+    found = gaussian_filter(maps.cpu().numpy(), sigma=sigma, axes=(1, 2))
+    return torch.from_numpy(found).to(maps.device)
 
 
 def check_finite(scores: Tensor, what: str) -> Tensor:

@@ -196,6 +196,14 @@ def finish_block(
         mask = seen <= before + (last[:, None] if rows is None else last)
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     x = x + block.out(rearrange(attended, "b h t e -> b t (h e)"))
+    return feed_forward(transformer, index, x)
+
+
+def feed_forward(
+    transformer: Transformer, index: int, x: Float[Tensor, "b t c"]
+) -> Float[Tensor, "b t c"]:
+    """The second half of a block: ``x + project(gelu(expand(ln_2 x)))``."""
+    block = transformer.blocks[index]
     hidden = block.ln_2(x).to(transformer.dtype)
     if transformer.quick_gelu:
         hidden = block.expand(hidden)

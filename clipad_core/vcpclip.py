@@ -19,10 +19,10 @@ from torch import Tensor
 from clipad_core.backbone import Backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
-from clipad_core.learned import FrozenFeatures
+from clipad_core.learned import FrozenFeatures, check_masks
 from clipad_core.losses import dice_loss, focal_loss
 from clipad_core.prepare import prepare
-from clipad_core.preprocess import make_views
+from clipad_core.preprocess import Pixels, stretch_all
 from clipad_core.scoring import check_finite
 from clipad_core.transformer import chunks
 from clipad_core.vcpclip_config import MVTEC, VCPCLIPConfig
@@ -127,11 +127,7 @@ def loss(
     Returns:
         ``raw_focal``, ``raw_dice``, with Post-VCP ``new_focal``, ``new_dice``, and ``total``.
     """
-    if masks.shape != (len(features), config.image_size, config.image_size):
-        raise ClipadError(
-            f"masks: found {tuple(masks.shape)}, expected {len(features)} masks of {config.image_size} "
-            "pixels a side; resize them to image_size."
-        )
+    check_masks(masks, len(features), config.image_size)
     text = text_embeddings(learner, backbone, config, features.image_embedding, generator)
     branches = {
         "raw": raw_logits(learner, config, features, text),
@@ -229,9 +225,6 @@ class VCPCLIP:
         Raises:
             ClipadError: no image, or one that is not uint8 RGB.
         """
-        if not images:
-            raise ClipadError("images: found none, expected at least one RGB image.")
-        size = self.config.image_size
-        views = torch.cat([make_views(image, size, "stretch").pixels for image in images])
-        features = encode(self.backbone, views.to(self.backbone.vision.proj.device), self.recipe)
+        pixels = stretch_all(images, self.config.image_size)
+        features = encode(self.backbone, pixels.to(self.backbone.vision.proj.device), self.recipe)
         return detect(self.learner, self.backbone, self.config, features)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from clipad_core.learned import FrozenFeatures
+from clipad_core.scoring import smoothed
 from clipad_core.vcpclip_config import VCPCLIPConfig
 from clipad_core.vcpclip_learner import VCPCLIPLearner
 
@@ -91,14 +91,6 @@ def branch_map(
     for one in logits[1:]:
         total += torch.sigmoid(upsampled_difference(one, grid, size))
     return total / len(logits)
-
-
-def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W"]:
-    """Gaussian filter over the pixels of each map, mirrored at the border, cut at 4 sigma."""
-    if sigma == 0:
-        return maps
-    found = gaussian_filter(maps.cpu().numpy(), sigma=sigma, axes=(1, 2))
-    return torch.from_numpy(found).to(maps.device)
 
 
 def fuse(

@@ -1,0 +1,172 @@
+"""Every choice of AnomalyCLIP as one field, with its source, and the published presets.
+
+Sources: P = Zhou et al., AnomalyCLIP, ICLR 2024 (arXiv 2310.18961v12); C =
+zqhang/AnomalyCLIP@45ed4dd, whose train.sh and test.sh made the published numbers; R = the authors'
+answers in the review of the paper (OpenReview), whose tables are not in P.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from clipad_core.config import changed, look_up_preset
+from clipad_core.errors import ClipadError
+
+# Where a prompt takes its state word and the name of what it shows.
+STATE, OBJECT = "{state}", "{object}"
+
+Branch = Literal["vv", "qq", "kk", "none", "ensemble", "ensemble_qk"]
+Stream = Literal["sum", "mlp", "aliased"]
+
+
+@dataclass(frozen=True)
+class AnomalyCLIPConfig:
+    """The published setting; a preset replaces what another release or the paper does differently."""
+
+    # Backbone. P A.1 and C: ViT-L/14@336 by OpenAI at 518 px.
+    weights: Literal["openai"] = "openai"
+    precision: Literal["float32", "bfloat16"] = "float32"  # C: float32, also on a GPU
+    image_size: int = 518  # P A.1, C
+    activation: Literal["backbone", "quick_gelu", "gelu"] = "backbone"  # C: QuickGELU, OpenAI's
+    positional: Literal["bilinear", "bicubic_antialias"] = "bilinear"  # C; P silent
+
+    # Local features. P App. C and C: V-V attention beside the tower; "none" is P Table 4 without T1.
+    # P Fig. 6: Q-Q and K-K. R Table 12: logits of QQ, KK, VV averaged, and with the tower's own Q-K.
+    branch: Branch = "vv"
+    dpam_from_layer: int = 6  # P A.1; C DPAM_layer=20, the last 19 of 24 blocks
+    blocks: tuple[int, ...] = (24,)  # P 4.1 and train.sh; the arguments' default is 6 12 18 24
+    # "sum": attention outputs add up, C. "mlp": C's unused ffn=True. "aliased": before 2025-04-13
+    # every listed block held the same tensor, the last one (C issues 18, 64 and 82).
+    local_stream: Stream = "sum"
+
+    # Prompts. P 3.2 and C: learned vectors before "object." and "damaged object.".
+    context: Literal["learned", "none"] = "learned"  # "none": words alone, nothing is learned
+    context_length: int = 12  # E; P A.1, C n_ctx
+    shared_context: bool = False  # R Table 11: one context for both states
+    template: str = "{state} {object}."  # C ends with a period, P prints none
+    normal_state: str = ""  # P 3.2, C
+    anomalous_state: str = "damaged"  # P 3.2, C; P Tables 8 and 9 try others
+    # P Figs. 5 and 8: the name of the category in its place (object-aware prompts).
+    object_word: Literal["object", "category"] = "object"
+
+    # Text tower. P Eq. (3) and C: from block 2 on, fresh vectors behind the start token.
+    prompt_depth: int = 9  # P A.1, C: blocks 2 to 9; 1: none
+    prompt_length: int = 4  # P A.1, C t_n_ctx
+    half_prompts: bool = True  # C rounds them and their gradients to fp16; P silent
+
+    # Scores. The temperature is C's, P prints none.
+    temperature: float = 0.07
+    sigma: float = 4.0  # P 3.3, C
+
+    # Loss, P Eq. (2).
+    global_loss: bool = True  # P Table 5
+    local_loss: Literal["both", "focal", "dice", "none"] = "both"  # P Table 5, R Table 14
+    local_weight: float = 4.0  # lambda; P 4.1, C lam
+
+    # Training. Betas and seed: C; P names Adam and no number of runs.
+    epochs: int = 15  # P A.1, C
+    batch_size: int = 8  # P A.1, C
+    seed: int = 111  # C
+    learning_rate: float = 1e-3  # P A.1, C
+    betas: tuple[float, ...] = (0.5, 0.999)
+
+    def __post_init__(self) -> None:
+        """Refuse what no code path knows, naming the field."""
+        for name in ("image_size", "dpam_from_layer", "prompt_depth", "prompt_length"):
+            _at_least(name, getattr(self, name), 1)
+        for name, least in (("context_length", 1), ("batch_size", 1), ("epochs", 0)):
+            _at_least(name, getattr(self, name), least)
+        if not self.blocks or len(set(self.blocks)) < len(self.blocks) or min(self.blocks) < 1:
+            raise ClipadError(
+                f"blocks: found {self.blocks}, expected different block numbers from 1 on."
+            )
+        for name in ("temperature", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ClipadError(
+                    f"{name}: found {getattr(self, name)}, expected a number above 0."
+                )
+        for name in ("sigma", "local_weight"):
+            if not getattr(self, name) >= 0:
+                raise ClipadError(f"{name}: found {getattr(self, name)}, expected 0 or more.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ClipadError(f"betas: found {self.betas}, expected two numbers from 0 to below 1.")
+        if self.template.count(STATE) != 1 or self.template.count(OBJECT) != 1:
+            raise ClipadError(
+                f"template: found {self.template!r}, expected {STATE} and {OBJECT} once each."
+            )
+        _check_learning(self)
+
+    def changed(self, values: dict[str, Any]) -> AnomalyCLIPConfig:
+        """Return the config with some fields replaced; lists from YAML become tuples.
+
+        >>> AnomalyCLIPConfig().changed({"blocks": [6, 12]}).blocks
+        (6, 12)
+        """
+        return changed(self, values, "anomalyclip")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ClipadError(f"{name}: found {value}, expected at least {least}.")
+
+
+def _check_learning(config: AnomalyCLIPConfig) -> None:
+    """What is learned must fit together, and nothing may be trained that nothing pulls at."""
+    deep = config.prompt_depth > 1
+    if deep and config.context == "learned" and config.prompt_length > config.context_length:
+        raise ClipadError(
+            f"prompt_length: found {config.prompt_length}, expected at most context_length "
+            f"({config.context_length}): deeper vectors take the place of the context."
+        )
+    if deep and config.context == "none":
+        raise ClipadError(
+            f"prompt_depth: found {config.prompt_depth} without a context, expected 1: deeper vectors "
+            "would take the place of the words."
+        )
+    idle = config.context == "none" or not (config.global_loss or config.local_loss != "none")
+    if idle and config.epochs:
+        raise ClipadError(
+            f"epochs: found {config.epochs}, expected 0: with context {config.context!r} and the losses "
+            "switched as they are there is nothing to train."
+        )
+
+
+_PUBLISHED = AnomalyCLIPConfig()
+
+PRESETS: dict[str, AnomalyCLIPConfig] = {
+    "published": _PUBLISHED,
+    # C run with the defaults of its own arguments: worse than what was published (C issue 18).
+    "code_default": replace(_PUBLISHED, blocks=(6, 12, 18, 24)),
+    # Before 2025-04-13: four times the same map, so its loss is that of "published".
+    "first_release": replace(
+        _PUBLISHED, blocks=(6, 12, 18, 24), local_stream="aliased", local_weight=1.0
+    ),
+    # P to the letter; where it is silent it is the code that made its numbers.
+    "paper": replace(_PUBLISHED, template="{state} {object}", half_prompts=False),
+    # P Table 5 without any context optimisation; P does not say which words it uses.
+    "untrained": replace(_PUBLISHED, context="none", prompt_depth=1, epochs=0),
+}
+
+
+def find_preset(name: str) -> AnomalyCLIPConfig:
+    """Look a preset up by name, with a message that lists the names."""
+    return look_up_preset(PRESETS, name)
+
+
+def members(branch: Branch) -> tuple[str, ...]:
+    """The attentions whose logits are averaged; "qk" is the tower's own stream.
+
+    >>> members("vv"), members("none"), members("ensemble_qk")
+    (('vv',), ('qk',), ('qq', 'kk', 'vv', 'qk'))
+    """
+    if branch not in get_args(Branch):
+        raise ClipadError(
+            f"branch: found {branch!r}, expected one of {', '.join(get_args(Branch))}."
+        )
+    ensembles = {
+        "none": ("qk",),
+        "ensemble": ("qq", "kk", "vv"),
+        "ensemble_qk": ("qq", "kk", "vv", "qk"),
+    }
+    return ensembles.get(branch, (branch,))
