@@ -21,6 +21,7 @@ from clipad_core.errors import ClipadError
 
 # A safetensors header maps strings to strings; all we say stands under this one, as JSON.
 HEADER = "clipad"
+FIELDS = {"method", "config", "backbone", "data"}
 
 
 def read_pth(path: Path) -> dict[str, Any]:
@@ -70,11 +71,11 @@ def flatten(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return flat
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and what the header says about them.
+def read_safetensors(path: Path, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, and the header: method, config, backbone digest and data hash.
 
     Raises:
-        ClipadError: no file, not such a file, truncated, or not written by clipad.
+        ClipadError: no file, not such a file, truncated, of another method, or not by clipad.
     """
     _must_exist(path)
     try:
@@ -88,11 +89,18 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
     try:
         header = json.loads(said or "")
-    except json.JSONDecodeError as error:
+    except json.JSONDecodeError:  # the bundled stand-in says something else under this name
+        header = None
+    if not isinstance(header, dict) or not FIELDS.issubset(header):
         raise ClipadError(
             f"checkpoint: {path} does not say what it was trained with; expected a file that clipad "
             "wrote. Read an official file by its own reader."
-        ) from error
+        )
+    if header["method"] != method:
+        raise ClipadError(
+            f"checkpoint: {path} is of the method {header['method']!r}, expected {method!r}; give the "
+            "file that this method trained."
+        )
     return tensors, header
 
 

@@ -140,12 +140,7 @@ def read_checkpoint(path: Path, backbone: Backbone) -> tuple[VCPCLIPLearner, VCP
     Raises:
         ClipadError: no file, truncated, another method or backbone, a tensor that does not fit.
     """
-    tensors, header = read_safetensors(path)
-    if header.get("method") != METHOD:
-        raise ClipadError(
-            f"checkpoint: {path} is of the method {header.get('method')!r}, expected {METHOD!r}; give "
-            "the file that this method trained."
-        )
+    tensors, header = read_safetensors(path, METHOD)
     if header["backbone"] != weights_digest(backbone):
         raise ClipadError(
             f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "

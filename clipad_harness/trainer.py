@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.errors import ClipadError
+from clipad_harness import augment, training_data
 from clipad_harness import train as train_module
-from clipad_harness import training_data
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.files import replacing, write_text
 from clipad_harness.learned_variants import LearnedVariant, Training, trainings
@@ -85,7 +85,7 @@ class Trainer:
             "dataset": training.dataset,
             "content": self._content(training),
             "backbone": self.backbone(training.config).digest,
-            "code": [method_digest(self.name), code_digest([train_module, training_data])],
+            "code": [method_digest(self.name), code_digest([train_module, training_data, augment])],
         }
         return hash_of(parts)
 

@@ -20,8 +20,10 @@ from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures, join
 from clipad_core.preprocess import Pixels, make_views
+from clipad_core.vcpclip_config import MVTEC
+from clipad_harness.augment import Sample, augmented
 from clipad_harness.feature_store import Entry, FeatureStore
-from clipad_harness.images import MaskRule, image_size, read_mask, resize_mask
+from clipad_harness.images import MaskRule, image_size, read_image, read_mask, resize_mask
 from clipad_harness.methods import LearnedMethod
 from clipad_harness.shards import DatasetImages
 
@@ -140,8 +142,25 @@ class TrainingData:
         features = self.method.encode(self.backbone, pixels, self.method.recipe(self.config))
         return features, torch.cat([self._resized(one.mask) for one in found])
 
-    def _augmented(self, epoch: int, place: int) -> Any:
-        raise NotImplementedError
+    def _augmented(self, epoch: int, place: int) -> Sample:
+        return augmented(
+            self._sample,
+            place,
+            self._partners(place),
+            name=self.config.augmentation,
+            mosaic_rate=self.config.mosaic_rate,
+            seed=self.config.seed,
+            epoch=epoch,
+        )
+
+    def _sample(self, place: int) -> Sample:
+        return Sample(np.asarray(read_image(self.paths[place])), self._mask(place))
+
+    def _partners(self, place: int) -> list[int]:
+        """What a mosaic draws from; the official code makes them of MVTec AD alone."""
+        rows = self.rows
+        wanted = (rows["category"] == rows["category"][place]) & (rows["label"] == 1)
+        return np.flatnonzero(wanted & (rows["dataset"] == MVTEC)).tolist()
 
 
 def check_trainable(rows: pd.DataFrame) -> None:
