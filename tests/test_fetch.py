@@ -194,13 +194,13 @@ ESCAPES = {
     "zip climbs": lambda path: zipped(path, "../evil.txt"),
     "zip climbs inside": lambda path: zipped(path, "images/../../evil.txt"),
     "zip climbs with backslashes": lambda path: zipped(path, "..\\evil.txt"),
-    "zip absolute": lambda path: zipped(path, "/tmp/evil.txt"),
+    "zip absolute": lambda path: zipped(path, str(path.parent / "evil.txt")),
     "zip drive": lambda path: zipped(path, "C:/evil.txt"),
     "zip link": lambda path: zipped(path, "images/1.png", mode=0o120777),
     "zip twice": lambda path: zipped(path, "1.png", "images/../1.png", "1.png"),
     "tar climbs": lambda path: tarred(path, member("../evil.txt")),
-    "tar absolute": lambda path: tarred(path, member("/tmp/evil.txt")),
-    "tar link": lambda path: tarred(path, member("images", tarfile.SYMTYPE, "/tmp")),
+    "tar absolute": lambda path: tarred(path, member(str(path.parent / "evil.txt"))),
+    "tar link": lambda path: tarred(path, member("images", tarfile.SYMTYPE, "/")),
     "tar link and through it": lambda path: tarred(
         path, member("out", tarfile.SYMTYPE, ".."), member("out/evil.txt")
     ),
@@ -220,7 +220,6 @@ def test_an_archive_that_leaves_its_folder_is_refused_and_leaves_nothing(tmp_pat
         unpack([(archive, "")], tmp_path / "inner" / "set")
     left = sorted(path for path in tmp_path.rglob("*") if path.name != "inner")
     assert left == before
-    assert not Path("/tmp/evil.txt").exists()
 
 
 def test_good_archives_unpack_together_without_their_outer_folder(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from clipad_core.errors import ClipadError
 from clipad_harness.cards import CARDS, card_names, read_card
 from clipad_harness.datasets import index_hash, read_index
+from clipad_harness.fetch import offered
 from clipad_harness.images import file_hash, image_size, read_image, read_mask
 from clipad_harness.score import Scorer
 
@@ -392,6 +393,17 @@ def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
     assert levels == set(card.levels)
 
 
+@pytest.mark.parametrize("name", [*PIXEL_ONLY, *IMAGE_ONLY, "kolektor_sdd"])
+def test_without_training_images_few_shot_is_refused_and_zero_shot_is_not(make, name):
+    from clipad_harness.variants import choose_references
+
+    index = read_index(make(name), name)
+    paths = [Path(image) for image in index[index["split"] == "train"]["image"]]
+    assert choose_references(paths, 0, 0, "seeded") == []
+    with pytest.raises(ClipadError, match="found 1, expected at most 0"):
+        choose_references(paths, 1, 0, "seeded")
+
+
 SAMPLES = {
     "mvtec": (8, 5, 15),
     "hazelnut_toy": (10, 6, 17),
@@ -417,6 +429,25 @@ def test_a_real_sample_is_read(name):
     assert counted == SAMPLES[name]
     for row in index[index["mask"] != ""].to_dict("records"):
         assert read_mask(root / row["mask"], image_size(root / row["image"])).any()
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_the_page_of_datasets_has_a_line_for_every_card(name):
+    card = read_card(name)
+    counts = [card.counts.normal, card.counts.anomalous]
+    if counts == [None, None] and card.counts.test:
+        counts = [f"{card.counts.test} together", None]
+    cells = [
+        f"`{name}`",
+        card.title,
+        str(len(card.categories)),
+        *("-" if count is None else str(count) for count in counts),
+        ", ".join(card.levels),
+        card.licence or "not known",
+        "yes" if offered(card) else "no",
+    ]
+    page = (CARDS.parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"| {' | '.join(cells)} |" in page
 
 
 def test_cards_that_yaml_would_misread_are_refused(tmp_path):
