@@ -11,11 +11,13 @@ from dataset_folders import FOLDERS, SIZE, head_ct, pairs, write, write_mask
 from PIL import Image
 
 from clipad_core.errors import ClipadError
+from clipad_core.winclip_config import find_preset
 from clipad_harness.cards import CARDS, card_names, read_card
 from clipad_harness.datasets import index_hash, read_index
 from clipad_harness.fetch import offered
 from clipad_harness.images import file_hash, image_size, read_image, read_mask
-from clipad_harness.score import Scorer
+from clipad_harness.shards import CategoryScores, DatasetImages, measure
+from clipad_harness.variants import MAIN, WinCLIPVariant, choose_references
 
 PIXEL_ONLY = ["cvc_clinicdb", "cvc_colondb", "endotect", "isic2016", "kvasir_seg", "tn3k"]
 IMAGE_ONLY = ["br35h", "brain_mri", "covid19", "head_ct"]
@@ -357,37 +359,22 @@ def test_a_million_pixel_wide_image_is_measured_and_not_decoded(tmp_path):
     head_ct(tmp_path)
     (tmp_path / "head_ct" / "head_ct" / "000.png").write_bytes(header(1_000_000, 1_000_000))
     message = problems(tmp_path, "head_ct")
-    assert "head_ct/head_ct/000.png: found more pixels than a photo has" in message
-
-
-class Fixed(Scorer):
-    """Scores without a model: what `measure` does with the labels and masks of an index."""
-
-    def __init__(self, index: pd.DataFrame) -> None:
-        self.index = index
-
-    def detect(self, shard):
-        from clipad_harness.score import CategoryScores
-
-        rows = self.rows(shard.category, "test")
-        random = np.random.default_rng(0)
-        maps = [random.random(SIZE, dtype=np.float32) for _ in range(len(rows))]
-        masks = [np.zeros(SIZE, dtype=bool) for _ in maps]
-        for mask, name in zip(masks, rows["mask"]):
-            mask[2:4] = bool(name)
-        return CategoryScores(rows, random.random(len(rows)), maps, masks, [])
+    assert "head_ct/head_ct/000.png: found more pixels than an image may have" in message
 
 
 @pytest.mark.parametrize("name", ["cvc_colondb", "brain_mri", "mvtec"])
 def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
-    from clipad_core.winclip_config import find_preset
-    from clipad_harness.variants import MAIN, Shard, Variant
-
-    index, card = read_index(make(name), name), read_card(name)
-    shard = Shard(
-        Variant(MAIN, find_preset("paper"), (0,), "exact", 0.3), index["category"][0], 0, 0
-    )
-    values = Fixed(index).measure(shard)
+    root, card = make(name), read_card(name)
+    index = read_index(root, name)
+    images = DatasetImages(index, root)
+    category = index["category"][0]
+    rows = images.rows(category, "test")
+    random = np.random.default_rng(0)
+    maps = [random.random(SIZE, dtype=np.float32) for _ in range(len(rows))]
+    masks = images.masks(rows, maps, "nearest")
+    found = CategoryScores(rows, random.random(len(rows)), maps, masks, [])
+    variant = WinCLIPVariant(MAIN, find_preset("paper"), (0,), "exact", 0.3)
+    values = measure(found, images.has_masks(category), variant)
     defined = {key for key, value in values.items() if not np.isnan(value)}
     levels = {"pixel" if key.startswith(("pixel", "aupro")) else "image" for key in defined}
     assert levels == set(card.levels)
@@ -395,8 +382,6 @@ def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
 
 @pytest.mark.parametrize("name", [*PIXEL_ONLY, *IMAGE_ONLY, "kolektor_sdd"])
 def test_without_training_images_few_shot_is_refused_and_zero_shot_is_not(make, name):
-    from clipad_harness.variants import choose_references
-
     index = read_index(make(name), name)
     paths = [Path(image) for image in index[index["split"] == "train"]["image"]]
     assert choose_references(paths, 0, 0, "seeded") == []
