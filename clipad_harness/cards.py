@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from clipad_core.errors import ClipadError
+from clipad_harness.layouts import LAYOUTS
 
 CARDS = Path(__file__).resolve().parents[1] / "data" / "cards"
 LEVELS = ("image", "pixel")
@@ -146,10 +147,17 @@ def _fill(kind: type, found: object, where: str) -> Any:
 
 def _check(card: Card, path: Path) -> None:
     """What a YAML file can say and a card must not."""
-    wrong = [name for name in card.categories if not isinstance(name, str)]
+    names = [*card.categories]
+    for name in card.folders.values():
+        names += name if isinstance(name, list) else [name]
+    wrong = [name for name in names if not isinstance(name, str)]
     if wrong or not card.categories:
         raise ClipadError(
-            f"{path}: found the categories {wrong}, expected words; put quotes around them."
+            f"{path}: found the categories or folders {wrong}, expected words; put quotes around them."
+        )
+    if card.layout not in LAYOUTS:
+        raise ClipadError(
+            f"{path}: found layout {card.layout!r}, expected one of {', '.join(LAYOUTS)}."
         )
     if not card.levels or set(card.levels) - set(LEVELS):
         raise ClipadError(

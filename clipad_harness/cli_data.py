@@ -59,12 +59,12 @@ def _verb(
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=f"Example: {example}"
     )
+    default = "data_root of the profile in params.yaml, then " if name != "fetch" else ""
     verb.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="folder of the datasets; default: data_root of the profile in params.yaml, then "
-        "$CLIPAD_DATA",
+        help=f"folder of the datasets; default: {default}$CLIPAD_DATA",
     )
     return verb
 
@@ -109,8 +109,8 @@ def _check(arguments: argparse.Namespace) -> None:
     test = index[index["split"] == "test"]
     normal = int((test["label"] == 0).sum())
     print(
-        f"{folder}: {index['category'].nunique()} categories, {len(index) - len(test)} training "
-        f"images, {normal} normal and {len(test) - normal} anomalous test images, "
+        f"{folder}: categories {', '.join(index['category'].unique())}; {len(index) - len(test)} "
+        f"training images, {normal} normal and {len(test) - normal} anomalous test images, "
         f"{int((index['mask'] != '').sum())} masks"
     )
     for problem in problems[:_SHOWN]:
@@ -138,23 +138,23 @@ def _show(arguments: argparse.Namespace) -> Path:
 
 def _fetch(arguments: argparse.Namespace) -> Path:
     from clipad_harness.cards import read_card
-    from clipad_harness.datasets import dataset_folder, default_root
+    from clipad_harness.datasets import DATA_VARIABLE, default_root
     from clipad_harness.fetch import by_hand, fetch, offered, terms, unpack_archives
 
     card = read_card(arguments.name)
-    root = arguments.data or default_root()
-    there = dataset_folder(card.name, root)
-    if there is not None:
-        raise ClipadError(
-            f"{there}: is there already, expected nothing; `clipad data check {card.name}` says "
-            "whether it is whole. Move it away to fetch it again."
-        )
     print(terms(card))
     if not arguments.archives and not offered(card):
-        print(by_hand(card, root))
+        print(by_hand(card, arguments.data or Path(f"${DATA_VARIABLE}")))
         raise ClipadError(
             f"{card.name}: nothing was downloaded, because its publisher offers no file that a program "
             "may get; do what stands above."
+        )
+    root = arguments.data or default_root()
+    there = root / card.name
+    if there.is_dir() and any(there.iterdir()):
+        raise ClipadError(
+            f"{there}: is there already, expected nothing; `clipad data check {card.name}` says "
+            "whether it is whole. Move it away to fetch it again."
         )
     if not arguments.yes and not _agreed():
         raise ClipadError(f"{card.name}: nothing was downloaded, because you did not say yes.")
