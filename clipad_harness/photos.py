@@ -182,12 +182,12 @@ def _score(
         return [scored for part in parts for scored in part]
     found = []
     for i, (path, _) in enumerate(batch):
-        score, anomaly_map = float(detection.image_score[i]), detection.anomaly_map[i]
+        score, anomaly_map = float(detection.image_score[i]), detection.anomaly_map[i].detach()
         if not np.isfinite(score) or not bool(anomaly_map.isfinite().all()):
             found.append(Scored(path, problem="its score is not finite"))
             continue
         file = keep / f"{start + i:06}.npy"
-        np.save(file, anomaly_map.numpy().astype(np.float32))
+        np.save(file, anomaly_map.cpu().numpy().astype(np.float32))
         found.append(Scored(path, score, map_file=file))
     return found
 
