@@ -20,9 +20,9 @@ from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels
 from clipad_harness.files import write_text
 from clipad_harness.images import image_size, read_image
+from clipad_harness.reading import SUFFIXES
 
 Detector = Callable[[Sequence[Pixels]], Detection]
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Scored together: photos of one shape, and not more pixels than fit into a few hundred megabytes.
 PHOTOS_PER_BATCH = 8
 PIXELS_PER_BATCH = 32_000_000

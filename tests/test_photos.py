@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 from PIL import Image
 from project import REPOSITORY, WEIGHTS, make_project
@@ -190,6 +191,35 @@ def test_everything_is_written_and_the_page_shows_it(inside: Path, capsys) -> No
     links = [link["href"] for link in soup.select("ol.photos a")]
     assert "overlays/b/b%201.jpg.jpg" in links
     assert "1 reference" in soup.find(id="provenance").get_text()
+
+
+def test_the_threshold_moves_by_keyboard_and_by_number(inside: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    assert score("in") == 0
+    high, middle, low = sorted((float(row["score"]) for row in rows()), reverse=True)
+    browser = Browser(program)
+    count = "document.getElementById('count').textContent"
+    try:
+        browser.open(Path("out/index.html"))
+        browser.run("document.getElementById('slider').focus()")
+        browser.press("End", 35)
+        assert browser.run(count) == "1 of 3 at or above"
+        browser.press("Home", 36)
+        assert browser.run(count) == "3 of 3 at or above"
+        for value, expected in [((middle + high) / 2, 1), ((low + middle) / 2, 2), (high + 1, 0)]:
+            browser.run(
+                f"(() => {{ const box = document.getElementById('exact'); box.value = '{value}';"
+                " box.dispatchEvent(new Event('input')); })()"
+            )
+            assert browser.run(count) == f"{expected} of 3 at or above"
+            assert browser.run("document.querySelectorAll('.photos li.above').length") == expected
+        browser.run("document.getElementById('only').click()")
+        assert browser.run("document.querySelectorAll('.photos li:not([hidden])').length") == 0
+        assert not browser.complaints()
+    finally:
+        browser.close()
 
 
 def test_a_reference_changes_the_scores_and_itself_scores_low(inside: Path) -> None:
