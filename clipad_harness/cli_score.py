@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """examples:
   clipad score photos/ --class-name bottle --out scored
   clipad score 'line 3/*.jpg' extra.png --class-name "hex nut" --reference good/ --out scored
+  clipad score photos/ --method vcpclip --checkpoint train_visa.pth --out scored
   clipad score photos/ --class-name bottle --out scored \\
       --backbone ViT-B-16-plus-240 --weights laion400m_e31
 
@@ -24,7 +25,7 @@ Writes OUT/index.html (open it in a browser), OUT/scores.csv, OUT/overlays/ and,
 OUT/maps/ (npy, float32, the method's own resolution). Higher score = more anomalous. A photo that
 cannot be scored is named in scores.csv and at the end; the others are written all the same.
 
-Without --backbone and --weights, the given of params.yaml is used; as delivered it is a stand-in
+Without --backbone and --weights, the profile of params.yaml is used; as delivered it is a stand-in
 whose scores mean nothing for real photos.
 
 Exit code 0: all scored; 1: some or all could not be, or something was wrong; 2: a mistyped command;
@@ -43,7 +44,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     score.add_argument("--out", required=True, type=Path, help="folder to write into")
     score.add_argument("--class-name", default="", help='what the photos show, such as "bottle"')
-    score.add_argument("--method", default="winclip", help="winclip (the default)")
+    score.add_argument(
+        "--method", default="winclip", help="winclip (the default), anomalyclip, vcpclip"
+    )
     score.add_argument(
         "--reference", nargs="+", default=[], metavar="GOOD", help="photos of good ones (few-shot)"
     )
@@ -64,10 +67,11 @@ def _run(arguments: argparse.Namespace) -> Path:
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ClipadError(f"--out: found a file at {out}, expected a folder; choose another name.")
-    check_request(arguments.method, arguments.class_name, arguments.checkpoint)
+    method, checkpoint = arguments.method, arguments.checkpoint
+    check_request(method, arguments.class_name, checkpoint, bool(arguments.reference))
     paths = find_photos(arguments.photos, skip=out)
     references = find_photos(arguments.reference) if arguments.reference else []
-    given, config = choose_weights(arguments.backbone, arguments.weights, arguments.sha256)
+    given, config = choose_weights(method, arguments.backbone, arguments.weights, arguments.sha256)
     good = [read_photo(path) for path in references]
 
     from clipad_core.backbone import load_backbone
@@ -78,12 +82,12 @@ def _run(arguments: argparse.Namespace) -> Path:
     if warning:
         print(f"clipad: {warning}", file=sys.stderr)
     detector = open_detector(
-        arguments.method,
+        method,
         backbone,
         config=config,
         class_name=arguments.class_name,
         references=good,
-        checkpoint=arguments.checkpoint,
+        checkpoint=checkpoint,
     )
     return _write(arguments, detector, paths, backbone, len(good), warning)
 
@@ -121,7 +125,8 @@ def _write(
                 shutil.move(str(one.map_file), target)
     provenance = {
         "method": f"{arguments.method}, {k_shot} reference{'' if k_shot == 1 else 's'}",
-        "class name": arguments.class_name or "not used",
+        "class name": arguments.class_name if arguments.method == "winclip" else "not used",
+        "checkpoint": str(arguments.checkpoint or "none"),
         "weights": f"{backbone.label}, {backbone.kind}, {backbone.digest[:12]}",
         "clipad": __version__,
     }

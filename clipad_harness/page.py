@@ -73,6 +73,7 @@ def page(
     citations: Sequence[Sequence[str]] = (),
     command: str | None = None,
     is_home: bool = False,
+    has_record: bool = True,
 ) -> str:
     """Put header, contents, provenance and style around `body` (trusted HTML).
 
@@ -85,6 +86,7 @@ def page(
         citations: label and BibTeX of what to cite.
         command: what makes the page again.
         is_home: whether this is the page that leads to all others.
+        has_record: whether a stage made it, so that `sidecar` tells of the run.
 
     Raises:
         ClipadError: `body` would load something from the network.
@@ -111,6 +113,7 @@ def page(
         sidecar=SIDECAR,
         home="#main" if is_home else "index.html",
         is_home=is_home,
+        has_record=has_record,
         has_code='<details class="code">' in body,
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),

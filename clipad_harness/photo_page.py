@@ -146,5 +146,5 @@ def write_page(
         script=Markup((TEMPLATES / "photos.js").read_text(encoding="utf-8")),
     )
     title = f"Photos by score: {subject}" if subject else "Photos by score"
-    html = page(title, body, provenance=provenance, command=command, is_home=True)
+    html = page(title, body, provenance=provenance, command=command, is_home=True, has_record=False)
     return write_text(path, html)

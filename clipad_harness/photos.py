@@ -20,9 +20,9 @@ from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels
 from clipad_harness.files import write_text
 from clipad_harness.images import image_size, read_image
+from clipad_harness.reading import SUFFIXES
 
 Detector = Callable[[Sequence[Pixels]], Detection]
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Scored together: photos of one shape, and not more pixels than fit into a few hundred megabytes.
 PHOTOS_PER_BATCH = 8
 PIXELS_PER_BATCH = 32_000_000
@@ -182,12 +182,12 @@ def _score(
         return [scored for part in parts for scored in part]
     found = []
     for i, (path, _) in enumerate(batch):
-        score, anomaly_map = float(detection.image_score[i]), detection.anomaly_map[i]
+        score, anomaly_map = float(detection.image_score[i]), detection.anomaly_map[i].detach()
         if not np.isfinite(score) or not bool(anomaly_map.isfinite().all()):
             found.append(Scored(path, problem="its score is not finite"))
             continue
         file = keep / f"{start + i:06}.npy"
-        np.save(file, anomaly_map.numpy().astype(np.float32))
+        np.save(file, anomaly_map.cpu().numpy().astype(np.float32))
         found.append(Scored(path, score, map_file=file))
     return found
 

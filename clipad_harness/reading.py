@@ -15,7 +15,7 @@ import pandas as pd
 from clipad_core.errors import ClipadError
 from clipad_harness.images import image_size
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _LITTER = {"thumbs.db", "desktop.ini"}
 _DOCUMENTS = {".txt", ".md", ".csv", ".json"}
 
@@ -49,7 +49,7 @@ class Reading:
             if path.is_dir():
                 if path.name not in beside:
                     self.problem(path, "a folder")
-            elif path.suffix.lower() in _SUFFIXES:
+            elif path.suffix.lower() in SUFFIXES:
                 found += [path] if self._readable(path) else []
             elif path.suffix.lower() not in _DOCUMENTS:
                 self.problem(path, "no image by its name")

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 from PIL import Image
 from project import REPOSITORY, WEIGHTS, make_project
 
 import clipad_core
-from clipad_core.backbone import Backbone
+from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness import cli, photos
-from clipad_harness.detectors import open_detector
+from clipad_harness.detectors import METHODS, choose_weights, open_detector
 from clipad_harness.page import network_loads
 from clipad_harness.photo_figures import contact, scores_figure
 from clipad_harness.photo_page import resize_map, strongest
@@ -192,6 +193,35 @@ def test_everything_is_written_and_the_page_shows_it(inside: Path, capsys) -> No
     assert "1 reference" in soup.find(id="provenance").get_text()
 
 
+def test_the_threshold_moves_by_keyboard_and_by_number(inside: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    assert score("in") == 0
+    high, middle, low = sorted((float(row["score"]) for row in rows()), reverse=True)
+    browser = Browser(program)
+    count = "document.getElementById('count').textContent"
+    try:
+        browser.open(Path("out/index.html"))
+        browser.run("document.getElementById('slider').focus()")
+        browser.press("End", 35)
+        assert browser.run(count) == "1 of 3 at or above"
+        browser.press("Home", 36)
+        assert browser.run(count) == "3 of 3 at or above"
+        for value, expected in [((middle + high) / 2, 1), ((low + middle) / 2, 2), (high + 1, 0)]:
+            browser.run(
+                f"(() => {{ const box = document.getElementById('exact'); box.value = '{value}';"
+                " box.dispatchEvent(new Event('input')); })()"
+            )
+            assert browser.run(count) == f"{expected} of 3 at or above"
+            assert browser.run("document.querySelectorAll('.photos li.above').length") == expected
+        browser.run("document.getElementById('only').click()")
+        assert browser.run("document.querySelectorAll('.photos li:not([hidden])').length") == 0
+        assert not browser.complaints()
+    finally:
+        browser.close()
+
+
 def test_a_reference_changes_the_scores_and_itself_scores_low(inside: Path) -> None:
     score("in")
     zero_shot = {row["file"]: float(row["score"]) for row in rows()}
@@ -248,6 +278,16 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
         (["in", "--method", "patchcore"], "--method: found 'patchcore', expected one of winclip"),
         (["in", "--checkpoint", "x.pth"], "--checkpoint: found x.pth for winclip"),
         (["in", "--class-name", " "], "--class-name: found none"),
+        (["in", "--method", "vcpclip"], "--checkpoint: found none, expected what vcpclip learned"),
+        (["in", "--method", "vcpclip", "--checkpoint", "x.pth"], "x.pth does not exist"),
+        (
+            ["in", "--method", "vcpclip", "--checkpoint", "broken.png", "--reference", "in/a.png"],
+            "--reference: found some, which vcpclip cannot use",
+        ),
+        (
+            ["in", "--method", "vcpclip", "--checkpoint", "broken.png"],
+            "checkpoint: broken.png",
+        ),
         (["in", "--out", "in/a.png"], "--out: found a file at in/a.png"),
         (["in", "--out", "in/a.png/x"], "--out: in/a.png/x cannot be made"),
         (["in", "--reference", "broken.png"], "broken.png: found no readable image"),
@@ -264,6 +304,28 @@ def test_a_wrong_request_is_one_message(inside: Path, words, message, capsys) ->
     error = [line for line in error if "stand-in" not in line]
     assert len(error) == 1 and error[0].startswith("clipad: ") and message in error[0]
     assert not Path("out/scores.csv").exists()
+
+
+@pytest.mark.parametrize("method", ["anomalyclip", "vcpclip"])
+def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, capsys) -> None:
+    files = pytest.importorskip(f"clipad_core.{method}_checkpoint")
+    core = pytest.importorskip(f"clipad_core.{method}")
+    given, config = choose_weights(method, None, None)
+    backbone = load_backbone(given.backbone, given.weights)
+    learner = core.make_learner(backbone, config, seed=1)
+    Path("ours.safetensors").write_bytes(files.checkpoint_bytes(learner, config, backbone, "data"))
+    torch.save(files.to_official(learner), "official.pth")
+    found = []
+    for checkpoint in ("ours.safetensors", "official.pth"):
+        words = ["score", "in", "--out", "out", "--quiet", "--method", method]
+        assert cli.main([*words, "--checkpoint", checkpoint]) == 0
+        found.append([float(row["score"]) for row in rows()])
+    assert found[0] == pytest.approx(found[1], abs=2e-6) and len(set(found[0])) == 3
+    expected = getattr(core, METHODS[method])(backbone, config, learner)
+    pixels = photos.read_photo(Path("in/a.png"))
+    assert found[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert "official.pth" in page.find(id="provenance").get_text()
 
 
 def test_outside_a_project_the_weights_must_be_named(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -6,6 +6,7 @@
     ["slider", "exact", "count", "only"].map((id) => document.getElementById(id));
   const high = scores[0], low = scores[scores.length - 1], span = high - low;
   if (!(span > 0)) return; // one score: nothing to choose
+  const digits = Math.min(6, Math.max(4, Math.ceil(3 - Math.log10(span)))), unit = 10 ** digits;
   const photos = [...document.querySelectorAll(".photos li")];
   const strip = form.querySelector("svg");
   const every = Math.ceil(scores.length / 2000);
@@ -20,7 +21,7 @@
   const show = (threshold) => {
     const above = scores.filter((score) => score >= threshold).length;
     count.textContent = `${above} of ${scores.length} at or above`;
-    slider.setAttribute("aria-valuetext", `${threshold.toFixed(4)}: ${count.textContent}`);
+    slider.setAttribute("aria-valuetext", `${threshold.toFixed(digits)}: ${count.textContent}`);
     marks.forEach(([line, score]) => line.classList.toggle("above", score >= threshold));
     photos.forEach((photo) => {
       const is = Number(photo.dataset.score) >= threshold;
@@ -31,7 +32,8 @@
   };
   const threshold = () => Number(exact.value);
   slider.addEventListener("input", () => {
-    exact.value = (low + span * Number(slider.value) / 1000).toFixed(4);
+    // Rounded down, so that the end of the slider still has the highest photo.
+    exact.value = (Math.floor(unit * (low + span * Number(slider.value) / 1000)) / unit).toFixed(digits);
     show(threshold());
   });
   exact.addEventListener("input", () => {
