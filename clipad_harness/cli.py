@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
+from clipad_harness import cli_verify
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="clipad", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_stages(commands)
+    cli_verify.add_commands(commands)
     return top
 
 
