@@ -157,7 +157,7 @@ def _reproduce(folder: Path, targets: list[str]) -> None:
     environment |= {"PATH": path, "PYTHONPATH": str(folder)}
     # The stages' own words and bars go to standard error; the table alone is the result.
     command = [sys.executable, "-m", "dvc", "repro", "--force", *targets]
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=2, check=False)
     if done.returncode:
         raise ClipadError(
             f"verify: a stage stopped in the clean clone (exit {done.returncode}, see above); what "
