@@ -1,7 +1,39 @@
-"""The core of clipad: encoders and scoring. It knows tensors and nothing else."""
+"""The core of clipad: encoders and scoring. It knows tensors and nothing else.
+
+What most programs need can be imported from here; torch is loaded when it is first used::
+
+    from clipad_core import WinCLIP, WinCLIPConfig, load_backbone
+"""
+
+from typing import TYPE_CHECKING
 
 from clipad_core._torchvision import install_hook
 
+if TYPE_CHECKING:
+    from clipad_core.backbone import load_backbone
+    from clipad_core.detection import Detection
+    from clipad_core.errors import ClipadError
+    from clipad_core.winclip import WinCLIP
+    from clipad_core.winclip_config import WinCLIPConfig
+
 __version__ = "0.1.0"
+__all__ = ["ClipadError", "Detection", "WinCLIP", "WinCLIPConfig", "load_backbone"]
+
+_HOMES = {
+    "ClipadError": "errors",
+    "Detection": "detection",
+    "WinCLIP": "winclip",
+    "WinCLIPConfig": "winclip_config",
+    "load_backbone": "backbone",
+}
 
 install_hook()
+
+
+def __getattr__(name: str) -> object:
+    """Import a name from its module when it is first asked for (PEP 562)."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

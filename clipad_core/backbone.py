@@ -7,7 +7,6 @@ stand-in is one), or from a seed (random, for tests and for timing architectures
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +15,28 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipad_core.errors import ClipadError
+from clipad_core.published import (
+    Published,
+    create_architecture,
+    find_published,
+    has_own_repository,
+    recognise,
+    uses_quick_gelu,
+)
 from clipad_core.text import TextTower, Tokenizer, read_text_tower
 from clipad_core.vision import VisionTower, optimise, read_vision_tower
+from clipad_core.weights import (
+    check_activation,
+    check_fit,
+    check_towers,
+    file_sha256,
+    fill_vocabulary,
+    kind_of_file,
+    read_state_dict,
+)
 
 # CLIP's pixel statistics (openai/CLIP, clip.py); every backbone of the three papers uses them.
 MEAN = open_clip.OPENAI_DATASET_MEAN
@@ -76,11 +90,10 @@ def load_backbone(
         model = _random_model(name, int(seed[1]))
         label, kind = f"{name} (random weights, seed {seed[1]})", "random"
     elif path.suffix or path.exists():
-        model, kind = _model_from_file(name, path, sha256)
-        label = f"{name} ({path.name})"
+        model, kind, label = _model_from_file(name, path, sha256)
     else:
-        model, kind = _published_model(name, str(weights)), "published"
-        label = f"{name} ({weights})"
+        published = find_published(name, str(weights))
+        model, kind, label = _published_model(published), "published", published.label
     return _freeze(model.eval(), name, label, kind, precision)
 
 
@@ -111,107 +124,46 @@ def digest_tensors(state: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _create(name: str) -> nn.Module:
-    if open_clip.get_model_config(name) is None:
-        raise ClipadError(
-            f"backbone: found {name!r}, expected an open_clip architecture (for example "
-            "ViT-B-16-plus-240) or a config file of that name beside the weights; check the spelling."
-        )
-    # open_clip warns that the model is random; whoever called this gives it weights or wants that.
-    logging.disable(logging.WARNING)
-    try:
-        return open_clip.create_model(name, pretrained=None)
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _random_model(name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _create(name)
+        return create_architecture(name)
 
 
-def _published_model(name: str, tag: str) -> nn.Module:
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if tag not in tags:
-        _create(name)
+def _published_model(weights: Published) -> nn.Module:
+    if weights.quick_gelu and not uses_quick_gelu(weights.name):
         raise ClipadError(
-            f"weights: found {tag!r} for {name}, expected a published tag ({', '.join(tags) or 'none'}), "
-            "a file, or random:SEED."
+            f"backbone: found {weights.name}, which computes GELU, for {weights.tag} weights trained "
+            f"with QuickGELU; set `backbone: {weights.name}-quickgelu`."
         )
     try:
-        return open_clip.create_model(name, pretrained=tag)
+        source = weights.tag
+        if not has_own_repository(weights):
+            source = open_clip.download_pretrained_from_url(weights.url)
+        return open_clip.create_model(weights.name, pretrained=source)
     except (RuntimeError, OSError) as error:
         raise ClipadError(
-            f"weights: {name} ({tag}) is not on this machine and could not be fetched "
+            f"weights: {weights.label} is not on this machine and could not be fetched "
             f"({str(error).splitlines()[0][:200]}). Connect to the network once, or download the file "
             "elsewhere and set `weights` to its path with its SHA-256."
         ) from error
 
 
-def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str]:
-    if not path.is_file():
-        raise ClipadError(
-            f"weights: {path} does not exist; set `weights` to a file, a published tag, or random:SEED."
-        )
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if sha256 is not None and not (len(sha256) >= 8 and found.startswith(sha256.lower())):
-        raise ClipadError(
-            f"weights: {path} has SHA-256 {found}, expected {sha256}; the file is damaged or another "
-            "one. Fetch it again, or correct `sha256`."
-        )
+def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str, str]:
+    """The model, its kind and its label."""
+    published = recognise(path, file_sha256(path, sha256))
     config = path.with_name(f"{name}.json")
     if config.is_file():
         open_clip.add_model_config(config)
+    check_activation(name, path, published)
     state = read_state_dict(path)
-    model = _create(name)
-    state = _fill_vocabulary(state, model.state_dict())
-    _load_strictly(model, state, path)
-    return model, _kind_of_file(path)
-
-
-def _kind_of_file(path: Path) -> str:
-    """The stand-in says what it is in its own header, so no renaming can hide it."""
-    if path.suffix != ".safetensors":
-        return "file"
-    with safe_open(path, "pt") as opened:
-        return (opened.metadata() or {}).get("clipad", "file")
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read safetensors, a state dict saved by torch, or OpenAI's TorchScript archive, safely."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ClipadError(
-            f"weights: {path} could not be read ({str(error).splitlines()[0][:200]}); expected "
-            "safetensors or a plain state dict saved by torch. Fetch it again or convert it."
-        ) from error
-    state = found.get("state_dict", found) if isinstance(found, dict) else found
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _fill_vocabulary(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put stored vocabulary rows back in place; rows that no caption used are zero."""
-    filled = dict(state)
-    for key in [key for key in state if key.endswith("token_embedding.rows")]:
-        target = key.replace(".rows", ".weight")
-        full = torch.zeros_like(wanted[target])
-        full[filled.pop(key).long()] = state[target].float()
-        filled[target] = full
-    return filled
-
-
-def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    check_towers(state, path)
+    model = create_architecture(name)
     wanted = model.state_dict()
-    for key in sorted({*wanted, *state}):
-        found = tuple(state[key].shape) if key in state else "nothing"
-        expected = tuple(wanted[key].shape) if key in wanted else "nothing"
-        if found != expected:
-            raise ClipadError(
-                f"weights: {path} does not fit the architecture: tensor {key} is {found}, expected "
-                f"{expected}. Use the weights of this backbone, or name the backbone they belong to."
-            )
+    state = fill_vocabulary(state, wanted)
+    check_fit(state, wanted, path)
+    # Half precision becomes float32 with the rounded values, as in the published code.
     model.load_state_dict({key: value.float() for key, value in state.items()})
+    if published is not None:
+        return model, "published", f"{name} ({published.tag})"
+    return model, kind_of_file(path), f"{name} ({path.name})"

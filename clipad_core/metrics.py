@@ -1,4 +1,4 @@
-"""Image and pixel AUROC, average precision, F1-max and AUPRO, exact and from one sort.
+"""Image and pixel AUROC, average precision, F1-max, IoU and AUPRO, exact and from one sort.
 
 Labels are 0 (normal) and 1 (anomalous), higher scores are more anomalous, ties are grouped by
 value. All values lie in [0, 1]; a metric that is undefined for the data (one of the two classes
@@ -42,6 +42,7 @@ def pixel_metrics(
     *,
     aupro: AuproDefinition = "exact",
     fpr_limit: float = 0.3,
+    iou: bool = False,
 ) -> dict[str, float]:
     """Pixel AUROC, average precision, F1-max and AUPRO of one category, all pixels pooled.
 
@@ -50,6 +51,7 @@ def pixel_metrics(
         masks: 0/1 masks of the maps' sizes; empty for normal images.
         aupro: definition of AUPRO, see `clipad_core.metrics.aupro`.
         fpr_limit: upper end of the false-positive rates that AUPRO integrates over.
+        iou: whether to give `pixel_iou` as well, see `clipad_core.metrics.pixel_iou`.
 
     Returns:
         `pixel_auroc`, `pixel_ap`, `pixel_f1max`, `aupro`; nan where undefined.
@@ -61,7 +63,28 @@ def pixel_metrics(
     """
     pixels = pool_pixels(maps, masks)
     region_overlap = aupro_of_pixels(pixels, aupro, fpr_limit)
-    return _named("pixel", pixels.ranking) | {"aupro": region_overlap}
+    named = _named("pixel", pixels.ranking) | {"aupro": region_overlap}
+    return named | ({"pixel_iou": _iou(pixels.ranking)} if iou else {})
+
+
+def pixel_iou(
+    maps: Shaped[np.ndarray, "b H W"] | Sequence[Shaped[np.ndarray, "_ _"]],
+    masks: Shaped[np.ndarray, "b H W"] | Sequence[Shaped[np.ndarray, "_ _"]],
+) -> float:
+    """Intersection over union at the threshold of the largest pixel F1, all pixels pooled.
+
+    As the official VCP-CLIP code has it: of several best thresholds the lowest, and a pixel is
+    predicted anomalous strictly ABOVE it, while F1 counts those at it too.
+
+    Returns:
+        A value in [0, 1]; 1: prediction and masks are the same pixels. nan without both classes.
+
+    >>> import numpy as np
+    >>> maps, masks = np.array([[[0.1, 0.9], [0.3, 0.9]]]), np.array([[[0, 1], [1, 1]]])
+    >>> round(pixel_iou(maps, masks), 4)  # F1 is 1 at 0.3; above it are two of three
+    0.6667
+    """
+    return _iou(pool_pixels(maps, masks).ranking)
 
 
 def aupro(
@@ -185,5 +208,18 @@ def _average_precision(ranking: Ranking) -> float:
 def _f1_max(ranking: Ranking) -> float:
     if not ranking.is_defined:
         return UNDEFINED
+    return float(np.max(_f1(ranking)))
+
+
+def _f1(ranking: Ranking) -> Float[np.ndarray, " g"]:
     predicted = ranking.true_positives + ranking.false_positives
-    return float(np.max(2 * ranking.true_positives / (predicted + len(ranking.positives))))
+    return 2 * ranking.true_positives / (predicted + len(ranking.positives))
+
+
+def _iou(ranking: Ranking) -> float:
+    if not ranking.is_defined:
+        return UNDEFINED
+    f1 = _f1(ranking)
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    hits = ranking.true_positives[best - 1] if best else 0
+    return float(hits / (len(ranking.positives) + ranking.false_positives_above[best]))

@@ -165,7 +165,8 @@ def window_index(grid: tuple[int, int], scale: int, stride: int = 1) -> Int[Tens
     return corner + inside
 
 
-def _pre(tower: VisionTower, tokens: Tensor) -> Tensor:
+def pre_norm(tower: VisionTower, tokens: Tensor) -> Tensor:
+    """``ln_pre`` where the tower has one."""
     return tokens if tower.ln_pre is None else tower.ln_pre(tokens)
 
 
@@ -174,10 +175,10 @@ def project(tower: VisionTower, tokens: Float[Tensor, "... c"]) -> Float[Tensor,
     return F.normalize(tower.ln_post(tokens) @ tower.proj, dim=-1)
 
 
-def _encode_whole(
+def encode_whole(
     tower: VisionTower, x: Tensor, blocks: Sequence[int]
 ) -> tuple[Tensor, dict[int, Tensor]]:
-    """Run the whole image; stop after the class token where no later patch token is wanted."""
+    """Class token and raw patch tokens of some blocks; the last block only as far as wanted."""
     kept = {}
     last = tower.depth - 1
     for index in range(last):
@@ -246,10 +247,10 @@ def encode_images(
     length = tower.grid[0] * tower.grid[1] + 1
     for part in chunks(len(images), max(1, TOKENS_PER_CHUNK // length)):
         x, grid = embed_patches(tower, images[part])
-        x = _pre(tower, x)
+        x = pre_norm(tower, x)
         for scale in scales:
             windows[scale].append(project(tower, _encode_windows(tower, x, grid, scale)))
-        last, kept = _encode_whole(tower, x, blocks)
+        last, kept = encode_whole(tower, x, blocks)
         classes.append(project(tower, last))
         for block, value in kept.items():
             tokens[block].append(value)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness import cli_verify
+from clipad_harness import cli_data, cli_score, cli_verify, cli_weights
+from clipad_harness.settings import LEARNED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="clipad", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_stages(commands)
+    cli_data.add_commands(commands)
+    cli_weights.add_commands(commands)
+    cli_score.add_commands(commands)
     cli_verify.add_commands(commands)
     return top
 
@@ -30,13 +34,15 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     draw = commands.add_parser("draw", help="draw one procedural dataset")
     draw.add_argument("name", help="synthetic_target or synthetic_auxiliary")
     index = commands.add_parser("index", help="index the chosen dataset, draw its contact sheet")
+    train = commands.add_parser("train", help="train all variants of a method that learns; resumes")
+    train.add_argument("name", metavar="METHOD", choices=LEARNED)
     measure = commands.add_parser("measure", help="measure all variants of a method; resumes")
-    measure.add_argument("name", metavar="METHOD", choices=["winclip"])
+    measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
     notebook = commands.add_parser("notebook", help="run one notebook and write its page")
     notebook.add_argument("name", help="winclip")
     explore = commands.add_parser("explore", help="write reports/explorer.html")
     pages = commands.add_parser("pages", help="write reports/index.html")
-    for stage in (draw, index, measure, notebook, explore, pages):
+    for stage in (draw, index, train, measure, notebook, explore, pages):
         stage.set_defaults(run=_run_stage)
 
 
@@ -52,12 +58,16 @@ def _run_stage(arguments: argparse.Namespace) -> Path:
 
 def _stage(root: Path, arguments: argparse.Namespace) -> Path:
     """The work of a stage; the slow libraries are imported only now, so that --help is quick."""
-    from clipad_harness import pipeline
+    from clipad_harness import learned_pipeline, pipeline
 
     if arguments.command == "draw":
         return pipeline.draw(root, arguments.name)
     if arguments.command == "index":
         return pipeline.write_index(root)
+    if arguments.command == "train":
+        return learned_pipeline.train(root, arguments.name)
+    if arguments.command == "measure" and arguments.name in LEARNED:
+        return learned_pipeline.measure(root, arguments.name)
     if arguments.command == "measure":
         return pipeline.score_winclip(root)
     if arguments.command == "notebook":

@@ -11,6 +11,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from clipad_core.errors import ClipadError
 from clipad_harness.datasets import read_index
+from clipad_harness.images import image_size, read_image, read_mask
 
 _TILE, _GAP, _CAPTION, _LABEL = 128, 8, 20, 132
 _PAPER, _INK, _OUTLINE = (255, 255, 255), (32, 32, 32), (255, 0, 170)
@@ -22,11 +23,13 @@ def contact_sheet(
 ) -> Image.Image:
     """Two sound images and one of every defect, as many as fit, a row for each category.
 
+    Where a category has only one kind of defect, the row is filled with it.
+
     A line around the ground-truth mask shows where the defect is; it keeps a little away from it.
 
     Args:
         root: folder of the datasets.
-        name: a dataset below it in the MVTec layout.
+        name: a dataset below it.
         categories: only these; all where empty.
         columns: pictures in a row, at least 3.
 
@@ -47,7 +50,7 @@ def contact_sheet(
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
     for row, (category, images) in enumerate(index.groupby("category", sort=False)):
         top = _GAP + row * (step + _CAPTION)
-        label = str(category).replace("_", "\n")
+        label = str(category).replace("_", "\n").replace(" ", "\n")
         pen.multiline_text((_GAP, top + _TILE / 2), label, _INK, large, anchor="lm")
         for column, (image, mask, caption) in enumerate(_pictures(folder, images, columns)):
             left = _LABEL + column * step
@@ -57,9 +60,16 @@ def contact_sheet(
 
 
 def _pictures(folder: Path, rows: pd.DataFrame, columns: int) -> list[_Picture]:
-    """Two normal images and the first of every defect; masks as the index pairs them."""
-    sound = rows[(rows["split"] == "train") & (rows["defect"] == "good")][:2]
-    damaged = rows[rows["label"] == 1].drop_duplicates("defect")
+    """Two normal images and the first of every defect; masks as the index pairs them.
+
+    Where no image is for training, test images are the normal ones.
+    """
+    good = rows[rows["defect"] == "good"]
+    sound = good[good["split"] == "train"]
+    sound = (sound if len(sound) else good)[:2]
+    damaged = rows[rows["label"] == 1]
+    if damaged["defect"].nunique() > 1:
+        damaged = damaged.drop_duplicates("defect")
     return [
         (
             folder / row["image"],
@@ -72,12 +82,11 @@ def _pictures(folder: Path, rows: pd.DataFrame, columns: int) -> list[_Picture]:
 
 def _tile(image: Path, mask: Path | None) -> Image.Image:
     size = (_TILE, _TILE)
-    with Image.open(image) as opened:
-        tile = opened.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    tile = read_image(image).resize(size, Image.Resampling.LANCZOS)
     if mask is None:
         return tile
-    with Image.open(mask) as opened:
-        region = opened.convert("L").resize(size, Image.Resampling.BILINEAR)
+    marked = read_mask(mask, image_size(image))
+    region = Image.fromarray(marked.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
     region = region.point(np.where(np.arange(256) > 96, 255, 0).tolist())
     inner = region.filter(ImageFilter.MaxFilter(5))
     outline = ImageChops.subtract(inner.filter(ImageFilter.MaxFilter(3)), inner)

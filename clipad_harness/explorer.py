@@ -23,7 +23,7 @@ from clipad_harness.page import TEMPLATES, page
 from clipad_harness.pipeline import Run, open_run
 from clipad_harness.provenance import about_page
 from clipad_harness.settings import Explorer, read_explorer, read_params
-from clipad_harness.variants import Shard
+from clipad_harness.shards import Shard
 
 TITLE = "Explorer"
 

@@ -6,11 +6,15 @@ first and convert then, which is the same for RGB and greyscale files and wrong 
 ``Image.open(path).convert("RGB")`` that anomalib, Accurate-WinCLIP-pytorch and AnomalyCLIP call:
 an alpha channel is dropped, not blended, and an EXIF orientation is ignored, because the masks of
 the datasets were drawn on the pixels as stored.
+
+A path may name a part of a file: ``Part0.jpg@1of2`` is the upper half of ``Part0.jpg``, as
+KolektorSDD is cut; `part_of` makes such a path, and every function here reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -26,6 +30,7 @@ Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
 MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
 
+_PART = re.compile(r"(?P<file>.+)@(?P<number>\d)of(?P<count>\d)")
 _DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -36,15 +41,30 @@ _DECODING_ERRORS = (
 )
 
 
+def part_of(path: Path, number: int, count: int) -> Path:
+    """The path of a horizontal strip of an image: strip ``number`` of ``count``, from the top.
+
+    Strips are of equal height; the last one also has the rows that are left over.
+
+    >>> part_of(Path("kos01/Part0.jpg"), 2, 2).as_posix()
+    'kos01/Part0.jpg@2of2'
+    """
+    return path.with_name(f"{path.name}@{number}of{count}")
+
+
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
+    """SHA-256 of a file's bytes, in hexadecimal; of a part, with its number and count.
 
     Raises:
         ClipadError: a file that is not there or cannot be read.
     """
+    path, part = _split(path)
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256")
+        if part != (1, 1):
+            digest.update(f"@{part[0]}of{part[1]}".encode())
+        return digest.hexdigest()
     except OSError as error:
         raise ClipadError(
             f"{path}: cannot be read ({error.strerror or error}), expected a file; put it back or "
@@ -58,8 +78,10 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ClipadError: no image, an empty file, or a file that cannot be opened.
     """
-    with _opened(path) as image:
-        return image.height, image.width
+    file, part = _split(path)
+    with _opened(file) as image:
+        top, bottom = _rows(image.height, part)
+        return bottom - top, image.width
 
 
 def read_image(path: Path) -> Image.Image:
@@ -72,8 +94,10 @@ def read_image(path: Path) -> Image.Image:
         ClipadError: an empty, truncated or foreign file, or pixels without a defined 8-bit range
             (floating point, or whole numbers above 16 bits).
     """
+    path, part = _split(path)
     with _opened(path) as image:
         _decode(image, path)
+        image = _cut(image, part)
         if image.mode == "I" or image.mode.startswith("I;16"):
             return Image.fromarray(_sixteen_to_eight(np.asarray(image), path)).convert("RGB")
         if image.mode == "F":
@@ -94,7 +118,9 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """Read a ground-truth mask: True where a pixel is anomalous, that is, not zero.
 
     Any mode will do (0/1, 0/255, palette, 16-bit, colour); an alpha channel is ignored. A palette
-    file counts by its index, as numpy sees it; one whose colours say something else is refused.
+    file counts by its index, as numpy sees it; one whose colours say something else is refused. Of
+    a JPEG file, whose compression leaves grey around every edge, a pixel counts from half
+    brightness (AnomalyCLIP counts the grey as well).
 
     Args:
         path: the mask.
@@ -104,14 +130,23 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
         Shape ``size``.
 
     Raises:
-        ClipadError: an unreadable file, another size than the image's, or an ambiguous palette.
+        ClipadError: an unreadable file, another size than the image's, an ambiguous palette, or a
+            JPEG file that is dark all over.
     """
+    path, part = _split(path)
     with _opened(path) as image:
+        lossy = image.format == "JPEG"
         _decode(image, path)
+        image = _cut(image, part)
         if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
             image = image.convert("RGB")
         pixels = np.asarray(image)
-        marked = (pixels.reshape(*pixels.shape[:2], -1) != 0).any(axis=-1)
+        marked = (pixels.reshape(*pixels.shape[:2], -1) > (127 if lossy else 0)).any(axis=-1)
+        if lossy and not marked.any() and part == (1, 1) and pixels.max() > 0:
+            raise ClipadError(
+                f"{path}: found a JPEG mask that is nowhere brighter than {pixels.max()}, expected "
+                "white for anomalous pixels; save the mask as PNG with 0 and 255."
+            )
         if image.mode == "P":
             coloured = (np.asarray(image.convert("RGB")) != 0).any(axis=-1)
             if not np.array_equal(marked, coloured) and coloured.any():
@@ -171,7 +206,30 @@ def _opened(path: Path) -> Image.Image:
         if isinstance(error, ClipadError):
             raise
         what = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
+        if isinstance(error, Image.DecompressionBombError):
+            what = "more pixels than an image may have (scale it down)"
         raise ClipadError(f"{path}: found {what}, expected an image; get it again.") from error
+
+
+def _split(path: Path) -> tuple[Path, tuple[int, int]]:
+    """The file behind a path, and its part as (number, count); (1, 1) is the whole file."""
+    found = _PART.fullmatch(path.name)
+    if found is None:
+        return path, (1, 1)
+    return path.with_name(found["file"]), (int(found["number"]), int(found["count"]))
+
+
+def _rows(height: int, part: tuple[int, int]) -> tuple[int, int]:
+    number, count = part
+    strip = height // count
+    return (number - 1) * strip, height if number == count else number * strip
+
+
+def _cut(image: Image.Image, part: tuple[int, int]) -> Image.Image:
+    if part == (1, 1):
+        return image
+    top, bottom = _rows(image.height, part)
+    return image.crop((0, top, image.width, bottom))
 
 
 def _decode(image: Image.Image, path: Path) -> None:

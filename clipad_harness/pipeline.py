@@ -21,7 +21,7 @@ from clipad_harness.settings import (
 
 if TYPE_CHECKING:
     from clipad_harness.score import Scorer
-    from clipad_harness.variants import Variant
+    from clipad_harness.variants import WinCLIPVariant
 
 # torch, open_clip and Papermill take seconds to import, so every stage imports its own.
 INDEX = Path("data/index/index.csv")
@@ -40,7 +40,7 @@ class Run:
     root: Path
     profile: Profile
     settings: WinCLIPSettings
-    variants: list[Variant]
+    variants: list[WinCLIPVariant]
     index: pd.DataFrame
     data: Path
 
@@ -74,13 +74,13 @@ def open_run(root: Path, profile: str = "", dataset: str = "") -> Run:
         ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
     """
     from clipad_harness.variants import variants
+    from clipad_harness.weights import resolve
 
     chosen = read_profile(root, profile, dataset)
+    chosen = replace(chosen, winclip=resolve(root, chosen.winclip))
     settings = read_winclip(root)
-    if (root / chosen.weights).is_file():
-        chosen = replace(chosen, weights=str(root / chosen.weights))
     data, index = open_data(root, chosen)
-    return Run(root, chosen, settings, variants(settings), index, data)
+    return Run(root, chosen, settings, variants(settings, chosen.winclip.changes), index, data)
 
 
 def draw(root: Path, name: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,40 @@ from clipad_core.errors import ClipadError
 
 PARAMS = "params.yaml"
 ROOT_VARIABLE = "CLIPAD_ROOT"
+# The methods that learn on an auxiliary dataset.
+LEARNED = ("anomalyclip", "vcpclip")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A method's backbone, and the fields of the method's config that this one needs."""
+
+    backbone: str
+    weights: str
+    sha256: str | None
+    changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is run: which data with which weights."""
+    """What is run: which data with which weights, a method."""
 
     name: str
     dataset: str
     data_root: str | None
     categories: tuple[str, ...]
-    backbone: str
-    weights: str
-    sha256: str | None
+    winclip: Weights
+    anomalyclip: Weights
+    vcpclip: Weights
+
+    def weights_of(self, method: str) -> Weights:
+        """The backbone of a method."""
+        found: Weights = getattr(self, method)
+        return found
+
+    def on(self, dataset: str) -> Profile:
+        """The same weights on another dataset, all its categories."""
+        return replace(self, dataset=dataset, categories=())
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,33 @@ class WinCLIPSettings:
     aupro: str
     fpr_limit: float
     ablations: Mapping[str, Ablation]
+
+
+@dataclass(frozen=True)
+class LearnedSettings:
+    """The section of a method that learns.
+
+    Attributes:
+        auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
+        allow_tested: datasets that may be trained on and tested, by name.
+        ablation_changes: fields that every variant but the main one has besides its own.
+        ablations: group -> row -> changed fields, or the name of a preset.
+    """
+
+    preset: str
+    changes: Mapping[str, Any]
+    auxiliary: Mapping[str, str]
+    allow_tested: tuple[str, ...]
+    seeds: tuple[int, ...]
+    ablation_seeds: tuple[int, ...]
+    ablation_changes: Mapping[str, Any]
+    aupro: str
+    fpr_limit: float
+    ablations: Mapping[str, Mapping[str, Mapping[str, Any] | str]]
+
+    def auxiliary_of(self, tested: str) -> str:
+        """What is trained on for a tested dataset."""
+        return self.auxiliary.get(tested) or str(_get(self.auxiliary, "others", "auxiliary"))
 
 
 @dataclass(frozen=True)
@@ -107,6 +155,10 @@ def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
     section = {"name": name, **_mapping(_get(profiles, name, "profiles"), f"profiles.{name}")}
     if dataset:
         section["dataset"] = dataset
+    for method in ("winclip", *LEARNED):
+        where = f"profiles.{name}.{method}"
+        own = _mapping(_get(section, method, f"profiles.{name}"), where)
+        section[method] = _build(Weights, own, where)
     return _build(Profile, section, f"profiles.{name}")
 
 
@@ -132,6 +184,27 @@ def read_winclip(root: Path) -> WinCLIPSettings:
     if not settings.seeds or not settings.ablation_seeds:
         raise ClipadError("winclip.seeds, winclip.ablation_seeds: expected at least one; add one.")
     return settings
+
+
+def read_learned(root: Path, method: str) -> LearnedSettings:
+    """The section of a method that learns."""
+    section = _section(root, method)
+    settings: LearnedSettings = _build(LearnedSettings, section, method)
+    for name in ("changes", "auxiliary", "ablation_changes", "ablations"):
+        _mapping(getattr(settings, name), f"{method}.{name}")
+    for group, rows in settings.ablations.items():
+        _mapping(rows, f"{method}.ablations.{group}")
+    if not settings.seeds or not settings.ablation_seeds:
+        raise ClipadError(f"{method}.seeds, {method}.ablation_seeds: expected at least one each.")
+    return settings
+
+
+def read_feature_memory(root: Path) -> int:
+    """Bytes of features that a training process keeps in memory."""
+    found = _get(read_params(root), "feature_memory_mb", PARAMS)
+    if not isinstance(found, int) or found < 0:
+        raise ClipadError(f"feature_memory_mb: found {found!r}, expected a whole number from 0.")
+    return found * 2**20
 
 
 def read_explorer(root: Path) -> Explorer:

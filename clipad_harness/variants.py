@@ -18,14 +18,14 @@ from clipad_core.errors import ClipadError
 from clipad_core.winclip import Recipe, image_recipe
 from clipad_core.winclip_config import WinCLIPConfig, find_preset
 from clipad_harness.settings import WinCLIPSettings
+from clipad_harness.shards import MAIN, Shard
 
-MAIN = "main"
 # zqhang/Accurate-WinCLIP-pytorch draws its references after torch.manual_seed(10).
 ZQHANG_SEED = 10
 
 
 @dataclass(frozen=True)
-class Variant:
+class WinCLIPVariant:
     """One row of a table: a config, the AUPRO definition it is measured with, and its shots.
 
     ``defect_states`` adds the category's own defect names to the anomalous states (Table 7).
@@ -48,23 +48,19 @@ class Variant:
         )
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One cell of the grid."""
-
-    variant: Variant
-    category: str
-    k_shot: int
-    seed: int
+WinCLIPShard = Shard[WinCLIPVariant]
 
 
-def variants(settings: WinCLIPSettings) -> list[Variant]:
+def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCLIPVariant]:
     """All variants of the `winclip` section, the main one first.
+
+    Args:
+        fitted: fields that the profile's backbone needs.
 
     Raises:
         ClipadError: an unknown preset, field or value, naming where it stands.
     """
-    base = find_preset(settings.preset).changed(dict(settings.changes))
+    base = find_preset(settings.preset).changed({**fitted, **settings.changes})
     found = [_variant(MAIN, base, {}, settings.k_shots, settings)]
     for group, ablation in settings.ablations.items():
         for row, changes in ablation.rows.items():
@@ -88,7 +84,7 @@ def _variant(
     changes: Mapping[str, Any],
     k_shots: tuple[int, ...],
     settings: WinCLIPSettings,
-) -> Variant:
+) -> WinCLIPVariant:
     fields = dict(changes)
     aupro = fields.pop("aupro", settings.aupro)
     if aupro not in get_args(AuproDefinition):
@@ -98,21 +94,21 @@ def _variant(
     defects = fields.get("extra_anomalous_states") == "defects"
     if defects:
         fields.pop("extra_anomalous_states")
-    return Variant(name, base.changed(fields), k_shots, aupro, settings.fpr_limit, defects)
+    return WinCLIPVariant(name, base.changed(fields), k_shots, aupro, settings.fpr_limit, defects)
 
 
 def plan(
     categories: Sequence[str],
-    among: Sequence[Variant],
+    among: Sequence[WinCLIPVariant],
     seeds: Sequence[int],
     ablation_seeds: Sequence[int],
-) -> list[Shard]:
+) -> list[WinCLIPShard]:
     """All shards, category by category, so that one category's features serve all its variants.
 
     ``seeds`` choose the references of the main variant, ``ablation_seeds`` those of all others.
     """
 
-    def seeds_of(variant: Variant, k_shot: int) -> Sequence[int]:
+    def seeds_of(variant: WinCLIPVariant, k_shot: int) -> Sequence[int]:
         chosen = seeds if variant.name == MAIN else ablation_seeds
         return chosen if k_shot else chosen[:1]
 
@@ -125,12 +121,12 @@ def plan(
     ]
 
 
-def shares_views(shard: Shard) -> tuple[str, ...]:
+def shares_views(shard: WinCLIPShard) -> tuple[str, ...]:
     """Equal for shards that read the same encoded views; neighbours in a `plan` where they are."""
     return (shard.category, *_views_first(shard.variant))
 
 
-def _views_first(variant: Variant) -> tuple[str, ...]:
+def _views_first(variant: WinCLIPVariant) -> tuple[str, ...]:
     config = variant.config
     return (
         config.weights,
@@ -141,7 +137,7 @@ def _views_first(variant: Variant) -> tuple[str, ...]:
     )
 
 
-def shared_recipe(config: WinCLIPConfig, k_shot: int, among: Sequence[Variant]) -> Recipe:
+def shared_recipe(config: WinCLIPConfig, k_shot: int, among: Sequence[WinCLIPVariant]) -> Recipe:
     """The recipe that serves every variant cutting its views as ``config`` does.
 
     One pass over the images then encodes all scales and tokens that any of them reads.

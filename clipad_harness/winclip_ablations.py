@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from clipad_core.errors import ClipadError
 from clipad_harness.figures import PALETTE
 from clipad_harness.paper_numbers import dataset_titles, load_reported, reported
+from clipad_harness.shards import MAIN
 from clipad_harness.tables import METRIC_LABELS, Html, percent, table, with_spread
-from clipad_harness.variants import MAIN
 from clipad_harness.winclip_groups import find_group
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.

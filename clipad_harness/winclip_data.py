@@ -15,8 +15,8 @@ from clipad_harness.comparison import MEAN
 from clipad_harness.contact_sheet import contact_sheet
 from clipad_harness.figures import PALETTE
 from clipad_harness.pipeline import INDEX, SHEET, Run
+from clipad_harness.shards import MAIN
 from clipad_harness.tables import METRIC_LABELS, Html, percent, table
-from clipad_harness.variants import MAIN
 
 
 def counts(index: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from clipad_core.preprocess import Placement, Views
 from clipad_core.winclip import Recipe, reference_recipe, views_of
 from clipad_harness.images import image_size, read_image, read_mask
 from clipad_harness.score import Scorer
-from clipad_harness.variants import Shard
+from clipad_harness.shards import Shard
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from clipad_core.metrics import auroc
 from clipad_harness.figures import PALETTE, GalleryItem, gallery
 from clipad_harness.images import read_image
-from clipad_harness.score import CategoryScores, Scorer
-from clipad_harness.variants import Shard
+from clipad_harness.score import Scorer
+from clipad_harness.shards import CategoryScores, Shard
 
 # A damaged image counts as found where at most one normal image in ten scores higher.
 FOUND = 0.9

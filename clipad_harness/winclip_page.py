@@ -92,7 +92,9 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
             "dataset": read_card(scorer.profile.dataset).title,
             "categories": categories if categories > 1 else test["category"].iloc[0],
             "test images": f"{len(test)}, {int(test['label'].sum())} anomalous",
-            "weights": f"{scorer.profile.backbone}, {backbone.kind}" if bundled else backbone.label,
+            "weights": f"{scorer.profile.winclip.backbone}, {backbone.kind}"
+            if bundled
+            else backbone.label,
             "reference seeds": results["seed"].nunique(),
         }
     )
@@ -176,7 +178,7 @@ def departures(scorer: Scorer, results: pd.DataFrame) -> Html:
     backbone = scorer.backbone(config)
     seeds = results["seed"].nunique()
     rows = []
-    if backbone.kind != "published" or scorer.profile.backbone != PAPER_BACKBONE:
+    if backbone.kind != "published" or scorer.profile.winclip.backbone != PAPER_BACKBONE:
         why = "the published weights cannot be bundled"
         rows.append((f"{backbone.kind} weights: {backbone.label}", why, "no number is comparable"))
     crops = _worth(results, "prompts", "states and templates, five crops", "states and templates")

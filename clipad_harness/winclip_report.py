@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_harness.cards import read_card
 from clipad_harness.comparison import MEAN, compare
 from clipad_harness.datasets import index_hash
 from clipad_harness.paper_numbers import load_reported, reported
 from clipad_harness.provenance import about_page, origins
 from clipad_harness.score import Scorer
+from clipad_harness.shards import MAIN
 from clipad_harness.summary import Headline, Summary
 from clipad_harness.tables import Html
-from clipad_harness.variants import MAIN
 
 TITLE = "WinCLIP and WinCLIP+"
 PAPER_BACKBONE = "ViT-B-16-plus-240"
@@ -24,42 +25,6 @@ PAPER_BACKBONE = "ViT-B-16-plus-240"
 PAPER_DATASET = "mvtec"
 # The files that say how an image is scored.
 CODE = ("clipad_core/winclip.py", "clipad_core/winclip_config.py", "clipad_harness/score.py")
-
-# Test images a category of the complete datasets (MVTec AD as published; VisA in its one-class
-# split): a part of them gives other numbers than the paper's.
-TEST_IMAGES: dict[str, dict[str, int]] = {
-    "mvtec": {
-        "bottle": 83,
-        "cable": 150,
-        "capsule": 132,
-        "carpet": 117,
-        "grid": 78,
-        "hazelnut": 110,
-        "leather": 124,
-        "metal_nut": 115,
-        "pill": 167,
-        "screw": 160,
-        "tile": 117,
-        "toothbrush": 42,
-        "transistor": 100,
-        "wood": 79,
-        "zipper": 151,
-    },
-    "visa": {
-        "candle": 200,
-        "capsules": 160,
-        "cashew": 150,
-        "chewinggum": 150,
-        "fryum": 150,
-        "macaroni1": 200,
-        "macaroni2": 200,
-        "pcb1": 200,
-        "pcb2": 200,
-        "pcb3": 201,
-        "pcb4": 201,
-        "pipe_fryum": 150,
-    },
-}
 
 
 def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
@@ -94,11 +59,11 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
     dataset = scorer.profile.dataset
     if backbone.kind in ("stand-in", "random"):
         return False, f"this run uses {backbone.kind} weights, not the published ones"
-    if scorer.profile.backbone != PAPER_BACKBONE:
+    if scorer.profile.winclip.backbone != PAPER_BACKBONE:
         return False, f"the paper's numbers were made with {PAPER_BACKBONE}"
     if reported("winclip", dataset, 0, "image_auroc") is None:
         return False, f"the paper prints no number for the dataset {dataset}"
-    for category, complete in TEST_IMAGES.get(dataset, {}).items():
+    for category, complete in read_card(dataset).counts.categories.items():
         found = len(scorer.rows(category, "test"))
         if found not in (0, complete):
             return False, f"{category} has {found} of its {complete} test images"

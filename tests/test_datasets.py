@@ -14,6 +14,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.cards import CARDS, read_card
 from clipad_harness.datasets import INDEX_COLUMNS, find_dataset, index_hash, read_index
 from clipad_harness.drawing.catalogue import AUXILIARY, TARGET
+from clipad_harness.layouts import expected
 
 SIZE = (6, 8)
 
@@ -290,7 +291,12 @@ def test_an_unknown_dataset_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CARDS.glob("*.yaml")))
 def test_every_card_is_complete(name):
     card = read_card(name)
-    assert all(getattr(card, field) for field in vars(card))
+    optional = {"licence", "folders", "archives"}
+    assert all(getattr(card, field) for field in set(vars(card)) - optional)
+    assert "{" not in expected(card.layout, card.folders)
+    assert card.counts.source
+    if card.counts.categories and card.counts.normal is not None:
+        assert sum(card.counts.categories.values()) == card.counts.test
     assert list(card.categories) == sorted(set(card.categories))
 
 

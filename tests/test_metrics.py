@@ -13,6 +13,7 @@ from metric_cases import (
     HAND_MASK,
     naive_area,
     random_labels_and_scores,
+    random_maps_and_masks,
 )
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
@@ -23,6 +24,7 @@ from clipad_core.metrics import (
     average_precision,
     f1_max,
     image_metrics,
+    pixel_iou,
     pixel_metrics,
 )
 
@@ -88,8 +90,9 @@ def test_metrics_equal_the_official_vcpclip_evaluation_of_its_fused_map() -> Non
         fused = 0.2 * golden["map_raw"][chosen] + 0.8 * golden["map_new"][chosen]
         smooth = np.stack([gaussian_filter(one, sigma=8) for one in fused])
         maps = (smooth - smooth.min()) / (smooth.max() - smooth.min())
-        measured = pixel_metrics(maps, golden["masks"][chosen], aupro="cflow200")
+        measured = pixel_metrics(maps, golden["masks"][chosen], aupro="cflow200", iou=True)
         assert measured["aupro"] == pytest.approx(recorded["cal_pro_score"][i], abs=1e-9)
+        assert measured["pixel_iou"] == pytest.approx(recorded["cal_iou"][i], abs=1e-9)
         assert measured["pixel_auroc"] == pytest.approx(pixel_aurocs[i], abs=1e-9)
         assert measured["pixel_ap"] == pytest.approx(pixel_aps[i], abs=1e-9)
         assert measured["pixel_f1max"] == pytest.approx(printed_f1[i], abs=5e-5)
@@ -106,6 +109,29 @@ def test_scalar_metrics_equal_scikit_learn(seed: int, levels: int | None) -> Non
     assert average_precision(labels, scores) == pytest.approx(expected, **EXACT)
     assert aupr_trapezoid(labels, scores) == pytest.approx(auc(recall, precision), **EXACT)
     assert f1_max(labels, scores) == pytest.approx(f1.max(), **EXACT)
+
+
+@pytest.mark.parametrize("levels", [None, 3, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_iou_equals_a_loop_over_the_thresholds_of_scikit_learn(
+    seed: int, levels: int | None
+) -> None:
+    maps, masks = random_maps_and_masks(seed, levels)
+    precision, recall, thresholds = precision_recall_curve(masks.ravel(), maps.ravel())
+    f1 = (2 * precision * recall / (precision + recall + 1e-8))[:-1]
+    best = min(t for t, value in zip(thresholds, f1, strict=True) if value > f1.max() - 1e-12)
+    predicted = maps > best
+    expected = (predicted & (masks == 1)).sum() / (predicted | (masks == 1)).sum()
+    assert pixel_iou(maps, masks) == pytest.approx(expected, **EXACT)
+
+
+def test_iou_of_several_best_thresholds_is_that_of_the_lowest() -> None:
+    maps, masks = np.array([[[0.9, 0.8], [0.7, 0.6]]]), np.array([[[1, 0], [0, 1]]])
+    assert pixel_iou(maps, masks) == 1 / 4  # F1 is 2/3 at 0.9 and at 0.6; above 0.9 is nothing
+
+
+def test_iou_of_one_class_is_undefined() -> None:
+    assert np.isnan(pixel_iou(np.zeros((1, 2, 2)), np.zeros((1, 2, 2))))
 
 
 def naive_scalar_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[Callable, float]:

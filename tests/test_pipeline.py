@@ -16,7 +16,7 @@ from project import REPOSITORY, dvc, make_project, run_stages
 
 from clipad_core.errors import ClipadError
 from clipad_harness import cli, pipeline
-from clipad_harness.features import FeatureCache
+from clipad_harness.feature_store import FeatureStore
 from clipad_harness.score import Scorer
 
 
@@ -64,17 +64,17 @@ def abort(_shards: object) -> None:
 def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count what is really computed."""
     found = {"encoded": 0, "measured": 0}
-    encode, measure = FeatureCache._encode, Scorer.measure
+    encode, measure = FeatureStore._write, Scorer.measure
 
-    def count_encode(self, batch, entries, recipe):
+    def count_encode(self, batch, entries):
         found["encoded"] += len(batch)
-        return encode(self, batch, entries, recipe)
+        return encode(self, batch, entries)
 
     def count_measure(self, shard):
         found["measured"] += 1
         return measure(self, shard)
 
-    monkeypatch.setattr(FeatureCache, "_encode", count_encode)
+    monkeypatch.setattr(FeatureStore, "_write", count_encode)
     monkeypatch.setattr(Scorer, "measure", count_measure)
     return found
 
@@ -169,9 +169,17 @@ def test_more_shots_than_references_are_refused(project: Path) -> None:
         (("profile",), "dmo", "profiles: found no 'dmo', only demo, paper"),
         (("profiles", "demo", "dataset"), "mvtecc", "mvtecc"),
         (("profiles", "demo", "categories"), ["hexnut"], "hexnut"),
-        (("profiles", "demo", "backbone"), "ViT-X", "found 'ViT-X', expected an open_clip"),
-        (("profiles", "demo", "sha256"), "0" * 64, "expected 000000"),
-        (("profiles", "demo", "weights"), "data/weights/none.safetensors", "does not exist"),
+        (
+            ("profiles", "demo", "winclip", "backbone"),
+            "ViT-X",
+            "found 'ViT-X', expected an open_clip",
+        ),
+        (("profiles", "demo", "winclip", "sha256"), "0" * 64, "expected 000000"),
+        (
+            ("profiles", "demo", "winclip", "weights"),
+            "data/weights/none.safetensors",
+            "does not exist",
+        ),
         (("winclip", "preset"), "papr", "preset: found 'papr', expected one of paper"),
         (("winclip", "changes"), {"scale": [2]}, "found the field 'scale'"),
         (("winclip", "aupro"), "pro", "aupro: found 'pro', expected one of exact"),
@@ -244,15 +252,15 @@ def test_an_error_in_a_worker_process_is_one_message_too(project: Path) -> None:
 def test_a_killed_worker_is_one_message_and_loses_nothing(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipad_harness import grid
+    from clipad_harness import workers
 
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     shards = len(list((project / ".cache" / "shards").rglob("*.json")))
     # What a kernel does to a process that takes too much memory.
-    monkeypatch.setattr(grid, "_finish_all", abort)
+    monkeypatch.setattr(workers, "_finish_all", abort)
     change(project, "workers", value=2)
     assert cli.main(["measure", "winclip"]) == 1
-    assert "a scoring process was killed" in capsys.readouterr().err
+    assert "a process was killed" in capsys.readouterr().err
     assert len(list((project / ".cache" / "shards").rglob("*.json"))) == shards
 
 

@@ -26,7 +26,7 @@ from clipad_harness import (
 from clipad_harness.contact_sheet import contact_sheet
 from clipad_harness.paper_numbers import load_reported
 from clipad_harness.score import Scorer
-from clipad_harness.settings import Profile, read_winclip
+from clipad_harness.settings import Profile, Weights, read_winclip
 from clipad_harness.summary import read_summary, write_summary
 from clipad_harness.variants import variants
 from clipad_harness.winclip_groups import GROUPS, find_group
@@ -63,7 +63,9 @@ def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
     def make(kind: str, counts: dict[str, int], dataset: str = "mvtec") -> Scorer:
         backbone = replace(micro, kind=kind, label="micro")
         monkeypatch.setattr(Scorer, "backbone", lambda self, config: backbone)
-        profile = Profile("demo", dataset, None, (), "ViT-B-16-plus-240", "none", None)
+        profile = Profile(
+            "demo", dataset, None, (), *3 * (Weights("ViT-B-16-plus-240", "none", None, {}),)
+        )
         settings = read_winclip(REPOSITORY)
         return Scorer(profile, index_of(counts), Path(), Path(), variants(settings))
 

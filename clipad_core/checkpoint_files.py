@@ -1,0 +1,131 @@
+"""Reading and writing the files of learned methods: the official layouts and our own.
+
+The official trainers store dictionaries of tensors by ``torch.save``; ours is safetensors with the
+config and the hashes of what it was trained with in its header. Nothing that could run code is read.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from clipad_core.errors import ClipadError
+
+# A safetensors header maps strings to strings; all we say stands under this one, as JSON.
+HEADER = "clipad"
+
+
+def read_pth(path: Path) -> dict[str, Any]:
+    """A dictionary stored by ``torch.save``: tensors and plain containers, never code.
+
+    Raises:
+        ClipadError: no file, not such a file, truncated, or one that would run code.
+    """
+    _must_exist(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ClipadError(
+            f"checkpoint: {path} holds more than tensors ({_first_line(error)}), expected tensors only; "
+            "it could run code and was not read."
+        ) from error
+    except Exception as error:
+        raise ClipadError(
+            f"checkpoint: {path} could not be read ({_first_line(error)}), expected a file of "
+            "torch.save; it is truncated or another kind of file. Fetch it again."
+        ) from error
+    if not isinstance(found, dict):
+        raise ClipadError(
+            f"checkpoint: {path} holds a {type(found).__name__}, expected a dictionary of tensors."
+        )
+    return found
+
+
+def flatten(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Nested groups as one dictionary, ``group/name`` -> tensor; top-level tensors keep their name.
+
+    >>> flatten({"a": torch.zeros(1), "b": {"c": torch.ones(1)}}, Path("x.pth"))
+    {'a': tensor([0.]), 'b/c': tensor([1.])}
+    """
+    flat: dict[str, Tensor] = {}
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            inner = flatten(value, path)
+            flat |= {f"{name}/{key}": tensor for key, tensor in inner.items()}
+        elif isinstance(value, Tensor):
+            flat[str(name)] = value.detach()
+        else:
+            raise ClipadError(
+                f"checkpoint: {path} holds {type(value).__name__} under {name!r}, expected tensors; it "
+                "is no checkpoint of this method."
+            )
+    return flat
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and what the header says about them.
+
+    Raises:
+        ClipadError: no file, not such a file, truncated, or not written by clipad.
+    """
+    _must_exist(path)
+    try:
+        with safe_open(path, "pt") as opened:
+            said = (opened.metadata() or {}).get(HEADER)
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ClipadError(
+            f"checkpoint: {path} could not be read ({_first_line(error)}), expected safetensors; it is "
+            "truncated or another kind of file. Fetch it again."
+        ) from error
+    try:
+        header = json.loads(said or "")
+    except json.JSONDecodeError as error:
+        raise ClipadError(
+            f"checkpoint: {path} does not say what it was trained with; expected a file that clipad "
+            "wrote. Read an official file by its own reader."
+        ) from error
+    return tensors, header
+
+
+def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """The bytes of a file; equal tensors and headers give equal bytes."""
+    stored = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
+    return save(stored, {HEADER: json.dumps(header, sort_keys=True)})
+
+
+def check_fit(
+    found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, method: str
+) -> None:
+    """Stop at the first tensor, by name, that is missing, unknown, or of another shape."""
+    for name in sorted({*expected, *found}):
+        shape = tuple(found[name].shape) if name in found else "nothing"
+        wanted = expected.get(name, "nothing")
+        if shape != wanted:
+            raise ClipadError(
+                f"checkpoint: {path} does not fit {method} on this backbone: tensor {name} is {shape}, "
+                f"expected {wanted}. Use a checkpoint of this method, backbone and config."
+            )
+        if not (found[name].is_floating_point() and torch.isfinite(found[name]).all()):
+            raise ClipadError(
+                f"checkpoint: {path} holds numbers in {name} that are not finite; it is damaged."
+            )
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise ClipadError(
+            f"checkpoint: {path} does not exist; expected a file. Check the path or train one first."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

@@ -1,0 +1,150 @@
+"""What is known of architectures and published weights: names, digests, activations, addresses.
+
+All of it is read from open_clip's own list, so nothing here can go out of date.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from torch import nn
+
+from clipad_core.errors import ClipadError
+
+
+@dataclass(frozen=True)
+class Published:
+    """One set of weights in open_clip's list.
+
+    Attributes:
+        name, tag: as open_clip spells them.
+        sha256: of the file at ``url``: all 64 digits (OpenAI) or the first 8 (open_clip), "" where
+            its address does not hold any.
+        quick_gelu: trained with QuickGELU, x * sigmoid(1.702 x), instead of GELU.
+        url: the file as it was published.
+        repository: where the Hugging Face hub has a copy in another format, "" where none.
+    """
+
+    name: str
+    tag: str
+    sha256: str
+    quick_gelu: bool
+    url: str
+    repository: str
+
+    @property
+    def label(self) -> str:
+        """As a report calls these weights."""
+        return f"{self.name} ({self.tag})"
+
+
+def find_published(name: str, tag: str) -> Published:
+    """Look a published set of weights up.
+
+    Raises:
+        ClipadError: open_clip lists no such tag for this architecture.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        architecture_config(name)
+        raise ClipadError(
+            f"weights: found {tag!r} for {name}, expected a published tag ({', '.join(tags) or 'none'}), "
+            "a file, or random:SEED."
+        )
+    found = get_pretrained_cfg(name, tag)
+    url = found.get("url", "")
+    # OpenAI's addresses hold the digest as a folder, open_clip's its first digits before the suffix.
+    digest = re.search(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.pt$", url)
+    return Published(
+        name=name,
+        tag=tag,
+        sha256=(digest[1] or digest[2]) if digest else "",
+        quick_gelu=bool(found.get("quick_gelu")) or tag == "openai",
+        url=url,
+        repository=found.get("hf_hub", "").rstrip("/"),
+    )
+
+
+def has_own_repository(weights: Published) -> bool:
+    """Whether the hub's copy is of these weights: open_clip 3.3.0 lists e31's for e32 as well.
+
+    >>> has_own_repository(find_published("ViT-B-16-plus-240", "laion400m_e31"))
+    True
+    """
+    sharing = [
+        tag
+        for tag in open_clip.list_pretrained_tags_by_model(weights.name)
+        if find_published(weights.name, tag).repository == weights.repository
+    ]
+    return len(sharing) == 1 or weights.tag in weights.repository
+
+
+def recognise(path: Path, digest: str) -> Published | None:
+    """Which published file this is, by its SHA-256; None where it is none that open_clip lists.
+
+    Raises:
+        ClipadError: it has the file name of a published one and another digest.
+    """
+    expected = None
+    for weights in _all_published():
+        if weights.sha256 and digest.startswith(weights.sha256):
+            return weights
+        if weights.sha256 and path.name == weights.url.rpartition("/")[2]:
+            expected = weights
+    if expected is not None:
+        raise ClipadError(
+            f"weights: {path} is named like {expected.label} but has SHA-256 {digest}, expected "
+            f"{expected.sha256}; it is damaged or another file. Fetch it again, or rename it."
+        )
+    return None
+
+
+def _all_published() -> Iterator[Published]:
+    for name, tag in open_clip.list_pretrained():
+        # Weights for QuickGELU are listed under both architectures; the fitting one is meant.
+        found = find_published(name, tag)
+        if not found.quick_gelu or uses_quick_gelu(name):
+            yield found
+
+
+def architecture_config(name: str) -> Mapping[str, object]:
+    """The open_clip config of an architecture.
+
+    Raises:
+        ClipadError: there is none of that name.
+    """
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise ClipadError(
+            f"backbone: found {name!r}, expected an open_clip architecture (for example "
+            "ViT-B-16-plus-240) or a config file of that name beside the weights; check the spelling."
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def uses_quick_gelu(name: str) -> bool:
+    """Whether an architecture computes QuickGELU."""
+    return bool(architecture_config(name).get("quick_gelu", False))
+
+
+def create_architecture(name: str, device: str = "cpu") -> nn.Module:
+    """An open_clip model with random values; on the device "meta" with shapes alone.
+
+    Raises:
+        ClipadError: there is no architecture of that name.
+    """
+    architecture_config(name)
+    # open_clip warns that the model is random; whoever called this gives it weights or wants that.
+    logging.disable(logging.WARNING)
+    try:
+        with torch.device(device):
+            return open_clip.create_model(name, pretrained=None, device=device)
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,165 @@
+"""Checkpoints of VCP-CLIP: the official ``.pth`` layout read and written, and ours.
+
+The official file is one dictionary: three groups by the names of the official modules, and beside
+them, at the top, every parameter of CLIP with "prompt" in its name.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipad_core.backbone import Backbone
+from clipad_core.checkpoint_files import (
+    check_fit,
+    flatten,
+    read_pth,
+    read_safetensors,
+    to_safetensors,
+)
+from clipad_core.errors import ClipadError
+from clipad_core.vcpclip_config import VCPCLIPConfig
+from clipad_core.vcpclip_learner import VCPCLIPLearner, empty_learner, sizes_of
+
+METHOD = "vcpclip"
+# Ours -> official: the beginnings of names.
+OFFICIAL = {
+    "unused_projection": "prompt_text_projection",
+    "deep_prompts.first": "prompt_embeddings",
+    "deep_prompts.later": "deep_prompt_embeddings",
+    "deep_prompts.project.": "prompt_proj.",
+    "deep_prompts.norm.": "prompt_norm.",
+    "raw_heads.": "trainable_linearlayer/fc.",
+    "raw_logit_scale": "New_Lan_Embed/prompt_temp",
+    "pre_vcp.query": "New_Lan_Embed/prompt_query",
+    "pre_vcp.mini_net.": "New_Lan_Embed/prompt_linear1.fc.",
+    "post_vcp.logit_scale": "Zero_try/prompt_temp_l1",
+    "post_vcp.query.": "Zero_try/q_proj_pre.",
+    "post_vcp.key.": "Zero_try/k_proj_pre_1.",
+    "post_vcp.value.": "Zero_try/v_proj_pre_1.",
+    "post_vcp.out.": "Zero_try/proj_post_t.",
+}
+GROUPS = ("trainable_linearlayer", "New_Lan_Embed", "Zero_try")
+# Linear layers that the official code writes as convolutions of width one.
+CONVOLUTIONS = tuple(f"post_vcp.{name}.weight" for name in ("query", "key", "value", "out"))
+
+
+def official_name(name: str) -> str:
+    """The official name of a learnable tensor, ``group/name`` or a bare name of CLIP's.
+
+    >>> official_name("raw_heads.0.bias"), official_name("deep_prompts.project.weight")
+    ('trainable_linearlayer/fc.0.bias', 'prompt_proj.weight')
+    """
+    for ours, official in OFFICIAL.items():
+        if name == ours or (ours.endswith(".") and name.startswith(ours)):
+            return official + name[len(ours) :]
+    raise KeyError(name)
+
+
+def to_official(learner: VCPCLIPLearner) -> dict[str, Any]:
+    """The learner as the official dictionary, groups inside."""
+    found: dict[str, Any] = {group: {} for group in GROUPS}
+    for name, value in learner.state_dict().items():
+        stored = value.detach().cpu().clone()
+        if name in CONVOLUTIONS:
+            stored = stored[..., None]
+        group, _, rest = official_name(name).rpartition("/")
+        (found[group] if group else found)[rest] = stored
+    return found
+
+
+def official_bytes(learner: VCPCLIPLearner) -> bytes:
+    """The official file's bytes."""
+    buffer = io.BytesIO()
+    torch.save(to_official(learner), buffer)
+    return buffer.getvalue()
+
+
+def from_official(
+    found: Mapping[str, Any], backbone: Backbone, config: VCPCLIPConfig, path: Path
+) -> VCPCLIPLearner:
+    """A learner from the official dictionary; a fourth group ``model`` may hold CLIP's own.
+
+    Raises:
+        ClipadError: naming the first tensor that is missing, unknown or of another shape.
+    """
+    flat = flatten(found, path)
+    flat = {name.removeprefix("model/"): value for name, value in flat.items()}
+    learner = empty_learner(sizes_of(backbone, config), config)
+    wanted = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    shapes = {
+        official_name(name): (*shape, 1) if name in CONVOLUTIONS else shape
+        for name, shape in wanted.items()
+    }
+    check_fit(flat, shapes, path, METHOD)
+    values = {
+        name: flat[official_name(name)].reshape(shape).float() for name, shape in wanted.items()
+    }
+    return _filled(learner, values, backbone)
+
+
+def read_official(path: Path, backbone: Backbone, config: VCPCLIPConfig) -> VCPCLIPLearner:
+    """Read an official ``.pth``: ``train_visa.pth``, ``train_mvtec.pth`` or one of your own.
+
+    Raises:
+        ClipadError: no file, truncated, code inside, another method, or a tensor that does not fit.
+    """
+    return from_official(read_pth(path), backbone, config, path)
+
+
+def weights_digest(backbone: Backbone) -> str:
+    """The digest of the weights alone, the same before and after ``prepare``."""
+    return backbone.digest.partition("+")[0]
+
+
+def checkpoint_bytes(
+    learner: VCPCLIPLearner, config: VCPCLIPConfig, backbone: Backbone, data: str
+) -> bytes:
+    """Our file's bytes: the learner, its config, the backbone's digest and the data's hash."""
+    header = {
+        "method": METHOD,
+        "config": asdict(config),
+        "backbone": weights_digest(backbone),
+        "data": data,
+    }
+    return to_safetensors(learner.state_dict(), header)
+
+
+def read_checkpoint(path: Path, backbone: Backbone) -> tuple[VCPCLIPLearner, VCPCLIPConfig, str]:
+    """Read our own file.
+
+    Returns:
+        The learner, the config it was trained with, and the hash of the data it was trained on.
+
+    Raises:
+        ClipadError: no file, truncated, another method or backbone, a tensor that does not fit.
+    """
+    tensors, header = read_safetensors(path)
+    if header.get("method") != METHOD:
+        raise ClipadError(
+            f"checkpoint: {path} is of the method {header.get('method')!r}, expected {METHOD!r}; give "
+            "the file that this method trained."
+        )
+    if header["backbone"] != weights_digest(backbone):
+        raise ClipadError(
+            f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "
+            f"found {backbone.digest[:12]}; use the backbone it was trained on."
+        )
+    config = VCPCLIPConfig().changed(header["config"])
+    learner = empty_learner(sizes_of(backbone, config), config)
+    shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    check_fit(tensors, shapes, path, METHOD)
+    return _filled(learner, tensors, backbone), config, header["data"]
+
+
+def _filled(
+    learner: VCPCLIPLearner, values: Mapping[str, Tensor], backbone: Backbone
+) -> VCPCLIPLearner:
+    learner.load_state_dict({name: value.clone() for name, value in values.items()}, assign=True)
+    return learner.to(backbone.vision.proj.device)

@@ -1,0 +1,125 @@
+"""A content-addressed store of frozen features: an image is encoded once, whatever is scored.
+
+The key of an entry holds all it depends on: the image's bytes, the recipe, the backbone's tensors,
+its precision, and the source of the code that encodes. So nothing has to be cleared by hand, a killed
+run resumes at the image it stopped at, and a changed setting encodes only what it changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from clipad_core.backbone import Backbone
+from clipad_core.preprocess import Pixels
+from clipad_harness.files import replacing
+from clipad_harness.images import file_hash, read_image
+from clipad_harness.shards import hash_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+# Images encoded together; the towers cut them into cache-sized pieces themselves.
+IMAGES_PER_BATCH = 8
+Entry = dict[str, Tensor]
+
+
+def code_digest(modules: Iterable[ModuleType]) -> str:
+    """SHA-256 over the source of some modules: results are never reused across a code change."""
+    found = hashlib.sha256()
+    for module in modules:
+        found.update(inspect.getsource(module).encode())
+    return found.hexdigest()
+
+
+class FeatureStore:
+    """Entries by content; what is missing is encoded, the rest is read.
+
+    Args:
+        folder: where entries live; safe to delete at any time.
+        backbone: the frozen CLIP.
+        recipe: what is encoded of an image.
+        encode: turns some RGB images into an entry each.
+        code: digest of the code that encodes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        backbone: Backbone,
+        recipe: DataclassInstance,
+        encode: Callable[[list[Pixels]], list[Entry]],
+        code: str,
+    ) -> None:
+        self.folder, self.backbone, self.encode = folder, backbone, encode
+        self.about: dict[str, Any] = {
+            "recipe": asdict(recipe),
+            "backbone": backbone.digest,
+            "precision": str(backbone.vision.transformer.dtype),
+            "code": code,
+        }
+
+    def key(self, image: Path) -> str:
+        """Everything an entry depends on, as one SHA-256."""
+        return hash_of({"image": file_hash(image), **self.about})
+
+    def fill(self, paths: Sequence[Path], what: str) -> list[Path]:
+        """Encode what is missing; return the file of every image, in their order.
+
+        Raises:
+            ClipadError: an image cannot be read, or the folder cannot be written.
+        """
+        entries = {path: self._path(path) for path in paths}
+        missing = [path for path, entry in entries.items() if not entry.is_file()]
+        # A short job needs no bar; one that is interrupted goes on from the last whole batch.
+        with tqdm(
+            total=len(missing), desc=f"encode {what}", unit="image", leave=False, delay=2
+        ) as bar:
+            for start in range(0, len(missing), IMAGES_PER_BATCH):
+                batch = missing[start : start + IMAGES_PER_BATCH]
+                self._write(batch, [entries[path] for path in batch])
+                bar.update(len(batch))
+        return [entries[path] for path in paths]
+
+    def read(self, entry: Path, image: Path) -> Entry:
+        """One entry; the file of a disk that filled up or of a copy cut short is made again."""
+        try:
+            return load_file(entry)
+        except (SafetensorError, OSError):
+            entry.unlink(missing_ok=True)
+            self._write([image], [entry])
+            return load_file(entry)
+
+    def _path(self, image: Path) -> Path:
+        key = self.key(image)
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _write(self, images: Sequence[Path], entries: Sequence[Path]) -> None:
+        found = self.encode([np.asarray(read_image(path)) for path in images])
+        for entry, tensors in zip(entries, found, strict=True):
+            write_tensors(entry, tensors)
+
+
+def write_tensors(path: Path, tensors: Entry, metadata: dict[str, str] | None = None) -> None:
+    """Write safetensors atomically.
+
+    Raises:
+        ClipadError: the folder is read-only or the disk is full.
+    """
+    with replacing(path) as temporary:
+        try:
+            plain = {key: value.contiguous() for key, value in tensors.items()}
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

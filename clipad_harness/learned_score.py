@@ -1,0 +1,150 @@
+"""Scores of a learned method: (variant, category, seed) shards into one tidy results table.
+
+As for WinCLIP, a shard's file is named by the hash of everything it depends on: the training behind
+it, what changes after it, the test images and the code.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from clipad_core import aupro, metrics, ranking
+from clipad_core.backbone import Backbone
+from clipad_core.learned import FrozenFeatures, join
+from clipad_core.transformer import chunks
+from clipad_harness.feature_store import code_digest
+from clipad_harness.learned_variants import LearnedShard, LearnedVariant, Training
+from clipad_harness.methods import TITLES, find_method, method_digest
+from clipad_harness.settings import Profile
+from clipad_harness.shards import CategoryScores, DatasetImages, Record, hash_of, keep, measure
+from clipad_harness.trainer import Trainer
+from clipad_harness.training_data import MASK_RULE, from_entry
+from clipad_harness.workers import Advance
+
+IMAGES_PER_PART = 8
+# Learners that stay loaded: neighbouring shards share theirs.
+LEARNERS_KEPT = 64
+
+
+@cache
+def _metrics_digest() -> str:
+    return code_digest([aupro, metrics, ranking])
+
+
+class LearnedScorer(DatasetImages):
+    """Scores shards of a learned method; features and finished shards are read from the cache.
+
+    Args:
+        profile: dataset and weights.
+        tested: the profile's dataset, whose images the reports show.
+        trainer: where learners come from.
+        among: all variants that will be scored.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        tested: DatasetImages,
+        trainer: Trainer,
+        among: Sequence[LearnedVariant],
+    ) -> None:
+        super().__init__(tested.index, tested.data)
+        self.profile, self.trainer, self.among = profile, trainer, among
+        self.method = TITLES[trainer.name]
+        self._learners: OrderedDict[Training, nn.Module] = OrderedDict()
+        self._latest: tuple[Hashable, list[FrozenFeatures]] | None = None
+
+    def backbone(self, config: Any) -> Backbone:
+        """The backbone as a config runs it."""
+        return self.trainer.backbone(config)
+
+    def label(self, shard: LearnedShard) -> str:
+        """What the results call the weights."""
+        return self.backbone(shard.variant.config).label
+
+    def dataset(self, shard: LearnedShard) -> str:
+        """The dataset that is tested."""
+        return shard.variant.tested_on
+
+    def check(self, shard: LearnedShard) -> None:
+        """Find what cannot work before anything is scored: a training that is missing."""
+        self.trainer.require(shard.variant.training(shard.seed))
+
+    def shares(self, shard: LearnedShard) -> Hashable:
+        """Shards of a category that read the same features."""
+        recipe = find_method(self.trainer.name).recipe(shard.variant.tested_with(shard.seed))
+        return (shard.variant.tested_on, shard.category, recipe)
+
+    def learner(self, training: Training) -> nn.Module:
+        """A trained learner; the latest stay loaded."""
+        if training not in self._learners:
+            self._learners[training] = self.trainer.learner(training)
+            if len(self._learners) > LEARNERS_KEPT:
+                self._learners.popitem(last=False)
+        return self._learners[training]
+
+    def features(self, shard: LearnedShard) -> list[FrozenFeatures]:
+        """Features of the test images of a shard's category; the latest are kept."""
+        key = self.shares(shard)
+        if self._latest is None or self._latest[0] != key:
+            self._latest = None
+            images = self.trainer.datasets[shard.variant.tested_on]
+            names = images.rows(shard.category, "test")["image"]
+            paths = [images.data / name for name in names]
+            store = self.trainer.store(shard.variant.tested_with(shard.seed))
+            entries = zip(store.fill(paths, shard.category), paths, strict=True)
+            self._latest = (key, [from_entry(store.read(*entry)) for entry in entries])
+        return self._latest[1]
+
+    def detect(self, shard: LearnedShard) -> CategoryScores:
+        """Score every test image of a shard's category."""
+        config = shard.variant.tested_with(shard.seed)
+        learner = self.learner(shard.variant.training(shard.seed))
+        method, backbone = find_method(self.trainer.name), self.backbone(config)
+        features = self.features(shard)
+        scores: list[float] = []
+        maps: list[np.ndarray] = []
+        for part in chunks(len(features), IMAGES_PER_PART):
+            found = method.detect(learner, backbone, config, join(features[part]))
+            scores += found.image_score.tolist()
+            maps += list(found.anomaly_map.numpy())
+        images = self.trainer.datasets[shard.variant.tested_on]
+        rows = images.rows(shard.category, "test")
+        masks = images.masks(rows, maps, MASK_RULE)
+        return CategoryScores(rows, np.array(scores), maps, masks, [])
+
+    def measure(self, shard: LearnedShard) -> dict[str, float]:
+        """All metrics of a shard; one that is undefined for its data is nan."""
+        images = self.trainer.datasets[shard.variant.tested_on]
+        return measure(self.detect(shard), images.has_masks(shard.category), shard.variant)
+
+    def key(self, shard: LearnedShard) -> str:
+        """Everything a shard depends on, as one SHA-256."""
+        variant = shard.variant
+        parts = {
+            "training": self.trainer.key(variant.training(shard.seed)),
+            "at_test": dict(variant.at_test),
+            "metrics": [variant.aupro, variant.fpr_limit],
+            "category": shard.category,
+            "content": self.trainer.datasets[variant.tested_on].content(shard.category),
+            "backbone": self.backbone(variant.tested_with(shard.seed)).digest,
+            "code": [method_digest(self.trainer.name), _metrics_digest()],
+        }
+        return hash_of(parts)
+
+    def finish(self, shard: LearnedShard, advance: Advance) -> Record:
+        """Read a finished shard, or compute and keep it."""
+        folder = self.trainer.cache_folder
+        record = keep(folder, self.key(shard), lambda: (self.measure(shard), []))
+        advance(1)
+        return record
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs; it reads learners and features itself."""
+        return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}

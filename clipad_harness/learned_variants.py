@@ -1,0 +1,160 @@
+"""What is trained and scored of a learned method: params.yaml as a flat list of variants.
+
+Beside the fields of the method's config, a row of an ablation may say `at_test` (fields that change
+after training, so that nothing is trained again), `trained_on` and `tested_on` (datasets),
+`train_categories` (how many of the auxiliary dataset) and `aupro`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from clipad_core.aupro import AuproDefinition
+from clipad_core.errors import ClipadError
+from clipad_harness.methods import LearnedConfig, find_presets
+from clipad_harness.settings import LearnedSettings, Profile
+from clipad_harness.shards import MAIN, Shard
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training; variants that differ after it share it."""
+
+    config: Any
+    dataset: str
+    categories: int | None
+
+
+@dataclass(frozen=True)
+class LearnedVariant:
+    """One row of a table: a config, what it is trained and tested on, and how it is measured.
+
+    Attributes:
+        name: `main`, or `group/row`.
+        config: what is trained; its seed is replaced by that of a shard.
+        at_test: fields of the config that change after training.
+        trained_on, tested_on: names of datasets.
+        train_categories: how many categories of the auxiliary dataset, by name; None: all.
+        seeds: of the trainings.
+    """
+
+    name: str
+    config: Any
+    at_test: Mapping[str, Any]
+    trained_on: str
+    tested_on: str
+    train_categories: int | None
+    seeds: tuple[int, ...]
+    aupro: AuproDefinition
+    fpr_limit: float
+
+    def training(self, seed: int) -> Training:
+        """What must be trained for it."""
+        config = self.config.changed({"seed": seed})
+        return Training(config, self.trained_on, self.train_categories)
+
+    def tested_with(self, seed: int) -> Any:
+        """The config that scores."""
+        return self.config.changed({"seed": seed}).changed(dict(self.at_test))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.config))
+
+
+LearnedShard = Shard[LearnedVariant]
+
+
+def learned_variants(
+    method: str, settings: LearnedSettings, profile: Profile
+) -> list[LearnedVariant]:
+    """All variants of a method's section, the main one first.
+
+    Raises:
+        ClipadError: an unknown preset, field or value, naming where it stands; a dataset that would
+            be trained on and tested.
+    """
+    presets = find_presets(method)
+    fitted = profile.weights_of(method).changes
+
+    def build(
+        name: str, changes: Mapping[str, Any] | str, seeds: tuple[int, ...]
+    ) -> LearnedVariant:
+        preset = changes if isinstance(changes, str) else settings.preset
+        config = presets(preset).changed(dict(fitted)).changed(dict(settings.changes))
+        own = {} if isinstance(changes, str) else dict(changes)
+        if name != MAIN:
+            config = config.changed(dict(settings.ablation_changes))
+        return _variant(name, config, own, seeds, settings, profile.dataset)
+
+    found = [build(MAIN, {}, settings.seeds)]
+    for group, ablation in settings.ablations.items():
+        for row, changes in ablation.items():
+            try:
+                found.append(build(f"{group}/{row}", changes, settings.ablation_seeds))
+            except ClipadError as error:
+                raise ClipadError(
+                    f"params.yaml, {method}.ablations.{group}.{row}: {error}"
+                ) from error
+    return found
+
+
+def _variant(
+    name: str,
+    config: LearnedConfig,
+    changes: dict[str, Any],
+    seeds: tuple[int, ...],
+    settings: LearnedSettings,
+    dataset: str,
+) -> LearnedVariant:
+    aupro = changes.pop("aupro", settings.aupro)
+    if aupro not in get_args(AuproDefinition):
+        raise ClipadError(
+            f"aupro: found {aupro!r}, expected one of {', '.join(get_args(AuproDefinition))}."
+        )
+    tested_on = str(changes.pop("tested_on", dataset))
+    trained_on = str(changes.pop("trained_on", settings.auxiliary_of(tested_on)))
+    categories, at_test = changes.pop("train_categories", None), changes.pop("at_test", {})
+    config = config.changed(changes)
+    config.changed(dict(at_test))  # a wrong field is found here, not after an hour of training
+    if trained_on == tested_on and tested_on not in settings.allow_tested:
+        raise ClipadError(
+            f"auxiliary: found {trained_on}, which is also tested; expected another dataset, since a "
+            "result on training images is no zero-shot result. To have it all the same, add its name "
+            "to allow_tested; the report will say so."
+        )
+    return LearnedVariant(
+        name=name,
+        config=config,
+        at_test=at_test,
+        trained_on=trained_on,
+        tested_on=tested_on,
+        train_categories=categories,
+        seeds=seeds,
+        aupro=aupro,
+        fpr_limit=settings.fpr_limit,
+    )
+
+
+def learned_plan(
+    categories: Mapping[str, Sequence[str]], among: Sequence[LearnedVariant]
+) -> list[LearnedShard]:
+    """All shards, category by category, so that one category's features serve all its variants.
+
+    Args:
+        categories: those of every dataset that is tested.
+    """
+    return [
+        Shard(variant, category, 0, seed)
+        for dataset, names in categories.items()
+        for category in names
+        for variant in among
+        if variant.tested_on == dataset
+        for seed in variant.seeds
+    ]
+
+
+def trainings(among: Sequence[LearnedVariant]) -> list[Training]:
+    """All trainings, each once."""
+    return list(dict.fromkeys(v.training(seed) for v in among for seed in v.seeds))

@@ -1,0 +1,106 @@
+"""The two methods that learn, seen from the harness: one shape for both of their modules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from clipad_core.backbone import Backbone
+from clipad_core.detection import Detection
+from clipad_core.learned import FrozenFeatures
+from clipad_harness.settings import LEARNED
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+TITLES = {"winclip": "WinCLIP", "anomalyclip": "AnomalyCLIP", "vcpclip": "VCP-CLIP"}
+
+
+class LearnedConfig(Protocol):
+    """What the configs of both methods have in common."""
+
+    image_size: int
+    batch_size: int
+    epochs: int
+    betas: tuple[float, ...]
+    precision: str
+
+    def changed(self, values: dict[str, Any]) -> LearnedConfig:
+        """The config with some fields replaced."""
+
+
+class LearnedMethod(Protocol):
+    """What a module of the core offers; `clipad_core.anomalyclip` and `clipad_core.vcpclip` do."""
+
+    def make_learner(self, backbone: Backbone, config: Any, seed: int) -> nn.Module:
+        """Seeded initial values."""
+
+    def prepare_backbone(self, backbone: Backbone, config: Any) -> Backbone:
+        """The backbone at the input size and with the activation of a config."""
+
+    def recipe(self, config: Any) -> DataclassInstance:
+        """What must be encoded of an image."""
+
+    def encode(self, backbone: Backbone, pixels: Tensor, recipe: Any) -> FrozenFeatures:
+        """Run the frozen tower."""
+
+    def loss(
+        self,
+        learner: Any,
+        backbone: Backbone,
+        config: Any,
+        features: FrozenFeatures,
+        labels: Tensor,
+        masks: Tensor,
+        generator: torch.Generator | None,
+    ) -> dict[str, Tensor]:
+        """The parts of the loss and their `total`."""
+
+    def parameter_groups(self, learner: Any, config: Any, trained_on: str) -> list[dict[str, Any]]:
+        """What Adam is given."""
+
+    def detect(
+        self, learner: Any, backbone: Backbone, config: Any, features: FrozenFeatures
+    ) -> Detection:
+        """Scores and maps from frozen features."""
+
+    def sample_order(self, config: Any, backbone: Backbone, n: int, epochs: int) -> list[list[int]]:
+        """Which image comes when, an epoch a list."""
+
+
+def find_method(name: str) -> LearnedMethod:
+    """The module of a method."""
+    return import_module(f"clipad_core.{name}")  # type: ignore[return-value]
+
+
+def find_presets(name: str) -> Callable[[str], LearnedConfig]:
+    """What looks a preset of a method up."""
+    found: Callable[[str], LearnedConfig] = import_module(f"clipad_core.{name}_config").find_preset
+    return found
+
+
+def checkpoint_of(name: str) -> Any:
+    """The module that reads and writes the checkpoints of a method."""
+    return import_module(f"clipad_core.{name}_checkpoint")
+
+
+@cache
+def method_digest(name: str) -> str:
+    """Digest of all code of the core that a method runs: everything but the other methods."""
+    import clipad_core
+
+    others = {"winclip", *LEARNED} - {name}
+    folder = Path(clipad_core.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        if path.stem.split("_")[0] not in others:
+            found.update(path.read_bytes())
+    return found.hexdigest()

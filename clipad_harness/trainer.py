@@ -1,0 +1,206 @@
+"""The training stage: every distinct training of a method, over the cores, kept by content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+from tqdm.auto import tqdm
+
+from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.errors import ClipadError
+from clipad_harness import train as train_module
+from clipad_harness import training_data
+from clipad_harness.feature_store import FeatureStore, code_digest
+from clipad_harness.files import replacing, write_text
+from clipad_harness.learned_variants import LearnedVariant, Training, trainings
+from clipad_harness.methods import checkpoint_of, find_method, method_digest
+from clipad_harness.settings import Weights
+from clipad_harness.shards import DatasetImages, hash_of
+from clipad_harness.train import train
+from clipad_harness.training_data import TrainingData, check_trainable, feature_store_of
+from clipad_harness.workers import Advance, run_all
+
+CURVE_COLUMNS = ["variant", "seed", "epoch", "part", "value"]
+
+
+class Trainer:
+    """Trains what is missing and reads what is there.
+
+    Args:
+        method: name of the method.
+        weights: its backbone.
+        datasets: images by name of the dataset.
+        folder: where trained learners are kept, a file each.
+        cache_folder: where features and unfinished trainings are kept.
+        memory: bytes of features a process keeps in memory.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        weights: Weights,
+        datasets: Mapping[str, DatasetImages],
+        folder: Path,
+        cache_folder: Path,
+        memory: int,
+    ) -> None:
+        self.name, self.weights, self.datasets = method, weights, datasets
+        self.folder, self.cache_folder, self.memory = folder, cache_folder, memory
+        self._loaded: dict[str, Backbone] = {}
+        self._data: tuple[tuple[Any, ...], TrainingData] | None = None
+
+    def backbone(self, config: Any) -> Backbone:
+        """The backbone as a config runs it."""
+        if config.precision not in self._loaded:
+            given = self.weights
+            self._loaded[config.precision] = load_backbone(
+                given.backbone, given.weights, given.sha256, config.precision
+            )
+        return find_method(self.name).prepare_backbone(self._loaded[config.precision], config)
+
+    def store(self, config: Any) -> FeatureStore:
+        """Frozen features as a config reads them."""
+        method = find_method(self.name)
+        code = method_digest(self.name)
+        folder = self.cache_folder / "features"
+        return feature_store_of(folder, method, self.backbone(config), config, code)
+
+    def rows(self, training: Training) -> pd.DataFrame:
+        """The images that are trained on: the test split, as both papers do."""
+        index = self.datasets[training.dataset].index
+        names = sorted(set(index["category"]))[: training.categories]
+        return index[(index["split"] == "test") & index["category"].isin(names)]
+
+    def key(self, training: Training) -> str:
+        """Everything a training depends on, as one SHA-256."""
+        parts = {
+            "method": self.name,
+            "config": asdict(training.config),
+            "dataset": training.dataset,
+            "content": self._content(training),
+            "backbone": self.backbone(training.config).digest,
+            "code": [method_digest(self.name), code_digest([train_module, training_data])],
+        }
+        return hash_of(parts)
+
+    def path(self, training: Training) -> Path:
+        """The file of a training; a learner, with its loss curve beside it."""
+        return self.folder / f"{self.key(training)[:16]}.safetensors"
+
+    def require(self, training: Training) -> None:
+        """Check that a training is finished.
+
+        Raises:
+            ClipadError: it is not.
+        """
+        if not self.path(training).is_file():
+            raise ClipadError(
+                f"{self.folder}: found no {self.path(training).name}, the learner of this setting; run "
+                f"`./repro clipad train {self.name}` first."
+            )
+
+    def learner(self, training: Training) -> nn.Module:
+        """Read a finished training.
+
+        Raises:
+            ClipadError: it is not there, or its file is damaged.
+        """
+        self.require(training)
+        backbone = self.backbone(training.config)
+        learner, _, _ = checkpoint_of(self.name).read_checkpoint(self.path(training), backbone)
+        return learner
+
+    def data(self, training: Training) -> TrainingData:
+        """What a training reads; the latest is kept, since trainings of a recipe share it."""
+        config = training.config
+        store = self.store(config)
+        augmented = getattr(config, "augmentation", "none")
+        key = (training.dataset, training.categories, repr(store.about), augmented)
+        if self._data is None or self._data[0] != key:
+            self._data = None
+            images, backbone = self.datasets[training.dataset], self.backbone(config)
+            method, rows = find_method(self.name), self.rows(training)
+            data = TrainingData(images, rows, store, backbone, method, config, self.memory)
+            data.prepare(training.dataset)
+            self._data = (key, data)
+        self._data[1].config = config
+        return self._data[1]
+
+    def steps(self, training: Training) -> int:
+        """How many steps a training takes."""
+        images, config = len(self.rows(training)), training.config
+        return -(-images // config.batch_size) * config.epochs
+
+    def finish(self, training: Training, advance: Advance) -> Path:
+        """Train, or find it trained."""
+        path = self.path(training)
+        if path.is_file():
+            advance(self.steps(training))
+            return path
+        data, config = self.data(training), training.config
+        method, backbone = find_method(self.name), self.backbone(config)
+        learner = method.make_learner(backbone, config, config.seed)
+        key = self.key(training)
+        saved = self.cache_folder / "training" / f"{key}.pt"
+        curve = train(method, learner, data, training.dataset, saved, advance)
+        write_text(path.with_suffix(".json"), json.dumps(curve))
+        content = hash_of({"content": self._content(training)})
+        found = checkpoint_of(self.name).checkpoint_bytes(learner, config, backbone, content)
+        with replacing(path) as temporary:
+            temporary.write_bytes(found)
+        return path
+
+    def _content(self, training: Training) -> list[str]:
+        dataset, rows = self.datasets[training.dataset], self.rows(training)
+        return [dataset.content(str(name)) for name in dict.fromkeys(rows["category"])]
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs; it loads its own backbone and reads features from the cache."""
+        return dict(self.__dict__) | {"_loaded": {}, "_data": None}
+
+
+def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -> pd.DataFrame:
+    """Finish all trainings with one progress bar over their steps; return the loss curves.
+
+    Files of other settings are removed, so that the folder is a function of the settings.
+
+    Returns:
+        Columns ``variant, seed, epoch, part, value``; variants that share a training share a curve.
+    """
+    jobs = trainings(among)
+    for dataset in dict.fromkeys(job.dataset for job in jobs):
+        check_trainable(trainer.rows(next(job for job in jobs if job.dataset == dataset)))
+    # Encoded once, before the trainings that read it start side by side.
+    for job in {repr(trainer.store(job.config).about): job for job in jobs}.values():
+        trainer.data(job)
+    total = sum(trainer.steps(job) for job in jobs)
+    with tqdm(total=total, desc=f"train {trainer.name}", unit="step", smoothing=0.05) as bar:
+        done = dict(
+            pair
+            for group, found in run_all(trainer, [[job] for job in jobs], workers, bar)
+            for pair in zip(group, found, strict=True)
+        )
+        bar.update(total - bar.n)
+    wanted = {path.stem for path in done.values()}
+    for path in trainer.folder.iterdir():
+        if path.stem not in wanted:
+            path.unlink()
+    rows = [
+        (variant.name, seed, epoch + 1, part, value)
+        for variant in among
+        for seed in variant.seeds
+        for epoch, parts in enumerate(_curve(done[variant.training(seed)]))
+        for part, value in parts.items()
+    ]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def _curve(path: Path) -> list[dict[str, float]]:
+    found: list[dict[str, float]] = json.loads(path.with_suffix(".json").read_text())
+    return found

@@ -1,0 +1,62 @@
+"""Recordings of the official codes, and their random CLIPs loaded as a user's file is loaded."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from clipad_core.backbone import Backbone, load_backbone
+
+GOLDENS = Path(__file__).parent / "goldens"
+Recording = dict[str, np.ndarray]
+
+
+def read_recording(path: Path) -> Recording:
+    """All arrays of a recording; what is stored in half precision is exact in it."""
+    with np.load(path) as opened:
+        found = dict(opened)
+    half = np.float16
+    return {k: v.astype(np.float32) if v.dtype == half else v for k, v in found.items()}
+
+
+def part(recording: Recording, prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors under a prefix, by the rest of their name."""
+    return {
+        key.removeprefix(prefix): torch.tensor(value)
+        for key, value in recording.items()
+        if key.startswith(prefix)
+    }
+
+
+def recorded_backbone(recording: Recording, name: str, folder: Path) -> Backbone:
+    """Write the recorded CLIP, whose tensors have OpenAI's names, into a folder and load it."""
+    sizes = json.loads(str(recording["config_json"]))["clip"]
+    architecture = {
+        "embed_dim": sizes["embed_dim"],
+        "vision_cfg": {
+            "image_size": sizes["pre_res"],
+            "layers": sizes["v_layers"],
+            "width": sizes["v_width"],
+            "patch_size": sizes["patch"],
+        },
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": sizes["t_width"],
+            "heads": sizes["t_width"] // 64,
+            "layers": sizes["t_layers"],
+        },
+    }
+    (folder / f"{name}.json").write_text(json.dumps(architecture))
+    save_file(part(recording, "clip/"), folder / f"{name}.safetensors")
+    return load_backbone(name, folder / f"{name}.safetensors")
+
+
+def close(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
+    """Within a tolerance relative to max(1, |x|)."""
+    wanted = torch.tensor(np.asarray(expected), dtype=torch.float64)
+    assert found.shape == wanted.shape
+    error = (found.detach().double() - wanted).abs() / wanted.abs().clamp(min=1)
+    assert error.max() <= tolerance

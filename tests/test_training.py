@@ -1,0 +1,263 @@
+"""The training loop: the same bytes after a kill, frozen features read once, one message for bad input."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from project import WEIGHTS
+from safetensors.torch import load_file
+
+from clipad_core.errors import ClipadError
+from clipad_harness import learned_pipeline, train, trainer
+from clipad_harness.feature_store import FeatureStore
+from clipad_harness.learned_pipeline import LearnedRun, open_learned
+from clipad_harness.learned_variants import trainings
+from clipad_harness.training_data import check_trainable
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+METHODS = ["anomalyclip", "vcpclip"]
+CATEGORIES = {
+    "synthetic_target": ["hex_nut", "leather_hide"],
+    "synthetic_auxiliary": ["brick_wall", "coat_button"],
+}
+# As few steps as show an epoch's end, a batch of one image, and a kill between.
+SHORT = {"epochs": 2, "batch_size": 4}
+
+
+def draw(folder: Path, dataset: str) -> None:
+    """Nine images a category: five normal, four with a bright square."""
+    random = np.random.default_rng(len(dataset))
+    for category in CATEGORIES[dataset]:
+        for number in range(9):
+            damaged = number >= 5
+            kind = "square" if damaged else "good"
+            image = random.integers(60, 120, (48, 48, 3), dtype=np.uint8)
+            mask = np.zeros((48, 48), dtype=np.uint8)
+            if damaged:
+                image[10:22, 8:24], mask[10:22, 8:24] = 250, 255
+            place = folder / dataset / category / "test" / kind / f"{number:03}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place)
+            if damaged:
+                truth = (
+                    folder / dataset / category / "ground_truth" / kind / f"{number:03}_mask.png"
+                )
+                truth.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(truth)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = tmp_path_factory.mktemp("training") / "project"
+    data = project / "data" / "synthetic"
+    for dataset in CATEGORIES:
+        draw(data, dataset)
+    shutil.copytree(WEIGHTS, project / "data" / "weights")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["workers"] = 1
+    for method in METHODS:
+        own = {"augmentation": "none"} if method == "vcpclip" else {}
+        params[method] |= {"changes": SHORT | own, "seeds": [1], "ablations": {}}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return project
+
+
+@pytest.fixture
+def project(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "project"))
+
+
+def change(project: Path, method: str, **values: object) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params[method] |= values
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def learned(run: LearnedRun) -> dict[str, torch.Tensor]:
+    job = trainings(run.variants)[0]
+    return load_file(run.trainer().path(job))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_training_that_is_killed_ends_as_one_that_is_not(
+    project: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_pipeline.train(project, method)
+    run = open_learned(project, method)
+    whole = learned(run)
+    curve = (project / "reports" / method / "training.csv").read_bytes()
+    shutil.rmtree(project / "data" / "trained")
+    steps = iter(range(10**6))
+    step = train._take_step
+
+    def killed(*arguments: object) -> dict[str, float]:
+        if next(steps) == 6:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(train, "_take_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        learned_pipeline.train(project, method)
+    assert list((project / ".cache" / "training").glob("*.pt"))
+    learned_pipeline.train(project, method)
+    # 18 images in batches of 4: 5 steps an epoch, 10 in all, 6 before the kill, 4 after it.
+    assert next(steps) == 11
+    again = learned(run)
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert (project / "reports" / method / "training.csv").read_bytes() == curve
+    assert not list((project / ".cache" / "training").glob("*"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_lowers_the_loss_and_changes_every_seed(project: Path, method: str) -> None:
+    change(project, method, seeds=[1, 2], changes={"epochs": 4, "batch_size": 4})
+    learned_pipeline.train(project, method)
+    curves = pd.read_csv(project / "reports" / method / "training.csv")
+    total = curves[curves["part"] == "total"].pivot(index="epoch", columns="seed", values="value")
+    assert list(total.index) == [1, 2, 3, 4]
+    assert (total.loc[4] < total.loc[1]).all()
+    assert total[1].iloc[0] != total[2].iloc[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_image_is_encoded_once_whatever_is_trained(
+    project: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    write = FeatureStore._write
+
+    def count(self: FeatureStore, images: list[Path], entries: list[Path]) -> None:
+        encoded.extend(images)
+        write(self, images, entries)
+
+    monkeypatch.setattr(FeatureStore, "_write", count)
+    rows = {"learning rate": {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}}}
+    own = {"augmentation": "none"} if method == "vcpclip" else {}
+    change(project, method, ablations=rows, ablation_changes=own)
+    learned_pipeline.train(project, method)
+    assert len(encoded) == len(set(encoded)) == 18
+    encoded.clear()
+    learned_pipeline.train(project, method)
+    assert encoded == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_train_what_one_does(project: Path, method: str) -> None:
+    change(project, method, seeds=[1, 2])
+    learned_pipeline.train(project, method)
+    folder = project / "data" / "trained" / method
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("workers: 1", "workers: 2"))
+    learned_pipeline.train(project, method)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_is_trained_for_other_settings_is_removed(project: Path) -> None:
+    learned_pipeline.train(project, "vcpclip")
+    before = set((project / "data" / "trained" / "vcpclip").iterdir())
+    change(project, "vcpclip", seeds=[5])
+    learned_pipeline.train(project, "vcpclip")
+    after = set((project / "data" / "trained" / "vcpclip").iterdir())
+    assert len(after) == len(before) == 2 and not after & before
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_features_on_disk_train_what_features_in_memory_do(project: Path, memory: int) -> None:
+    path = project / "params.yaml"
+    path.write_text(
+        path.read_text().replace("feature_memory_mb: 2000", f"feature_memory_mb: {memory // 2**20}")
+    )
+    learned_pipeline.train(project, "vcpclip")
+    run = open_learned(project, "vcpclip")
+    job = trainings(run.variants)[0]
+    data = run.trainer().data(job)
+    for place in range(len(data)):
+        data.batch(0, [place])
+    assert len(data._kept) == (len(data) if memory else 0)
+
+
+def test_a_training_that_scores_leads_to_results(project: Path) -> None:
+    rows = {"alpha": {"raw": {"at_test": {"alpha": 1.0}}}}
+    change(project, "vcpclip", ablations=rows, ablation_changes={})
+    learned_pipeline.train(project, "vcpclip")
+    # A change after training costs no training.
+    assert len(list((project / "data" / "trained" / "vcpclip").glob("*.safetensors"))) == 1
+    learned_pipeline.measure(project, "vcpclip")
+    results = learned_pipeline.read_results(project, "vcpclip")
+    assert set(results["category"]) == set(CATEGORIES["synthetic_target"])
+    assert set(results["variant"]) == {"main", "alpha/raw"}
+    assert results["value"].between(0, 1).all()
+
+
+def test_scoring_without_training_says_what_to_run(project: Path) -> None:
+    with pytest.raises(ClipadError, match="run `./repro clipad train vcpclip` first"):
+        learned_pipeline.measure(project, "vcpclip")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_on_the_tested_dataset_must_be_asked_for_by_name(
+    project: Path, method: str
+) -> None:
+    own = {"synthetic_target": "synthetic_target"}
+    change(project, method, auxiliary=own)
+    with pytest.raises(ClipadError, match="found synthetic_target, which is also tested"):
+        open_learned(project, method)
+    change(project, method, allow_tested=["synthetic_target"])
+    assert open_learned(project, method).variants[0].trained_on == "synthetic_target"
+
+
+def test_a_wrong_field_names_the_row_it_stands_in(project: Path) -> None:
+    change(project, "vcpclip", ablations={"a": {"b": {"at_test": {"alpa": 1}}}})
+    with pytest.raises(ClipadError, match=r"vcpclip.ablations.a.b: .*found the field 'alpa'"):
+        open_learned(project, "vcpclip")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda rows: rows[rows["label"] == 0], "found only normal test images"),
+        (lambda rows: rows[rows["label"] == 1], "found only anomalous test images"),
+        (lambda rows: rows.assign(mask=""), "8 anomalous images without a mask"),
+        (lambda rows: rows[:0], "found no test images"),
+    ],
+)
+def test_what_nothing_can_be_learned_from_is_refused(project: Path, broken, message: str) -> None:
+    index = open_learned(project, "vcpclip").index
+    with pytest.raises(ClipadError, match=message):
+        check_trainable(broken(index))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipad_core import vcpclip
+
+    honest = vcpclip.loss
+
+    def broken(*arguments: object) -> dict[str, torch.Tensor]:
+        parts = honest(*arguments)
+        return parts | {"total": parts["total"] * float("nan")}
+
+    monkeypatch.setattr(vcpclip, "loss", broken)
+    with pytest.raises(ClipadError, match="the loss is nan at step 0"):
+        learned_pipeline.train(project, "vcpclip")
+
+
+def test_a_saved_state_that_was_cut_short_is_started_afresh(project: Path) -> None:
+    run = open_learned(project, "vcpclip")
+    job = trainings(run.variants)[0]
+    saved = project / ".cache" / "training" / f"{run.trainer().key(job)}.pt"
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"PK\x03\x04 half a file")
+    learned_pipeline.train(project, "vcpclip")
+    assert trainer.Trainer.path(run.trainer(), job).is_file()
