@@ -45,7 +45,7 @@ def about_page(
     return {
         "dataset": f"{dataset}, {images} images",
         "data hash": data_hash,
-        "licence of the data": read_card(dataset).licence,
+        "licence of the data": read_card(dataset).licence or "not stated by its publisher",
         "weights": backbone.label,
         "weights hash": backbone.digest,
         "code hash": code_hash(),
