@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from micro import MICRO, add_config
-from project import make_project, run_stages
+from project import dvc, make_project, make_repository, run_stages
 
 from clipad_core.backbone import Backbone, load_backbone
 from clipad_harness.settings import ROOT_VARIABLE
@@ -22,6 +22,14 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """A random CLIP of 32 px on a 4 x 4 grid: small enough for every test."""
     add_config(tmp_path_factory.mktemp("config"), "clipad-micro", MICRO)
     return load_backbone("clipad-micro", "random:0")
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's files with the small settings, after one `dvc repro`."""
+    folder = make_repository(tmp_path_factory.mktemp("dvc"))
+    dvc(folder, "repro")
+    return folder
 
 
 _folders: list[tempfile.TemporaryDirectory[str]] = []

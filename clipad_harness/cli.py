@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness import cli_data, cli_score, cli_weights
+from clipad_harness import cli_data, cli_score, cli_verify, cli_weights
 from clipad_harness.settings import LEARNED
 
 
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     cli_data.add_commands(commands)
     cli_weights.add_commands(commands)
     cli_score.add_commands(commands)
+    cli_verify.add_commands(commands)
     return top
 
 

@@ -154,18 +154,13 @@ def first_divergence(parts: Iterable[Part]) -> Part | None:
     return next((part for part in in_order(parts) if part.verdict != IDENTICAL), None)
 
 
-def failed(parts: Iterable[Part]) -> bool:
-    """Whether a part is beyond its tolerance or missing."""
-    return any(part.verdict in (DIFFERS, MISSING) for part in parts)
-
-
 def as_text(parts: Iterable[Part]) -> str:
     """The table of all parts, and below it the first place where things diverge."""
     parts = in_order(parts)
-    lines = [("level", "part", "compared", "worst difference", "verdict")]
-    lines += [(one.level, one.name, str(one.numbers), _worst(one), one.verdict) for one in parts]
+    lines = [["level", "part", "compared", "worst difference", "verdict"]]
+    lines += [[one.level, one.name, str(one.numbers), _worst(one), one.verdict] for one in parts]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines.insert(1, tuple("-" * width for width in widths))
+    lines.insert(1, ["-" * width for width in widths])
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
     text = "\n".join(row.rstrip() for row in rows)
     first = first_divergence(parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -73,20 +73,20 @@ def category_record(
         ClipadError: methods that looked at different images.
     """
     found = list(layers.values())
-    rows = found[0].images.reset_index(drop=True)
+    rows = found[0].images.to_dict("records")
     for label, layer in layers.items():
-        if list(layer.images["image"]) != list(rows["image"]):
+        if list(layer.images["image"]) != [row["image"] for row in rows]:
             raise ClipadError(
                 f"explorer: {label} has other test images of {name} than {next(iter(layers))}, "
                 "expected the same in the same order; score both on one dataset."
             )
-    labels = rows["label"].to_numpy()
+    labels = found[0].images["label"].to_numpy()
     cuts = [thresholds(layer) for layer in found]
     chosen = choose(labels, [layer.image_scores for layer in found], sizes.images_per_category)
     return {
         "name": name,
         "layers": [_layer(labels, one, cut) for one, cut in zip(found, cuts, strict=True)],
-        "images": [_image(rows.loc[place], place, found, cuts, data, sizes) for place in chosen],
+        "images": [_image(rows[place], place, found, cuts, data, sizes) for place in chosen],
     }
 
 
@@ -137,7 +137,7 @@ def choose(
     """
     if count >= len(labels):
         return list(range(len(labels)))
-    ranks = sum(pd.Series(one).rank().to_numpy() for one in scores)
+    ranks = np.mean([pd.Series(one).rank().to_numpy() for one in scores], axis=0)
     normal, damaged = (
         sorted(np.flatnonzero(labels == label).tolist(), key=lambda place: (-ranks[place], place))
         for label in (0, 1)
@@ -166,7 +166,7 @@ def _layer(
 
 
 def _image(
-    row: pd.Series,
+    row: Mapping[Hashable, object],
     place: int,
     layers: Sequence[CategoryMaps],
     cuts: Sequence[NDArray[np.float64]],
@@ -179,7 +179,7 @@ def _image(
     return {
         "name": str(row["image"]),
         "defect": str(row["defect"]),
-        "label": int(row["label"]),
+        "label": int(bool(row["label"])),
         "picture": _data_uri(picture, "JPEG", quality=82),
         "mask": _mask_uri(mask, sizes.picture_size) if row["mask"] else None,
         "layers": [

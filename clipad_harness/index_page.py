@@ -99,7 +99,7 @@ def index_page(
         f'<h2 id="{anchor}">{title}</h2>\n{content}\n' for anchor, title, content in sections
     )
     contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
-    html = page(
+    text = page(
         "Reports",
         tidy_tables(body),
         contents=contents,
@@ -108,7 +108,7 @@ def index_page(
         command=command,
         is_home=True,
     )
-    return write_text(output, html)
+    return write_text(output, text)
 
 
 def _explorer_link(explorer: Path | None, output: Path) -> str:

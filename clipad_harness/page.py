@@ -99,7 +99,7 @@ def page(
     if contents and (provenance or command):
         contents.append(Heading(2, "provenance", "What made this page"))
     if contents and citations:
-        contents.append(Heading(2, "cite", "How to cite"))
+        contents.append(Heading(2, "cite", "BibTeX"))
     inside = json.dumps([title, body, provenance, origins, citations, command])
     html = environment.get_template("page.html.j2").render(
         title=title,

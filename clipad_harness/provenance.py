@@ -45,7 +45,7 @@ def about_page(
     return {
         "dataset": f"{dataset}, {images} images",
         "data hash": data_hash,
-        "licence of the data": read_card(dataset).licence,
+        "licence of the data": read_card(dataset).licence or "not stated by its publisher",
         "weights": backbone.label,
         "weights hash": backbone.digest,
         "code hash": code_hash(),
@@ -111,8 +111,8 @@ def origins(
         shots = f"{k_shot}-shot"
         shards = block.drop_duplicates(["category", "seed"])
         seeds = ", ".join(map(str, sorted(shards["seed"].unique())))
-        cells = (seeds, f'<a href="#keys-{shots}">{len(shards)}</a>', facts["data hash"][:16])
-        cells = (*cells, escape(facts["licence of the data"]), links, settings)
+        cells = [seeds, f'<a href="#keys-{shots}">{len(shards)}</a>', facts["data hash"][:16]]
+        cells += [escape(facts["licence of the data"]), links, settings]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         anchor = origin_anchor(shots)
         rows.append(f'<tr id="{anchor}"><th scope="row">{escape(shots)}</th>{row}</tr>')

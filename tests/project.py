@@ -1,6 +1,9 @@
 """A small project to run the pipeline on: two categories, few images, every kind of ablation."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +52,42 @@ def run_stages(project: Path) -> None:
     pipeline.score_winclip(project)
 
 
+def make_repository(folder: Path) -> Path:
+    """A copy of the repository's files with the settings of the small project; nothing is run yet."""
+    project = folder / "clipad"
+    names = ("clipad_core", "clipad_harness", "notebooks")
+    for name in (*names, "data/paper", "data/cards", "data/weights"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, project / name, ignore=ignore)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "CITATION.cff"):
+        shutil.copy(REPOSITORY / name, project)
+    shutil.copy(REPOSITORY / "data" / "tolerances_rerun.csv", project / "data")
+    shutil.copy(make_project(folder) / "params.yaml", project)
+    dvc(project, "init", "--no-scm", "--quiet")
+    return project
+
+
+def dvc(folder: Path, *words: str) -> str:
+    """Run DVC with the folder's own code and return what it printed."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
+    found = subprocess.run(
+        [sys.executable, "-m", "dvc", *words],
+        cwd=folder,
+        env={**inherited, "PATH": path, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
 def _small(params: dict[str, Any]) -> dict[str, Any]:
     """Two categories, at most one shot, one seed, and two rows of every ablation."""
     params["profiles"]["demo"]["categories"] = CATEGORIES
     params |= {"synthetic": SIZE, "workers": 1}
+    params["explorer"] |= {"images_per_category": 5}
     winclip = params["winclip"]
     winclip |= {"k_shots": [0, 1], "seeds": [0]}
     for group in winclip["ablations"].values():

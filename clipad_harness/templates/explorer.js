@@ -71,7 +71,7 @@
 
   const histogram = (layer, score, label) => {
     const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("viewBox", "0 0 240 76");
+    svg.setAttribute("viewBox", "0 0 240 62");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", label);
     const all = [...layer.normal, ...layer.damaged];
@@ -87,9 +87,8 @@
       if (count) draw("rect", { class: kind, x: bin * 10 + 0.5 + 4.5 * i, width: 4.5, y: 60 - 52 * count / most, height: 52 * count / most }, svg);
     }));
     draw("line", { class: "here", x1: 240 * place(score), x2: 240 * place(score), y1: 2, y2: 60 }, svg);
-    draw("text", { x: 0, y: 73 }, svg).textContent = number(low);
-    draw("text", { x: 240, y: 73, "text-anchor": "end" }, svg).textContent = number(high);
-    return svg;
+    const ends = [low, high].map((value) => make("span", { text: number(value) }));
+    return [svg, make("div", { class: "ends", "aria-hidden": "true" }, ends)];
   };
 
   const rank = (layer, score, label) => {
@@ -176,7 +175,7 @@
       const layer = panel.layer === null ? null : category().layers[panel.layer];
       if (!layer) continue;
       const score = one.layers[panel.layer].score;
-      panel.bars.replaceChildren(histogram(layer, score,
+      panel.bars.replaceChildren(...histogram(layer, score,
         `Image scores of the category with ${panel.label}; this image, ${number(score)}, stands ${rank(layer, score, one.label)}`));
     }
     paint();

@@ -1,0 +1,146 @@
+"""What made a page, where its numbers come from, what to cite; and the sidecar that hashes leave out."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from clipad_core.backbone import Backbone
+from clipad_core.errors import ClipadError
+from clipad_harness import citations, provenance, sidecar
+from clipad_harness.page import network_loads, page
+from clipad_harness.provenance import origin_anchor
+
+FACTS = {"data hash": "ab" * 32, "licence of the data": "CC <0>"}
+
+
+def results() -> pd.DataFrame:
+    rows = [
+        {"category": c, "k_shot": k, "seed": s, "metric": m, "key": f"{c}{k}{s}"}
+        for c in ("nut", "<b>")
+        for k, seeds in ((0, (0,)), (4, (0, 1, 2)))
+        for s in seeds
+        for m in ("aupro", "image_auroc")
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_each_number_of_shots_has_a_row_with_seeds_shards_data_licence_and_code() -> None:
+    html = provenance.origins(results(), {"temperature": 0.07}, FACTS, ["clipad_core/winclip.py"])
+    soup = BeautifulSoup(html, "html.parser")
+    row = soup.find(id=origin_anchor("4-shot"))
+    assert [cell.get_text() for cell in row.find_all(["th", "td"])] == [
+        *("4-shot", "0, 1, 2", "6", "ab" * 8, "CC <0>", "clipad_core/winclip.py"),
+        "params.yaml, all fields",
+    ]
+    for link in soup.select('a[href^="#"]'):
+        assert soup.find(id=link["href"][1:]) is not None, link
+    keys = soup.find(id="keys-0-shot").get_text()
+    assert "nut00" in keys and "<b>00" in keys and soup.find("b") is None
+    assert "0.07" in soup.find(id="origin-config").get_text()
+
+
+def test_hashes_follow_the_settings_and_the_code(
+    micro: Backbone, tmp_path: Path, monkeypatch
+) -> None:
+    def made(parameters: dict) -> dict[str, str]:
+        return provenance.about_page(
+            dataset="mvtec", images=3, data_hash="0", backbone=micro, parameters=parameters
+        )
+
+    one, other = made({"a": 1}), made({"a": 2})
+    assert {name for name in one if one[name] != other[name]} == {"parameters hash"}
+    assert one["licence of the data"] == "CC BY-NC-SA 4.0" and one["weights hash"] == micro.digest
+    for package in ("clipad_core", "clipad_harness"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "a.py").write_text("1")
+    monkeypatch.setattr(provenance, "PACKAGES", tmp_path)
+    first = provenance.code_hash.__wrapped__()
+    (tmp_path / "clipad_core" / "a.pyc").write_text("2")
+    assert provenance.code_hash.__wrapped__() == first
+    (tmp_path / "clipad_core" / "a.py").write_text("2")
+    assert provenance.code_hash.__wrapped__() != first
+
+
+@pytest.mark.parametrize("method", ["winclip", "anomalyclip", "vcpclip"])
+@pytest.mark.parametrize("dataset", ["mvtec", "synthetic_target"])
+def test_a_page_cites_the_method_the_dataset_and_us(method: str, dataset: str) -> None:
+    found = citations.citations(method, dataset)
+    assert [label.partition(":")[0] for label, _ in found] == [
+        "The method",
+        "The dataset",
+        "clipad",
+    ]
+    for _, entry in found:
+        assert entry.startswith("@") and entry.count("{") == entry.count("}")
+        assert "title" in entry
+    assert found[0][1].partition("{")[2].startswith(f"{method},")
+
+
+def test_a_method_without_an_entry_and_an_entry_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClipadError, match="found no entry for 'clip', only winclip"):
+        citations.citations("clip", "mvtec")
+    path = tmp_path / "twice.bib"
+    path.write_text("@misc{a,\n  x = {1}\n}\n@misc{a,\n  x = {2}\n}\n")
+    with pytest.raises(ClipadError, match="found the key 'a' twice"):
+        citations.read_bibliography(path)
+
+
+def git(folder: Path, *words: str) -> None:
+    name = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
+    subprocess.run(["git", *name, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_stage_leaves_time_host_commit_and_memory_beside_its_page(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "a.txt")
+    git(tmp_path, "commit", "--quiet", "-m", "</script>")
+    (tmp_path / "reports").mkdir()
+    written = tmp_path / "reports" / "page.html"
+
+    def work() -> Path:
+        written.write_text(page("Title", "<p>body</p>"))
+        return written
+
+    assert sidecar.recorded(tmp_path, "measure winclip", lambda: tmp_path / "a.txt").name == "a.txt"
+    (tmp_path / "a.txt").write_text("2")
+    assert sidecar.recorded(tmp_path, "notebook winclip", work) == written
+    found = sidecar.read_records(tmp_path / "reports" / "run.js")
+    assert list(found) == ["measure winclip", "notebook winclip"]
+    first, second = found.values()
+    assert len(first["commit"]) == 40 and second["commit"] == f"{first['commit']} with changes"
+    assert first["page"] == "" and f'data-page="{second["page"]}"' in written.read_text()
+    assert 10 < first["peak_mib"] < 10**6 and first["seconds"] >= 0
+    assert sidecar.commit(tmp_path / "reports") == ""
+
+
+def test_a_stage_that_fails_leaves_no_record_and_a_foreign_file_is_replaced(tmp_path: Path) -> None:
+    def fail() -> Path:
+        raise ClipadError("no")
+
+    with pytest.raises(ClipadError):
+        sidecar.recorded(tmp_path, "index", fail)
+    path = tmp_path / "reports" / "run.js"
+    assert not path.exists()
+    path.parent.mkdir()
+    path.write_text("alert(1)")
+    sidecar.recorded(tmp_path, "index", lambda: tmp_path / "index.csv")
+    text = path.read_text()
+    assert text.startswith("var clipadRun = {") and "alert" not in text
+    assert list(json.loads(text[len("var clipadRun = ") : -2])) == ["index"]
+
+
+def test_a_page_depends_on_its_content_alone_and_loads_only_its_sidecar() -> None:
+    one = page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
+    assert one == page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
+    assert one[:400] != page("Title", "<p>b</p>", provenance={"x": "1"}, command="./repro")[:400]
+    assert '<script src="run.js"></script>' in one and network_loads(one) == []
+    for src in ("../run.js", "https://a.org/run.js", "run.js?x", "other.js", "//a.org/run.js"):
+        assert network_loads(f'<script src="{src}"></script>') == [f'script src="{src}"']
+    assert network_loads('<img src="run.js">') == ['img src="run.js"']
+    with pytest.raises(ClipadError, match="loads nothing from outside"):
+        page("Title", "<p>a</p>", origins='<img src="https://a.org/b.png">')
