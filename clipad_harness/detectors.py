@@ -23,7 +23,7 @@ from clipad_harness.settings import (
 from clipad_harness.weights import resolve
 
 # Method -> its detector's class in the core, whose config is called the same and "Config".
-METHODS = {"winclip": "WinCLIP", "anomalyclip": "AnomalyCLIP", "vcpclip": "VCPCLIP"}
+METHODS = {"winclip": "WinCLIP", "vcpclip": "VCPCLIP"}
 STAND_IN = (
     "These weights are a stand-in that has never seen a photo: on photos they only show that everything "
     "runs, and no score means anything. Use the published weights: ViT-B-16-plus-240, laion400m_e31 "

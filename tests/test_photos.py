@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import zlib
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness import cli, photos
 from clipad_harness.detectors import METHODS, choose_weights, open_detector
+from clipad_harness.methods import checkpoint_of
 from clipad_harness.page import network_loads
 from clipad_harness.photo_figures import contact, scores_figure
 from clipad_harness.photo_page import resize_map, strongest
@@ -306,10 +308,9 @@ def test_a_wrong_request_is_one_message(inside: Path, words, message, capsys) ->
     assert not Path("out/scores.csv").exists()
 
 
-@pytest.mark.parametrize("method", ["anomalyclip", "vcpclip"])
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"winclip"}))
 def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, capsys) -> None:
-    files = pytest.importorskip(f"clipad_core.{method}_checkpoint")
-    core = pytest.importorskip(f"clipad_core.{method}")
+    files, core = checkpoint_of(method), import_module(f"clipad_core.{method}")
     given, config = choose_weights(method, None, None)
     backbone = load_backbone(given.backbone, given.weights)
     learner = core.make_learner(backbone, config, seed=1)
