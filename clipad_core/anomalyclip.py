@@ -32,7 +32,7 @@ from clipad_core.learned import FrozenFeatures, check_masks
 from clipad_core.local_branch import Branch, encode_branch
 from clipad_core.losses import dice_loss, focal_loss
 from clipad_core.prepare import prepare
-from clipad_core.preprocess import Pixels, stretch_all
+from clipad_core.preprocess import AnyPixels, stretch_all
 from clipad_core.scoring import check_finite, smoothed, upsample
 
 __all__ = [
@@ -255,7 +255,7 @@ class AnomalyCLIP:
         self.learner, self.recipe = learner, recipe(config)
         self.categories = (category,) if category else ()
 
-    def __call__(self, images: Sequence[Pixels]) -> Detection:
+    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
         """Score RGB images of any size; each is stretched to ``image_size``.
 
         Raises:

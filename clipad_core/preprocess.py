@@ -21,6 +21,8 @@ from clipad_core.backbone import MEAN, STD
 from clipad_core.errors import ClipadError
 
 Pixels = UInt8[np.ndarray, "H W 3"]
+# Several images, each of a size of its own.
+AnyPixels = UInt8[np.ndarray, "_ _ 3"]
 # Crop side of AlexNet's multi-crop prediction: 224 of 256 pixels (Krizhevsky et al., 2012).
 CROP_FRACTION = 224 / 256
 
@@ -80,7 +82,7 @@ def make_views(
     return Views(normalise(views), normalise(crops), placement)
 
 
-def stretch_all(images: Sequence[Pixels], size: int) -> Float[Tensor, "b 3 S S"]:
+def stretch_all(images: Sequence[AnyPixels], size: int) -> Float[Tensor, "b 3 S S"]:
     """Stretch RGB images of any sizes to one normalised batch, as both learned methods do.
 
     Raises:

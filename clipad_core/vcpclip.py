@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from clipad_core.backbone import Backbone
@@ -22,7 +21,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures, check_masks
 from clipad_core.losses import dice_loss, focal_loss
 from clipad_core.prepare import prepare
-from clipad_core.preprocess import Pixels, stretch_all
+from clipad_core.preprocess import AnyPixels, stretch_all
 from clipad_core.scoring import check_finite
 from clipad_core.transformer import chunks
 from clipad_core.vcpclip_config import MVTEC, VCPCLIPConfig
@@ -219,7 +218,7 @@ class VCPCLIP:
         self.backbone, self.config = prepare_backbone(backbone, config), config
         self.learner, self.recipe = learner, recipe(config)
 
-    def __call__(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Detection:
+    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
         """Score RGB images of any size; each is stretched to ``image_size``.
 
         Raises:

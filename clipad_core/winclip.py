@@ -17,7 +17,7 @@ from torch import Tensor
 from clipad_core.backbone import Backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
-from clipad_core.preprocess import Pixels, Placement, Views, make_views
+from clipad_core.preprocess import AnyPixels, Pixels, Placement, Views, make_views
 from clipad_core.prompts import class_words, find_ensemble
 from clipad_core.scoring import check_not_constant, text_scores, upsample
 from clipad_core.text import Beginnings, text_embeddings
@@ -193,7 +193,7 @@ class WinCLIP:
             features, _ = encode(backbone, views, recipe)
             self.memory = build_memory(backbone.vision, features, config)
 
-    def __call__(self, images: Sequence[Pixels]) -> Detection:
+    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
         """Score RGB images of one shape after resizing.
 
         Raises:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -26,9 +26,6 @@ from clipad_core.preprocess import Pixels
 from clipad_harness.files import replacing
 from clipad_harness.images import file_hash, read_image
 from clipad_harness.shards import hash_of
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 # Images encoded together; the towers cut them into cache-sized pieces themselves.
 IMAGES_PER_BATCH = 8
@@ -49,7 +46,7 @@ class FeatureStore:
     Args:
         folder: where entries live; safe to delete at any time.
         backbone: the frozen CLIP.
-        recipe: what is encoded of an image.
+        recipe: what is encoded of an image, a dataclass.
         encode: turns some RGB images into an entry each.
         code: digest of the code that encodes.
     """
@@ -58,7 +55,7 @@ class FeatureStore:
         self,
         folder: Path,
         backbone: Backbone,
-        recipe: DataclassInstance,
+        recipe: Any,
         encode: Callable[[list[Pixels]], list[Entry]],
         code: str,
     ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,6 @@ from clipad_core.backbone import Backbone
 from clipad_core.detection import Detection
 from clipad_core.learned import FrozenFeatures
 from clipad_harness.settings import LEARNED
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 
 TITLES = {"winclip": "WinCLIP", "anomalyclip": "AnomalyCLIP", "vcpclip": "VCP-CLIP"}
 
@@ -46,7 +42,7 @@ class LearnedMethod(Protocol):
     def prepare_backbone(self, backbone: Backbone, config: Any) -> Backbone:
         """The backbone at the input size and with the activation of a config."""
 
-    def recipe(self, config: Any) -> DataclassInstance:
+    def recipe(self, config: Any) -> Any:
         """What must be encoded of an image."""
 
     def encode(self, backbone: Backbone, pixels: Tensor, recipe: Any) -> FrozenFeatures:

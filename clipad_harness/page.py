@@ -91,9 +91,6 @@ def page(
     Raises:
         ClipadError: `body` would load something from the network.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     provenance = dict(provenance or {})
     contents = [heading for heading in contents if heading.level <= 3]
     if contents and (provenance or command):
@@ -101,7 +98,7 @@ def page(
     if contents and citations:
         contents.append(Heading(2, "cite", "BibTeX"))
     inside = json.dumps([title, body, provenance, origins, citations, command])
-    html = environment.get_template("page.html.j2").render(
+    html = _shell().render(
         title=title,
         body=Markup(body),
         contents=contents,
@@ -125,6 +122,14 @@ def page(
             "itself; embed the image or drop the script."
         )
     return html + "\n"
+
+
+def _shell() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html.j2")
 
 
 def network_loads(html: str) -> list[str]:

@@ -134,10 +134,12 @@ def test_a_screen_reader_finds_one_title_and_a_name_for_everything(
     browser.open(reports / name)
     settle(browser)
     assert browser.run("document.querySelectorAll('h1').length") == 1
-    nameless = """[...document.querySelectorAll("img, canvas, svg, button, input, select, [role=region]")]
+    nameless = """[...document.querySelectorAll(
+        "img, canvas, svg, button, input, select, [role=region]")]
       .filter((one) => one.checkVisibility() || one.tagName === "INPUT")
       .filter((one) => !(one.alt || one.getAttribute("aria-label") || one.textContent.trim()
-        || [...(one.labels || [])].some((label) => label.textContent.trim() || label.querySelector("img[alt]"))
+        || [...(one.labels || [])].some(
+          (label) => label.textContent.trim() || label.querySelector("img[alt]"))
         || one.closest("[aria-hidden=true]"))).map((one) => one.outerHTML.slice(0, 80))"""
     assert browser.run(nameless) == []
     ids = browser.run("[...document.querySelectorAll('[id]')].map((one) => one.id)")

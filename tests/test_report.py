@@ -14,6 +14,7 @@ from PIL import Image
 
 from clipad_core.errors import ClipadError
 from clipad_harness import figures, report
+from clipad_harness.index_page import index_page
 from clipad_harness.page import network_loads
 from clipad_harness.report import GalleryItem, Headline, Summary
 
@@ -203,7 +204,7 @@ def index(tmp_path: Path, *summaries: Summary) -> BeautifulSoup:
     for path, about in zip(paths, summaries, strict=True):
         report.write_summary(about, path)
         path.with_suffix(".html").write_text("page")
-    output = report.index_page(
+    output = index_page(
         [*paths, tmp_path / "reports" / "vcpclip.json"], tmp_path / "reports" / "index.html"
     )
     html = output.read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from clipad_harness.learned_variants import trainings
 from clipad_harness.training_data import check_trainable
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-METHODS = ["anomalyclip", "vcpclip"]
+METHODS = ["vcpclip"]
 CATEGORIES = {
     "synthetic_target": ["hex_nut", "leather_hide"],
     "synthetic_auxiliary": ["brick_wall", "coat_button"],
@@ -118,7 +118,8 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_training_lowers_the_loss_and_changes_every_seed(project: Path, method: str) -> None:
-    change(project, method, seeds=[1, 2], changes={"epochs": 4, "batch_size": 4})
+    own = {"augmentation": "none"} if method == "vcpclip" else {}
+    change(project, method, seeds=[1, 2], changes={"epochs": 4, "batch_size": 4, **own})
     learned_pipeline.train(project, method)
     curves = pd.read_csv(project / "reports" / method / "training.csv")
     total = curves[curves["part"] == "total"].pivot(index="epoch", columns="seed", values="value")
@@ -188,7 +189,7 @@ def test_features_on_disk_train_what_features_in_memory_do(project: Path, memory
 
 def test_a_training_that_scores_leads_to_results(project: Path) -> None:
     rows = {"alpha": {"raw": {"at_test": {"alpha": 1.0}}}}
-    change(project, "vcpclip", ablations=rows, ablation_changes={})
+    change(project, "vcpclip", ablations=rows, ablation_seeds=[1], ablation_changes={})
     learned_pipeline.train(project, "vcpclip")
     # A change after training costs no training.
     assert len(list((project / "data" / "trained" / "vcpclip").glob("*.safetensors"))) == 1

@@ -67,7 +67,7 @@ def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
             "demo", dataset, None, (), *3 * (Weights("ViT-B-16-plus-240", "none", None, {}),)
         )
         settings = read_winclip(REPOSITORY)
-        return Scorer(profile, index_of(counts), Path(), Path(), variants(settings))
+        return Scorer(profile, index_of(counts), Path(), Path(), variants(settings, {}))
 
     return make
 
