@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from micro import MICRO, add_config
-from project import dvc, make_project, make_repository, run_stages
+from project import dvc, make_project, make_repository, run_learned_stages, run_stages
 
 from clipad_core.backbone import Backbone, load_backbone
 from clipad_harness.settings import ROOT_VARIABLE
@@ -47,6 +47,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
         project = make_project(Path(_folders[0].name))
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars
             run_stages(project)
+            run_learned_stages(project)
         os.environ[ROOT_VARIABLE] = str(project)
     return (yield)
 

@@ -39,7 +39,7 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     measure = commands.add_parser("measure", help="measure all variants of a method; resumes")
     measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
     notebook = commands.add_parser("notebook", help="run one notebook and write its page")
-    notebook.add_argument("name", help="winclip")
+    notebook.add_argument("name", metavar="NAME", help="as in notebooks/NAME.ipynb")
     explore = commands.add_parser("explore", help="write reports/explorer.html")
     pages = commands.add_parser("pages", help="write reports/index.html")
     for stage in (draw, index, train, measure, notebook, explore, pages):
@@ -58,7 +58,7 @@ def _run_stage(arguments: argparse.Namespace) -> Path:
 
 def _stage(root: Path, arguments: argparse.Namespace) -> Path:
     """The work of a stage; the slow libraries are imported only now, so that --help is quick."""
-    from clipad_harness import learned_pipeline, pipeline
+    from clipad_harness import learned_pipeline, page_stages, pipeline
 
     if arguments.command == "draw":
         return pipeline.draw(root, arguments.name)
@@ -71,12 +71,12 @@ def _stage(root: Path, arguments: argparse.Namespace) -> Path:
     if arguments.command == "measure":
         return pipeline.score_winclip(root)
     if arguments.command == "notebook":
-        return pipeline.notebook(root, arguments.name)
+        return page_stages.notebook(root, arguments.name)
     if arguments.command == "explore":
         from clipad_harness.explorer import explore
 
         return explore(root)
-    return pipeline.pages(root)
+    return page_stages.pages(root)
 
 
 def main(words: Sequence[str] | None = None) -> int:

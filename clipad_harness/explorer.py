@@ -19,10 +19,12 @@ from clipad_harness.citations import citations
 from clipad_harness.datasets import index_hash
 from clipad_harness.explorer_data import RATES, CategoryMaps, Sizes, category_record
 from clipad_harness.files import write_text
+from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
+from clipad_harness.methods import TITLES
 from clipad_harness.page import TEMPLATES, page
 from clipad_harness.pipeline import Run, open_run
 from clipad_harness.provenance import about_page
-from clipad_harness.settings import Explorer, read_explorer, read_params
+from clipad_harness.settings import LEARNED, Explorer, read_explorer, read_params
 from clipad_harness.shards import Shard
 
 TITLE = "Explorer"
@@ -45,12 +47,13 @@ def explore(root: Path) -> Path:
     """Stage `explore`: score every category with every method once more and write the page."""
     # The number of threads of a matrix product would change bits of the maps.
     torch.set_num_threads(1)
-    run = open_run(root)
-    settings = read_explorer(root)
-    params = read_params(root)
-    scorer = run.scorer()
+    run, settings, params = open_run(root), read_explorer(root), read_params(root)
+    learned = [open_learned(root, name) for name in LEARNED if is_measured(root, name)]
+    layers = winclip_layers(run) + [learned_layer(one) for one in learned]
+    runs: list[Run | LearnedRun] = [run, *learned]
+    scorers = [one.scorer() for one in runs]
     return write_explorer(
-        winclip_layers(run),
+        layers,
         run.categories,
         run.data,
         root / "reports" / "explorer.html",
@@ -59,7 +62,7 @@ def explore(root: Path) -> Path:
             dataset=run.profile.dataset,
             images=len(run.index),
             data_hash=index_hash(run.index, run.data),
-            backbone=scorer.backbone(scorer.among[0].config),
+            backbones=[one.backbone(one.among[0].config) for one in scorers],
             parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
         ),
         citations=citations("", run.profile.dataset),
@@ -76,6 +79,16 @@ def winclip_layers(run: Run) -> list[Layer]:
         return Layer(label, lambda category: scorer.detect(Shard(main, category, k_shot, seed)))
 
     return [layer(k_shot) for k_shot in sorted({min(main.k_shots), max(main.k_shots)})]
+
+
+def learned_layer(run: LearnedRun) -> Layer:
+    """A learned method's main variant with its first seed."""
+    scorer, main = run.scorer(), run.variants[0]
+    seed = main.seeds[0]
+    return Layer(
+        f"{TITLES[run.method]}, zero-shot",
+        lambda category: scorer.detect(Shard(main, category, 0, seed)),
+    )
 
 
 def write_explorer(

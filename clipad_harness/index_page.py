@@ -23,14 +23,31 @@ _COSTS = (
 )
 
 
+# Title and purpose of the pages that are about all methods.
+_FURTHER = {
+    "comparison": (
+        "Comparison",
+        "the methods side by side on the same images, accuracy against cost, and where each wins.",
+    ),
+    "why_numbers_differ": (
+        "Why numbers differ",
+        "from each paper's setting to each published code, one switch at a time.",
+    ),
+    "explorer": (
+        "Explorer",
+        "for any test image the maps of all methods side by side, under one threshold.",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class _Entry:
     summary: Summary
     link: str
 
 
-def write_home(root: Path, names: Sequence[str]) -> Path:
-    """Stage `pages`: the page that leads to the reports of these names and to the explorer."""
+def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> Path:
+    """Stage `pages`: the page that leads to the reports of these names, the essays, the explorer."""
     reports = root / "reports"
     summaries = [reports / f"{name}.json" for name in names]
     facts_ = {f"reports/{path.name}": file_hash(path) for path in summaries if path.is_file()}
@@ -43,7 +60,7 @@ def write_home(root: Path, names: Sequence[str]) -> Path:
     return index_page(
         summaries,
         reports / "index.html",
-        explorer=reports / "explorer.html",
+        further=[*(reports / f"{name}.html" for name in essays), reports / "explorer.html"],
         provenance={"code hash": code_hash(), **facts_},
         citations=list(dict.fromkeys(cited)),
         command="./repro",
@@ -54,7 +71,7 @@ def index_page(
     pages: Sequence[Path],
     output: Path,
     *,
-    explorer: Path | None = None,
+    further: Sequence[Path] = (),
     provenance: Mapping[str, str] | None = None,
     citations: Sequence[tuple[str, str]] = (),
     command: str | None = None,
@@ -66,7 +83,7 @@ def index_page(
             page's HTML lies beside its metrics file. A file that does not exist is listed as
             missing: an index of half a run is still useful.
         output: the HTML file to write.
-        explorer: the page with all maps, linked or listed as missing.
+        further: pages about all methods, each linked or listed as missing.
         provenance: what made the page, as label and value.
         citations: label and BibTeX of what to cite.
         command: what makes the reports again; shown at the end.
@@ -87,11 +104,10 @@ def index_page(
         if not html.is_file():
             missing.append(f"{summary.title}: {html.name} has not been made yet")
         entries.append(_Entry(summary, Path(os.path.relpath(html, output.parent)).as_posix()))
-    if explorer is not None and not explorer.is_file():
-        missing.append(f"{explorer.name}: has not been made yet")
+    missing += [f"{path.name}: has not been made yet" for path in further if not path.is_file()]
     sections = [
         ("headline", "Headline", _headline_table(entries)),
-        ("reports", "Reports", _reports_table(entries) + _explorer_link(explorer, output)),
+        ("reports", "Reports", _reports_table(entries) + _further_links(further, output)),
         ("costs", "Run time and memory", _COSTS),
         ("missing", "What is missing", _missing_list(missing)),
     ]
@@ -111,14 +127,16 @@ def index_page(
     return write_text(output, text)
 
 
-def _explorer_link(explorer: Path | None, output: Path) -> str:
-    if explorer is None or not explorer.is_file():
-        return ""
-    link = escape(Path(os.path.relpath(explorer, output.parent)).as_posix())
-    return (
-        f'<p><a href="{link}">Explorer</a>: for any test image the maps of all methods side by '
-        "side, under one threshold.</p>"
+def _further_links(further: Sequence[Path], output: Path) -> str:
+    """The pages over all methods that are there, each with what it is for."""
+    items = "".join(
+        f'<li><a href="{escape(Path(os.path.relpath(path, output.parent)).as_posix())}">'
+        f"{title}</a>: {purpose}</li>"
+        for path in further
+        if path.is_file()
+        for title, purpose in [_FURTHER[path.stem]]
     )
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _opening(entries: list[_Entry]) -> str:

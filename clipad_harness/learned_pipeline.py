@@ -141,10 +141,15 @@ def measure(root: Path, method: str) -> Path:
     return write_text(folder / "results.csv", text)
 
 
+def is_measured(root: Path, method: str) -> bool:
+    """Whether there are results of a method."""
+    return (root / REPORTS / method / "results.csv").is_file()
+
+
 def read_results(root: Path, method: str) -> pd.DataFrame:
     """The results table of the last scoring."""
     path = root / REPORTS / method / "results.csv"
-    if not path.is_file():
+    if not is_measured(root, method):
         raise ClipadError(
             f"{path.relative_to(root)}: does not exist yet; run `./repro clipad measure {method}` first."
         )

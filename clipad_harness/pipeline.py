@@ -14,7 +14,6 @@ from clipad_harness.files import replacing, write_text
 from clipad_harness.settings import (
     Profile,
     WinCLIPSettings,
-    read_params,
     read_profile,
     read_winclip,
 )
@@ -30,7 +29,6 @@ RESULTS = Path("reports/winclip/results.csv")
 REFERENCES = Path("reports/winclip/references.csv")
 BY_CATEGORY = Path("reports/winclip/by_category.csv")
 CACHE = Path(".cache")
-PAGES = ("winclip",)
 
 
 @dataclass(frozen=True)
@@ -146,37 +144,3 @@ def read_results(root: Path) -> pd.DataFrame:
             f"{RESULTS}: does not exist yet; run `./repro clipad measure winclip` first."
         )
     return pd.read_csv(path)
-
-
-def notebook(root: Path, name: str) -> Path:
-    """Stage `notebook`: run one notebook through Papermill; write its page and its metrics."""
-    from clipad_harness.citations import citations
-    from clipad_harness.notebook import run_notebook
-    from clipad_harness.summary import write_summary
-    from clipad_harness.winclip_report import number_origins, provenance, summarise
-
-    if name not in PAGES:
-        raise ClipadError(f"notebook: found {name!r}, expected one of {', '.join(PAGES)}.")
-    run = open_run(root)
-    params = read_params(root)
-    used = {section: params[section] for section in ("profile", "profiles", name)}
-    facts = provenance(run.scorer(), run.data, used)
-    page = run_notebook(
-        root / "notebooks" / f"{name}.ipynb",
-        root / "reports" / f"{name}.ipynb",
-        {"profile": run.profile.name, "dataset": run.profile.dataset},
-        root=root,
-        provenance=facts,
-        origins=number_origins(run.scorer(), read_results(root), facts),
-        citations=citations(name, run.profile.dataset),
-        command="./repro",
-    )
-    write_summary(summarise(run.scorer(), read_results(root)), root / "reports" / f"{name}.json")
-    return page
-
-
-def pages(root: Path) -> Path:
-    """Stage `pages`: the page that leads to all reports."""
-    from clipad_harness.index_page import write_home
-
-    return write_home(root, PAGES)

@@ -30,7 +30,7 @@ def about_page(
     dataset: str,
     images: int,
     data_hash: str,
-    backbone: Backbone,
+    backbones: Sequence[Backbone],
     parameters: Mapping[str, object],
 ) -> dict[str, str]:
     """What made a page, as label and value.
@@ -39,15 +39,15 @@ def about_page(
         dataset: its name.
         images: how many of it were read.
         data_hash: as from `datasets.index_hash`.
-        backbone: the frozen CLIP.
+        backbones: the frozen CLIPs; one that several methods share stands there once.
         parameters: the sections of params.yaml that the page depends on.
     """
     return {
         "dataset": f"{dataset}, {images} images",
         "data hash": data_hash,
         "licence of the data": read_card(dataset).licence or "not stated by its publisher",
-        "weights": backbone.label,
-        "weights hash": backbone.digest,
+        "weights": "; ".join(dict.fromkeys(one.label for one in backbones)),
+        "weights hash": "; ".join(dict.fromkeys(one.digest for one in backbones)),
         "code hash": code_hash(),
         "parameters hash": parameters_hash(parameters),
         "python": platform.python_version(),

@@ -16,24 +16,16 @@ from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Placement, Views
 from clipad_core.winclip import Recipe, reference_recipe, views_of
 from clipad_harness.images import image_size, read_image, read_mask
+from clipad_harness.map_grid import Pictured
 from clipad_harness.score import Scorer
 from clipad_harness.shards import Shard
 
 
 @dataclass(frozen=True)
-class Example:
-    """One test image as the backbone sees it; of a long image the tile with most of the defect."""
+class Example(Pictured):
+    """One test image; of a long image the tile with most of the defect."""
 
-    category: str
-    defect: str
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
     views: Views
-
-    @property
-    def name(self) -> str:
-        """Category and defect in words."""
-        return f"{self.category}, {self.defect}".replace("_", " ")
 
 
 def load_examples(

@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Group:
-    """One ablation of params.yaml and what the paper says about it.
-
-    Attributes:
-        metrics: what its table shows; the first one is drawn.
-        table, dataset: where its numbers are printed; "" where the paper has none.
-        printed: our row -> the printed variant in data/paper/winclip.csv.
-        claims: (better row, worse row) as the paper reports them, in the first metric.
-    """
-
-    metrics: tuple[str, ...]
-    table: str = ""
-    dataset: str = ""
-    printed: tuple[tuple[str, str], ...] = ()
-    claims: tuple[tuple[str, str], ...] = ()
-
+from clipad_harness.ablation_groups import Group
 
 GROUPS: dict[str, Group] = {
     "prompts": Group(
@@ -112,8 +93,3 @@ GROUPS: dict[str, Group] = {
     "preset": Group(("image_auroc", "pixel_auroc", "aupro")),
     "AUPRO": Group(("aupro",)),
 }
-
-
-def find_group(name: str) -> Group:
-    """A known group, or plain columns for one that params.yaml adds."""
-    return GROUPS.get(name, Group(("image_auroc", "pixel_auroc", "aupro")))

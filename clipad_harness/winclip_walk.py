@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,86 +10,17 @@ import seaborn
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clipad_core.backbone import Backbone
-from clipad_core.metrics import auroc
-from clipad_core.scoring import association_scores, upsample
+from clipad_core.scoring import association_scores
 from clipad_core.vision import Features, window_index
 from clipad_core.winclip_config import WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, patch_embeddings
-from clipad_harness.figures import PALETTE, outline, overlay
+from clipad_harness.figures import PALETTE
+from clipad_harness.map_grid import draw_picture
 from clipad_harness.winclip_examples import Example
-
-
-def map_grid(
-    examples: Sequence[Example],
-    columns: Mapping[str, Sequence[Tensor]],
-    unrated: Sequence[str] = (),
-) -> tuple[Figure, str]:
-    """Every example in a row: the image, then one map a column; and the alt text.
-
-    Colours run from the lowest to the highest score of each map. Below a map stand that range and,
-    where there is a mask, the map's own pixel AUROC.
-
-    Args:
-        examples: the rows.
-        columns: title -> one map (h, w) an example, on any grid.
-        unrated: columns that are no scores and get no AUROC.
-    """
-    wide = len(columns) + 1
-    side = min(1.75, 9.6 / wide)
-    figure, axes = plt.subplots(
-        len(examples),
-        wide,
-        figsize=(side * wide, (side + 0.2) * len(examples)),
-        squeeze=False,
-        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.01, hspace=0.01),
-    )
-    for row, (example, line) in enumerate(zip(examples, axes, strict=True)):
-        draw_picture(line[0], example.picture, example.mask)
-        line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
-        for one, (title, maps) in zip(line[1:], columns.items(), strict=True):
-            _draw_map(one, example, maps[row], rated=title not in unrated)
-            if row == 0:
-                one.set_title(title, fontsize=8.5, fontweight="normal")
-    rated = {title: maps for title, maps in columns.items() if title not in unrated}
-    return figure, _maps_alt(examples, rated)
-
-
-def draw_picture(
-    axes: Axes, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
-) -> None:
-    """An image without ticks, its defect outlined."""
-    axes.imshow(picture)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    if mask is not None and mask.any():
-        outline(axes, mask)
-
-
-def _draw_map(axes: Axes, example: Example, grid: Tensor, *, rated: bool) -> None:
-    full = _full(example, grid)
-    draw_picture(axes, overlay(example.picture, full), example.mask)
-    about = f"{grid.min():.2g} to {grid.max():.2g}"
-    own = _own_auroc(example, full) if rated else None
-    about += "" if own is None else f"; AUROC {own:.0f}"
-    axes.set_xlabel(about, fontsize=7.5, loc="left", labelpad=2)
-
-
-def _full(example: Example, grid: Tensor) -> NDArray[np.float32]:
-    side = example.picture.shape[0]
-    return np.asarray(upsample(grid.float()[None], (side, side))[0].numpy())
-
-
-def _own_auroc(example: Example, full: NDArray[np.float32]) -> float | None:
-    if example.mask is None or not example.mask.any():
-        return None
-    return 100 * auroc(example.mask.ravel().astype(int), full.ravel())
 
 
 def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) -> Figure:
@@ -212,16 +143,3 @@ def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:
     for line, shade in ((4.0, "white"), (2.2, colour)):
         corner = (left * side - 0.5, top * side - 0.5)
         axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=shade, linewidth=line))
-
-
-def _maps_alt(examples: Sequence[Example], columns: Mapping[str, Sequence[Tensor]]) -> str:
-    """A map grid in words: what is shown, and the pixel AUROC of every map."""
-    parts = []
-    for row, example in enumerate(examples):
-        found = [
-            f"{title} {value:.0f}"
-            for title, maps in columns.items()
-            if (value := _own_auroc(example, _full(example, maps[row]))) is not None
-        ]
-        parts.append(f"{example.name} ({', '.join(found) or 'no mask'})")
-    return f"Maps over {len(examples)} images, in brackets their pixel AUROC: {'; '.join(parts)}."

@@ -47,9 +47,20 @@ def run_stages(project: Path) -> None:
     """Draw, index and score, as dvc.yaml would."""
     from clipad_harness import pipeline
 
-    pipeline.draw(project, "synthetic_target")
+    for name in ("synthetic_target", "synthetic_auxiliary"):
+        pipeline.draw(project, name)
     pipeline.write_index(project)
     pipeline.score_winclip(project)
+
+
+def run_learned_stages(project: Path) -> None:
+    """Train and measure the methods that learn, on what `run_stages` drew."""
+    from clipad_harness import learned_pipeline
+    from clipad_harness.settings import LEARNED
+
+    for method in LEARNED:
+        learned_pipeline.train(project, method)
+        learned_pipeline.measure(project, method)
 
 
 def make_repository(folder: Path) -> Path:
@@ -93,6 +104,12 @@ def _small(params: dict[str, Any]) -> dict[str, Any]:
     for group in winclip["ablations"].values():
         group["k_shots"] = sorted({min(k_shot, 1) for k_shot in group["k_shots"]})
         group["rows"] = dict(list(group["rows"].items())[:2])
+    for name in ("anomalyclip", "vcpclip"):
+        learned = params[name]
+        learned |= {"seeds": learned["seeds"][:1], "changes": {"epochs": 1}}
+        learned["ablation_changes"] |= {"epochs": 1}
+        for group, rows in learned["ablations"].items():
+            learned["ablations"][group] = dict(list(rows.items())[:2])
     return params
 
 

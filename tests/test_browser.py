@@ -10,8 +10,12 @@ from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 
 from clipad_harness.explorer import read_explorer_data
+from clipad_harness.settings import LEARNED
 
-PAGES = ("index.html", "winclip.html", "explorer.html")
+PAGES = tuple(
+    f"{name}.html"
+    for name in ("index", "winclip", *LEARNED, "comparison", "why_numbers_differ", "explorer")
+)
 NO_SIDECAR = "net::ERR_FILE_NOT_FOUND"
 # What reaches over the page's edge and is not cut off or made to scroll by something around it.
 TOO_WIDE = """(() => {

@@ -314,7 +314,11 @@ def test_dvc_repro_by_force_gives_the_same_bytes(reproduced: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "stages"),
     [
-        (("winclip", "fpr_limit"), 0.2, {"score", "notebook", "explore"}),
+        (
+            ("winclip", "fpr_limit"),
+            0.2,
+            {"score", "notebook", "explore", "essay@comparison", "essay@why_numbers_differ"},
+        ),
         (("explorer", "map_size"), 32, {"explore"}),
         (("synthetic", "seed"), 7, {"draw@synthetic_target", "draw@synthetic_auxiliary"}),
         (("workers",), 1, set()),

@@ -48,7 +48,11 @@ def test_hashes_follow_the_settings_and_the_code(
 ) -> None:
     def made(parameters: dict) -> dict[str, str]:
         return provenance.about_page(
-            dataset="mvtec", images=3, data_hash="0", backbone=micro, parameters=parameters
+            dataset="mvtec",
+            images=3,
+            data_hash="0",
+            backbones=[micro, micro],
+            parameters=parameters,
         )
 
     one, other = made({"a": 1}), made({"a": 2})

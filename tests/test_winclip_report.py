@@ -15,21 +15,23 @@ from clipad_core.metrics import auroc
 from clipad_core.winclip import Recipe
 from clipad_core.winclip_config import OPEN_CHOICES
 from clipad_harness import (
-    winclip_ablations,
+    ablations,
+    gallery,
+    method_page,
+    method_report,
     winclip_data,
     winclip_examples,
-    winclip_gallery,
     winclip_page,
-    winclip_report,
-    winclip_walk,
 )
 from clipad_harness.contact_sheet import contact_sheet
+from clipad_harness.map_grid import map_grid
+from clipad_harness.method_facts import find_group
 from clipad_harness.paper_numbers import load_reported
 from clipad_harness.score import Scorer
 from clipad_harness.settings import Profile, Weights, read_winclip
 from clipad_harness.summary import read_summary, write_summary
 from clipad_harness.variants import variants
-from clipad_harness.winclip_groups import GROUPS, find_group
+from clipad_harness.winclip_groups import GROUPS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "aupro", "pixel_f1max")
@@ -89,7 +91,7 @@ def paper_results(offset: float) -> pd.DataFrame:
 def test_an_ablation_averages_categories_and_spreads_over_seeds() -> None:
     rows = cell("memories/M^P", {"a": 0.8, "b": 0.6}, 1, 0)
     rows += cell("memories/M^P", {"a": 0.9, "b": 0.7}, 1, 1)
-    found = winclip_ablations.ablation(pd.DataFrame(rows), "memories").iloc[0]
+    found = ablations.ablation(pd.DataFrame(rows), "memories").iloc[0]
     assert found["ours"] == pytest.approx(75.0)
     assert found["std"] == pytest.approx(np.std([70, 80], ddof=1))
     assert found["paper"] == 94.5
@@ -98,27 +100,27 @@ def test_an_ablation_averages_categories_and_spreads_over_seeds() -> None:
 def test_an_unknown_ablation_is_refused_with_the_known_ones() -> None:
     results = pd.DataFrame(cell("memories/M^P", {"a": 0.5}))
     with pytest.raises(ClipadError, match="'prompts', expected one of memories"):
-        winclip_ablations.ablation(results, "prompts")
+        ablations.ablation(results, "prompts")
 
 
 def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
     values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
     rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
-    found = winclip_ablations.directions(pd.DataFrame(rows), "prompts")
+    found = ablations.directions(pd.DataFrame(rows), "prompts")
     assert list(found["direction"]) == ["as in the paper", "not as in the paper", "no difference"]
     assert list(found["this run"]) == ["+20.0", "−10.0", "0.0"]
     assert found["paper"].iloc[0] == "+39.8"
-    page = winclip_ablations.direction_table(pd.DataFrame(rows), "prompts")
+    page = ablations.direction_table(pd.DataFrame(rows), "prompts")
     assert "1 of 3 go the way the paper reports" in page
 
 
 def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper() -> None:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    ablations = params["winclip"]["ablations"]
+    in_params = params["winclip"]["ablations"]
     printed = load_reported()
-    assert set(GROUPS) == set(ablations)
+    assert set(GROUPS) == set(in_params)
     for name, group in GROUPS.items():
-        rows = set(ablations[name]["rows"])
+        rows = set(in_params[name]["rows"])
         assert {row for row, _ in group.printed} <= rows, name
         assert {row for claim in group.claims for row in claim} <= rows, name
         for _, variant in group.printed:
@@ -128,20 +130,22 @@ def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper() -> None
 
 def test_a_group_that_only_params_knows_still_gets_a_table() -> None:
     results = pd.DataFrame(cell("mine/<b>", {"a": 0.5}))
-    assert find_group("mine").table == ""
-    assert winclip_ablations.further(results) == ["mine"]
-    assert "&lt;b&gt;" in winclip_ablations.ablation_table(results, "mine")
+    assert find_group("WinCLIP", "mine").table == ""
+    assert ablations.further(results) == ["mine"]
+    assert "&lt;b&gt;" in ablations.ablation_table(results, "mine")
 
 
 def test_the_figure_of_an_ablation_says_highest_and_lowest_in_words() -> None:
     rows = cell("AUPRO/exact", {"a": 0.5}) + cell("AUPRO/mvtec", {"a": 0.4})
-    figure, alt = winclip_ablations.ablation_figure(pd.DataFrame(rows), "AUPRO")
+    figure, alt = ablations.ablation_figure(pd.DataFrame(rows), "AUPRO")
     plt.close(figure)
     assert alt == "AUPRO: pixel AUPRO in per cent, 0-shot from 40.0 (mvtec) to 50.0 (exact)."
 
 
 def test_other_backbones_stand_above_this_run() -> None:
-    found = winclip_ablations.backbones(pd.DataFrame(cell("main", {"a": 0.5, "b": 0.7})))
+    found = ablations.backbones(
+        pd.DataFrame(cell("main", {"a": 0.5, "b": 0.7})), "supplement Table 9"
+    )
     assert found.loc["paper: ViT-B/16+", "image AUROC"] == 90.8
     assert found.iloc[-1].tolist() == ["mvtec", pytest.approx(60.0), pytest.approx(60.0)]
 
@@ -157,21 +161,21 @@ def test_other_backbones_stand_above_this_run() -> None:
 def test_results_of_another_run_are_refused(make_scorer, what: str, change: dict) -> None:
     scorer = make_scorer("stand-in", {"bottle": 2})
     results = pd.DataFrame(cell("main", {"bottle": 0.5}))
-    assert winclip_report.matching(scorer, results) is results
+    assert method_report.matching(scorer, results) is results
     with pytest.raises(ClipadError, match=f"its {what} are .*clipad measure winclip"):
-        winclip_report.matching(scorer, results.assign(**change))
+        method_report.matching(scorer, results.assign(**change))
 
 
 def test_the_banner_says_reproduced_within_the_tolerance_and_not_beyond(make_scorer) -> None:
     scorer = make_scorer("published", {"bottle": 83, "cable": 150})
     for offset, word in ((-0.2, "Reproduced: 12 of 12"), (-15.0, "Not reproduced: 0 of 12")):
-        frame = winclip_report.comparison(scorer, paper_results(offset))
-        assert word in winclip_page.banner(scorer, frame)
+        frame = method_report.comparison(scorer, paper_results(offset))
+        assert word in method_page.banner(scorer, frame)
 
 
 def test_a_part_of_the_test_images_is_not_comparable(make_scorer) -> None:
-    assert winclip_report.comparable(make_scorer("published", {"bottle": 83})) == (True, "")
-    means, reason = winclip_report.comparable(make_scorer("published", {"bottle": 20}))
+    assert method_report.comparable(make_scorer("published", {"bottle": 83})) == (True, "")
+    means, reason = method_report.comparable(make_scorer("published", {"bottle": 20}))
     assert (means, reason) == (False, "bottle has 20 of its 83 test images")
 
 
@@ -180,16 +184,16 @@ def test_a_part_of_the_test_images_is_not_comparable(make_scorer) -> None:
 )
 def test_weights_that_are_not_published_are_named_first(make_scorer, kind: str, text: str) -> None:
     scorer = make_scorer(kind, {"bottle": 83, "cable": 150})
-    page = winclip_page.first_screen(scorer, paper_results(0.0))
+    page = method_page.first_screen(scorer, paper_results(0.0))
     assert text in page[: page.index("<table>")]
     assert ">pass<" not in page and ">fail<" not in page
-    frame = winclip_report.comparison(scorer, paper_results(0.0))
+    frame = method_report.comparison(scorer, paper_results(0.0))
     assert frame["difference"].isna().all()
 
 
 def test_a_dataset_without_printed_numbers_shows_mvtec_but_never_compares(make_scorer) -> None:
     scorer = make_scorer("published", {"bottle": 83, "cable": 150}, "hazelnut_toy")
-    frame = winclip_report.comparison(scorer, paper_results(0.0).assign(dataset="hazelnut_toy"))
+    frame = method_report.comparison(scorer, paper_results(0.0).assign(dataset="hazelnut_toy"))
     mean = frame[(frame["category"] == "mean") & (frame["metric"] == "image_auroc")].iloc[0]
     assert mean["paper_mean"] == 91.8
     assert set(frame["verdict"]) == {"not comparable"}
@@ -197,15 +201,15 @@ def test_a_dataset_without_printed_numbers_shows_mvtec_but_never_compares(make_s
 
 def test_every_source_is_marked_and_listed_once(make_scorer) -> None:
     scorer = make_scorer("stand-in", {"bottle": 83, "cable": 150})
-    frame = winclip_report.comparison(scorer, paper_results(0.0))
-    page = winclip_page.category_tables(frame, ["image_auroc"])
+    frame = method_report.comparison(scorer, paper_results(0.0))
+    page = method_page.category_tables(frame, ["image_auroc"])
     assert page.count("<li id=") == frame.loc[frame["metric"] == "image_auroc", "source"].nunique()
     assert 'href="#note-' in page and "<summary>" not in page
 
 
 def test_the_metrics_file_can_be_written_and_read(make_scorer, tmp_path: Path) -> None:
     scorer = make_scorer("stand-in", {"bottle": 83, "cable": 150})
-    summary = winclip_report.summarise(scorer, paper_results(0.0))
+    summary = method_report.summarise(scorer, paper_results(0.0))
     write_summary(summary, tmp_path / "page.json")
     found = read_summary(tmp_path / "page.json")
     assert found.headline["0-shot"]["image_auroc"].paper == 91.8
@@ -231,13 +235,13 @@ def test_an_image_ranks_right_as_often_as_its_category_s_auroc_says() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 2
     scores = np.round(rng.random(30) + 0.2 * labels, 1)  # rounded: with ties
-    shares = winclip_gallery.ranked_right(labels, scores)
+    shares = gallery.ranked_right(labels, scores)
     assert shares[labels == 1].mean() == pytest.approx(auroc(labels, scores))
     assert shares[labels == 0].mean() == pytest.approx(auroc(labels, scores))
-    assert np.isnan(winclip_gallery.ranked_right(np.ones(3, dtype=int), scores[:3])).all()
+    assert np.isnan(gallery.ranked_right(np.ones(3, dtype=int), scores[:3])).all()
 
 
-def scored() -> winclip_gallery.Scored:
+def scored() -> gallery.Scored:
     frame = pd.DataFrame(
         {
             "category": ["a", "a", "a", "b", "b"],
@@ -251,21 +255,21 @@ def scored() -> winclip_gallery.Scored:
             "found": [False, True, False, True, True],
         }
     )
-    return winclip_gallery.Scored(frame, [], [])
+    return gallery.Scored(frame, [], [])
 
 
 def test_best_and_worst_are_the_two_ends_and_take_each_category_once_first() -> None:
-    assert winclip_gallery.best(scored(), 2) == [1, 3]
-    assert winclip_gallery.worst(scored(), 3) == [2, 3, 1]
-    assert winclip_gallery.median(scored(), 1) == [3]
-    assert winclip_gallery.false_alarms(scored(), 1) == [0]
+    assert gallery.best(scored(), 2) == [1, 3]
+    assert gallery.worst(scored(), 3) == [2, 3, 1]
+    assert gallery.median(scored(), 1) == [3]
+    assert gallery.false_alarms(scored(), 1) == [0]
 
 
 def test_defects_are_listed_from_missed_to_found() -> None:
-    found = winclip_gallery.by_defect(scored())
+    found = gallery.by_defect(scored())
     assert list(found.index) == ["tear", "hole"]
     assert found.loc["hole", "image AUROC"] == 100.0 and found.loc["tear", "found"] == 0.0
-    sentence = winclip_gallery.size_sentence(scored())
+    sentence = gallery.size_sentence(scored())
     assert sentence.startswith("1 of 3 damaged images are missed") and "0.50 %" in sentence
 
 
@@ -290,7 +294,7 @@ def test_a_map_s_own_auroc_stands_in_the_alt_text() -> None:
     one = winclip_examples.Example("a", "hole", picture, mask, None)  # type: ignore[arg-type]
     right = torch.from_numpy(mask.astype(np.float32))
     columns = {"right": [right], "wrong": [1 - right], "no score": [right]}
-    figure, alt = winclip_walk.map_grid([one], columns, unrated=["no score"])
+    figure, alt = map_grid([one], columns, unrated=["no score"])
     plt.close(figure)
     assert alt.endswith("a, hole (right 100, wrong 0).")
 

@@ -1,9 +1,9 @@
-"""The ablations of the WinCLIP page: ours beside the printed ones, and who shows the direction."""
+"""The ablations of a page: ours beside the printed ones, and who shows the direction."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -14,14 +14,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
+from clipad_harness.ablation_groups import Group
 from clipad_harness.figures import PALETTE
+from clipad_harness.method_facts import FACTS, find_group
 from clipad_harness.paper_numbers import dataset_titles, load_reported, reported
 from clipad_harness.shards import MAIN
 from clipad_harness.tables import METRIC_LABELS, Html, percent, table, with_spread
-from clipad_harness.winclip_groups import find_group
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
 SAME = 0.05
+
+
+def group_of(results: pd.DataFrame, name: str) -> Group:
+    """What is known of a group of the method that the results are of."""
+    return find_group(_method(results), name)
+
+
+def _method(results: pd.DataFrame) -> str:
+    return str(results["method"].iloc[0])
 
 
 def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -38,9 +48,9 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
         known = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
         raise ClipadError(
             f"ablation: found {name!r}, expected one of {', '.join(known) or 'none'}; add it to "
-            "winclip.ablations in params.yaml and score again."
+            f"{FACTS[_method(results)].name}.ablations in params.yaml and measure again."
         )
-    group = find_group(name)
+    group = group_of(results, name)
     printed = dict(group.printed)
     rows = []
     for (variant, k_shot), cell in mine.groupby(["variant", "k_shot"], sort=False):
@@ -53,7 +63,9 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
             found = None
             if row in printed:
                 shots = int(str(k_shot))
-                found = reported("winclip", group.dataset, shots, metric, variant=printed[row])
+                found = reported(
+                    _method(results), group.dataset, shots, metric, variant=printed[row]
+                )
             paper = found.mean if found else float("nan")
             rows.append((row, int(str(k_shot)), metric, means.mean(), means.std(ddof=1), paper))
     return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
@@ -61,7 +73,7 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def ablation_table(results: pd.DataFrame, name: str) -> Html:
     """The ablation as the paper lays it out: a row a variant, the paper's number below ours."""
-    long, group = ablation(results, name), find_group(name)
+    long, group = ablation(results, name), group_of(results, name)
     shots = list(long["k_shot"].unique())
     cells = {(c["row"], c["metric"], c["k_shot"]): c for c in long.to_dict("records")}
     body = []
@@ -77,7 +89,7 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
     where = f"; below: {group.table} of the paper ({dataset_titles(group.dataset)[0]})"
     seeds = results.loc[results["variant"].str.startswith(f"{name}/"), "seed"].nunique()
-    over = "one reference seed" if seeds == 1 else f"{seeds} reference seeds"
+    over = "one seed" if seeds == 1 else f"{seeds} seeds"
     caption = f"<strong>{escape(name)}</strong>, mean over categories, {over}, per cent"
     return Html(
         f"<table><caption>{caption}{where if group.table else ''}</caption><thead>"
@@ -99,7 +111,7 @@ def pretty(row: str) -> str:
 
 def ablation_figure(results: pd.DataFrame, name: str) -> tuple[Figure, str]:
     """Dots by row and number of shots, the paper's in a panel of their own scale; the alt text."""
-    long, group = ablation(results, name), find_group(name)
+    long, group = ablation(results, name), group_of(results, name)
     long = long[long["metric"] == group.metrics[0]]
     printed = long["paper"].notna().any()
     order = list(long["row"].unique())
@@ -174,7 +186,7 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
     Returns:
         A row a claim and number of shots, columns ``shots, paper, this run, direction``.
     """
-    long, group = ablation(results, name), find_group(name)
+    long, group = ablation(results, name), group_of(results, name)
     values = long[long["metric"] == group.metrics[0]].set_index(["row", "k_shot"])
     values = values[["ours", "paper"]]
     rows, index = [], []
@@ -202,7 +214,7 @@ def _verdict(difference: float) -> str:
 
 def direction_table(results: pd.DataFrame, name: str) -> Html:
     """The claims of the paper as a table, the verdict computed from the numbers."""
-    frame, group = directions(results, name), find_group(name)
+    frame, group = directions(results, name), group_of(results, name)
     shown = int((frame["direction"] == "as in the paper").sum())
     caption = (
         f"Differences in {METRIC_LABELS[group.metrics[0]]}, points: {shown} of {len(frame)} go "
@@ -211,16 +223,17 @@ def direction_table(results: pd.DataFrame, name: str) -> Html:
     return table(frame, caption)
 
 
-def backbones(results: pd.DataFrame) -> pd.DataFrame:
-    """Table 9 of the supplement: the paper's zero-shot backbones, and below them this run's."""
-    reported_ = load_reported()
-    is_ours = reported_["method"] == "WinCLIP"
-    printed = reported_[is_ours & (reported_["table"] == "supplement Table 9")]
+def backbones(
+    results: pd.DataFrame, table: str, metrics: Sequence[str] = ("image_auroc", "pixel_auroc")
+) -> pd.DataFrame:
+    """A paper's table of zero-shot backbones on MVTec AD, and below it this run's."""
+    printed = load_reported()
+    printed = printed[printed["method"] == _method(results)]
+    printed = printed[(printed["table"] == table) & (printed["dataset"] == "MVTec AD")]
     wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
     main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
     ours = main.groupby("metric")["value"].mean() * 100
-    metrics = ("image_auroc", "pixel_auroc")
-    frame = wide[[*metrics]].rename(columns=METRIC_LABELS)
+    frame = wide.reindex(columns=list(metrics)).rename(columns=METRIC_LABELS)
     frame.insert(0, "dataset", "MVTec AD")
     frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")
     mine = [str(main["dataset"].iloc[0]), *(float(ours.get(m, float("nan"))) for m in metrics)]
@@ -232,4 +245,17 @@ def backbones(results: pd.DataFrame) -> pd.DataFrame:
 def further(results: pd.DataFrame) -> list[str]:
     """The groups of this run of which the paper prints nothing."""
     names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
-    return [name for name in names if not find_group(name).table]
+    return [name for name in names if not group_of(results, name).table]
+
+
+def worth(results: pd.DataFrame, group: str, row: str, base: str) -> str:
+    """What a row of an ablation is worth against another, at its most shots, in its first metric."""
+    if not results["variant"].isin([f"{group}/{row}", f"{group}/{base}"]).any():
+        return "not measured in this run"
+    long = ablation(results, group)
+    k_shot, metric = long["k_shot"].max(), group_of(results, group).metrics[0]
+    part = long[(long["metric"] == metric) & (long["k_shot"] == k_shot)].set_index("row")["ours"]
+    if row not in part or base not in part:
+        return "not measured in this run"
+    points = percent(part[row] - part[base], signed=True)
+    return f"{row} against {base}: {points} points of {k_shot}-shot {METRIC_LABELS[metric]}"

@@ -1,4 +1,4 @@
-"""Image by image: which test images WinCLIP+ gets right, which it misses, and what they share."""
+"""Image by image: which test images a method gets right, which it misses, and what they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from clipad_core.metrics import auroc
 from clipad_harness.figures import PALETTE, GalleryItem, gallery
 from clipad_harness.images import read_image
-from clipad_harness.score import Scorer
+from clipad_harness.method_facts import MethodScorer
 from clipad_harness.shards import CategoryScores, Shard
 
 # A damaged image counts as found where at most one normal image in ten scores higher.
@@ -43,11 +43,13 @@ class Scored:
     masks: list[NDArray[np.bool_]]
 
 
-def score_images(scorer: Scorer, k_shot: int, seed: int) -> Scored:
+def score_images(scorer: MethodScorer, k_shot: int, seed: int) -> Scored:
     """Score every test image with the main variant."""
     frames, maps, masks = [], [], []
     categories = list(dict.fromkeys(scorer.index["category"]))
-    for category in tqdm(categories, desc=f"{k_shot}-shot", unit="category", delay=2):
+    for category in tqdm(
+        categories, desc=f"{scorer.method}, {k_shot}-shot", unit="category", delay=2
+    ):
         found = scorer.detect(Shard(scorer.among[0], category, k_shot, seed))
         has_masks = scorer.has_masks(category)
         frames.append(_images(found, has_masks))
@@ -129,7 +131,7 @@ def false_alarms(scored: Scored, count: int = 3) -> list[int]:
     return pick(normal.sort_values(["ranked", "image"], kind="stable"), count)
 
 
-def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
+def items(scorer: MethodScorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
     """Gallery items: image and map at the map's size, mask, caption and score."""
     found = []
     for position in positions:
@@ -147,7 +149,7 @@ def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[Gall
 
 
 def draw(
-    scorer: Scorer, scored: Scored, positions: Sequence[int], what: str
+    scorer: MethodScorer, scored: Scored, positions: Sequence[int], what: str
 ) -> tuple[Figure, str, str]:
     """A gallery of some images, its alt text and its caption."""
     figure = gallery(items(scorer, scored, positions))

@@ -1,0 +1,7 @@
+"""Which ablations the VCP-CLIP paper prints, where, and what it reports as better."""
+
+from __future__ import annotations
+
+from clipad_harness.ablation_groups import Group
+
+GROUPS: dict[str, Group] = {}
