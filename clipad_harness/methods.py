@@ -18,6 +18,8 @@ from clipad_core.learned import FrozenFeatures
 from clipad_harness.settings import LEARNED
 
 TITLES = {"winclip": "WinCLIP", "anomalyclip": "AnomalyCLIP", "vcpclip": "VCP-CLIP"}
+# The detectors of the core; a detector's config is called the same and "Config".
+CLASSES = {"winclip": "WinCLIP", "anomalyclip": "AnomalyCLIP", "vcpclip": "VCPCLIP"}
 
 
 class LearnedConfig(Protocol):
@@ -86,6 +88,11 @@ def find_presets(name: str) -> Callable[[str], LearnedConfig]:
 def checkpoint_of(name: str) -> Any:
     """The module that reads and writes the checkpoints of a method."""
     return import_module(f"clipad_core.{name}_checkpoint")
+
+
+def detector_class(name: str) -> Any:
+    """The detector of a method: images in, scores and maps out."""
+    return getattr(import_module(f"clipad_core.{name}"), CLASSES[name])
 
 
 @cache

@@ -1,0 +1,97 @@
+"""The methods that the comparison sets side by side: how each scores, what it learns, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from clipad_core.preprocess import Pixels
+from clipad_core.winclip import WinCLIP
+from clipad_harness.images import read_image
+from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
+from clipad_harness.methods import TITLES, detector_class
+from clipad_harness.pipeline import Run, open_run
+from clipad_harness.settings import LEARNED
+from clipad_harness.shards import CategoryScores, Shard
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One method as it is compared.
+
+    Attributes:
+        label: what tables call it, as in `WinCLIP+, 4-shot`.
+        detect: category and seed -> scores and maps of its test images.
+        seeds: of its references or its trainings; one where nothing is drawn.
+        reads: what of the tested category it reads before testing.
+        learned: how many numbers are trained.
+        operations: floating-point operations for one test image, once the category is known.
+    """
+
+    label: str
+    detect: Callable[[str, int], CategoryScores]
+    seeds: tuple[int, ...]
+    reads: str
+    learned: int
+    operations: float
+
+
+def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contender]:
+    """WinCLIP without and with the most references, and every learned method that is measured."""
+    run = open_run(root, profile, dataset)
+    found = [_winclip(run, k_shot) for k_shot in sorted({0, max(run.settings.k_shots)})]
+    learned = [name for name in LEARNED if is_measured(root, name)]
+    return found + [_learned(open_learned(root, name, profile, dataset)) for name in learned]
+
+
+def _winclip(run: Run, k_shot: int) -> Contender:
+    scorer, main = run.scorer(), run.variants[0]
+    category = run.categories[0]
+    shard = Shard(main, category, k_shot, run.settings.seeds[0])
+    config = scorer.config(shard)
+    references = [np.asarray(read_image(path)) for path in scorer.references(shard)]
+    detector = WinCLIP(scorer.backbone(config), config, category, references)
+    return Contender(
+        f"WinCLIP{'+' if k_shot else ''}, {k_shot}-shot",
+        lambda name, seed: scorer.detect(Shard(main, name, k_shot, seed)),
+        run.settings.seeds if k_shot else run.settings.seeds[:1],
+        f"its name and {k_shot} normal images" if k_shot else "its name",
+        0,
+        operations(detector, _first_image(run)),
+    )
+
+
+def _learned(run: LearnedRun) -> Contender:
+    scorer, main = run.scorer(), run.variants[0]
+    training = main.training(main.seeds[0])
+    learner, config = scorer.learner(training), main.tested_with(main.seeds[0])
+    detector = detector_class(run.method)(scorer.backbone(config), config, learner)
+    return Contender(
+        f"{TITLES[run.method]}, zero-shot",
+        lambda name, seed: scorer.detect(Shard(main, name, 0, seed)),
+        main.seeds,
+        f"nothing; trained on {main.trained_on}",
+        sum(one.numel() for one in learner.parameters() if one.requires_grad),
+        operations(detector, _first_image(run)),
+    )
+
+
+def _first_image(run: Run | LearnedRun) -> Pixels:
+    test = run.index[run.index["split"] == "test"]
+    return np.asarray(read_image(run.data / str(test["image"].iloc[0])))
+
+
+def operations(detector: Callable[[Sequence[Pixels]], Any], image: Pixels) -> float:
+    """Floating-point operations of scoring one image: counted, so the same on every machine."""
+    counter = FlopCounterMode(display=False)
+    # Fused attention has no count; its plain form has the same number of operations.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        detector([image])
+    return float(counter.get_total_flops())
