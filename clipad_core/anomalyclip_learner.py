@@ -31,6 +31,9 @@ class AnomalyCLIPLearner(nn.Module):
             file is written as it was read: 1 stands for as many equal ones, 0 for none.
     """
 
+    unused_weight: Tensor
+    unused_bias: Tensor
+
     def __init__(self, width: int, config: AnomalyCLIPConfig, unused: int = 1) -> None:
         super().__init__()
         states, later = 1 if config.shared_context else 2, config.prompt_depth - 1

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
 
 # A safetensors header maps strings to strings; all we say stands under this one, as JSON.
@@ -126,6 +128,44 @@ def check_fit(
             raise ClipadError(
                 f"checkpoint: {path} holds numbers in {name} that are not finite; it is damaged."
             )
+
+
+def weights_digest(backbone: Backbone) -> str:
+    """The digest of the weights alone, the same before and after ``prepare``."""
+    return backbone.digest.partition("+")[0]
+
+
+def learner_bytes(
+    learner: nn.Module, method: str, config: Any, backbone: Backbone, data: str
+) -> bytes:
+    """A file of ours: the learner, its config, the backbone's digest and the data's hash."""
+    header = {"method": method, "config": asdict(config), "data": data}
+    header["backbone"] = weights_digest(backbone)
+    return to_safetensors(learner.state_dict(), header)
+
+
+def read_learner(
+    path: Path, method: str, backbone: Backbone
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file of ours, after a check that the backbone is the one it had.
+
+    Raises:
+        ClipadError: see `read_safetensors`; another backbone.
+    """
+    tensors, header = read_safetensors(path, method)
+    if header["backbone"] != weights_digest(backbone):
+        raise ClipadError(
+            f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "
+            f"found {backbone.digest[:12]}; use the backbone it was trained on."
+        )
+    return tensors, header
+
+
+def fill(learner: nn.Module, values: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Give a learner without memory its values, where the backbone computes."""
+    device = backbone.vision.proj.device
+    found = {name: value.float().clone().to(device) for name, value in values.items()}
+    learner.load_state_dict(found, assign=True)
 
 
 def _must_exist(path: Path) -> None:

@@ -115,6 +115,7 @@ def loss(
     labels: Shaped[Tensor, " b"],
     masks: Float[Tensor, "b H W"],
     generator: torch.Generator | None,
+    categories: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """The loss of Eq. (10) and its parts, each the sum over the blocks, unweighted.
 
@@ -122,6 +123,7 @@ def loss(
         labels: part of the shared signature; VCP-CLIP learns from masks alone.
         masks: 1 where a pixel is anomalous, at ``config.image_size``.
         generator: draws the dropout of the deep prompts; none: no dropout.
+        categories: part of the shared signature; the image itself takes the place of its name.
 
     Returns:
         ``raw_focal``, ``raw_dice``, with Post-VCP ``new_focal``, ``new_dice``, and ``total``.
@@ -179,9 +181,16 @@ def branch_maps(
 
 @torch.no_grad()
 def detect(
-    learner: VCPCLIPLearner, backbone: Backbone, config: VCPCLIPConfig, features: FrozenFeatures
+    learner: VCPCLIPLearner,
+    backbone: Backbone,
+    config: VCPCLIPConfig,
+    features: FrozenFeatures,
+    categories: Sequence[str] = (),
 ) -> Detection:
     """Score images from their frozen features.
+
+    Args:
+        categories: part of the shared signature; the image itself takes the place of its name.
 
     Returns:
         Maps of ``image_size`` pixels and image scores: for each branch the mean of its

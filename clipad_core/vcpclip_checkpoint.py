@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from clipad_core.backbone import Backbone
 from clipad_core.checkpoint_files import (
     check_fit,
+    fill,
     flatten,
+    learner_bytes,
+    read_learner,
     read_pth,
-    read_safetensors,
-    to_safetensors,
 )
-from clipad_core.errors import ClipadError
 from clipad_core.vcpclip_config import VCPCLIPConfig
 from clipad_core.vcpclip_learner import VCPCLIPLearner, empty_learner, sizes_of
 
@@ -98,10 +96,9 @@ def from_official(
         for name, shape in wanted.items()
     }
     check_fit(flat, shapes, path, METHOD)
-    values = {
-        name: flat[official_name(name)].reshape(shape).float() for name, shape in wanted.items()
-    }
-    return _filled(learner, values, backbone)
+    values = {name: flat[official_name(name)].reshape(shape) for name, shape in wanted.items()}
+    fill(learner, values, backbone)
+    return learner
 
 
 def read_official(path: Path, backbone: Backbone, config: VCPCLIPConfig) -> VCPCLIPLearner:
@@ -113,22 +110,11 @@ def read_official(path: Path, backbone: Backbone, config: VCPCLIPConfig) -> VCPC
     return from_official(read_pth(path), backbone, config, path)
 
 
-def weights_digest(backbone: Backbone) -> str:
-    """The digest of the weights alone, the same before and after ``prepare``."""
-    return backbone.digest.partition("+")[0]
-
-
 def checkpoint_bytes(
     learner: VCPCLIPLearner, config: VCPCLIPConfig, backbone: Backbone, data: str
 ) -> bytes:
     """Our file's bytes: the learner, its config, the backbone's digest and the data's hash."""
-    header = {
-        "method": METHOD,
-        "config": asdict(config),
-        "backbone": weights_digest(backbone),
-        "data": data,
-    }
-    return to_safetensors(learner.state_dict(), header)
+    return learner_bytes(learner, METHOD, config, backbone, data)
 
 
 def read_checkpoint(path: Path, backbone: Backbone) -> tuple[VCPCLIPLearner, VCPCLIPConfig, str]:
@@ -140,21 +126,10 @@ def read_checkpoint(path: Path, backbone: Backbone) -> tuple[VCPCLIPLearner, VCP
     Raises:
         ClipadError: no file, truncated, another method or backbone, a tensor that does not fit.
     """
-    tensors, header = read_safetensors(path, METHOD)
-    if header["backbone"] != weights_digest(backbone):
-        raise ClipadError(
-            f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "
-            f"found {backbone.digest[:12]}; use the backbone it was trained on."
-        )
+    tensors, header = read_learner(path, METHOD, backbone)
     config = VCPCLIPConfig().changed(header["config"])
     learner = empty_learner(sizes_of(backbone, config), config)
     shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     check_fit(tensors, shapes, path, METHOD)
-    return _filled(learner, tensors, backbone), config, header["data"]
-
-
-def _filled(
-    learner: VCPCLIPLearner, values: Mapping[str, Tensor], backbone: Backbone
-) -> VCPCLIPLearner:
-    learner.load_state_dict({name: value.clone() for name, value in values.items()}, assign=True)
-    return learner.to(backbone.vision.proj.device)
+    fill(learner, tensors, backbone)
+    return learner, config, header["data"]

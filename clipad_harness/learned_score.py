@@ -111,7 +111,9 @@ class LearnedScorer(DatasetImages):
         scores: list[float] = []
         maps: list[np.ndarray] = []
         for part in chunks(len(features), IMAGES_PER_PART):
-            found = method.detect(learner, backbone, config, join(features[part]))
+            found = method.detect(
+                learner, backbone, config, join(features[part]), (shard.category,)
+            )
             scores += found.image_score.tolist()
             maps += list(found.anomaly_map.numpy())
         images = self.trainer.datasets[shard.variant.tested_on]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -59,16 +59,22 @@ class LearnedMethod(Protocol):
         labels: Tensor,
         masks: Tensor,
         generator: torch.Generator | None,
+        categories: Sequence[str],
     ) -> dict[str, Tensor]:
-        """The parts of the loss and their `total`."""
+        """The parts of the loss and their `total`; prompts may name the categories."""
 
     def parameter_groups(self, learner: Any, config: Any, trained_on: str) -> list[dict[str, Any]]:
         """What Adam is given."""
 
     def detect(
-        self, learner: Any, backbone: Backbone, config: Any, features: FrozenFeatures
+        self,
+        learner: Any,
+        backbone: Backbone,
+        config: Any,
+        features: FrozenFeatures,
+        categories: Sequence[str],
     ) -> Detection:
-        """Scores and maps from frozen features."""
+        """Scores and maps from frozen features; prompts may name the categories."""
 
     def sample_order(self, config: Any, backbone: Backbone, n: int, epochs: int) -> list[list[int]]:
         """Which image comes when, an epoch a list."""

@@ -94,13 +94,15 @@ def _take_step(
     places: Sequence[int],
     step: int,
 ) -> dict[str, float]:
-    features, labels, masks, _ = data.batch(epoch, places)
+    features, labels, masks, names = data.batch(epoch, places)
     generator = torch.Generator().manual_seed(_seed_of(data.config.seed, step))
-    parts = method.loss(learner, data.backbone, data.config, features, labels, masks, generator)
+    parts = method.loss(
+        learner, data.backbone, data.config, features, labels, masks, generator, names
+    )
     total = parts["total"]
     if not torch.isfinite(total):
         raise ClipadError(
-            f"training: the loss is {float(total)} at step {step}, expected a finite number; lower "
+            f"training: the loss is {float(total.detach())} at step {step}, expected a finite number; lower "
             "learning_rate, or check the weights and the masks of the auxiliary dataset."
         )
     optimizer.zero_grad(set_to_none=True)

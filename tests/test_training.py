@@ -20,7 +20,7 @@ from clipad_harness.learned_variants import trainings
 from clipad_harness.training_data import check_trainable
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-METHODS = ["vcpclip"]
+METHODS = ["anomalyclip", "vcpclip"]
 CATEGORIES = {
     "synthetic_target": ["hex_nut", "leather_hide"],
     "synthetic_auxiliary": ["brick_wall", "coat_button"],
