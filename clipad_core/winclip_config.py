@@ -34,6 +34,17 @@ OPEN_CHOICES = (
     "reference_choice",
 )
 
+# What is read only where there are references.
+REFERENCE_FIELDS = (
+    "patch_feature",
+    "memory_scales",
+    "reference_aggregation",
+    "clamp_association",
+    "gallery_off_by_one",
+    "few_shot_image_score",
+    "reference_choice",
+)
+
 
 @dataclass(frozen=True)
 class WinCLIPConfig:

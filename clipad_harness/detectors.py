@@ -11,7 +11,8 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels
 from clipad_core.winclip import WinCLIP
-from clipad_harness.methods import checkpoint_of, find_presets
+from clipad_harness.fitting import fit, fit_all
+from clipad_harness.methods import CLASSES, checkpoint_of, detector_class, find_presets
 from clipad_harness.photos import Detector
 from clipad_harness.settings import (
     Weights,
@@ -22,8 +23,6 @@ from clipad_harness.settings import (
 )
 from clipad_harness.weights import resolve
 
-# Method -> its detector's class in the core, whose config is called the same and "Config".
-METHODS = {"winclip": "WinCLIP", "vcpclip": "VCPCLIP"}
 STAND_IN = (
     "These weights are a stand-in that has never seen a photo: on photos they only show that everything "
     "runs, and no score means anything. Use the published weights: ViT-B-16-plus-240, laion400m_e31 "
@@ -44,7 +43,7 @@ def open_weights(
     Args:
         backbone: an architecture; "": that of params.yaml.
         weights: as for `load_backbone`, or a registered name; "": those of params.yaml.
-        method: one of `METHODS`.
+        method: one of `CLASSES`.
 
     Raises:
         ClipadError: see `choose_weights` and `load_backbone`.
@@ -77,12 +76,12 @@ def choose_weights(
     chosen = resolve(root, given if backbone else read_profile(root).weights_of(method))
     settings = read_winclip(root) if method == "winclip" else read_learned(root, method)
     config = find_presets(method)(settings.preset)
-    return chosen, config.changed(dict(chosen.changes)).changed(dict(settings.changes))
+    return chosen, fit(config, chosen.changes).changed(fit_all(settings.changes, chosen.changes))
 
 
 def _published_config(method: str) -> Any:
     module = import_module(f"clipad_core.{method}_config")
-    return getattr(module, f"{METHODS[method]}Config")()
+    return getattr(module, f"{CLASSES[method]}Config")()
 
 
 def open_detector(
@@ -97,7 +96,7 @@ def open_detector(
     """Open a detector for photos of one class.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `CLASSES`.
         backbone: a frozen CLIP, as it was loaded.
         config: the method's own; None: the setting of its paper. A checkpoint of ours brings its own.
         class_name: what the photos show, in words (winclip; the others need none).
@@ -126,8 +125,7 @@ def _open_learned(method: str, backbone: Backbone, config: Any, checkpoint: Path
     else:
         config = config or _published_config(method)
         learner = files.read_official(checkpoint, backbone, config)
-    kind = getattr(import_module(f"clipad_core.{method}"), METHODS[method])
-    found: Detector = kind(backbone, config, learner)
+    found: Detector = detector_class(method)(backbone, config, learner)
     return found
 
 
@@ -139,8 +137,8 @@ def check_request(
     Raises:
         ClipadError: an unknown method, or something that it needs is missing or cannot be used.
     """
-    if method not in METHODS:
-        raise ClipadError(f"--method: found {method!r}, expected one of {', '.join(METHODS)}.")
+    if method not in CLASSES:
+        raise ClipadError(f"--method: found {method!r}, expected one of {', '.join(CLASSES)}.")
     if method == "winclip":
         if checkpoint is not None:
             raise ClipadError(

@@ -2,20 +2,28 @@
 
 Beside the fields of the method's config, a row of an ablation may say `at_test` (fields that change
 after training, so that nothing is trained again), `trained_on` and `tested_on` (datasets),
-`train_categories` (how many of the auxiliary dataset) and `aupro`.
+`train_categories` (how many of the auxiliary dataset) and `aupro`. Values are written as published
+and fitted to the profile's backbone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from clipad_core.aupro import AuproDefinition
 from clipad_core.errors import ClipadError
+from clipad_harness.fitting import fit, fit_all
 from clipad_harness.methods import LearnedConfig, find_presets
 from clipad_harness.settings import LearnedSettings, Profile
 from clipad_harness.shards import MAIN, Shard
+from clipad_harness.walks import differing, steps, walk_group
+
+# As `tested_on`: the dataset that the main variant is trained on, so that the two change places.
+AUXILIARY = "auxiliary"
+# Fields that no training reads.
+AFTER_TRAINING = ("alpha", "sigma", "image_score", "top_pixels")
 
 
 @dataclass(frozen=True)
@@ -77,47 +85,66 @@ def learned_variants(
     """
     presets = find_presets(method)
     fitted = profile.weights_of(method).changes
-
-    def build(
-        name: str, changes: Mapping[str, Any] | str, seeds: tuple[int, ...]
-    ) -> LearnedVariant:
-        preset = changes if isinstance(changes, str) else settings.preset
-        config = presets(preset).changed(dict(fitted)).changed(dict(settings.changes))
-        own = {} if isinstance(changes, str) else dict(changes)
-        if name != MAIN:
-            config = config.changed(dict(settings.ablation_changes))
-        return _variant(name, config, own, seeds, settings, profile.dataset)
-
-    found = [build(MAIN, {}, settings.seeds)]
+    base = fit(presets(settings.preset), fitted).changed(fit_all(settings.changes, fitted))
+    common = (settings, profile.dataset, fitted)
+    found = [_variant(MAIN, base, {}, settings.seeds, *common)]
     for group, ablation in settings.ablations.items():
         for row, changes in ablation.items():
             try:
-                found.append(build(f"{group}/{row}", changes, settings.ablation_seeds))
+                config, own = base, {**settings.ablation_changes}
+                if isinstance(changes, str):
+                    config = fit(presets(changes), fitted)
+                    own = own if config.epochs else {}
+                else:
+                    own |= changes
+                name = f"{group}/{row}"
+                found.append(_variant(name, config, own, settings.ablation_seeds, *common))
             except ClipadError as error:
                 raise ClipadError(
                     f"params.yaml, {method}.ablations.{group}.{row}: {error}"
                 ) from error
+    for preset in settings.walks:
+        for name, own in _walk(base, preset, fit(presets(preset), fitted), settings):
+            found.append(
+                _variant(name, base, own, settings.ablation_seeds, settings, profile.dataset, {})
+            )
     return found
+
+
+def _walk(
+    base: LearnedConfig, preset: str, end: LearnedConfig, settings: LearnedSettings
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and changes of a walk's steps, shortened but for the fields that the walk is about."""
+    names = differing(base, end)
+    common = {**settings.ablation_changes, **{name: getattr(base, name) for name in names}}
+    for step, taken in steps(base, end):
+        own = common | taken
+        at_test = {name: own.pop(name) for name in AFTER_TRAINING if name in own}
+        yield f"{walk_group(preset)}/{step}", {**own, "at_test": at_test}
 
 
 def _variant(
     name: str,
     config: LearnedConfig,
-    changes: dict[str, Any],
+    row: Mapping[str, Any],
     seeds: tuple[int, ...],
     settings: LearnedSettings,
     dataset: str,
+    fitted: Mapping[str, Any],
 ) -> LearnedVariant:
+    changes = dict(row)
     aupro = changes.pop("aupro", settings.aupro)
     if aupro not in get_args(AuproDefinition):
         raise ClipadError(
             f"aupro: found {aupro!r}, expected one of {', '.join(get_args(AuproDefinition))}."
         )
     tested_on = str(changes.pop("tested_on", dataset))
+    if tested_on == AUXILIARY:
+        tested_on = settings.auxiliary_of(dataset)
     trained_on = str(changes.pop("trained_on", settings.auxiliary_of(tested_on)))
     categories, at_test = changes.pop("train_categories", None), changes.pop("at_test", {})
-    config = config.changed(changes)
-    config.changed(dict(at_test))  # a wrong field is found here, not after an hour of training
+    config, at_test = config.changed(fit_all(changes, fitted)), fit_all(at_test, fitted)
+    config.changed(at_test)  # a wrong field is found here, not after an hour of training
     if trained_on == tested_on and tested_on not in settings.allow_tested:
         raise ClipadError(
             f"auxiliary: found {trained_on}, which is also tested; expected another dataset, since a "

@@ -21,7 +21,7 @@ from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
 from clipad_core.transformer import chunks
 from clipad_core.winclip import Recipe, prototypes, reference_recipe, stitch
-from clipad_core.winclip_config import WinCLIPConfig
+from clipad_core.winclip_config import REFERENCE_FIELDS, WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, build_memory, score, temperature
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.features import Encoded, encoder_digest, feature_store_of, read_features
@@ -182,6 +182,8 @@ class Scorer(DatasetImages):
         """Everything a shard depends on, as one SHA-256."""
         config, variant = self.config(shard), shard.variant
         backbone = self.backbone(config)
+        if not shard.k_shot:  # without references, their fields change nothing
+            config = config.changed({n: getattr(WinCLIPConfig(), n) for n in REFERENCE_FIELDS})
         store = self._store(backbone, reference_recipe(config))
         parts = {
             "config": asdict(config),

@@ -20,7 +20,7 @@ LEARNED = ("anomalyclip", "vcpclip")
 
 @dataclass(frozen=True)
 class Weights:
-    """A method's backbone, and the fields of the method's config that this one needs."""
+    """A method's backbone, and how the method's config is fitted to it; see `fitting`."""
 
     backbone: str
     weights: str
@@ -71,7 +71,11 @@ class Ablation:
 
 @dataclass(frozen=True)
 class WinCLIPSettings:
-    """The `winclip` section."""
+    """The `winclip` section.
+
+    Attributes:
+        walks: presets to which one switch after the other is thrown, at `walk_shots`.
+    """
 
     preset: str
     changes: Mapping[str, Any]
@@ -80,6 +84,8 @@ class WinCLIPSettings:
     ablation_seeds: tuple[int, ...]
     aupro: str
     fpr_limit: float
+    walks: tuple[str, ...]
+    walk_shots: tuple[int, ...]
     ablations: Mapping[str, Ablation]
 
 
@@ -91,6 +97,7 @@ class LearnedSettings:
         auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
         allow_tested: datasets that may be trained on and tested, by name.
         ablation_changes: fields that every variant but the main one has besides its own.
+        walks: presets to which one switch after the other is thrown.
         ablations: group -> row -> changed fields, or the name of a preset.
     """
 
@@ -103,6 +110,7 @@ class LearnedSettings:
     ablation_changes: Mapping[str, Any]
     aupro: str
     fpr_limit: float
+    walks: tuple[str, ...]
     ablations: Mapping[str, Mapping[str, Mapping[str, Any] | str]]
 
     def auxiliary_of(self, tested: str) -> str:

@@ -19,6 +19,7 @@ from clipad_core.winclip import Recipe, image_recipe
 from clipad_core.winclip_config import WinCLIPConfig, find_preset
 from clipad_harness.settings import WinCLIPSettings
 from clipad_harness.shards import MAIN, Shard
+from clipad_harness.walks import steps, walk_group
 
 # zqhang/Accurate-WinCLIP-pytorch draws its references after torch.manual_seed(10).
 ZQHANG_SEED = 10
@@ -75,7 +76,11 @@ def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCL
                 raise ClipadError(
                     f"params.yaml, winclip.ablations.{group}.{row}: {error}"
                 ) from error
-    return found
+    return found + [
+        _variant(f"{walk_group(preset)}/{step}", base, changes, settings.walk_shots, settings)
+        for preset in settings.walks
+        for step, changes in steps(base, find_preset(preset))
+    ]
 
 
 def _variant(

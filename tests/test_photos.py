@@ -21,8 +21,8 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness import cli, photos
-from clipad_harness.detectors import METHODS, choose_weights, open_detector
-from clipad_harness.methods import checkpoint_of
+from clipad_harness.detectors import choose_weights, open_detector
+from clipad_harness.methods import CLASSES, checkpoint_of
 from clipad_harness.page import network_loads
 from clipad_harness.photo_figures import contact, scores_figure
 from clipad_harness.photo_page import resize_map, strongest
@@ -308,7 +308,7 @@ def test_a_wrong_request_is_one_message(inside: Path, words, message, capsys) ->
     assert not Path("out/scores.csv").exists()
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"winclip"}))
+@pytest.mark.parametrize("method", sorted(CLASSES.keys() - {"winclip"}))
 def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, capsys) -> None:
     files, core = checkpoint_of(method), import_module(f"clipad_core.{method}")
     given, config = choose_weights(method, None, None)
@@ -322,7 +322,7 @@ def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, 
         assert cli.main([*words, "--checkpoint", checkpoint]) == 0
         found.append([float(row["score"]) for row in rows()])
     assert found[0] == pytest.approx(found[1], abs=2e-6) and len(set(found[0])) == 3
-    expected = getattr(core, METHODS[method])(backbone, config, learner)
+    expected = getattr(core, CLASSES[method])(backbone, config, learner)
     pixels = photos.read_photo(Path("in/a.png"))
     assert found[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
     page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")

@@ -1,0 +1,65 @@
+"""Settings of the papers, fitted to another backbone.
+
+Presets and ablations are written as published: block 24, 518 pixels. A profile whose backbone has
+other blocks or another size says in its `changes` what stands for what. A plain value replaces a
+field; a mapping translates it, value by value: ``blocks: {6: 2, 24: 6}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from clipad_core.errors import ClipadError
+
+
+class Changeable(Protocol):
+    """A config of the core."""
+
+    def changed(self: Config, values: dict[str, Any]) -> Config:
+        """The config with some fields replaced."""
+
+
+Config = TypeVar("Config", bound=Changeable)
+
+
+def fit(config: Config, fitted: Mapping[str, Any]) -> Config:
+    """A config as published, for the profile's backbone."""
+    return config.changed(
+        {name: translated(name, getattr(config, name), fitted) for name in fitted}
+    )
+
+
+def fit_all(values: Mapping[str, Any], fitted: Mapping[str, Any]) -> dict[str, Any]:
+    """Changed fields, written as published, for the profile's backbone."""
+    return {name: translated(name, value, fitted) for name, value in values.items()}
+
+
+def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
+    """What stands for the published value of a field.
+
+    Raises:
+        ClipadError: a value that the profile's mapping does not hold.
+
+    >>> translated("blocks", (6, 24), {"blocks": {6: 2, 24: 6}})
+    [2, 6]
+    >>> translated("sigma", 4.0, {"sigma": 0.75}), translated("epochs", 15, {"sigma": 0.75})
+    (0.75, 15)
+    """
+    if name not in fitted:
+        return value
+    rule = fitted[name]
+    if not isinstance(rule, Mapping):
+        return rule
+    if isinstance(value, (tuple, list)):
+        return [_look_up(name, one, rule) for one in value]
+    return _look_up(name, value, rule)
+
+
+def _look_up(name: str, value: Any, rule: Mapping[Any, Any]) -> Any:
+    if value not in rule:
+        raise ClipadError(
+            f"{name}: found {value!r}, for which the profile's changes name nothing, only "
+            f"{', '.join(map(str, rule))}; add it to profiles in params.yaml."
+        )
+    return rule[value]
