@@ -20,6 +20,7 @@ from clipad_harness.method_facts import FACTS, find_group
 from clipad_harness.paper_numbers import dataset_titles, load_reported, reported
 from clipad_harness.shards import MAIN
 from clipad_harness.tables import METRIC_LABELS, Html, percent, table, with_spread
+from clipad_harness.walks import walk_group
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
 SAME = 0.05
@@ -243,9 +244,10 @@ def backbones(
 
 
 def further(results: pd.DataFrame) -> list[str]:
-    """The groups of this run of which the paper prints nothing."""
+    """The groups of this run of which the paper prints nothing, but for the walks of the autopsy."""
     names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
-    return [name for name in names if not group_of(results, name).table]
+    walks = tuple(name for name in names if name.startswith(walk_group("")))
+    return [n for n in names if n not in walks and not group_of(results, n).table]
 
 
 def worth(results: pd.DataFrame, group: str, row: str, base: str) -> str:

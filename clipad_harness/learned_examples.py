@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from clipad_core.learned import FrozenFeatures
 from clipad_harness.images import image_size, read_image, read_mask, resize_mask
@@ -19,8 +20,13 @@ from clipad_harness.winclip_examples import to_picture
 
 @dataclass(frozen=True)
 class Example(Pictured):
-    """One test image and what the frozen tower says of it."""
+    """One test image and what the frozen tower says of it.
 
+    Attributes:
+        pixels: normalised, (1, 3, S, S).
+    """
+
+    pixels: Tensor
     features: FrozenFeatures
 
 
@@ -37,5 +43,5 @@ def load_examples(scorer: LearnedScorer, rows: pd.DataFrame) -> list[Example]:
             mask = resize_mask(full, (config.image_size, config.image_size), "bilinear_half")
         features = method.encode(backbone, pixels, method.recipe(config))
         names = str(row["category"]), str(row["defect"])
-        found.append(Example(*names, to_picture(pixels[0]), mask, features))
+        found.append(Example(*names, to_picture(pixels[0]), mask, pixels, features))
     return found

@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 import pandas as pd
+from IPython.display import display
 
+from clipad_harness.ablations import (
+    ablation_figure,
+    ablation_table,
+    direction_table,
+    group_of,
+)
 from clipad_harness.cards import read_card
 from clipad_harness.comparison import MEAN
+from clipad_harness.figures import show
 from clipad_harness.method_facts import FACTS, MethodScorer
 from clipad_harness.method_report import comparable, comparison, headline, shown_dataset
 from clipad_harness.paper_numbers import dataset_titles
@@ -130,3 +138,11 @@ def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
             else f"<details><summary>{label} by category</summary>{made}</details>"
         )
     return Html("".join(parts) or callout("Undefined for this data: there are no masks."))
+
+
+def ablation_panel(results: pd.DataFrame, name: str) -> None:
+    """One ablation as a page shows it: table, figure, and whether the paper's claims hold here."""
+    display(ablation_table(results, name))
+    show(*ablation_figure(results, name))
+    if group_of(results, name).claims:
+        display(direction_table(results, name))

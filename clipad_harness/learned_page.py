@@ -1,0 +1,122 @@
+"""What the pages of both learned methods say about departures, and about training on what is tested."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from clipad_harness.ablations import worth
+from clipad_harness.learned_pipeline import LearnedRun
+from clipad_harness.methods import TITLES
+from clipad_harness.tables import Html, callout, table
+
+# What, why, and the ablation rows whose difference is its effect; "" where none measures it.
+Departure = tuple[str, str, str, str, str]
+_COMMON: tuple[Departure, ...] = (
+    (
+        "a mask pixel counts from half brightness on",
+        "the official code's rule, applied to JPEG masks too, whose borders are grey",
+        *("", "", ""),
+    ),
+)
+DEPARTURES: dict[str, tuple[Departure, ...]] = {
+    "anomalyclip": (
+        (
+            "the published setting, not the code's default",
+            "train.sh and test.sh give block 24 alone (zqhang/AnomalyCLIP, issue 18)",
+            *("preset", "published", "code_default"),
+        ),
+        (
+            "deeper vectors and their gradients rounded to half precision",
+            "the released code does it, the paper does not say so",
+            *("implementation", "published", "no rounding to fp16"),
+        ),
+        (
+            "positions resized bilinearly",
+            "the released code; open_clip itself uses bicubic with antialiasing",
+            *("implementation", "published", "bicubic positions"),
+        ),
+        (
+            "class token projected without ln_post",
+            "the released code, confirmed by its authors; CLIP itself has it",
+            *("", "", ""),
+        ),
+        *_COMMON,
+    ),
+    "vcpclip": (
+        (
+            "exact GELU in both towers",
+            "the released code runs OpenAI's QuickGELU weights with the erf GELU",
+            *("implementation", "code", "QuickGELU"),
+        ),
+        (
+            "raw map weighs 0.2",
+            "the released code; the paper prints 0.75 on the new map",
+            *("alpha", "0.2", "0.25"),
+        ),
+        (
+            "map smoothed",
+            "the released code; the paper mentions no smoothing",
+            *("implementation", "code", "no smoothing"),
+        ),
+        (
+            "image score: means of the largest pixels of both maps",
+            "the released code; the paper takes the map's maximum (B.4)",
+            *("implementation", "code", "image score is the map's maximum"),
+        ),
+        (
+            "Post-VCP 1024 wide, with biases, on unit tokens",
+            "the released weights; the paper prints 768, none, and raw tokens",
+            *("implementation", "code", "Post-VCP as printed"),
+        ),
+        (
+            "training augmentation with the ranges of albumentations 1.4.0, by OpenCV",
+            "the released code; every draw is a function of seed, epoch and place",
+            *("implementation", "with augmentation", "code"),
+        ),
+        (
+            "maps are not stretched to 0..1 over a category",
+            "the official evaluation does; it moves a printed threshold and no metric here",
+            *("", "", ""),
+        ),
+        *_COMMON,
+    ),
+}
+
+
+def departures(run: LearnedRun, results: pd.DataFrame) -> Html:
+    """Where this run differs from the paper or its code: what, why, and what it is worth here."""
+    rows = list(DEPARTURES[run.method])
+    scorer = run.scorer()
+    backbone = scorer.backbone(run.variants[0].config)
+    if backbone.kind != "published":
+        why = "the published weights cannot be bundled"
+        rows.insert(0, (f"{backbone.kind} weights: {backbone.label}", why, "", "", ""))
+    changes = run.settings.ablation_changes
+    if changes:
+        words = ", ".join(f"{name} {value}" for name, value in changes.items())
+        why = "so that many rows fit into minutes; every group has its own base row"
+        rows.append((f"ablations are trained with {words}", why, "", "", ""))
+    body = [
+        (why, worth(results, group, row, base) if group else "no number is comparable"
+         if "weights" in what else "not measured in this run")
+        for what, why, group, row, base in rows
+    ]  # fmt: skip
+    index = pd.Index([row[0] for row in rows], name="what")
+    frame = pd.DataFrame(body, columns=["why", "effect here"], index=index)
+    return table(frame, "Departures, and choices of the code that the paper does not have")
+
+
+def trained_on_tested(run: LearnedRun) -> Html:
+    """A warning where some variant is trained on the dataset it is tested on; else what it saw."""
+    same = [one.name for one in run.variants if one.trained_on == one.tested_on]
+    if same:
+        return callout(
+            f"Trained on the tested dataset, as params.yaml asks by name: {', '.join(same)}. These "
+            "are no zero-shot results.",
+            "fail",
+        )
+    main = run.variants[0]
+    return callout(
+        f"{TITLES[run.method]} was trained on {main.trained_on} and has seen no image of "
+        f"{main.tested_on}."
+    )
