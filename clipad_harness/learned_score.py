@@ -16,6 +16,7 @@ from torch import nn
 
 from clipad_core import aupro, metrics, ranking
 from clipad_core.backbone import Backbone
+from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures, join
 from clipad_core.transformer import chunks
 from clipad_harness.feature_store import code_digest
@@ -116,6 +117,7 @@ class LearnedScorer(DatasetImages):
             )
             scores += found.image_score.tolist()
             maps += list(found.anomaly_map.numpy())
+        _check_maps(maps, shard)
         images = self.trainer.datasets[shard.variant.tested_on]
         rows = images.rows(shard.category, "test")
         masks = images.masks(rows, maps, MASK_RULE)
@@ -150,3 +152,16 @@ class LearnedScorer(DatasetImages):
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it reads learners and features itself."""
         return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}
+
+
+def _check_maps(maps: Sequence[np.ndarray], shard: LearnedShard) -> None:
+    """A constant map ranks nothing: both prompts are one to this backbone, or nothing was learned.
+
+    Raises:
+        ClipadError: every pixel of a map has the same score.
+    """
+    if any(one.min() == one.max() for one in maps):
+        raise ClipadError(
+            f"{shard.variant.name}, {shard.category}: found a map with one score everywhere, expected "
+            "scores that differ; to this backbone both prompts mean the same. Choose words it knows."
+        )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from clipad_harness.ablation_groups import Group
 
 _PIXEL = ("pixel_ap", "aupro", "pixel_auroc")
-_STATES = (
-    *("good, damaged", "perfect, flawed", "normal, abnormal"),
-    *("flawless, imperfect", "pristine, broken"),
-)
+# The paper's other two pairs are words that the stand-in has never read: its two prompts would be one.
+_STATES = ("good, damaged", "perfect, flawed", "flawless, imperfect")
 _BLOCKS = ("6", "12", "18", "24", "6, 12", "6, 12, 18", "6, 12, 18, 24")
 _PROMPTS = {
     "1, as trained": "test-time Prompt 1 a photo of a good/damaged [z] (training prompt)",
