@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -18,6 +22,9 @@ from clipad_harness.walks import walk_group
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 DRAWN = ("image_auroc", "pixel_auroc")
+REPORTED = ("image_auroc", "pixel_auroc", "aupro")
+# Points: an axis is never shorter, so that a hair does not look like a leap.
+SHORTEST_AXIS = 4.0
 
 
 def walk(results: pd.DataFrame, preset: str, k_shot: int = 0) -> pd.DataFrame:
@@ -82,7 +89,9 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
             )
         one.set_yticks(places, names)
         one.set_ylim(len(names) - 0.5, -0.5)
-        one.margins(x=0.16)
+        low, high = heights.min(), heights.max()
+        more = max(0.0, SHORTEST_AXIS - (high - low)) / 2
+        one.set_xlim(low - more - 0.3, high + more + 0.25 * (high - low + 2 * more))
         one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         seaborn.despine(ax=one, left=True)
         largest = int(np.abs(changes).argmax()) if len(changes) else 0
@@ -93,17 +102,45 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
     return figure, f"{title}: {'; '.join(alt)}."
 
 
-def effect_table(values: pd.DataFrame, caption: str) -> Html:
-    """A row a switch: what it is, its effect on every metric, and its source."""
+def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str) -> Html:
+    """A row a switch: its positions before and after, and its effect on every metric in points.
+
+    Args:
+        values: as from `walk`.
+        among: the variants of the method; those of the walk say what is switched.
+    """
+    mine = [one for one in among if one.name.startswith(f"{walk_group(preset)}/")]
+    start, end = _config(mine[0]), _config(mine[-1])
     found = effects(values)
     rows = []
     for step in found.index:
-        switch = SWITCHES[field_of(str(step))]
+        name = field_of(str(step))
         shown = [percent(float(found.loc[step, metric]), signed=True) for metric in METRICS]
-        rows.append([switch.meaning, *shown, switch.source])
-    columns = ["what", *(METRIC_LABELS[metric] for metric in METRICS), "source"]
+        rows.append([_said(getattr(start, name)), _said(getattr(end, name)), *shown])
+    columns = ["from", "to", *(METRIC_LABELS[metric] for metric in METRICS)]
     index = pd.Index([field_of(str(step)).replace("_", " ") for step in found.index], name="switch")
-    return table(pd.DataFrame(rows, columns=columns, index=index), f"{caption}, points")
+    caption = f"What every switch on the way to {preset} is worth, points"
+    return table(pd.DataFrame(rows, columns=columns, index=index), caption)
+
+
+def _config(variant: Any) -> Any:
+    """What a variant scores with."""
+    return (
+        variant.tested_with(variant.seeds[0]) if hasattr(variant, "tested_with") else variant.config
+    )
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
+    """What the switches of some walks are, each once, with its source."""
+    names = dict.fromkeys(field_of(str(step)) for one in walks for step in one.index[1:])
+    rows = [[SWITCHES[name].meaning, SWITCHES[name].source] for name in names]
+    index = pd.Index([name.replace("_", " ") for name in names], name="switch")
+    frame = pd.DataFrame(rows, columns=["what it changes", "source"], index=index)
+    return table(frame, "The switches; P is the method's paper")
 
 
 def not_measured() -> Html:
@@ -130,26 +167,26 @@ def largest_switches(walks: dict[str, pd.DataFrame], count: int = 3) -> Html:
     return callout(f"The switches that move a number most here: {'; '.join(top)}.")
 
 
-def reported_range(method: str, dataset: str = "MVTec AD") -> pd.DataFrame:
-    """How far apart others report the same method on the same data: lowest and highest, per cent.
+def reported_range(method: str, dataset: str = "MVTec AD") -> Html:
+    """How far apart the same method is reported on the same data, zero-shot means, per cent.
 
-    Runs by others and the paper's own numbers together, zero-shot means over categories.
+    The paper's own numbers, quotations and runs by others together; ablations are left out.
     """
     rows = load_reported()
     rows = rows[(rows["method"] == method) & (rows["dataset"] == dataset)]
     rows = rows[(rows["category"] == "") & (rows["k_shot"] == "0")]
-    rows = rows[~rows["variant"].str.contains("ablation|state word|optimisation|remove|local loss|"
-                                              "backbone|shared|ensemble|image layers|template|"
-                                              "resolution|test-time|components|baseline")]  # fmt: skip
-    found = []
-    for metric in ("image_auroc", "pixel_auroc", "aupro"):
-        part = rows[rows["metric"] == metric].sort_values("mean")
+    rows = rows[rows["variant"].str.contains("zero-shot|retrained|re-implementation|released")]
+    body, notes, index = [], [], []
+    for metric in REPORTED:
+        part = rows[rows["metric"] == metric].sort_values("mean", kind="stable")
         if len(part):
-            low, high = part.iloc[0], part.iloc[-1]
-            texts = [f"{percent(one['mean'])}: {one['variant']} ({one['source']})"
-                     for one in (low, high)]  # fmt: skip
-            found.append((len(part), *texts))
-    index = pd.Index(
-        [METRIC_LABELS[m] for m in ("image_auroc", "pixel_auroc", "aupro")][: len(found)]
-    )
-    return pd.DataFrame(found, columns=["reports", "lowest", "highest"], index=index)
+            ends = [part.iloc[0], part.iloc[-1]]
+            notes += [f"{percent(one['mean'])}, {one['variant']}: {one['source']}" for one in ends]
+            spread = percent(ends[1]["mean"] - ends[0]["mean"])
+            body.append((len(part), *(percent(one["mean"]) for one in ends), spread))
+            index.append(METRIC_LABELS[metric])
+    columns = ["numbers", "lowest", "highest", "apart"]
+    frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="metric"))
+    items = "".join(f"<li>{escape(text)}</li>" for text in dict.fromkeys(notes))
+    caption = f"{method} on {dataset}, zero-shot, as reported by paper and others, per cent"
+    return Html(f'{table(frame, caption)}<ol class="sources" aria-label="Sources">{items}</ol>')

@@ -34,7 +34,7 @@ def seed_means(found: SideBySide, metric: str) -> pd.DataFrame:
     wide = mine.pivot_table(
         index=["contender", "seed"], columns="category", values="value", sort=False
     )
-    return 100 * wide.mean(axis=1, skipna=False).rename("value").reset_index()
+    return (100 * wide.mean(axis=1, skipna=False)).rename("value").reset_index()
 
 
 def headline(found: SideBySide, among: Sequence[Contender]) -> Html:

@@ -1,0 +1,106 @@
+"""The autopsy's sums, pictures in words, and its sources."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from clipad_core import anomalyclip_config, vcpclip_config, winclip_config
+from clipad_core.errors import ClipadError
+from clipad_harness import autopsy
+from clipad_harness.settings import read_learned, read_winclip
+from clipad_harness.switches import NOT_MEASURED, SWITCHES
+from clipad_harness.variants import variants
+from clipad_harness.walks import steps
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def results(values: dict[str, list[float]]) -> pd.DataFrame:
+    """A walk to malalab: by metric the value after every step, the same in two categories."""
+    names = ["0 start", "1 text_average", "2 temperature", "3 patch_feature", "4 clamp_association"]
+    rows = [
+        ("WinCLIP", f"walk to malalab/{name}", "mvtec", category, 0, 0, metric, value)
+        for metric, found in values.items()
+        for name, value in zip(names, found)
+        for category in ("a", "b")
+    ]
+    columns = ["method", "variant", "dataset", "category", "k_shot", "seed", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+STEPS = {"image_auroc": [0.9, 0.8, 0.85, 0.85, 0.7], "pixel_auroc": [0.8, 0.8, 0.9, 0.9, 0.9]}
+
+
+def test_the_effects_add_up_to_end_minus_start() -> None:
+    values = autopsy.walk(results(STEPS), "malalab")
+    found = autopsy.effects(values)
+    assert list(found.index) == list(values.index[1:])
+    assert found["image_auroc"].tolist() == pytest.approx([-10, 5, 0, -15])
+    assert found["image_auroc"].sum() == pytest.approx(-20)
+    assert values["aupro"].isna().all()  # not in the results: unknown, not zero
+
+
+def test_the_waterfall_names_its_largest_step() -> None:
+    figure, alt = autopsy.waterfall(
+        autopsy.walk(results(STEPS), "malalab"), "To malalab", "malalab"
+    )
+    plt.close(figure)
+    assert alt == (
+        "To malalab: image AUROC from 90.0 to 70.0, largest step clamp association −15.0; "
+        "pixel AUROC from 80.0 to 90.0, largest step temperature +10.0."
+    )
+
+
+def test_small_effects_do_not_fill_the_axis() -> None:
+    small = {"image_auroc": [0.9, 0.9001, 0.9, 0.9, 0.9], "pixel_auroc": [0.8] * 5}
+    figure, _ = autopsy.waterfall(autopsy.walk(results(small), "malalab"), "x", "malalab")
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert high - low >= autopsy.SHORTEST_AXIS
+    plt.close(figure)
+
+
+def test_the_first_screen_takes_the_largest_switches_of_all_walks() -> None:
+    walks = {"one": autopsy.walk(results(STEPS), "malalab")}
+    page = autopsy.largest_switches(walks, 2)
+    assert "one, clamp association: −15.0" in page and "image AUROC" in page
+    assert page.index("clamp association") < page.index("text average")
+
+
+def test_a_walk_that_was_not_measured_says_how_to_get_it() -> None:
+    with pytest.raises(ClipadError, match=r"to 'zqhang' with 0 shots; add it to winclip\.walks"):
+        autopsy.walk(results(STEPS), "zqhang")
+
+
+def test_every_switch_of_every_walk_has_a_meaning_and_a_source() -> None:
+    configs = {
+        "winclip": (winclip_config, read_winclip(REPOSITORY)),
+        "anomalyclip": (anomalyclip_config, read_learned(REPOSITORY, "anomalyclip")),
+        "vcpclip": (vcpclip_config, read_learned(REPOSITORY, "vcpclip")),
+    }
+    used = set()
+    for module, settings in configs.values():
+        start = module.find_preset(settings.preset)
+        for preset in settings.walks:
+            names = [name for name, _ in steps(start, module.find_preset(preset))[1:]]
+            used |= {autopsy.field_of(name) for name in names}
+    assert used == set(SWITCHES)
+    assert all(one.meaning and one.source for one in SWITCHES.values())
+    assert all(all(row) for row in NOT_MEASURED)
+
+
+def test_the_table_says_from_what_to_what() -> None:
+    among = variants(read_winclip(REPOSITORY), {})
+    page = autopsy.effect_table(autopsy.walk(results(STEPS), "malalab"), among, "malalab")
+    assert "<td>mean_raw</td><td>norm_mean</td>" in page
+    assert "0.07" in page and "0.01" in page and "−15.0" in page
+
+
+@pytest.mark.parametrize("method", ["WinCLIP", "AnomalyCLIP", "VCP-CLIP"])
+def test_what_is_reported_has_its_sources(method: str) -> None:
+    page = autopsy.reported_range(method)
+    assert "image AUROC" in page and page.count("<li>") >= 2
+    if method == "WinCLIP":
+        assert "70.2" in page and "91.8" in page
