@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from open_clip import decode
 from torch import Tensor
 
-from clipad_core.anomalyclip import block_maps, encode, make_learner, recipe
+from clipad_core.anomalyclip import block_maps, encode, recipe
 from clipad_core.anomalyclip_config import AnomalyCLIPConfig
 from clipad_core.anomalyclip_learner import AnomalyCLIPLearner
 from clipad_core.anomalyclip_text import text_embeddings
@@ -48,13 +48,6 @@ def word_table(
             columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
     index = pd.Index(range(1, len(context) + 1), name="vector")
     return pd.DataFrame(columns, index=index)
-
-
-def untrained(
-    backbone: Backbone, learner: AnomalyCLIPLearner, config: AnomalyCLIPConfig
-) -> AnomalyCLIPLearner:
-    """The learner as it was before training."""
-    return make_learner(backbone, config, config.seed).to(learner.context_tokens.device)
 
 
 def prompt_figure(
