@@ -74,8 +74,11 @@ class VCPCLIPConfig:
         """Refuse what no code path knows, naming the field."""
         for name in ("image_size", "category_length", "deep_length", "heads", "top_pixels"):
             _at_least_one(name, getattr(self, name))
-        for name in ("epochs", "batch_size"):
-            _at_least_one(name, getattr(self, name))
+        _at_least_one("batch_size", self.batch_size)
+        if self.epochs < 0:
+            raise ClipadError(
+                f"epochs: found {self.epochs}, expected 0 (nothing is learned) or more."
+            )
         if not self.blocks or len(set(self.blocks)) < len(self.blocks) or min(self.blocks) < 1:
             raise ClipadError(
                 f"blocks: found {self.blocks}, expected different block numbers from 1 on."

@@ -88,7 +88,7 @@ def costs(found: SideBySide, among: Sequence[Contender]) -> Html:
     columns = ["reads of a category", "numbers learned", "10⁹ operations", "map, pixels"]
     index = pd.Index([one.label for one in among], name="method")
     frame = pd.DataFrame(rows, columns=columns, index=index)
-    return table(frame, "Cost of one test image, once the category is known")
+    return table(frame, "Cost of one test image, once the detector is made")
 
 
 def cost_figure(found: SideBySide, among: Sequence[Contender]) -> tuple[Figure, str]:
@@ -101,7 +101,7 @@ def cost_figure(found: SideBySide, among: Sequence[Contender]) -> tuple[Figure, 
             value, cost = means.get(method.label, np.nan), method.operations / 1e9
             one.scatter(cost, value, s=70, color=PALETTE[place], label=method.label, zorder=3)
             alt.append(f"{method.label} {percent(value)} {METRIC_LABELS[metric]} at {cost:.2f}")
-        one.set(xscale="log", xlabel="10⁹ operations an image", ylabel="")
+        one.set(xlabel="10⁹ operations an image", ylabel="")
         one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         one.margins(0.2)
     axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

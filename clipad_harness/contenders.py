@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ class Contender:
         seeds: of its references or its trainings; one where nothing is drawn.
         reads: what of the tested category it reads before testing.
         learned: how many numbers are trained.
-        operations: floating-point operations for one test image, once the category is known.
+        operations: floating-point operations of one call with one test image; prompts that the
+            method embeds at every call are part of it.
     """
 
     label: str
@@ -88,9 +90,18 @@ def _first_image(run: Run | LearnedRun) -> Pixels:
     return np.asarray(read_image(run.data / str(test["image"].iloc[0])))
 
 
+def _linear_operations(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    """Of a packed linear layer, which the counter does not know."""
+    return 2 * math.prod(x) * weight[0]
+
+
+# What a counter must be told: layers whose weights are laid out for the CPU.
+_PACKED = {torch.ops.mkldnn._linear_pointwise: _linear_operations}
+
+
 def operations(detector: Callable[[Sequence[Pixels]], Any], image: Pixels) -> float:
     """Floating-point operations of scoring one image: counted, so the same on every machine."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_PACKED)
     # Fused attention has no count; its plain form has the same number of operations.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         detector([image])

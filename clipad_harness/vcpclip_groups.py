@@ -64,6 +64,7 @@ GROUPS: dict[str, Group] = {
     "length r": Group(_PIXEL, "Figure 9a", "mvtec"),
     "length n": Group(_PIXEL, "Figure 9b", "mvtec"),
     "alpha": Group(_PIXEL, "Figure 9c", "mvtec"),
+    "training": Group((*_PIXEL, "image_auroc")),
     "training categories": Group(_PIXEL),
     "implementation": Group((*_PIXEL, "image_auroc", "image_ap")),
     "training set": Group((*_PIXEL, "image_auroc")),
