@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness import cli_data, cli_score, cli_verify, cli_weights
+from clipad_harness import cli_data, cli_plan, cli_score, cli_verify, cli_weights
 from clipad_harness.settings import LEARNED
 
 
@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="clipad", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_stages(commands)
+    cli_plan.add_commands(commands)
     cli_data.add_commands(commands)
     cli_weights.add_commands(commands)
     cli_score.add_commands(commands)

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import pandas as pd
+
 from clipad_core.aupro import AuproDefinition
 from clipad_core.errors import ClipadError
 from clipad_harness.fitting import fit, fit_all
@@ -185,3 +187,9 @@ def learned_plan(
 def trainings(among: Sequence[LearnedVariant]) -> list[Training]:
     """All trainings, each once."""
     return list(dict.fromkeys(v.training(seed) for v in among for seed in v.seeds))
+
+
+def training_rows(index: pd.DataFrame, training: Training) -> pd.DataFrame:
+    """The images that are trained on: the test split of the auxiliary dataset, as both papers do."""
+    names = sorted(set(index["category"]))[: training.categories]
+    return index[(index["split"] == "test") & index["category"].isin(names)]

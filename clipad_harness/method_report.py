@@ -123,6 +123,11 @@ def headline(row: dict) -> Headline:
 
 def _missing(scorer: MethodScorer) -> list[str]:
     found = list(FACTS[scorer.method].missing)
+    wanted = set(read_card(scorer.profile.dataset).categories)
+    absent = sorted(wanted - set(scorer.index["category"]))
+    if absent:
+        names = ", ".join(absent)
+        found.append(f"{len(absent)} of the {len(wanted)} categories are not run: {names}")
     if not all(scorer.has_masks(category) for category in set(scorer.index["category"])):
         found.append("pixel metrics of categories without masks")
     return found

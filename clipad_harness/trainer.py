@@ -18,7 +18,7 @@ from clipad_harness import augment, training_data
 from clipad_harness import train as train_module
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.files import replacing, write_text
-from clipad_harness.learned_variants import LearnedVariant, Training, trainings
+from clipad_harness.learned_variants import LearnedVariant, Training, training_rows, trainings
 from clipad_harness.methods import checkpoint_of, find_method, method_digest
 from clipad_harness.settings import Weights
 from clipad_harness.shards import DatasetImages, hash_of
@@ -72,10 +72,8 @@ class Trainer:
         return feature_store_of(folder, method, self.backbone(config), config, code)
 
     def rows(self, training: Training) -> pd.DataFrame:
-        """The images that are trained on: the test split, as both papers do."""
-        index = self.datasets[training.dataset].index
-        names = sorted(set(index["category"]))[: training.categories]
-        return index[(index["split"] == "test") & index["category"].isin(names)]
+        """The images that are trained on."""
+        return training_rows(self.datasets[training.dataset].index, training)
 
     def key(self, training: Training) -> str:
         """Everything a training depends on, as one SHA-256."""

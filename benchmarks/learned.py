@@ -1,0 +1,221 @@
+"""Speed and memory of the methods that learn, on the real ViT-L/14 at 518 pixels.
+
+    python -m benchmarks.learned [--rounds 2]
+
+Seeded random weights, one thread, CPU seconds; the two sides of a ratio take turns in one process and
+their medians are compared. Peak memory is that of a process of its own. Writes
+benchmarks/results/learned.json and prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.environment import REPOSITORY
+from benchmarks.metrics import cpu_name
+from clipad_core import anomalyclip, vcpclip
+from clipad_core.anomalyclip_config import AnomalyCLIPConfig
+from clipad_core.anomalyclip_text import text_embeddings as anomalyclip_text
+from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.soft_prompts import read_out, run_text_blocks
+from clipad_core.vcpclip_config import VCPCLIPConfig
+from clipad_core.vcpclip_text import text_embeddings as vcpclip_text
+from clipad_core.vision import embed_patches, encode_whole, pre_norm
+from clipad_harness.files import write_text
+
+RESULTS = REPOSITORY / "benchmarks/results/learned.json"
+ARCHITECTURE = ("ViT-L-14-336-quickgelu", "random:0")
+METHODS: dict[str, tuple[Any, Any]] = {
+    "anomalyclip": (anomalyclip, AnomalyCLIPConfig()),
+    "vcpclip": (vcpclip, VCPCLIPConfig()),
+}
+# Ratio -> what must hold, as the issue of each method says.
+TARGETS = {
+    "both branches / plain tower": "<= 1.35x",
+    "15 epochs, cached / encoding in every epoch": "<= 0.20x",
+    "image-by-image text / batched, 32 images": ">= 8x",
+    "scoring / plain tower": "<= 1.25x",
+}
+
+
+def turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median CPU seconds of every side; a first turn warms up and is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            start = time.process_time()
+            side()
+            used = time.process_time() - start
+            print(f"{name}: {used:.2f} CPU s", file=sys.stderr)
+            if number:
+                seconds[name].append(used)
+    return {name: statistics.median(all_) for name, all_ in seconds.items()}
+
+
+def opened(method: str) -> tuple[Any, Any, Backbone, Any]:
+    """Module, published config, prepared backbone and a learner with its initial values."""
+    module, config = METHODS[method]
+    loaded = load_backbone(*ARCHITECTURE)
+    return (
+        module,
+        config,
+        module.prepare_backbone(loaded, config),
+        module.make_learner(loaded, config, 0),
+    )
+
+
+def pictures(count: int, size: int) -> torch.Tensor:
+    """Random normalised images."""
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def step(method: str, batch: int) -> Callable[[], object]:
+    """One training step on features that are there already."""
+    module, config, backbone, learner = opened(method)
+    one = module.encode(backbone, pictures(1, config.image_size), module.recipe(config))
+    features = one[torch.zeros(batch, dtype=torch.long)]
+    masks = torch.zeros(batch, config.image_size, config.image_size)
+    masks[::2, 100:200, 150:260] = 1
+    labels = torch.arange(batch) % 2
+    groups = module.parameter_groups(learner, config, "visa")
+    optimiser = torch.optim.Adam(groups, betas=config.betas)
+
+    def run() -> None:
+        generator = torch.Generator().manual_seed(0)
+        parts = module.loss(learner, backbone, config, features, labels, masks, generator)
+        optimiser.zero_grad()
+        parts["total"].backward()
+        optimiser.step()
+
+    return run
+
+
+def measure_anomalyclip(rounds: int) -> dict[str, Any]:
+    """Branch against tower; cached epochs against encoding; an epoch against its text pass."""
+    module, config, backbone, learner = opened("anomalyclip")
+    image, recipe = pictures(1, config.image_size), module.recipe(config)
+    plain = module.recipe(config.changed({"branch": "none"}))
+    found = turns(
+        {
+            "plain tower": lambda: module.encode(backbone, image, plain),
+            "both branches": lambda: module.encode(backbone, image, recipe),
+        },
+        rounds,
+    )
+    batch = config.batch_size
+
+    def text_pass() -> None:
+        anomalyclip_text(learner, backbone, config).sum().backward()
+
+    steps = turns({"step": step("anomalyclip", batch), "text pass": text_pass}, rounds)
+    encode, per_image = found["both branches"], steps["step"] / batch
+    cached, every = encode + config.epochs * per_image, config.epochs * (encode + per_image)
+    return {
+        "seconds": found | steps,
+        "ratios": {
+            "both branches / plain tower": encode / found["plain tower"],
+            "15 epochs, cached / encoding in every epoch": cached / every,
+            "a step / its text pass alone": steps["step"] / steps["text pass"],
+        },
+    }
+
+
+def measure_vcpclip(rounds: int) -> dict[str, Any]:
+    """Batched text against a loop over images as the released code runs it; scoring against tower."""
+    module, config, backbone, learner = opened("vcpclip")
+    image, recipe = pictures(1, config.image_size), module.recipe(config)
+    embeddings = torch.randn(32, backbone.vision.proj.shape[1])
+    whole = torch.randn(2, *backbone.text.positional_embedding.shape)
+
+    @torch.no_grad()
+    def loop() -> None:
+        """Both prompts of one image after the other, all 77 places, as the released code does."""
+        for _ in range(32):
+            read_out(backbone.text, run_text_blocks(backbone.text, whole, {}), torch.tensor([9, 9]))
+
+    @torch.no_grad()
+    def batched() -> None:
+        vcpclip_text(learner, backbone, config, embeddings)
+
+    text = turns({"image by image": loop, "batched": batched}, rounds)
+
+    def score() -> None:
+        features = module.encode(backbone, image, recipe)
+        module.detect(learner, backbone, config, features)
+
+    @torch.no_grad()
+    def tower() -> None:
+        vision = backbone.vision
+        tokens = pre_norm(vision, embed_patches(vision, image)[0])
+        encode_whole(vision, tokens, (vision.depth,))
+
+    found = turns({"plain tower": tower, "scoring": score}, rounds)
+    return {
+        "seconds": text | found,
+        "ratios": {
+            "image-by-image text / batched, 32 images": text["image by image"] / text["batched"],
+            "scoring / plain tower": found["scoring"] / found["plain tower"],
+        },
+    }
+
+
+def memory(method: str, what: str) -> float:
+    """Peak of a fresh process in MB: scoring a batch of 8, or one training step of it."""
+    command = [sys.executable, "-m", "benchmarks.learned", "--memory", method, what]
+    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return float(found.stdout.split()[-1])
+
+
+def run_memory(method: str, what: str) -> None:
+    """In the process of its own."""
+    if what == "step":
+        step(method, 8)()
+    else:
+        module, config, backbone, learner = opened(method)
+        features = module.encode(backbone, pictures(8, config.image_size), module.recipe(config))
+        module.detect(learner, backbone, config, features)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    """The table of the README."""
+    lines = ["| ViT-L/14, 518 px | measured | target |", "|---|---|---|"]
+    for method in METHODS:
+        for name, ratio in result[method]["ratios"].items():
+            lines.append(f"| {method}: {name} | {ratio:.2f}x | {TARGETS.get(name, '-')} |")
+        for what, megabytes in result[method]["memory"].items():
+            lines.append(f"| {method}: peak memory, {what} of 8 | {megabytes:.0f} MB | - |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2, help="turns of every side (default 2)")
+    parser.add_argument("--memory", nargs=2, metavar=("METHOD", "WHAT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.memory:
+        return run_memory(*options.memory)
+    about = {"cpu": cpu_name(), "python": platform.python_version(), "threads": 1}
+    result: dict[str, Any] = {**about, "rounds": options.rounds}
+    for method, measured in (("anomalyclip", measure_anomalyclip), ("vcpclip", measure_vcpclip)):
+        result[method] = measured(options.rounds)
+        result[method]["memory"] = {what: memory(method, what) for what in ("scoring", "step")}
+    write_text(RESULTS, json.dumps(result, indent=1) + "\n")
+    print(as_markdown(result))
+    return None
+
+
+if __name__ == "__main__":
+    main()
