@@ -261,3 +261,22 @@ def worth(results: pd.DataFrame, group: str, row: str, base: str) -> str:
         return "not measured in this run"
     points = percent(part[row] - part[base], signed=True)
     return f"{row} against {base}: {points} points of {k_shot}-shot {METRIC_LABELS[metric]}"
+
+
+def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -> pd.DataFrame:
+    """What a row adds to another by category, points, highest first."""
+    mine = results[results["metric"] == metric]
+    wide = mine.pivot_table(index="category", columns="variant", values="value")
+    found = 100 * (wide[f"{group}/{row}"] - wide[f"{group}/{base}"]).sort_values(ascending=False)
+    found.index = pd.Index([str(name).replace("_", " ") for name in found.index], name="category")
+    return found.rename(f"{METRIC_LABELS[metric]}, points").to_frame()
+
+
+def printed_gains(method: str, variant: str, dataset: str) -> pd.DataFrame:
+    """Gains by category as a paper prints them."""
+    rows = load_reported()
+    rows = rows[(rows["method"] == method) & (rows["variant"] == variant)]
+    rows = rows[rows["dataset"].isin(dataset_titles(dataset)) & (rows["category"] != "")]
+    ordered = rows.sort_values("mean", ascending=False, kind="stable")
+    index = pd.Index([name.replace("_", " ") for name in ordered["category"]], name="category")
+    return pd.DataFrame({"paper, points": ordered["mean"].to_numpy()}, index=index)

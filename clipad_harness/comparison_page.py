@@ -18,6 +18,7 @@ from clipad_harness.cards import read_card
 from clipad_harness.contenders import Contender
 from clipad_harness.figures import PALETTE
 from clipad_harness.images import read_image
+from clipad_harness.index_page import COSTS
 from clipad_harness.map_grid import Pictured, map_grid
 from clipad_harness.pipeline import Run
 from clipad_harness.side_by_side import SideBySide, differences
@@ -89,6 +90,11 @@ def costs(found: SideBySide, among: Sequence[Contender]) -> Html:
     index = pd.Index([one.label for one in among], name="method")
     frame = pd.DataFrame(rows, columns=columns, index=index)
     return table(frame, "Cost of one test image, once the detector is made")
+
+
+def run_costs() -> Html:
+    """Seconds and memory of every stage; filled in by the page from a file that is no part of it."""
+    return Html(COSTS)
 
 
 def cost_figure(found: SideBySide, among: Sequence[Contender]) -> tuple[Figure, str]:

@@ -17,7 +17,7 @@ from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
 # Filled by the page's script, since what differs from run to run is no part of the page.
-_COSTS = (
+COSTS = (
     '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
     "beside this page, a file that is no part of the results. It is not here.</p></div>"
 )
@@ -108,7 +108,7 @@ def index_page(
     sections = [
         ("headline", "Headline", _headline_table(entries)),
         ("reports", "Reports", _reports_table(entries) + _further_links(further, output)),
-        ("costs", "Run time and memory", _COSTS),
+        ("costs", "Run time and memory", COSTS),
         ("missing", "What is missing", _missing_list(missing)),
     ]
     body = _opening(entries) + "".join(

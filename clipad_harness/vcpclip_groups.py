@@ -53,6 +53,13 @@ GROUPS: dict[str, Group] = {
             for row in _STATES
         ),
     ),
+    "state words at test": Group(
+        _PIXEL,
+        "Figure 7",
+        "mvtec",
+        (),
+        (("full, perfect and flawed", "baseline, perfect and flawed"),),
+    ),
     "resolution": Group(
         _PIXEL,
         "Table 5",

@@ -71,14 +71,19 @@ def find_targets(root: Path, part: str) -> list[str]:
         return []
     stages = _stages(root)
     words = {
-        name: str(stage.get("do", stage).get("cmd", "")).split() for name, stage in stages.items()
+        name if item is None else f"{name}@{item}": [
+            word.replace("${item}", str(item))
+            for word in str(stage.get("do", stage).get("cmd", "")).split()
+        ]
+        for name, stage in stages.items()
+        for item in stage.get("foreach", [None])
     }
     named = [name for name in stages if name == part.partition("@")[0]]
     if named:
         return [part]
     found = [name for name, command in words.items() if part in command[3:]]
     if not found:
-        methods = {word for command in words.values() for word in command[4:] if "$" not in word}
+        methods = {word for command in words.values() for word in command[4:]}
         known = ", ".join([*stages, *sorted(methods)])
         raise ClipadError(f"verify: found the part {part!r}, expected one of {known}.")
     return found

@@ -1,6 +1,7 @@
 """The repository's own files: pins, licence, citation, and what no tracked file may hold."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -161,6 +162,27 @@ def test_the_licence_is_the_whole_apache_licence() -> None:
 def test_ci_and_readme_give_the_same_test_command() -> None:
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec ./repro test")
     assert "    ./repro test " in (ROOT / "README.md").read_text()
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_tracked_reports() -> None:
+    names = {"WinCLIP": "winclip", "WinCLIP+": "winclip"}
+    names |= {"AnomalyCLIP": "anomalyclip", "VCP-CLIP": "vcpclip"}
+    found = re.findall(
+        r"^\| ([\w+-]+), (\d-shot) \| (.+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert {name for name, _, _ in found} == set(names)
+    for name, shots, cells in found:
+        lines = json.loads((ROOT / "reports" / f"{names[name]}.json").read_text())["headline"][
+            shots
+        ]
+        for cell, metric in zip(
+            cells.split(" | "), ("image_auroc", "pixel_auroc", "aupro"), strict=True
+        ):
+            ours, paper = re.fullmatch(r"([\d.]+)(?: ± [\d.]+)? / ([\d.]+|–)", cell).groups()
+            line = lines[metric]
+            assert float(ours) == pytest.approx(line["ours"], abs=0.051), (name, metric)
+            assert (paper == "–") is (line["paper"] is None)
+            assert paper == "–" or float(paper) == pytest.approx(line["paper"], abs=0.051)
 
 
 def run_python(code: str) -> str:

@@ -207,6 +207,9 @@ def test_a_part_is_a_stage_or_a_method(scored: Path) -> None:
     assert find_targets(scored, "score") == ["score"]
     assert find_targets(scored, "draw@synthetic_target") == ["draw@synthetic_target"]
     assert find_targets(scored, "winclip") == ["score", "notebook"]
+    assert find_targets(scored, "vcpclip") == [
+        f"{stage}@vcpclip" for stage in ("train", "measure", "learned_notebook")
+    ]
     with pytest.raises(ClipadError, match="found the part 'scores', expected one of .*winclip"):
         find_targets(scored, "scores")
 
