@@ -182,9 +182,10 @@ def _fits(default: object, value: object) -> bool:
 
 @contextlib.contextmanager
 def _kernel_environment() -> Iterator[None]:
-    """Fix the hash seed (set order reaches outputs); an exported MPLBACKEND would hide figures."""
-    before = {name: os.environ.get(name) for name in ("PYTHONHASHSEED", "MPLBACKEND")}
-    os.environ["PYTHONHASHSEED"] = "0"
+    """Fix what reaches outputs: set order, the threads of a matrix product; MPLBACKEND hides figures."""
+    names = ("PYTHONHASHSEED", "MPLBACKEND", "OMP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
     os.environ.pop("MPLBACKEND", None)
     try:
         yield

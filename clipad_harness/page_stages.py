@@ -45,6 +45,9 @@ def notebook(root: Path, name: str) -> Path:
         raise ClipadError(
             f"notebook: found {name!r}, expected one of {', '.join((*METHODS, *ESSAYS))}."
         )
+    import torch
+
+    torch.set_num_threads(1)  # as the kernel has; the page says how many made it
     return _method_page(root, name) if name in METHODS else _essay(root, name)
 
 
