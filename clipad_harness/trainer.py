@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -171,6 +172,8 @@ def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -
     Returns:
         Columns ``variant, seed, epoch, part, value``; variants that share a training share a curve.
     """
+    # Features are encoded here, and the number of threads would change bits of them.
+    torch.set_num_threads(1)
     jobs = trainings(among)
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         check_trainable(trainer.rows(next(job for job in jobs if job.dataset == dataset)))
