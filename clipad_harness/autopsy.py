@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -140,7 +141,19 @@ def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
     rows = [[SWITCHES[name].meaning, SWITCHES[name].source] for name in names]
     index = pd.Index([name.replace("_", " ") for name in names], name="switch")
     frame = pd.DataFrame(rows, columns=["what it changes", "source"], index=index)
-    return table(frame, "The switches; P is the method's paper")
+    return linked(table(frame, "The switches; P is the method's paper"))
+
+
+def linked(html: Html) -> Html:
+    """The repositories, at their commits, and the pull requests that a table names, as links.
+
+    >>> linked(Html("zqhang/AnomalyCLIP@45ed4dd"))[:63]
+    '<a href="https://github.com/zqhang/AnomalyCLIP/tree/45ed4dd">zq'
+    """
+    at_commit = r"([\w-]+/[\w.-]+)@([0-9a-f]{7})\b"
+    pull = r"([\w-]+/[\w.-]+)#(\d+)"
+    text = re.sub(at_commit, r'<a href="https://github.com/\1/tree/\2">\g<0></a>', html)
+    return Html(re.sub(pull, r'<a href="https://github.com/\1/pull/\2">\g<0></a>', text))
 
 
 def not_measured() -> Html:
@@ -148,7 +161,7 @@ def not_measured() -> Html:
     index = pd.Index([row[0] for row in NOT_MEASURED], name="switch")
     rows = [[row[1], "–", row[2]] for row in NOT_MEASURED]
     frame = pd.DataFrame(rows, columns=["why it is not measured", "effect", "source"], index=index)
-    return table(frame, "Known causes without a number here")
+    return linked(table(frame, "Known causes without a number here"))
 
 
 def largest_switches(walks: dict[str, pd.DataFrame], count: int = 3) -> Html:

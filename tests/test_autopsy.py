@@ -104,3 +104,11 @@ def test_what_is_reported_has_its_sources(method: str) -> None:
     assert "image AUROC" in page and page.count("<li>") >= 2
     if method == "WinCLIP":
         assert "70.2" in page and "91.8" in page
+
+
+def test_the_sources_of_the_switches_are_links() -> None:
+    page = autopsy.switch_table([autopsy.walk(results(STEPS), "malalab")])
+    assert '<a href="https://github.com/mala-lab/WinCLIP/tree/4880fc4">' in page
+    assert (
+        '<a href="https://github.com/mlfoundations/open_clip/pull/906">' in autopsy.not_measured()
+    )
