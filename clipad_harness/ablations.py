@@ -267,7 +267,8 @@ def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -
     """What a row adds to another by category, points, highest first."""
     mine = results[results["metric"] == metric]
     wide = mine.pivot_table(index="category", columns="variant", values="value")
-    found = 100 * (wide[f"{group}/{row}"] - wide[f"{group}/{base}"]).sort_values(ascending=False)
+    wide = wide.reindex(columns=[f"{group}/{row}", f"{group}/{base}"])
+    found = 100 * (wide.iloc[:, 0] - wide.iloc[:, 1]).sort_values(ascending=False)
     found.index = pd.Index([str(name).replace("_", " ") for name in found.index], name="category")
     return found.rename(f"{METRIC_LABELS[metric]}, points").to_frame()
 

@@ -14,14 +14,15 @@ import seaborn
 from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
+from clipad_core.winclip_config import REFERENCE_FIELDS
 from clipad_harness.figures import PALETTE
 from clipad_harness.method_facts import FACTS
 from clipad_harness.paper_numbers import load_reported
 from clipad_harness.switches import NOT_MEASURED, SWITCHES
 from clipad_harness.tables import METRIC_LABELS, Html, callout, percent, table
-from clipad_harness.walks import walk_group
+from clipad_harness.walks import TOGETHER, differing, walk_group
 
-METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")
 DRAWN = ("image_auroc", "pixel_auroc")
 REPORTED = ("image_auroc", "pixel_auroc", "aupro")
 # Points: an axis is never shorter, so that a hair does not look like a leap.
@@ -46,6 +47,8 @@ def walk(results: pd.DataFrame, preset: str, k_shot: int = 0) -> pd.DataFrame:
         index="variant", columns="metric", values="value", sort=False, dropna=False
     )
     wide.index = pd.Index([str(name).removeprefix(group) for name in wide.index], name="step")
+    if not k_shot:  # what is read only with references cannot act
+        wide = wide[[field_of(str(step)) not in REFERENCE_FIELDS for step in wide.index]]
     return 100 * wide.reindex(columns=list(METRICS))
 
 
@@ -103,12 +106,13 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
     return figure, f"{title}: {'; '.join(alt)}."
 
 
-def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str) -> Html:
+def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title: str) -> Html:
     """A row a switch: its positions before and after, and its effect on every metric in points.
 
     Args:
         values: as from `walk`.
         among: the variants of the method; those of the walk say what is switched.
+        title: what the walk is, for the caption.
     """
     mine = [one for one in among if one.name.startswith(f"{walk_group(preset)}/")]
     start, end = _config(mine[0]), _config(mine[-1])
@@ -117,11 +121,13 @@ def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str) -> Htm
     for step in found.index:
         name = field_of(str(step))
         shown = [percent(float(found.loc[step, metric]), signed=True) for metric in METRICS]
-        rows.append([_said(getattr(start, name)), _said(getattr(end, name)), *shown])
+        group = next((one for one in TOGETHER if name in one), (name,))
+        turned = [n for n in group if n in differing(start, end)]
+        rows.append([*(_said(config, turned) for config in (start, end)), *shown])
     columns = ["from", "to", *(METRIC_LABELS[metric] for metric in METRICS)]
     index = pd.Index([field_of(str(step)).replace("_", " ") for step in found.index], name="switch")
-    caption = f"What every switch on the way to {preset} is worth, points"
-    return table(pd.DataFrame(rows, columns=columns, index=index), caption)
+    frame = pd.DataFrame(rows, columns=columns, index=index)
+    return table(frame, f"{title}: what every switch is worth, points")
 
 
 def _config(variant: Any) -> Any:
@@ -131,8 +137,11 @@ def _config(variant: Any) -> Any:
     )
 
 
-def _said(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _said(config: Any, names: Sequence[str]) -> str:
+    """The position of a switch: one value, or those of the fields that are thrown together."""
+    values = [getattr(config, name) for name in names]
+    texts = [" ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values]
+    return ", ".join(texts)
 
 
 def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
@@ -150,7 +159,7 @@ def linked(html: Html) -> Html:
     >>> linked(Html("zqhang/AnomalyCLIP@45ed4dd"))[:63]
     '<a href="https://github.com/zqhang/AnomalyCLIP/tree/45ed4dd">zq'
     """
-    at_commit = r"([\w-]+/[\w.-]+)@([0-9a-f]{7})\b"
+    at_commit = r"([\w-]+/[\w.-]+)@([0-9a-f]{7}|v\d+\.\d+\.\d+)\b"
     pull = r"([\w-]+/[\w.-]+)#(\d+)"
     text = re.sub(at_commit, r'<a href="https://github.com/\1/tree/\2">\g<0></a>', html)
     return Html(re.sub(pull, r'<a href="https://github.com/\1/pull/\2">\g<0></a>', text))
@@ -189,6 +198,7 @@ def reported_range(method: str, dataset: str = "MVTec AD") -> Html:
     rows = rows[(rows["method"] == method) & (rows["dataset"] == dataset)]
     rows = rows[(rows["category"] == "") & (rows["k_shot"] == "0")]
     rows = rows[rows["variant"].str.contains("zero-shot|retrained|re-implementation|released")]
+    rows = rows[~rows["variant"].str.contains("backbone")]
     body, notes, index = [], [], []
     for metric in REPORTED:
         part = rows[rows["metric"] == metric].sort_values("mean", kind="stable")

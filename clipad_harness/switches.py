@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_ANOMALIB = "anomalib 2.7.0, src/anomalib/models/image/winclip"
+_ANOMALIB = "open-edge-platform/anomalib@v2.7.0"
 _ZQHANG = "zqhang/Accurate-WinCLIP-pytorch@eef4f8c"
 _CAOYUNKANG = "caoyunkang/WinClip@0818c9d"
 _MALALAB = "mala-lab/WinCLIP@4880fc4"
@@ -26,7 +26,7 @@ class Switch:
 # The first field of every step of a walk -> what it is.
 SWITCHES: dict[str, Switch] = {
     # WinCLIP
-    "weights": Switch("epoch 32 of the checkpoint instead of 31", _CAOYUNKANG),
+    "weights": Switch("epoch 32 of the checkpoint instead of 31 (a stand-in has one)", _CAOYUNKANG),
     "resize": Switch(
         "how an image becomes 240 pixels, and in which order its channels come: square tiles (P, "
         "supplement A), a stretch, a float stretch, through 1024 pixels with test images as BGR",
@@ -36,7 +36,9 @@ SWITCHES: dict[str, Switch] = {
         "the template list: 22 with a period (P, Fig. 6), 21 with one doubled, 22 without a period",
         f"{_ANOMALIB}; {_ZQHANG}; {_CAOYUNKANG}",
     ),
-    "class_name": Switch("the folder's name as it stands: metal_nut", f"{_ANOMALIB}; {_ZQHANG}"),
+    "class_name": Switch(
+        "the folder's name as it stands: metal_nut", f"{_ANOMALIB}; {_ZQHANG}; {_CAOYUNKANG}"
+    ),
     "text_average": Switch("mean of unit embeddings instead of raw ones", _MALALAB),
     "temperature": Switch("0.01 instead of 0.07; P prints no value", f"{_CAOYUNKANG}; {_MALALAB}"),
     "scales": Switch("mid windows before small ones: the order of float sums", _ZQHANG),
@@ -51,7 +53,9 @@ SWITCHES: dict[str, Switch] = {
         f"{_ZQHANG}; {_MALALAB}; {_CAOYUNKANG}",
     ),
     "reference_aggregation": Switch("plain mean of window distances", _CAOYUNKANG),
-    "clamp_association": Switch("rounding below zero is let through", "all four codes"),
+    "clamp_association": Switch(
+        "rounding below zero is let through", f"{_ANOMALIB}; {_ZQHANG}; {_CAOYUNKANG}; {_MALALAB}"
+    ),
     "gallery_off_by_one": Switch(
         "the first window of a scale is compared with the previous gallery", _CAOYUNKANG
     ),
@@ -71,18 +75,18 @@ SWITCHES: dict[str, Switch] = {
     "blocks": Switch(
         "maps of blocks 6, 12, 18 and 24 are summed: the default of the code's arguments; its scripts "
         "pass 24 alone",
-        f"{_ANOMALYCLIP}: test.py, test.sh; issue 18",
+        f"{_ANOMALYCLIP}: test.py, test.sh; zqhang/AnomalyCLIP#18",
     ),
     "local_stream": Switch(
         "before 2025-04-13 every listed block held the last one's tensor",
-        f"{_ANOMALYCLIP}, issue 64",
+        f"{_ANOMALYCLIP}; zqhang/AnomalyCLIP#64",
     ),
     "local_weight": Switch("λ 1 instead of 4: four equal maps count four times", _ANOMALYCLIP),
     "template": Switch(
-        "no period at the end of the prompts (P 3.2)", "P; code: prompt_ensemble.py"
+        "no period at the end of the prompts (P 3.2)", f"P; {_ANOMALYCLIP}: prompt_ensemble.py"
     ),
     "half_prompts": Switch(
-        "no rounding of deeper vectors to half precision", "P; code: fp16 casts"
+        "no rounding of deeper vectors to half precision", f"P; {_ANOMALYCLIP}: AnomalyCLIP_lib"
     ),
     # VCP-CLIP
     "post_width": Switch(
@@ -94,7 +98,8 @@ SWITCHES: dict[str, Switch] = {
         "maximum of the map instead of means of its largest pixels", f"P B.4; {_VCPCLIP}: test.py"
     ),
     "learning_rate_mvtec": Switch(
-        "one learning rate for all, temperatures included", f"P 4.1; {_VCPCLIP}, issue 9"
+        "one learning rate for all, temperatures included",
+        f"P 4.1; {_VCPCLIP}; xiaozhen228/VCP-CLIP#9",
     ),
     "augmentation": Switch("no training augmentation", f"P names none; {_VCPCLIP}: dataset.py"),
 }
@@ -109,7 +114,7 @@ NOT_MEASURED: tuple[tuple[str, str, str], ...] = (
     (
         "AnomalyCLIP: ln_post on the class token",
         "no published code has it; the authors confirm its absence",
-        f"{_ANOMALYCLIP}, issue 14",
+        f"{_ANOMALYCLIP}; zqhang/AnomalyCLIP#14",
     ),
     (
         "scores clamped to 0..1 before the metrics",

@@ -79,7 +79,7 @@ def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCL
     return found + [
         _variant(f"{walk_group(preset)}/{step}", base, changes, settings.walk_shots, settings)
         for preset in settings.walks
-        for step, changes in steps(base, find_preset(preset))
+        for step, changes in steps(base, find_preset(preset).changed(dict(fitted)))
     ]
 
 

@@ -1,5 +1,6 @@
 """The autopsy's sums, pictures in words, and its sources."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ def results(values: dict[str, list[float]]) -> pd.DataFrame:
     """A walk to malalab: by metric the value after every step, the same in two categories."""
     names = ["0 start", "1 text_average", "2 temperature", "3 patch_feature", "4 clamp_association"]
     rows = [
-        ("WinCLIP", f"walk to malalab/{name}", "mvtec", category, 0, 0, metric, value)
+        ("WinCLIP", f"walk to malalab/{name}", "mvtec", category, 1, 0, metric, value)
         for metric, found in values.items()
         for name, value in zip(names, found)
         for category in ("a", "b")
@@ -34,7 +35,7 @@ STEPS = {"image_auroc": [0.9, 0.8, 0.85, 0.85, 0.7], "pixel_auroc": [0.8, 0.8, 0
 
 
 def test_the_effects_add_up_to_end_minus_start() -> None:
-    values = autopsy.walk(results(STEPS), "malalab")
+    values = autopsy.walk(results(STEPS), "malalab", 1)
     found = autopsy.effects(values)
     assert list(found.index) == list(values.index[1:])
     assert found["image_auroc"].tolist() == pytest.approx([-10, 5, 0, -15])
@@ -44,7 +45,7 @@ def test_the_effects_add_up_to_end_minus_start() -> None:
 
 def test_the_waterfall_names_its_largest_step() -> None:
     figure, alt = autopsy.waterfall(
-        autopsy.walk(results(STEPS), "malalab"), "To malalab", "malalab"
+        autopsy.walk(results(STEPS), "malalab", 1), "To malalab", "malalab"
     )
     plt.close(figure)
     assert alt == (
@@ -55,7 +56,7 @@ def test_the_waterfall_names_its_largest_step() -> None:
 
 def test_small_effects_do_not_fill_the_axis() -> None:
     small = {"image_auroc": [0.9, 0.9001, 0.9, 0.9, 0.9], "pixel_auroc": [0.8] * 5}
-    figure, _ = autopsy.waterfall(autopsy.walk(results(small), "malalab"), "x", "malalab")
+    figure, _ = autopsy.waterfall(autopsy.walk(results(small), "malalab", 1), "x", "malalab")
     for axes in figure.axes:
         low, high = axes.get_xlim()
         assert high - low >= autopsy.SHORTEST_AXIS
@@ -63,7 +64,7 @@ def test_small_effects_do_not_fill_the_axis() -> None:
 
 
 def test_the_first_screen_takes_the_largest_switches_of_all_walks() -> None:
-    walks = {"one": autopsy.walk(results(STEPS), "malalab")}
+    walks = {"one": autopsy.walk(results(STEPS), "malalab", 1)}
     page = autopsy.largest_switches(walks, 2)
     assert "one, clamp association: −15.0" in page and "image AUROC" in page
     assert page.index("clamp association") < page.index("text average")
@@ -87,14 +88,17 @@ def test_every_switch_of_every_walk_has_a_meaning_and_a_source() -> None:
             names = [name for name, _ in steps(start, module.find_preset(preset))[1:]]
             used |= {autopsy.field_of(name) for name in names}
     assert used == set(SWITCHES)
-    assert all(one.meaning and one.source for one in SWITCHES.values())
+    linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
+    assert all(one.meaning and linked.search(one.source) for one in SWITCHES.values())
     assert all(all(row) for row in NOT_MEASURED)
 
 
 def test_the_table_says_from_what_to_what() -> None:
     among = variants(read_winclip(REPOSITORY), {})
-    page = autopsy.effect_table(autopsy.walk(results(STEPS), "malalab"), among, "malalab")
-    assert "<td>mean_raw</td><td>norm_mean</td>" in page
+    page = autopsy.effect_table(
+        autopsy.walk(results(STEPS), "malalab", 1), among, "malalab", "To malalab"
+    )
+    assert "To malalab: what every switch" in page and "<td>mean_raw</td><td>norm_mean</td>" in page
     assert "0.07" in page and "0.01" in page and "−15.0" in page
 
 
@@ -107,8 +111,18 @@ def test_what_is_reported_has_its_sources(method: str) -> None:
 
 
 def test_the_sources_of_the_switches_are_links() -> None:
-    page = autopsy.switch_table([autopsy.walk(results(STEPS), "malalab")])
+    page = autopsy.switch_table([autopsy.walk(results(STEPS), "malalab", 1)])
     assert '<a href="https://github.com/mala-lab/WinCLIP/tree/4880fc4">' in page
     assert (
         '<a href="https://github.com/mlfoundations/open_clip/pull/906">' in autopsy.not_measured()
     )
+
+
+def test_without_references_their_switches_are_left_out() -> None:
+    zero = results(STEPS).assign(k_shot=0)
+    steps = autopsy.walk(zero, "malalab").index
+    assert list(steps) == ["0 start", "1 text_average", "2 temperature"]
+
+
+def test_backbones_of_an_ablation_are_no_report_of_the_method() -> None:
+    assert "62.4" not in autopsy.reported_range("WinCLIP")
