@@ -1,15 +1,16 @@
 """Fixtures of all tests, and the small project in which the notebooks run cell by cell."""
 
-import contextlib
-import io
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from micro import MICRO, add_config
-from project import dvc, make_project, make_repository, run_learned_stages, run_stages
+from project import dvc, make_repository
 
 from clipad_core.backbone import Backbone, load_backbone
 from clipad_harness.settings import ROOT_VARIABLE
@@ -24,15 +25,20 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return load_backbone("clipad-micro", "random:0")
 
 
+@cache
+def _reproduced() -> Path:
+    """The small project after one `dvc repro`: made once, for the tests and for the notebooks."""
+    folder = Path(tempfile.mkdtemp(prefix="clipad-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    project = make_repository(folder)
+    dvc(project, "repro")
+    return project
+
+
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reproduced() -> Path:
     """A copy of the repository's files with the small settings, after one `dvc repro`."""
-    folder = make_repository(tmp_path_factory.mktemp("dvc"))
-    dvc(folder, "repro")
-    return folder
-
-
-_folders: list[tempfile.TemporaryDirectory[str]] = []
+    return _reproduced()
 
 
 def _is_here(item: pytest.Item | None) -> bool:
@@ -42,13 +48,8 @@ def _is_here(item: pytest.Item | None) -> bool:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Before the first kernel starts: kernels inherit the environment."""
-    if _is_here(item) and not _folders:
-        _folders.append(tempfile.TemporaryDirectory(prefix="clipad-"))
-        project = make_project(Path(_folders[0].name))
-        with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-            run_stages(project)
-            run_learned_stages(project)
-        os.environ[ROOT_VARIABLE] = str(project)
+    if _is_here(item):
+        os.environ[ROOT_VARIABLE] = str(_reproduced())
     return (yield)
 
 
@@ -58,6 +59,5 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     try:
         return (yield)
     finally:
-        if _folders and not _is_here(nextitem):
+        if _is_here(item) and not _is_here(nextitem):
             os.environ.pop(ROOT_VARIABLE, None)
-            _folders.pop().cleanup()
