@@ -18,7 +18,7 @@ from clipad_core.winclip_config import REFERENCE_FIELDS
 from clipad_harness.figures import PALETTE
 from clipad_harness.method_facts import FACTS
 from clipad_harness.paper_numbers import load_reported
-from clipad_harness.switches import NOT_MEASURED, SWITCHES
+from clipad_harness.switches import NOT_MEASURED, OWN, SWITCHES
 from clipad_harness.tables import METRIC_LABELS, Html, callout, percent, table
 from clipad_harness.walks import TOGETHER, differing, walk_group
 
@@ -147,7 +147,8 @@ def _said(config: Any, names: Sequence[str]) -> str:
 def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
     """What the switches of some walks are, each once, with its source."""
     names = dict.fromkeys(field_of(str(step)) for one in walks for step in one.index[1:])
-    rows = [[SWITCHES[name].meaning, SWITCHES[name].source] for name in names]
+    known = [SWITCHES.get(name, OWN) for name in names]
+    rows = [[one.meaning, one.source] for one in known]
     index = pd.Index([name.replace("_", " ") for name in names], name="switch")
     frame = pd.DataFrame(rows, columns=["what it changes", "source"], index=index)
     return linked(table(frame, "The switches; P is the method's paper"))

@@ -106,7 +106,8 @@ def learned_variants(
                     f"params.yaml, {method}.ablations.{group}.{row}: {error}"
                 ) from error
     for preset in settings.walks:
-        for name, own in _walk(base, preset, fit(presets(preset), fitted), settings):
+        end = fit(presets(preset), fitted).changed(fit_all(settings.changes, fitted))
+        for name, own in _walk(base, preset, end, settings):
             found.append(
                 _variant(name, base, own, settings.ablation_seeds, settings, profile.dataset, {})
             )

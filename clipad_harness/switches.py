@@ -103,6 +103,8 @@ SWITCHES: dict[str, Switch] = {
     ),
     "augmentation": Switch("no training augmentation", f"P names none; {_VCPCLIP}: dataset.py"),
 }
+# A field that no published code decides: this run's own settings hold another value than the preset.
+OWN = Switch("this run's own setting, back to the preset's", "params.yaml")
 # Switches that no run here can throw: what, why not, source.
 NOT_MEASURED: tuple[tuple[str, str, str], ...] = (
     (
