@@ -120,6 +120,7 @@ def test_a_changed_prompt_encodes_no_image_again(
 ) -> None:
     change(project, "workers", value=1)
     change(project, "winclip", "ablations", value={})
+    change(project, "winclip", "walks", value=[])
     change(project, "winclip", "changes", value={"prompts": "single_pair"})
     found = counting(monkeypatch)
     pipeline.score_winclip(project)
@@ -148,6 +149,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
 def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change(project, "workers", value=1)
     change(project, "winclip", "ablations", value={})
+    change(project, "winclip", "walks", value=[])
     image = project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
     Image.open(image).rotate(90).save(image)
     found = counting(monkeypatch)
