@@ -102,15 +102,30 @@ def vocabulary(subjects: Iterable[Subject]) -> Int[Tensor, " rows"]:
 
 
 class CompactTokenizer:
-    """CLIP's tokenizer with ids counted inside a small vocabulary; any other token is row 0."""
+    """CLIP's tokenizer with ids counted inside a small vocabulary; any other token is row 0.
+
+    Captions are made of few words, and CLIP's tokenizer never joins two words: each is looked up once.
+    """
 
     def __init__(self, rows: Int[Tensor, " rows"]) -> None:
         self._tokenizer = open_clip.SimpleTokenizer()
         self._lookup = torch.zeros(self._tokenizer.vocab_size, dtype=torch.long)
         self._lookup[rows] = torch.arange(1, len(rows) + 1)
+        self._words: dict[str, list[int]] = {}
+        ends = [self._tokenizer.sot_token_id, self._tokenizer.eot_token_id]
+        self._start, self._end = self._lookup[ends].tolist()
 
     def __call__(self, captions: list[str]) -> tuple[Int[Tensor, "n t"], Int[Tensor, " n"]]:
-        """Ids cut to the longest caption, and the place of each end-of-text token."""
-        ids = self._tokenizer(captions)
-        ends = ids.argmax(dim=-1)
-        return self._lookup[ids[:, : int(ends.max()) + 1]], ends
+        """Ids, zero behind the longest caption's end, and the place of each end-of-text token."""
+        lines = [
+            [self._start, *(i for word in text.split() for i in self._word(word)), self._end]
+            for text in captions
+        ]
+        ends = torch.tensor([len(line) - 1 for line in lines])
+        width = int(ends.max()) + 1
+        return torch.tensor([line + [0] * (width - len(line)) for line in lines]), ends
+
+    def _word(self, word: str) -> list[int]:
+        if word not in self._words:
+            self._words[word] = self._lookup[self._tokenizer.encode(word)].tolist()
+        return self._words[word]

@@ -23,6 +23,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.captions import CompactTokenizer, vocabulary
 from clipad_harness.drawing import PRETRAINING
 from clipad_harness.files import replacing, write_text
+from clipad_harness.pretrain_batch import pool_size
 from clipad_harness.pretrain_loop import (
     PretrainConfig,
     Run,
@@ -31,9 +32,9 @@ from clipad_harness.pretrain_loop import (
     train,
 )
 from clipad_harness.pretrain_model import Model, build, store, whiten
-from clipad_harness.pretrain_pairs import PairStore
+from clipad_harness.pretrain_pairs import PairStore, drawn_ahead
 from clipad_harness.pretrain_validation import Validation
-from clipad_harness.pretrain_views import place
+from clipad_harness.pretrain_views import choose_places, place
 from clipad_harness.synthetic import drawing_digest
 
 OUTPUT = Path("data/weights/clipad-tiny")
@@ -87,17 +88,20 @@ def pretrain(config: PretrainConfig, work: Path, output: Path) -> Run:
     folder = work_folder(config, work)
     shown = tuple(name for name in PRETRAINING if name not in config.held_out)
     pairs = PairStore(folder / "pairs", shown, config.draw_size, config.seed * 10**8)
-    rows = vocabulary(pairs[list(range(FIRST_LOOK))][2])
-    tokenizer = CompactTokenizer(rows)
-    run = begin(config, first_model(config, pairs, len(rows)))
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        load_checkpoint(run, checkpoint)
-    validation = Validation(config.held_out, config.draw_size, run.model.visual.image_size[0])
-    for _ in train(config, run, tokenizer, pairs, checkpoint):
-        run.scores.append({"step": run.step} | validation(run.model, tokenizer))
-        store(run.model, rows, config.architecture, output)
-        write_curve(config, run, output)
+    pairs.clean()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with drawn_ahead(pairs, pool_size(config, config.steps - 1), config.drawers):
+        rows = vocabulary(pairs[list(range(FIRST_LOOK))][2])
+        tokenizer = CompactTokenizer(rows)
+        run = begin(config, first_model(config, pairs, len(rows)).to(device))
+        checkpoint = folder / "checkpoint.pt"
+        if checkpoint.exists():
+            load_checkpoint(run, checkpoint)
+        validation = Validation(config.held_out, config.draw_size, run.model.visual.image_size[0])
+        for _ in train(config, run, tokenizer, pairs, checkpoint):
+            run.scores.append({"step": run.step} | validation(run.model, tokenizer))
+            store(run.model, rows, config.architecture, output)
+            write_curve(config, run, output)
     return run
 
 
@@ -106,8 +110,9 @@ def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> Model:
     torch.manual_seed(config.seed)
     model = build(config.architecture, rows)
     images, masks, _ = pairs[list(range(FIRST_LOOK))]
+    places = choose_places(masks, Random(config.seed), config.smallest_crop)
     side = model.visual.image_size[0]
-    views, _ = place(images, masks, Random(config.seed), side, config.smallest_crop)
+    views, _ = place(torch.from_numpy(images), torch.from_numpy(masks), places, side)
     whiten(model, views[:, 0])
     return model
 
@@ -125,7 +130,7 @@ def write_curve(config: PretrainConfig, run: Run, output: Path) -> None:
         "parameters": parameters - run.model.token_embedding.embedding_dim,  # without the unknown
         "steps": run.step,
         "pairs_seen": run.step * config.batch_pairs,
-        "pairs_drawn": config.first_pairs + (run.step - 1) * config.pairs_per_step,
+        "pairs_drawn": pool_size(config, run.step - 1),
         "views_seen": run.step * config.batch_pairs * views,
         "drawing": drawing_digest(),
         "validation": {key: round(value, 5) for key, value in run.scores[-1].items()},

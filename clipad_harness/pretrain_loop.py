@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_harness.captions import (
-    CaptionPair,
-    CompactTokenizer,
-    Subject,
-    caption_pair,
-)
+from clipad_harness.captions import CompactTokenizer
 from clipad_harness.files import replacing
+from clipad_harness.pretrain_batch import Batch, loader
 from clipad_harness.pretrain_model import (
     Model,
     batch_contrast,
@@ -35,7 +30,6 @@ from clipad_harness.pretrain_views import (
     any_blocks,
     damaged_blocks,
     keep_tokens,
-    needed,
     place,
     relight,
     visible,
@@ -52,9 +46,12 @@ class PretrainConfig:
         architecture: open_clip's model config, stored beside the weights.
         first_pairs, pairs_per_step: the pool of drawn pairs starts with the one and grows by the other.
         keep: (step, patches): from that step on, so many random patches of an image are kept.
+        least_pixels: a whole image counts as damaged where so many pixels of it show the defect.
         block_sides: sides, in patches, of the close-up blocks; every step takes ``blocks_per_step``.
         batch_weight: of the contrast over the batch; those inside pairs weigh 1.
         decay_steps: at the end the learning rate falls linearly to zero over so many steps.
+        threads: of the training itself, where it runs on a CPU.
+        drawers, loaders: processes that draw pairs and that make batches ahead of need; 0: none.
     """
 
     seed: int
@@ -64,6 +61,7 @@ class PretrainConfig:
     pairs_per_step: int
     draw_size: int
     smallest_crop: float
+    least_pixels: int
     keep: tuple[tuple[int, int], ...]
     block_sides: tuple[int, ...]
     blocks_per_step: int
@@ -76,6 +74,8 @@ class PretrainConfig:
     largest_scale: float
     held_out: tuple[str, ...]
     threads: int
+    drawers: int
+    loaders: int
     checkpoint_every: int
     architecture: dict[str, Any]
 
@@ -124,36 +124,19 @@ def patches_kept(config: PretrainConfig, step: int) -> int:
     return [count for first, count in config.keep if first <= step][-1]
 
 
-def write_captions(
-    subjects: list[Subject], recoloured: list[bool], chance: Random
-) -> list[CaptionPair]:
-    """One pair of captions for each drawn pair."""
-    return [
-        caption_pair(subject, chance, changed)
-        for subject, changed in zip(subjects, recoloured, strict=True)
-    ]
-
-
-def encode_pairs(model: Model, tokenizer: CompactTokenizer, pairs: list[CaptionPair]) -> Tensor:
-    """Caption embeddings (b, 2, d), sound first."""
-    ids, ends = tokenizer([text for pair in pairs for text in (pair.sound, pair.damaged)])
-    return embed_captions(model, ids, ends).unflatten(0, (-1, 2))
+def device_of(model: Model) -> torch.device:
+    """Where a model is."""
+    return model.logit_scale.device
 
 
 def step_losses(
-    config: PretrainConfig,
-    model: Model,
-    tokenizer: CompactTokenizer,
-    step: int,
-    batch: tuple[Any, Any, list[Subject]],
-) -> tuple[dict[str, Tensor], float]:
+    config: PretrainConfig, model: Model, step: int, batch: Batch
+) -> tuple[dict[str, Tensor], Tensor]:
     """Losses of one batch of pairs, and the share of images that prefer their own state's caption."""
-    chance, noise = Random(f"{config.seed}/{step}"), torch.Generator()
-    noise.manual_seed(chance.getrandbits(60))
-    images, masks, subjects = batch
-    side, patch = model.visual.image_size[0], model.visual.patch_size[0]
-    views, seen_pixels = place(images, masks, chance, side, config.smallest_crop)
-    views, recoloured = relight(views, chance, noise)
+    device, side, patch = device_of(model), model.visual.image_size[0], model.visual.patch_size[0]
+    noise = torch.Generator(device).manual_seed(batch.noise)
+    views, seen_pixels = place(batch.images, batch.masks, batch.places, side)
+    views = relight(views, batch.channels, noise)
     seen = visible(views, seen_pixels, patch)
     scale = model.logit_scale.exp().clamp(max=config.largest_scale)
     tokens = patch_tokens(model, views.flatten(0, 1))
@@ -162,46 +145,41 @@ def step_losses(
         both = kept.repeat_interleave(2, dim=0)
         return embed_view(model, tokens, both).unflatten(0, (-1, 2))
 
-    captions = write_captions(subjects, recoloured, chance)
-    texts = encode_pairs(model, tokenizer, captions)
+    texts, close_up = embed_captions(model, batch.ids, batch.ends).unflatten(0, (2, -1, 2))
     whole = look(keep_tokens(seen, patches_kept(config, step), noise))
-    counted = seen.sum(dim=(1, 2)) >= needed(side**2) * 0.3
-    specific = torch.tensor([pair.specific for pair in captions]) & counted
-    strings = np.array([[pair.sound, pair.damaged] for pair in captions])[specific].ravel()
-    same = torch.from_numpy(strings[:, None] == strings)
+    counted = seen.sum(dim=(1, 2)) >= config.least_pixels
+    named = batch.specific & counted
+    strings = batch.strings[named].flatten()
+    same = strings[:, None] == strings
     losses = {
         "batch": config.batch_weight
-        * batch_contrast(whole[specific].flatten(0, 1), texts[specific].flatten(0, 1), same, scale),
+        * batch_contrast(whole[named].flatten(0, 1), texts[named].flatten(0, 1), same, scale),
         "pair": pair_contrast(whole, texts, counted, scale, config.smoothing),
     }
-    close_up = encode_pairs(model, tokenizer, write_captions(subjects, recoloured, chance))
-    sides = chance.sample(config.block_sides, config.blocks_per_step)
     parts = []
-    for block in sides:
+    for block in batch.sides:
         kept, found = damaged_blocks(seen, block, patch, noise)
         parts.append(pair_contrast(look(kept), close_up, found, scale, config.smoothing))
-        kept = any_blocks(len(images), side // patch, block, noise)
+        kept = any_blocks(len(views), side // patch, block, noise)
         sound = embed_view(model, tokens[::2], kept)
         parts.append(sound_contrast(sound, close_up, scale, config.smoothing) / 2)
-    losses["blocks"] = torch.stack(parts).sum() / len(sides)
-    right = torch.einsum("bid,bjd->bij", whole, texts).argmax(dim=2) == torch.arange(2)
-    return losses, float(right[counted].float().mean())
+    losses["blocks"] = torch.stack(parts).sum() / len(batch.sides)
+    chosen = torch.einsum("bid,bjd->bij", whole, texts).argmax(dim=2)
+    right = (chosen == torch.arange(2, device=device)).float().mean(dim=1)
+    return losses, (right * counted).sum() / counted.sum().clamp(min=1)
 
 
-def train_step(
-    config: PretrainConfig, run: Run, tokenizer: CompactTokenizer, pairs: PairStore
-) -> dict[str, float]:
-    """Draw a batch by (seed, step), take one step of both optimisers, return what to log."""
-    pool = config.first_pairs + run.step * config.pairs_per_step
-    numbers = Random(f"{config.seed}/batch/{run.step}").sample(range(pool), config.batch_pairs)
-    with torch.autocast("cpu", torch.bfloat16):
-        losses, right = step_losses(config, run.model, tokenizer, run.step, pairs[numbers])
-    total = torch.stack(list(losses.values())).sum()
-    if not torch.isfinite(total):
-        raise ClipadError(
-            f"pretrain: the loss at step {run.step} is {float(total)}; lower learning_rate."
-        )
-    total.backward()
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 saves time: on a CPU without AVX-512 a step takes six times as long in it."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def train_step(config: PretrainConfig, run: Run, batch: Batch) -> dict[str, Tensor]:
+    """Take one step of both optimisers; what to log, still on the device."""
+    device = device_of(run.model)
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+        losses, right = step_losses(config, run.model, run.step, batch.to(device))
+    torch.stack(list(losses.values())).sum().backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     for optimiser in (run.matrices, run.others):
         for group in optimiser.param_groups:
@@ -209,11 +187,8 @@ def train_step(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     run.step += 1
-    scale = float(run.model.logit_scale.detach().exp())
-    return {key: float(value.detach()) for key, value in losses.items()} | {
-        "right": right,
-        "scale": scale,
-    }
+    found = losses | {"right": right, "scale": run.model.logit_scale.exp()}
+    return {key: value.detach() for key, value in found.items()}
 
 
 def train(
@@ -227,21 +202,34 @@ def train(
 
     What the caller adds to the run at a yield (validation scores) is part of the checkpoint.
     """
-    sums: dict[str, float] = {}
+    found: list[dict[str, Tensor]] = []
     bar = tqdm(total=config.steps, initial=run.step, desc="pretrain", mininterval=10)
-    while run.step < config.steps:
-        found = train_step(config, run, tokenizer, pairs)
-        sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
+    for batch in loader(config, tokenizer, pairs, run.step):
+        found.append(train_step(config, run, batch))
         bar.update()
         if run.step % LOG_EVERY == 0:
-            means = {key: value / LOG_EVERY for key, value in sums.items()}
+            means = average(found, run.step)
             run.log.append({"step": run.step} | means)
             bar.set_postfix({key: f"{value:.3f}" for key, value in means.items()}, refresh=False)
-            sums = {}
+            found = []
         if run.step % config.checkpoint_every == 0 or run.step == config.steps:
             yield run.step
             save_checkpoint(run, checkpoint)
     bar.close()
+
+
+def average(found: list[dict[str, Tensor]], step: int) -> dict[str, float]:
+    """Mean of each quantity over the steps since the last look.
+
+    Raises:
+        ClipadError: one of them is not finite.
+    """
+    means = {key: float(torch.stack([each[key] for each in found]).mean()) for key in found[0]}
+    if wrong := [key for key, value in means.items() if not math.isfinite(value)]:
+        raise ClipadError(
+            f"pretrain: {', '.join(wrong)} was not finite before step {step}; lower learning_rate."
+        )
+    return means
 
 
 def save_checkpoint(run: Run, path: Path) -> None:

@@ -49,7 +49,7 @@ def whiten(model: Model, images: Float[Tensor, "n 3 s s"]) -> None:
     Jordan (2024, arXiv 2404.00498, section 3.2).
     """
     kernel = model.visual.conv1.weight
-    patches = F.unfold((images - MEAN) / STD, kernel.shape[-1], stride=kernel.shape[-1])
+    patches = F.unfold(_normalise(images), kernel.shape[-1], stride=kernel.shape[-1])
     flat = rearrange(patches, "n d p -> (n p) d").double()
     flat = flat - flat.mean(dim=0)
     sizes, axes = torch.linalg.eigh(flat.T @ flat / len(flat))
@@ -75,14 +75,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> 
 
 def run_block(block: Any, x: Float[Tensor, "b t c"], rows: Tensor | None, causal: bool) -> Tensor:
     """An open_clip block on all tokens, or on one token an item (``rows``) as the last block needs."""
-    items = torch.arange(len(x))
+    items, places = (torch.arange(count, device=x.device) for count in x.shape[:2])
     qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
     query, key, value = rearrange(qkv, "b t (n h e) -> n b h t e", n=3, h=block.attn.num_heads)
     hidden = None
     if causal:
-        here = torch.arange(x.shape[1]) if rows is None else rows[:, None, None, None]
-        here = here[:, None] if rows is None else here
-        hidden = torch.arange(x.shape[1]) > here
+        here = places[:, None] if rows is None else rows[:, None, None, None]
+        hidden = places > here
     if rows is not None:
         query, x = query[items, :, rows].unsqueeze(2), x[items, rows].unsqueeze(1)
     mixed = rearrange(attend(query, key, value, hidden), "b h t e -> b t (h e)")
@@ -99,12 +98,17 @@ def run_tower(module: Any, x: Float[Tensor, "b t c"], rows: Tensor, causal: bool
 
 def _lower(x: Tensor) -> Tensor:
     """The residual stream in autocast's precision: half the memory traffic, which is what limits."""
-    return x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+def _normalise(images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+    return (images - MEAN.to(images.device)) / STD.to(images.device)
 
 
 def patch_tokens(model: Model, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b p c"]:
     """Patches with their positional embeddings, before any block; images in [0, 1]."""
-    patches = model.visual.conv1((images - MEAN) / STD).flatten(2).transpose(1, 2)
+    patches = model.visual.conv1(_normalise(images)).flatten(2).transpose(1, 2)
     return patches + model.visual.positional_embedding[1:]
 
 
@@ -120,7 +124,8 @@ def embed_view(
     left = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))
     first = visual.class_embedding + visual.positional_embedding[0]
     x = _lower(visual.ln_pre(torch.cat([first.expand(len(left), 1, -1), left], dim=1)))
-    x = run_tower(visual.transformer, x, torch.zeros(len(x), dtype=torch.long), causal=False)
+    first_rows = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    x = run_tower(visual.transformer, x, first_rows, causal=False)
     return F.normalize((visual.ln_post(x) @ visual.proj).float(), dim=-1)
 
 
@@ -150,9 +155,9 @@ def batch_contrast(
     if not len(images):
         return images.sum()
     logits = scale * images @ captions.T
-    others = same & ~torch.eye(len(same), dtype=torch.bool)
+    others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     logits = logits.masked_fill(others, float("-inf"))
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
@@ -172,7 +177,7 @@ def pair_contrast(
             CLIP's own temperature does not saturate.
     """
     logits = scale * torch.einsum("bid,bjd->bij", images, captions)
-    target = torch.arange(2).expand(len(logits), 2)
+    target = torch.arange(2, device=logits.device).expand(len(logits), 2)
     rows = F.cross_entropy(logits.mT, target, reduction="none", label_smoothing=smoothing)
     columns = F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
     weight = counted.float()
@@ -184,7 +189,7 @@ def sound_contrast(
 ) -> Tensor:
     """A view of a sound image against its true caption and the caption with the state flipped."""
     logits = scale * torch.einsum("bd,bjd->bj", images, captions)
-    target = torch.zeros(len(logits), dtype=torch.long)
+    target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
 
@@ -196,7 +201,9 @@ def store(
     ``token_embedding.weight`` holds the rows that captions used, ``token_embedding.rows`` their ids;
     every other row of the full vocabulary is zero.
     """
-    state = {key: value.detach().float().contiguous() for key, value in model.state_dict().items()}
+    state = {
+        key: value.detach().float().cpu().contiguous() for key, value in model.state_dict().items()
+    }
     state["token_embedding.weight"] = state["token_embedding.weight"][1:].contiguous()
     count = sum(value.numel() for value in state.values())
     state["token_embedding.rows"] = rows

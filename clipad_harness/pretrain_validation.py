@@ -43,12 +43,12 @@ class Validation:
         }
         labels = np.repeat([0, 1], IMAGES)
         for name, images in self._images.items():
-            patches = patch_tokens(model, images)
-            every = torch.arange(patches.shape[1]).expand(len(images), -1)
+            patches = patch_tokens(model, images.to(model.logit_scale.device))
+            every = torch.arange(patches.shape[1], device=patches.device).expand(len(images), -1)
             embeddings = embed_view(model, patches, every)
             own = {"auroc": _prototypes(model, tokenizer, words(name))}
             for key, text in (own | generic).items():
-                scores = (embeddings @ (text[1] - text[0])).double().numpy()
+                scores = (embeddings @ (text[1] - text[0])).double().cpu().numpy()
                 found.setdefault(key, []).append(image_metrics(labels, scores)["image_auroc"])
         return {key: float(np.mean(values)) for key, values in found.items()}
 
@@ -64,8 +64,9 @@ def _draw(name: str, draw_size: int, size: int, first: int, half: int) -> Float[
 
 def _prototypes(model: Model, tokenizer: CompactTokenizer, noun: str) -> Float[Tensor, "2 d"]:
     """Mean text embeddings of the paper's ensemble, unit norm: normal, anomalous."""
+    device = model.logit_scale.device
     means = [
-        embed_captions(model, *tokenizer(list(prompts))).mean(dim=0)
+        embed_captions(model, *(part.to(device) for part in tokenizer(list(prompts)))).mean(dim=0)
         for prompts in find_ensemble("full22_dot").prompts(noun)
     ]
     return F.normalize(torch.stack(means), dim=-1)

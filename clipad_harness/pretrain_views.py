@@ -37,47 +37,52 @@ def choose_crop(mask: Bool[np.ndarray, "s s"], chance: Random, smallest: float) 
     return [corner[0], corner[1], side]
 
 
-def place(
-    images: np.ndarray, masks: np.ndarray, chance: Random, size: int, smallest: float
-) -> tuple[Float[Tensor, "b 2 3 s s"], Bool[Tensor, "b s s"]]:
-    """Crop, mirror and turn each pair by quarter turns, and scale it to the model's input.
-
-    Args:
-        images: (b, 2, S, S, 3) bytes. masks: (b, S, S) bool.
-        smallest: side of the closest crop as a share of the image.
-    """
-    theta = torch.zeros(len(images), 2, 3)
+def choose_places(
+    masks: Bool[np.ndarray, "b s s"], chance: Random, smallest: float
+) -> Float[Tensor, "b 2 3"]:
+    """For each pair a crop, mirrored and turned by quarter turns at random, as an affine map."""
+    places = torch.zeros(len(masks), 2, 3)
     for row, mask in enumerate(masks):
         left, top, side = choose_crop(mask, chance, smallest)
         centre = (2 * left + side - 1, 2 * top + side - 1)
         swap = chance.random() < 0.5
         for out in (0, 1):
-            theta[row, out, (1 - out) if swap else out] = side * chance.choice((-1, 1))
-            theta[row, out, 2] = centre[out]
-    stacked = np.concatenate(
-        [images[:, 0], images[:, 1], masks[..., None] * np.uint8(255)], axis=-1
-    )
-    pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
-    grid = F.affine_grid(theta, [len(images), 7, size, size], align_corners=False)
+            places[row, out, (1 - out) if swap else out] = side * chance.choice((-1, 1))
+            places[row, out, 2] = centre[out]
+    return places
+
+
+def place(
+    images: Int[Tensor, "b 2 S S 3"],
+    masks: Bool[Tensor, "b S S"],
+    places: Float[Tensor, "b 2 3"],
+    size: int,
+) -> tuple[Float[Tensor, "b 2 3 s s"], Bool[Tensor, "b s s"]]:
+    """Each pair at its place (`choose_places`), scaled to the model's input.
+
+    Args:
+        images: bytes, sound then damaged.
+    """
+    stacked = torch.cat([images[:, 0], images[:, 1], masks[..., None].byte() * 255], dim=-1)
+    pixels = stacked.permute(0, 3, 1, 2).float() / 255
+    grid = F.affine_grid(places, [len(images), 7, size, size], align_corners=False)
     found = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     return found[:, :6].unflatten(1, (2, 3)), found[:, 6] > 0.5
 
 
-def relight(
-    pairs: Float[Tensor, "b 2 3 s s"], chance: Random, noise: torch.Generator
-) -> tuple[Float[Tensor, "b 2 3 s s"], list[bool]]:
-    """New brightness, contrast, tint, channel order, blur and grain, the same for both of a pair.
+def choose_channels(chance: Random) -> list[int]:
+    """The order of the colour channels: mostly their own, else any."""
+    return chance.sample(range(3), 3) if chance.random() < 0.3 else [0, 1, 2]
 
-    Returns:
-        The pairs and which of them no longer have the colour that they were drawn in.
-    """
-    count = len(pairs)
-    recoloured = [chance.random() < 0.3 for _ in range(count)]
-    order = torch.tensor(
-        [chance.sample(range(3), 3) if changed else [0, 1, 2] for changed in recoloured]
-    )
-    pairs = torch.stack([pair[:, axes] for pair, axes in zip(pairs, order, strict=True)])
-    draw = torch.rand(count, 6, generator=noise)
+
+def relight(
+    pairs: Float[Tensor, "b 2 3 s s"], channels: Int[Tensor, "b 3"], noise: torch.Generator
+) -> Float[Tensor, "b 2 3 s s"]:
+    """New channel order, brightness, contrast, tint, blur and grain, the same for both of a pair."""
+    order = channels[:, None, :, None, None].expand_as(pairs)
+    pairs = pairs.gather(2, order)
+    count, device = len(pairs), noise.device
+    draw = torch.rand(count, 6, generator=noise, device=device)
     gain = 0.75 + 0.5 * draw[:, :1]
     tint = gain * (0.95 + 0.1 * draw[:, 1:4])
     offset = 0.2 * (draw[:, 4:5] - 0.5)
@@ -85,9 +90,9 @@ def relight(
     blurred = F.avg_pool2d(F.pad(pairs.flatten(0, 2)[:, None], (1, 1, 1, 1), "replicate"), 3, 1)
     soft = 0.7 * (draw[:, 5] < 0.3) * draw[:, 4]
     pairs = torch.lerp(pairs, blurred.view_as(pairs), soft[:, None, None, None, None])
-    grain = torch.randn(count, 1, *pairs.shape[2:], generator=noise)
-    amount = 0.03 * torch.rand(count, 1, 1, 1, 1, generator=noise) ** 2
-    return (pairs + amount * grain).clamp(0, 1), recoloured
+    grain = torch.randn(count, 1, *pairs.shape[2:], generator=noise, device=device)
+    amount = 0.03 * torch.rand(count, 1, 1, 1, 1, generator=noise, device=device) ** 2
+    return (pairs + amount * grain).clamp(0, 1)
 
 
 def visible(
@@ -113,9 +118,9 @@ def keep_tokens(
     """
     flat = seen.flatten(1)
     if keep >= flat.shape[1]:
-        return torch.arange(flat.shape[1]).expand(len(flat), -1)
-    score = torch.rand(flat.shape, generator=noise)
-    score += (flat >= VISIBLE_PIXELS) * (torch.rand(flat.shape, generator=noise) < 0.5)
+        return torch.arange(flat.shape[1], device=flat.device).expand(len(flat), -1)
+    score, luck = torch.rand((2, *flat.shape), generator=noise, device=flat.device)
+    score += (flat >= VISIBLE_PIXELS) * (luck < 0.5)
     score.scatter_(1, flat.argmax(dim=1, keepdim=True), 3.0)
     return score.topk(keep, dim=1).indices.sort(dim=1).values
 
@@ -131,14 +136,15 @@ def damaged_blocks(
     inside = F.avg_pool2d(seen[:, None], side, 1)[:, 0] * side**2
     fits = (inside >= needed((side * patch) ** 2)).float().flatten(1)
     found = fits.amax(dim=1) > 0
-    fits[~found] = 1.0
+    fits = torch.where(found[:, None], fits, 1.0)
     corner = torch.multinomial(fits, 1, generator=noise)[:, 0]
     return block_patches(corner, side, seen.shape[2]), found
 
 
 def any_blocks(count: int, grid: int, side: int, noise: torch.Generator) -> Int[Tensor, "count a"]:
     """Blocks anywhere, one an image."""
-    corner = torch.randint((grid - side + 1) ** 2, (count,), generator=noise)
+    places = (grid - side + 1) ** 2
+    corner = torch.randint(places, (count,), generator=noise, device=noise.device)
     return block_patches(corner, side, grid)
 
 
@@ -151,5 +157,5 @@ def block_patches(corner: Int[Tensor, " b"], side: int, grid: int) -> Int[Tensor
     """
     places = grid - side + 1
     first = (corner // places) * grid + corner % places
-    steps = torch.arange(side)
+    steps = torch.arange(side, device=corner.device)
     return first[:, None] + (steps[:, None] * grid + steps).flatten()

@@ -1,6 +1,7 @@
 """The stand-in CLIP: captions, views, both contrasts, exact resume, the stored file."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -19,7 +20,15 @@ from clipad_harness import pretrain_loop
 from clipad_harness.captions import UNKNOWN, CompactTokenizer, Subject, caption_pair, vocabulary
 from clipad_harness.drawing import PRETRAINING, TARGET, TARGET_ONLY_DEFECTS, draw_pair
 from clipad_harness.pretrain import pretrain, read_config
-from clipad_harness.pretrain_loop import PretrainConfig, begin, patches_kept, rate, train_step
+from clipad_harness.pretrain_batch import choose_batch, loader
+from clipad_harness.pretrain_loop import (
+    PretrainConfig,
+    average,
+    begin,
+    patches_kept,
+    rate,
+    train_step,
+)
 from clipad_harness.pretrain_model import (
     MEAN,
     STD,
@@ -33,10 +42,11 @@ from clipad_harness.pretrain_model import (
     store,
     whiten,
 )
-from clipad_harness.pretrain_pairs import SHARD, PairStore
+from clipad_harness.pretrain_pairs import PairStore, drawn_ahead
 from clipad_harness.pretrain_views import (
     VISIBLE_PIXELS,
     choose_crop,
+    choose_places,
     damaged_blocks,
     keep_tokens,
     needed,
@@ -69,6 +79,7 @@ def config() -> PretrainConfig:
         pairs_per_step=1,
         draw_size=48,
         smallest_crop=0.5,
+        least_pixels=20,
         keep=((0, 12), (3, 36)),
         block_sides=(2, 3),
         blocks_per_step=1,
@@ -81,6 +92,8 @@ def config() -> PretrainConfig:
         largest_scale=30.0,
         held_out=("metal_lid",),
         threads=1,
+        drawers=0,
+        loaders=0,
         checkpoint_every=2,
         architecture=MICRO,
     )
@@ -89,7 +102,7 @@ def config() -> PretrainConfig:
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> PairStore:
     """Sound and damaged drawings of twenty categories."""
-    return PairStore(tmp_path_factory.mktemp("pairs"), PRETRAINING[:20], 48, 0)
+    return PairStore(tmp_path_factory.mktemp("pairs"), PRETRAINING[:20], 48, 0, shard=200)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +180,18 @@ def test_the_vocabulary_knows_every_caption_but_the_unknown_word(rows: torch.Ten
             assert bool((line[: int(end) + 1] == 0).any()) == (UNKNOWN in pair.sound)
 
 
+def test_ids_are_those_of_clips_own_tokenizer(rows: torch.Tensor) -> None:
+    tokenizer, whole = CompactTokenizer(rows), open_clip.SimpleTokenizer()
+    place_of = {int(row): place for place, row in enumerate(rows, start=1)}
+    for seed in range(100):
+        pair = caption_pair(SUBJECT, Random(seed))
+        ids, ends = tokenizer([pair.sound, pair.damaged])
+        for line, text, end in zip(ids.tolist(), (pair.sound, pair.damaged), ends, strict=True):
+            expected = [place_of.get(token, 0) for token in whole(text)[0].tolist()]
+            assert line == expected[: len(line)]
+            assert whole(text)[0].argmax() == end
+
+
 # Views
 
 
@@ -185,7 +210,8 @@ def test_a_placed_mask_still_lies_on_the_damage() -> None:
     masks = np.zeros((6, 40, 40), bool)
     masks[:, 8:20, 22:34] = True
     images[:, 1][masks] = 250
-    views, placed = place(images, masks, Random(1), 48, 0.5)
+    places = choose_places(masks, Random(1), 0.5)
+    views, placed = place(torch.from_numpy(images), torch.from_numpy(masks), places, 48)
     change = (views[:, 1] - views[:, 0]).amax(dim=1) > 0.3
     assert change.any(dim=(1, 2)).all()
     assert (change == placed).float().mean() > 0.99
@@ -193,9 +219,13 @@ def test_a_placed_mask_still_lies_on_the_damage() -> None:
 
 def test_light_changes_both_images_of_a_pair_alike() -> None:
     both = torch.rand(5, 1, 3, 16, 16).expand(-1, 2, -1, -1, -1)
-    lit, _ = relight(both, Random(2), torch.Generator().manual_seed(2))
+    channels = torch.tensor([[0, 1, 2]] * 4 + [[2, 0, 1]])
+    lit = relight(both, channels, torch.Generator().manual_seed(2))
     assert_close(lit[:, 0], lit[:, 1])
     assert (lit - both).abs().mean() > 0.01
+    reordered = both[4, 0, [2, 0, 1]].flatten(1)
+    for channel, pixels in zip(lit[4, 0].flatten(1), reordered, strict=True):
+        assert torch.corrcoef(torch.stack([channel, pixels]))[0, 1] > 0.9
 
 
 def test_the_caption_of_a_damaged_block_is_true() -> None:
@@ -345,8 +375,9 @@ def test_a_few_steps_lower_the_loss(
     run = begin(config, build(MICRO, len(rows)))
     totals = []
     for _ in range(24):
-        found = train_step(config, run, CompactTokenizer(rows), pairs)
-        totals.append(found["batch"] + found["pair"] + found["blocks"])
+        batch = choose_batch(config, CompactTokenizer(rows), pairs, run.step)
+        found = train_step(config, run, batch)
+        totals.append(float(found["batch"] + found["pair"] + found["blocks"]))
     assert np.mean(totals[-8:]) < 0.9 * np.mean(totals[:4])
 
 
@@ -355,8 +386,8 @@ def test_the_unknown_word_stays_zero(
 ) -> None:
     run = begin(config, build(MICRO, len(rows)))
     before = run.model.token_embedding.weight.detach().clone()
-    for _ in range(2):
-        train_step(config, run, CompactTokenizer(rows), pairs)
+    for step in range(2):
+        train_step(config, run, choose_batch(config, CompactTokenizer(rows), pairs, step))
     after = run.model.token_embedding.weight.detach()
     assert (after[0] == 0).all()
     assert (after[1:] != before[1:]).any()
@@ -366,7 +397,8 @@ def test_a_resumed_run_ends_in_the_same_bits(
     config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipad_harness.pretrain.FIRST_LOOK", 50)
-    monkeypatch.setattr("clipad_harness.pretrain_pairs.SHARD", 50)
+    few = partial(PairStore, shard=50)
+    monkeypatch.setattr("clipad_harness.pretrain.PairStore", few)
     monkeypatch.setattr("clipad_harness.pretrain_validation.IMAGES", 3)
     whole = pretrain(config, tmp_path / "a", tmp_path / "one" / "micro")
     with pytest.raises(KeyboardInterrupt):
@@ -394,6 +426,36 @@ def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path)
         pretrain(config, work, output)
 
 
+def test_batches_made_ahead_are_the_same(
+    config: PretrainConfig, rows: torch.Tensor, tmp_path: Path
+) -> None:
+    tokenizer, shown = CompactTokenizer(rows), PRETRAINING[:3]
+    one, two = (PairStore(tmp_path / name, shown, 48, 0, shard=50) for name in "ab")
+    plain = list(loader(config, tokenizer, one, 1))
+    with drawn_ahead(two, 64, 1):
+        ahead = list(loader(replace(config, loaders=2), tokenizer, two, 1))
+    assert len(plain) == len(ahead) == config.steps - 1
+    for here, there in zip(plain, ahead, strict=True):
+        assert torch.equal(here.images, there.images)
+        assert torch.equal(here.ids, there.ids)
+        assert here.noise == there.noise
+
+
+def test_what_a_killed_process_left_half_drawn_is_drawn_again(tmp_path: Path) -> None:
+    pairs = PairStore(tmp_path, PRETRAINING[:1], 48, 0, shard=5)
+    (tmp_path / ".00000.tmp").mkdir()
+    pairs.clean()
+    assert pairs.draw(0) == tmp_path / "00000"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    found = [{"pair": torch.tensor(1.0)}, {"pair": torch.tensor(float("nan"))}]
+    assert average(found[:1], 1) == {"pair": 1.0}
+    with pytest.raises(ClipadError, match="pair was not finite before step 2; lower learning_rate"):
+        average(found, 2)
+
+
 def test_the_rate_rises_stays_and_falls_to_zero(config: PretrainConfig) -> None:
     config = replace(config, steps=100, warmup_steps=10, decay_steps=20)
     rates = [rate(config, step) for step in range(101)]
@@ -405,14 +467,14 @@ def test_the_rate_rises_stays_and_falls_to_zero(config: PretrainConfig) -> None:
 
 
 def test_pairs_are_the_same_whenever_they_are_drawn(tmp_path: Path) -> None:
-    numbers = [3, SHARD + 1]
-    first = PairStore(tmp_path / "a", PRETRAINING[:2], 48, 7)[numbers]
-    PairStore(tmp_path / "b", PRETRAINING[:2], 48, 7)[[SHARD]]
-    again = PairStore(tmp_path / "b", PRETRAINING[:2], 48, 7)[numbers]
+    numbers = [3, 21]
+    first = PairStore(tmp_path / "a", PRETRAINING[:2], 48, 7, shard=20)[numbers]
+    PairStore(tmp_path / "b", PRETRAINING[:2], 48, 7, shard=20)[[20]]
+    again = PairStore(tmp_path / "b", PRETRAINING[:2], 48, 7, shard=20)[numbers]
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
     assert first[2] == again[2]
-    drawn = draw_pair(PRETRAINING[1], 7 + SHARD + 1, 48)
+    drawn = draw_pair(PRETRAINING[1], 7 + 21, 48)
     assert np.array_equal(first[0][1, 1], drawn.damaged)
     assert np.array_equal(first[1][1], drawn.mask)
 
