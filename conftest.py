@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the small project in which the notebooks run cell by cell."""
+"""Fixtures of all tests, what they share between processes, and where the notebooks run cell by cell."""
 
 import atexit
 import os
@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 from micro import MICRO, add_config
 from project import dvc, make_repository
 
@@ -16,6 +18,12 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_harness.settings import ROOT_VARIABLE
 
 NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
+SHARED = "CLIPAD_TESTS"
+if SHARED not in os.environ:  # the first process; those that it starts inherit the name
+    os.environ[SHARED] = tempfile.mkdtemp(prefix="clipad-tests-")
+    atexit.register(shutil.rmtree, os.environ[SHARED], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the other cores have their own process
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +36,15 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 @cache
 def _reproduced() -> Path:
     """The small project after one `dvc repro`: made once, for the tests and for the notebooks."""
-    folder = Path(tempfile.mkdtemp(prefix="clipad-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    project = make_repository(folder)
-    dvc(project, "repro")
+    shared = Path(os.environ[SHARED])
+    project = shared / "clipad"
+    with FileLock(shared / "lock"):
+        if not project.exists():
+            draft = shared / "draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            made = make_repository(draft)
+            dvc(made, "repro")
+            made.rename(project)
     return project
 
 
@@ -43,6 +56,19 @@ def reproduced() -> Path:
 
 def _is_here(item: pytest.Item | None) -> bool:
     return item is not None and item.path.parent == NOTEBOOKS
+
+
+def _needs_project(item: pytest.Item) -> bool:
+    return _is_here(item) or "reproduced" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes: a file is one's, and all that reads the small project begins at once."""
+    for item in items:
+        name = "reproduced" if _needs_project(item) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: not _needs_project(item))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -66,9 +66,10 @@ class Recipe:
 def recipe(config: AnomalyCLIPConfig) -> Recipe:
     """What ``config`` reads of an image."""
     kinds, blocks = members(config.branch), tuple(sorted(config.blocks))
+    first, stream = config.dpam_from_layer, config.local_stream
     if config.branch == "none":
-        return Recipe(config.image_size, Branch(kinds, 0, blocks, "sum"))
-    branch = Branch(kinds, config.dpam_from_layer, blocks, config.local_stream)
+        first, stream = 0, "sum"
+    branch = Branch(kinds, first, blocks, stream, config.class_ln_post)
     return Recipe(config.image_size, branch)
 
 
@@ -90,7 +91,7 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe)
         backbone: the one that ``prepare_backbone`` gave.
 
     Returns:
-        The projected class token, not normalised and without ``ln_post``; and patch embeddings of
+        The projected class token, not normalised, by default without ``ln_post``; and patch embeddings of
         the recipe's blocks, unit norm. Those of an ensemble are means of unit vectors: the mean of
         their logits is the logit of their mean.
     """

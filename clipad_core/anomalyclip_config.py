@@ -39,6 +39,8 @@ class AnomalyCLIPConfig:
     # "sum": attention outputs add up, C. "mlp": C's unused ffn=True. "aliased": before 2025-04-13
     # every listed block held the same tensor, the last one (C issues 18, 64 and 82).
     local_stream: Stream = "sum"
+    # C projects the class token without CLIP's last norm (its issue 14); P silent.
+    class_ln_post: bool = False
 
     # Prompts. P 3.2 and C: learned vectors before "object." and "damaged object.".
     context: Literal["learned", "none"] = "learned"  # "none": words alone, nothing is learned

@@ -42,12 +42,14 @@ class Branch:
         stream: "sum": attention outputs add up on the input of the first block; "mlp": each block
             starts from the tower's stream and ends with its MLP; "aliased": a sum that later blocks
             go on changing after it was kept, so every kept block holds the last one.
+        class_ln_post: whether the class token passes ``ln_post``, as CLIP's own does.
     """
 
     kinds: tuple[str, ...]
     from_layer: int
     blocks: tuple[int, ...]
     stream: str
+    class_ln_post: bool = False
 
     def last_block(self, depth: int) -> int:
         """The last block whose branch is needed; 0: none is."""
@@ -154,9 +156,9 @@ def encode_branch(
     """Encode images, a bounded number at a time.
 
     Returns:
-        The class token, projected but without ``ln_post`` (the official code leaves it out, and so
-        its authors confirm), and kind -> block -> patches after ``ln_post`` and projection,
-        (b, p, d). Nothing is normalised.
+        The class token, projected, without ``ln_post`` unless the branch says otherwise (the official
+        code leaves it out, as its authors confirm), and kind -> block -> patches after ``ln_post``
+        and projection, (b, p, d). Nothing is normalised.
     """
     classes: list[Tensor] = []
     found: dict[str, dict[int, list[Tensor]]] = {
@@ -166,6 +168,7 @@ def encode_branch(
     for part in chunks(len(images), max(1, TOKENS_PER_CHUNK // length)):
         embedded, _ = embed_patches(tower, images[part])
         first, kept = run_branch(tower, pre_norm(tower, embedded), branch)
+        first = tower.ln_post(first) if branch.class_ln_post else first
         classes.append(first @ tower.proj)
         for kind, tokens in kept.items():
             for block, one in tokens.items():

@@ -24,6 +24,8 @@ from clipad_harness.walks import walk_group
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
 SAME = 0.05
+# Why ablations are measured on fewer categories than the main result.
+FEWER = "so that many rows fit into minutes; every group has its own base row"
 
 
 def group_of(results: pd.DataFrame, name: str) -> Group:
@@ -89,14 +91,25 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     )
     below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
     where = f"; below: {group.table} of the paper ({dataset_titles(group.dataset)[0]})"
-    seeds = results.loc[results["variant"].str.startswith(f"{name}/"), "seed"].nunique()
+    mine = results[results["variant"].str.startswith(f"{name}/")]
+    seeds = mine["seed"].nunique()
     over = "one seed" if seeds == 1 else f"{seeds} seeds"
-    caption = f"<strong>{escape(name)}</strong>, mean over categories, {over}, per cent"
+    caption = (
+        f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, mine)}, {over}, "
+        "per cent"
+    )
     return Html(
         f"<table><caption>{caption}{where if group.table else ''}</caption><thead>"
         f'<tr><th scope="col" rowspan="2"></th>{heads}</tr><tr>{below * len(group.metrics)}</tr>'
         f"</thead><tbody>{''.join(body)}</tbody></table>"
     )
+
+
+def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
+    """What a mean of some results is over: "categories" where it is all, else "5 of 13 categories"."""
+    every = results.loc[results["variant"] == MAIN, "category"].nunique()
+    some = part.groupby("dataset")["category"].nunique().max()
+    return f"{some} of {every} categories" if some < every else "categories"
 
 
 def _cell(value: Mapping[Hashable, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,16 +15,15 @@ from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
 from clipad_core.winclip_config import REFERENCE_FIELDS
+from clipad_harness.ablations import how_many_categories
 from clipad_harness.figures import PALETTE
 from clipad_harness.method_facts import FACTS
-from clipad_harness.paper_numbers import load_reported
 from clipad_harness.switches import NOT_MEASURED, OWN, SWITCHES
 from clipad_harness.tables import METRIC_LABELS, Html, callout, percent, table
-from clipad_harness.walks import TOGETHER, differing, walk_group
+from clipad_harness.walks import differing, walk_group
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")
-DRAWN = ("image_auroc", "pixel_auroc")
-REPORTED = ("image_auroc", "pixel_auroc", "aupro")
+DRAWN = ("image_auroc", "pixel_auroc", "aupro")
 # Points: an axis is never shorter, so that a hair does not look like a leap.
 SHORTEST_AXIS = 4.0
 
@@ -57,6 +56,19 @@ def effects(values: pd.DataFrame) -> pd.DataFrame:
     return values.diff().iloc[1:]
 
 
+def measured_on(results: pd.DataFrame) -> Html:
+    """What the walks are measured on, where that is less than what the headline numbers are."""
+    walks = results[results["variant"].str.startswith(walk_group(""))]
+    found = how_many_categories(results, walks)
+    if found == "categories":
+        return callout("Every walk is measured on all categories.")
+    names = ", ".join(str(name).replace("_", " ") for name in walks["category"].unique())
+    return callout(
+        f"Walks and tables of this page are means over {found} ({names}), so their start is not the "
+        "headline number, which is over all. The differences are what counts here."
+    )
+
+
 def field_of(step: str) -> str:
     """The field that names a step.
 
@@ -67,11 +79,13 @@ def field_of(step: str) -> str:
 
 
 def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
-    """Start, the effect of every step, end: image and pixel AUROC side by side; the alt text."""
+    """Start, the effect of every step, end, a panel a metric; the alt text."""
     names = ["start", *(field_of(step).replace("_", " ") for step in values.index[1:]), end]
-    figure, axes = plt.subplots(1, 2, figsize=(9.4, 1.0 + 0.27 * len(names)), sharey=True)
+    drawn = [metric for metric in DRAWN if values[metric].notna().all()] or [DRAWN[0]]
+    size = (1.8 + 3.2 * len(drawn), 1.0 + 0.27 * len(names))
+    figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
     alt = []
-    for one, metric in zip(axes, DRAWN, strict=True):
+    for one, metric in zip(axes[0], drawn, strict=True):
         heights = values[metric].to_numpy()
         changes = np.diff(heights)
         lefts = [heights[0], *heights[:-1], heights[-1]]
@@ -95,7 +109,8 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
         one.set_ylim(len(names) - 0.5, -0.5)
         low, high = heights.min(), heights.max()
         more = max(0.0, SHORTEST_AXIS - (high - low)) / 2
-        one.set_xlim(low - more - 0.3, high + more + 0.25 * (high - low + 2 * more))
+        if np.isfinite(high - low):
+            one.set_xlim(low - more - 0.3, high + more + 0.25 * (high - low + 2 * more))
         one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         seaborn.despine(ax=one, left=True)
         largest = int(np.abs(changes).argmax()) if len(changes) else 0
@@ -115,15 +130,13 @@ def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title:
         title: what the walk is, for the caption.
     """
     mine = [one for one in among if one.name.startswith(f"{walk_group(preset)}/")]
-    start, end = _config(mine[0]), _config(mine[-1])
+    before = {after.name.partition("/")[2]: one for one, after in pairwise(mine)}
+    positions = {one.name.partition("/")[2]: one for one in mine}
     found = effects(values)
     rows = []
-    for step in found.index:
-        name = field_of(str(step))
-        shown = [percent(float(found.loc[step, metric]), signed=True) for metric in METRICS]
-        group = next((one for one in TOGETHER if name in one), (name,))
-        turned = [n for n in group if n in differing(start, end)]
-        rows.append([*(_said(config, turned) for config in (start, end)), *shown])
+    for step, worth in found.iterrows():
+        shown = [percent(float(worth[metric]), signed=True) for metric in METRICS]
+        rows.append([*_turned(before[str(step)], positions[str(step)]), *shown])
     columns = ["from", "to", *(METRIC_LABELS[metric] for metric in METRICS)]
     index = pd.Index([field_of(str(step)).replace("_", " ") for step in found.index], name="switch")
     frame = pd.DataFrame(rows, columns=columns, index=index)
@@ -137,11 +150,16 @@ def _config(variant: Any) -> Any:
     )
 
 
-def _said(config: Any, names: Sequence[str]) -> str:
-    """The position of a switch: one value, or those of the fields that are thrown together."""
-    values = [getattr(config, name) for name in names]
-    texts = [" ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values]
-    return ", ".join(texts)
+def _turned(before: Any, after: Any) -> list[str]:
+    """The positions of a switch: one value, or those of the fields that are thrown together."""
+    names = differing(_config(before), _config(after))
+    sides = [[getattr(_config(one), name) for name in names] for one in (before, after)]
+    if before.aupro != after.aupro:  # decided where it is measured, not in the method
+        sides = [[*values, one.aupro] for values, one in zip(sides, (before, after), strict=True)]
+    return [
+        ", ".join(" ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
+        for values in sides
+    ]
 
 
 def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
@@ -188,29 +206,3 @@ def largest_switches(walks: dict[str, pd.DataFrame], count: int = 3) -> Html:
         return callout("No walk of this run is defined for its data.", "warning")
     top = [text for _, text in sorted(rows, reverse=True)[:count]]
     return callout(f"The switches that move a number most here: {'; '.join(top)}.")
-
-
-def reported_range(method: str, dataset: str = "MVTec AD") -> Html:
-    """How far apart the same method is reported on the same data, zero-shot means, per cent.
-
-    The paper's own numbers, quotations and runs by others together; ablations are left out.
-    """
-    rows = load_reported()
-    rows = rows[(rows["method"] == method) & (rows["dataset"] == dataset)]
-    rows = rows[(rows["category"] == "") & (rows["k_shot"] == "0")]
-    rows = rows[rows["variant"].str.contains("zero-shot|retrained|re-implementation|released")]
-    rows = rows[~rows["variant"].str.contains("backbone")]
-    body, notes, index = [], [], []
-    for metric in REPORTED:
-        part = rows[rows["metric"] == metric].sort_values("mean", kind="stable")
-        if len(part):
-            ends = [part.iloc[0], part.iloc[-1]]
-            notes += [f"{percent(one['mean'])}, {one['variant']}: {one['source']}" for one in ends]
-            spread = percent(ends[1]["mean"] - ends[0]["mean"])
-            body.append((len(part), *(percent(one["mean"]) for one in ends), spread))
-            index.append(METRIC_LABELS[metric])
-    columns = ["numbers", "lowest", "highest", "apart"]
-    frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="metric"))
-    items = "".join(f"<li>{escape(text)}</li>" for text in dict.fromkeys(notes))
-    caption = f"{method} on {dataset}, zero-shot, as reported by paper and others, per cent"
-    return Html(f'{table(frame, caption)}<ol class="sources" aria-label="Sources">{items}</ol>')

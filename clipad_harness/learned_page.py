@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from clipad_harness.ablations import worth
+from clipad_harness.ablations import FEWER, worth
 from clipad_harness.learned_pipeline import LearnedRun
 from clipad_harness.methods import TITLES
 from clipad_harness.tables import Html, callout, table
@@ -94,8 +94,10 @@ def departures(run: LearnedRun, results: pd.DataFrame) -> Html:
     changes = run.settings.ablation_changes
     if changes:
         words = ", ".join(f"{name} {value}" for name, value in changes.items())
-        why = "so that many rows fit into minutes; every group has its own base row"
-        rows.append((f"ablations are trained with {words}", why, "", "", ""))
+        rows.append((f"ablations are trained with {words}", FEWER, "", "", ""))
+    if run.profile.ablation_categories is not None:
+        what = f"ablations are measured on {run.profile.ablation_categories} categories"
+        rows.append((what, FEWER, "", "", ""))
     body = [
         (why, worth(results, group, row, base) if group else "no number is comparable"
          if "weights" in what else "not measured in this run")

@@ -130,7 +130,7 @@ def measure(root: Path, method: str) -> Path:
     categories = {
         name: list(dict.fromkeys(run.datasets[name].index["category"])) for name in tested
     }
-    shards = learned_plan(categories, run.variants)
+    shards = learned_plan(categories, run.variants, run.profile.ablation_categories)
     results, _ = run_plan(run.scorer(), shards, read_workers(root))
     folder = root / REPORTS / method
     own = results[results["dataset"] == run.profile.dataset]

@@ -19,8 +19,8 @@ from clipad_core.errors import ClipadError
 from clipad_harness.fitting import fit, fit_all
 from clipad_harness.methods import LearnedConfig, find_presets
 from clipad_harness.settings import LearnedSettings, Profile
-from clipad_harness.shards import MAIN, Shard
-from clipad_harness.walks import differing, steps, walk_group
+from clipad_harness.shards import MAIN, Shard, measured_on
+from clipad_harness.walks import Steps, own_steps, steps, walk_group
 
 # As `tested_on`: the dataset that the main variant is trained on, so that the two change places.
 AUXILIARY = "auxiliary"
@@ -107,23 +107,26 @@ def learned_variants(
                 ) from error
     for preset in settings.walks:
         end = fit(presets(preset), fitted).changed(fit_all(settings.changes, fitted))
-        for name, own in _walk(base, preset, end, settings):
+        for name, own in _walk(base, preset, steps(base, end), settings):
             found.append(
                 _variant(name, base, own, settings.ablation_seeds, settings, profile.dataset, {})
             )
+    for title, written in settings.own_walks.items():
+        for name, own in _walk(base, title, own_steps(written), settings):
+            found.append(_variant(name, base, own, settings.ablation_seeds, *common))
     return found
 
 
 def _walk(
-    base: LearnedConfig, preset: str, end: LearnedConfig, settings: LearnedSettings
+    base: LearnedConfig, title: str, taken: Steps, settings: LearnedSettings
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and changes of a walk's steps, shortened but for the fields that the walk is about."""
-    names = differing(base, end)
+    names = [name for name in taken[-1][1] if name in settings.ablation_changes]
     common = {**settings.ablation_changes, **{name: getattr(base, name) for name in names}}
-    for step, taken in steps(base, end):
-        own = common | taken
+    for step, changes in taken:
+        own = common | changes
         at_test = {name: own.pop(name) for name in AFTER_TRAINING if name in own}
-        yield f"{walk_group(preset)}/{step}", {**own, "at_test": at_test}
+        yield f"{walk_group(title)}/{step}", {**own, "at_test": at_test}
 
 
 def _variant(
@@ -168,12 +171,15 @@ def _variant(
 
 
 def learned_plan(
-    categories: Mapping[str, Sequence[str]], among: Sequence[LearnedVariant]
+    categories: Mapping[str, Sequence[str]],
+    among: Sequence[LearnedVariant],
+    ablation_categories: int | None,
 ) -> list[LearnedShard]:
     """All shards, category by category, so that one category's features serve all its variants.
 
     Args:
         categories: those of every dataset that is tested.
+        ablation_categories: how many of them every variant but the main one is measured on.
     """
     return [
         Shard(variant, category, 0, seed)
@@ -181,6 +187,7 @@ def learned_plan(
         for category in names
         for variant in among
         if variant.tested_on == dataset
+        and category in measured_on(variant, names, ablation_categories)
         for seed in variant.seeds
     ]
 

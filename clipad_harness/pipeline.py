@@ -118,7 +118,13 @@ def score_winclip(root: Path) -> Path:
 
     run = open_run(root)
     scorer = run.scorer()
-    shards = plan(run.categories, run.variants, run.settings.seeds, run.settings.ablation_seeds)
+    shards = plan(
+        run.categories,
+        run.variants,
+        run.settings.seeds,
+        run.settings.ablation_seeds,
+        run.profile.ablation_categories,
+    )
     workers = min(read_workers(root), len(run.categories))
     results, references = run_plan(scorer, shards, workers)
     write_text(root / REFERENCES, references.to_csv(index=False, lineterminator="\n"))

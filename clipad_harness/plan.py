@@ -169,7 +169,13 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
     config = _architecture(root, profile.winclip)
     among = variants(settings, profile.winclip.changes)
     categories = list(dict.fromkeys(index["category"]))
-    shards = winclip_plan(categories, among, settings.seeds, settings.ablation_seeds)
+    shards = winclip_plan(
+        categories,
+        among,
+        settings.seeds,
+        settings.ablation_seeds,
+        profile.ablation_categories,
+    )
     views = len({shares_views(shard)[1:] for shard in shards})
     test = index[index["split"] == "test"]
     side = config["vision_cfg"]["image_size"] // config["vision_cfg"]["patch_size"]
@@ -205,7 +211,7 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
         name: list(dict.fromkeys(frames[name]["category"]))
         for name in dict.fromkeys(v.tested_on for v in among)
     }
-    shards, jobs = learned_plan(categories, among), trainings(among)
+    shards, jobs = learned_plan(categories, among, profile.ablation_categories), trainings(among)
     counts = {name: int((frame["split"] == "test").sum()) for name, frame in frames.items()}
     size = among[0].config.image_size
     tokens = (size // config["vision_cfg"]["patch_size"]) ** 2 + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,18 @@ class Weights:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is run: which data with which weights, a method."""
+    """What is run: which data with which weights, a method.
+
+    Attributes:
+        categories: of the dataset; none: all of them.
+        ablation_categories: on how many of them every variant but the main one is measured; None: all.
+    """
 
     name: str
     dataset: str
     data_root: str | None
     categories: tuple[str, ...]
+    ablation_categories: int | None
     winclip: Weights
     anomalyclip: Weights
     vcpclip: Weights
@@ -75,6 +81,7 @@ class WinCLIPSettings:
 
     Attributes:
         walks: presets to which one switch after the other is thrown, at `walk_shots`.
+        own_walks: name -> the changes of its steps, for switches that no preset throws.
     """
 
     preset: str
@@ -85,8 +92,14 @@ class WinCLIPSettings:
     aupro: str
     fpr_limit: float
     walks: tuple[str, ...]
+    own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
     walk_shots: tuple[int, ...]
     ablations: Mapping[str, Ablation]
+
+    @property
+    def all_walks(self) -> list[str]:
+        """Walks to presets, then those whose steps are written out."""
+        return [*self.walks, *self.own_walks]
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ class LearnedSettings:
         allow_tested: datasets that may be trained on and tested, by name.
         ablation_changes: fields that every variant but the main one has besides its own.
         walks: presets to which one switch after the other is thrown.
+        own_walks: name -> the changes of its steps, for switches that no preset throws.
         ablations: group -> row -> changed fields, or the name of a preset.
     """
 
@@ -111,7 +125,13 @@ class LearnedSettings:
     aupro: str
     fpr_limit: float
     walks: tuple[str, ...]
+    own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
     ablations: Mapping[str, Mapping[str, Mapping[str, Any] | str]]
+
+    @property
+    def all_walks(self) -> list[str]:
+        """Walks to presets, then those whose steps are written out."""
+        return [*self.walks, *self.own_walks]
 
     def auxiliary_of(self, tested: str) -> str:
         """What is trained on for a tested dataset."""
@@ -167,7 +187,14 @@ def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
         where = f"profiles.{name}.{method}"
         own = _mapping(_get(section, method, f"profiles.{name}"), where)
         section[method] = _build(Weights, own, where)
-    return _build(Profile, section, f"profiles.{name}")
+    profile: Profile = _build(Profile, section, f"profiles.{name}")
+    limit = profile.ablation_categories
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ClipadError(
+            f"profiles.{name}.ablation_categories: found {limit!r}, expected a whole number from 1, or "
+            "null for all categories."
+        )
+    return profile
 
 
 def read_synthetic(root: Path) -> Synthetic:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -48,6 +48,21 @@ class Shard(Generic[VariantT]):
     category: str
     k_shot: int
     seed: int
+
+
+def measured_on(variant: VariantOf, categories: Sequence[str], limit: int | None) -> list[str]:
+    """The categories that a variant is measured on: all, or evenly spread ones for an ablation.
+
+    Args:
+        limit: how many an ablation is measured on; None: all.
+
+    >>> from types import SimpleNamespace
+    >>> measured_on(SimpleNamespace(name="scales/small"), list("abcdef"), 3)
+    ['a', 'c', 'e']
+    """
+    if limit is None or limit >= len(categories) or variant.name == MAIN:
+        return list(categories)
+    return [categories[place * len(categories) // limit] for place in range(limit)]
 
 
 class Record(TypedDict):

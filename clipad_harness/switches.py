@@ -71,6 +71,15 @@ SWITCHES: dict[str, Switch] = {
     "aggregation_precision": Switch("maps are averaged in double precision", _ZQHANG),
     "map_size": Switch("evaluation at 400 pixels instead of the input size", _CAOYUNKANG),
     "mask_rule": Switch("masks bilinear and cut at one half instead of nearest", _ZQHANG),
+    "multi_crop": Switch(
+        "image scores averaged over crops: worth a point in P Table 3, described nowhere, in no code",
+        f"P 5.1; absent from {_ANOMALIB} and {_ZQHANG}",
+    ),
+    "aupro": Switch(
+        "which AUPRO: at every threshold, at 200 of them (CFLOW's, and most codes'), or MVTec's own "
+        "evaluation",
+        f"{_ANOMALIB}: AUPRO; {_ZQHANG}: cal_pro_score",
+    ),
     # AnomalyCLIP
     "blocks": Switch(
         "maps of blocks 6, 12, 18 and 24 are summed: the default of the code's arguments; its scripts "
@@ -88,7 +97,20 @@ SWITCHES: dict[str, Switch] = {
     "half_prompts": Switch(
         "no rounding of deeper vectors to half precision", f"P; {_ANOMALYCLIP}: AnomalyCLIP_lib"
     ),
+    "positional": Switch(
+        "the other interpolation of the positional embedding to a larger grid: bilinear (AnomalyCLIP) "
+        "against bicubic with antialiasing (VCP-CLIP, open_clip)",
+        f"{_ANOMALYCLIP}: AnomalyCLIP_lib; {_VCPCLIP}",
+    ),
+    "class_ln_post": Switch(
+        "the class token passes CLIP's last norm, which the released code leaves out",
+        f"{_ANOMALYCLIP}: AnomalyCLIP_lib; zqhang/AnomalyCLIP#14",
+    ),
     # VCP-CLIP
+    "activation": Switch(
+        "QuickGELU, with which OpenAI trained, instead of the exact GELU that the code runs",
+        _VCPCLIP,
+    ),
     "post_width": Switch(
         "Post-VCP as printed: as wide as the text, no biases, raw patches", f"P 3.4; {_VCPCLIP}"
     ),
@@ -112,11 +134,6 @@ NOT_MEASURED: tuple[tuple[str, str, str], ...] = (
         "every window gets the same embedding (its transpose meets batch-first blocks): the zero-shot "
         "map is constant, pixel AUROC 50.0 by definition; clipad stops at a constant map",
         f"{_ANOMALIB}; mlfoundations/open_clip#906",
-    ),
-    (
-        "AnomalyCLIP: ln_post on the class token",
-        "no published code has it; the authors confirm its absence",
-        f"{_ANOMALYCLIP}; zqhang/AnomalyCLIP#14",
     ),
     (
         "scores clamped to 0..1 before the metrics",

@@ -18,8 +18,8 @@ from clipad_core.errors import ClipadError
 from clipad_core.winclip import Recipe, image_recipe
 from clipad_core.winclip_config import WinCLIPConfig, find_preset
 from clipad_harness.settings import WinCLIPSettings
-from clipad_harness.shards import MAIN, Shard
-from clipad_harness.walks import steps, walk_group
+from clipad_harness.shards import MAIN, Shard, measured_on
+from clipad_harness.walks import own_steps, steps, walk_group
 
 # zqhang/Accurate-WinCLIP-pytorch draws its references after torch.manual_seed(10).
 ZQHANG_SEED = 10
@@ -76,10 +76,13 @@ def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCL
                 raise ClipadError(
                     f"params.yaml, winclip.ablations.{group}.{row}: {error}"
                 ) from error
+    walks = {
+        name: steps(base, find_preset(name).changed(dict(fitted))) for name in settings.walks
+    } | {name: own_steps(changes) for name, changes in settings.own_walks.items()}
     return found + [
-        _variant(f"{walk_group(preset)}/{step}", base, changes, settings.walk_shots, settings)
-        for preset in settings.walks
-        for step, changes in steps(base, find_preset(preset).changed(dict(fitted)))
+        _variant(f"{walk_group(name)}/{step}", base, changes, settings.walk_shots, settings)
+        for name, taken in walks.items()
+        for step, changes in taken
     ]
 
 
@@ -107,10 +110,12 @@ def plan(
     among: Sequence[WinCLIPVariant],
     seeds: Sequence[int],
     ablation_seeds: Sequence[int],
+    ablation_categories: int | None,
 ) -> list[WinCLIPShard]:
     """All shards, category by category, so that one category's features serve all its variants.
 
-    ``seeds`` choose the references of the main variant, ``ablation_seeds`` those of all others.
+    ``seeds`` choose the references of the main variant, ``ablation_seeds`` those of all others,
+    which are measured on ``ablation_categories`` (`measured_on`).
     """
 
     def seeds_of(variant: WinCLIPVariant, k_shot: int) -> Sequence[int]:
@@ -121,6 +126,7 @@ def plan(
         Shard(variant, category, k_shot, seed)
         for category in categories
         for variant in sorted(among, key=_views_first)
+        if category in measured_on(variant, categories, ablation_categories)
         for k_shot in variant.k_shots
         for seed in seeds_of(variant, k_shot)
     ]

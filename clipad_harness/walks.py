@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,6 +17,7 @@ TOGETHER = (
     ("learning_rate", "learning_rate_mvtec", "learning_rate_temperature"),
 )
 START = "0 start"
+Steps = list[tuple[str, dict[str, Any]]]
 
 
 def walk_group(preset: str) -> str:
@@ -33,7 +35,7 @@ def differing(start: Any, end: Any) -> list[str]:
     return [n for n in names if n not in IGNORED and getattr(start, n) != getattr(end, n)]
 
 
-def steps(start: Any, end: Any) -> list[tuple[str, dict[str, Any]]]:
+def steps(start: Any, end: Any) -> Steps:
     """Names of the steps and the fields that are changed once they are taken, cumulative.
 
     Fields are taken in the order of the config, which follows an image through the method.
@@ -48,11 +50,21 @@ def steps(start: Any, end: Any) -> list[tuple[str, dict[str, Any]]]:
     >>> [name for name, _ in steps(find_preset("paper"), find_preset("malalab"))]
     ['0 start', '1 text_average', '2 temperature', '3 patch_feature', '4 clamp_association']
     """
-    left, values = differing(start, end), dict[str, Any]()
-    found = [(START, dict(values))]
+    left, taken = differing(start, end), list[dict[str, Any]]()
     for name in left:
-        if name not in values:
+        if not any(name in values for values in taken):
             group = next((one for one in TOGETHER if name in one), (name,))
-            values |= {one: getattr(end, one) for one in group if one in left}
-            found.append((f"{len(found)} {name}", dict(values)))
+            taken.append({one: getattr(end, one) for one in group if one in left})
+    return own_steps(taken)
+
+
+def own_steps(changes: Sequence[Mapping[str, Any]]) -> Steps:
+    """The same for steps that are written out, each named by its first field.
+
+    >>> own_steps([{"multi_crop": "five"}, {"aupro": "mvtec"}])[1:]
+    [('1 multi_crop', {'multi_crop': 'five'}), ('2 aupro', {'multi_crop': 'five', 'aupro': 'mvtec'})]
+    """
+    found: Steps = [(START, {})]
+    for change in changes:
+        found.append((f"{len(found)} {next(iter(change))}", found[-1][1] | dict(change)))
     return found

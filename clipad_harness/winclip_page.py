@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from clipad_core.winclip_config import OPEN_CHOICES, PRESETS
-from clipad_harness.ablations import worth
+from clipad_harness.ablations import FEWER, worth
 from clipad_harness.method_facts import FACTS
 from clipad_harness.score import Scorer
 from clipad_harness.shards import MAIN
@@ -92,6 +92,9 @@ def departures(scorer: Scorer, results: pd.DataFrame) -> Html:
             "see the ± of the tables",
         ),
     ]
+    limit = scorer.profile.ablation_categories
+    if limit is not None:
+        rows.append((f"ablations are measured on {limit} categories", FEWER, "see each table"))
     index = pd.Index([row[0] for row in rows], name="what")
     frame = pd.DataFrame([row[1:] for row in rows], columns=["why", "effect here"], index=index)
     return table(frame, "Departures from the paper and open choices that move numbers")

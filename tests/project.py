@@ -85,18 +85,18 @@ def dvc(folder: Path, *words: str) -> str:
 
 def _small(params: dict[str, Any]) -> dict[str, Any]:
     """Two categories, at most one shot, one seed, and two rows of every ablation."""
-    params["profiles"]["demo"]["categories"] = CATEGORIES
+    params["profiles"]["demo"] |= {"categories": CATEGORIES, "ablation_categories": 1}
     params |= {"synthetic": SIZE, "workers": 1}
     params["explorer"] |= {"images_per_category": 5}
     winclip = params["winclip"]
-    winclip |= {"k_shots": [0, 1], "seeds": [0], "walks": winclip["walks"][-1:]}
+    winclip |= {"k_shots": [0, 1], "seeds": [0], "walks": winclip["walks"][-1:], "own_walks": {}}
     for group in winclip["ablations"].values():
         group["k_shots"] = sorted({min(k_shot, 1) for k_shot in group["k_shots"]})
         group["rows"] = dict(list(group["rows"].items())[:2])
     for name in ("anomalyclip", "vcpclip"):
         learned = params[name]
         learned |= {"seeds": learned["seeds"][:1], "changes": {"epochs": 1}}
-        learned |= {"walks": learned["walks"][-1:]}
+        learned |= {"walks": learned["walks"][-1:], "own_walks": {}}
         learned["ablation_changes"] |= {"epochs": 1}
         for group, rows in learned["ablations"].items():
             learned["ablations"][group] = dict(list(rows.items())[:2])

@@ -40,6 +40,7 @@ from clipad_core.anomalyclip_text import prompt_words, text_embeddings
 from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures
+from clipad_core.vision import encode_images
 
 SMALL = AnomalyCLIPConfig().changed(
     {"image_size": 48, "blocks": [1, 3], "dpam_from_layer": 2, "prompt_depth": 2, "sigma": 1.0}
@@ -133,6 +134,17 @@ def test_the_branch_leaves_the_class_token_of_the_tower_alone(prepared: Backbone
     assert torch.allclose(with_branch.image_embedding, without.image_embedding, atol=1e-6)
     assert torch.allclose(with_branch.patch_tokens[1], without.patch_tokens[1], atol=1e-6)
     assert not torch.allclose(with_branch.patch_tokens[3], without.patch_tokens[3], atol=1e-3)
+
+
+def test_the_class_token_passes_the_last_norm_only_where_asked(prepared: Backbone) -> None:
+    plain = features_of(prepared)
+    normed = features_of(prepared, SMALL.changed({"class_ln_post": True}))
+    images = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(7))
+    own = encode_images(prepared.vision, images).image_embedding  # CLIP's, unit norm
+    assert torch.allclose(F.normalize(normed.image_embedding, dim=-1), own, atol=1e-6)
+    assert not torch.allclose(F.normalize(plain.image_embedding, dim=-1), own, atol=1e-3)
+    for block, tokens in plain.patch_tokens.items():
+        assert torch.equal(tokens, normed.patch_tokens[block])
 
 
 def test_an_ensemble_is_the_mean_of_its_members(prepared: Backbone) -> None:

@@ -9,11 +9,11 @@ from matplotlib import pyplot as plt
 
 from clipad_core import anomalyclip_config, vcpclip_config, winclip_config
 from clipad_core.errors import ClipadError
-from clipad_harness import autopsy
+from clipad_harness import autopsy, reported_page
 from clipad_harness.settings import read_learned, read_winclip
 from clipad_harness.switches import NOT_MEASURED, SWITCHES
 from clipad_harness.variants import variants
-from clipad_harness.walks import steps
+from clipad_harness.walks import own_steps, steps
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -87,6 +87,8 @@ def test_every_switch_of_every_walk_has_a_meaning_and_a_source() -> None:
         for preset in settings.walks:
             names = [name for name, _ in steps(start, module.find_preset(preset))[1:]]
             used |= {autopsy.field_of(name) for name in names}
+        for changes in settings.own_walks.values():
+            used |= {autopsy.field_of(name) for name, _ in own_steps(changes)[1:]}
     assert used == set(SWITCHES)
     linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
     assert all(one.meaning and linked.search(one.source) for one in SWITCHES.values())
@@ -102,9 +104,37 @@ def test_the_table_says_from_what_to_what() -> None:
     assert "0.07" in page and "0.01" in page and "−15.0" in page
 
 
+def test_every_code_stands_beside_what_is_reported_of_it() -> None:
+    rows = [
+        ("WinCLIP", f"preset/{code}", "mvtec", "a", 0, 0, metric, 0.612)
+        for code in ("paper", "anomalib", "zqhang", "caoyunkang", "malalab")
+        for metric in reported_page.REPORTED
+    ]
+    page = reported_page.codes_table(pd.DataFrame(rows, columns=results(STEPS).columns))
+    for code, number in [
+        ("paper", 91.8),
+        ("zqhang", 90.4),
+        ("caoyunkang", 70.2),
+        ("malalab", 90.4),
+    ]:
+        assert re.search(rf"{code}</th><td[^>]*>{number}</td><td[^>]*>61.2", page)
+    assert re.search(r"anomalib</th><td[^>]*>–</td>", page)
+    assert "caoyunkang: caoyunkang/WinClip@0818c9d" in page
+
+
+def test_a_switch_of_the_measurement_says_its_positions_too() -> None:
+    among = variants(read_winclip(REPOSITORY), {})
+    mine = [one for one in among if one.name.startswith("walk to other reporting/")]
+    assert [one.aupro for one in mine] == ["exact", "exact", "cflow200", "mvtec"]
+    values = pd.DataFrame(50.0, [one.name.partition("/")[2] for one in mine], autopsy.METRICS)
+    page = autopsy.effect_table(values, among, "other reporting", "As reported")
+    assert "<td>none</td><td>five</td>" in page
+    assert "<td>exact</td><td>cflow200</td>" in page and "<td>cflow200</td><td>mvtec</td>" in page
+
+
 @pytest.mark.parametrize("method", ["WinCLIP", "AnomalyCLIP", "VCP-CLIP"])
 def test_what_is_reported_has_its_sources(method: str) -> None:
-    page = autopsy.reported_range(method)
+    page = reported_page.reported_range(method)
     assert "image AUROC" in page and page.count("<li>") >= 2
     if method == "WinCLIP":
         assert "70.2" in page and "91.8" in page
@@ -125,4 +155,4 @@ def test_without_references_their_switches_are_left_out() -> None:
 
 
 def test_backbones_of_an_ablation_are_no_report_of_the_method() -> None:
-    assert "62.4" not in autopsy.reported_range("WinCLIP")
+    assert "62.4" not in reported_page.reported_range("WinCLIP")

@@ -62,7 +62,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["workers"] = 1
     for method in METHODS:
         own = {"augmentation": "none"} if method == "vcpclip" else {}
-        params[method] |= {"changes": SHORT | own, "seeds": [1], "ablations": {}, "walks": []}
+        params[method] |= {
+            "changes": SHORT | own,
+            "seeds": [1],
+            "ablations": {},
+            "walks": [],
+            "own_walks": {},
+        }
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return project
 

@@ -50,9 +50,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("winclip", *LEARNED):
         paper[method]["weights"] = "random:0"
     params |= {"profile": "paper", "workers": 1}
-    params["winclip"] |= {"ablations": {}, "walks": [], "k_shots": [0, 1], "seeds": [0]}
+    params["winclip"] |= {
+        "ablations": {},
+        "walks": [],
+        "own_walks": {},
+        "k_shots": [0, 1],
+        "seeds": [0],
+    }
     for method in LEARNED:
-        params[method] |= {"ablations": {}, "walks": [], "auxiliary": {"others": "hazelnut_toy"}}
+        params[method] |= {
+            "ablations": {},
+            "walks": [],
+            "own_walks": {},
+            "auxiliary": {"others": "hazelnut_toy"},
+        }
         params[method] |= {"seeds": params[method]["seeds"][:1], "changes": {"epochs": 1}}
     params["vcpclip"]["changes"]["augmentation"] = "none"
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
