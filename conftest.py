@@ -18,6 +18,7 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_harness.settings import ROOT_VARIABLE
 
 NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
+MAKER = "test_pipeline.py"
 SHARED = "CLIPAD_TESTS"
 if SHARED not in os.environ:  # the first process; those that it starts inherit the name
     os.environ[SHARED] = tempfile.mkdtemp(prefix="clipad-tests-")
@@ -58,17 +59,19 @@ def _is_here(item: pytest.Item | None) -> bool:
     return item is not None and item.path.parent == NOTEBOOKS
 
 
-def _needs_project(item: pytest.Item) -> bool:
-    return _is_here(item) or "reproduced" in getattr(item, "fixturenames", ())
+def _turn(item: pytest.Item) -> int:
+    """The file that makes the small project first, what needs none next, then who finds it made."""
+    if item.path.name == MAKER:
+        return 0
+    return 2 if _is_here(item) or "reproduced" in getattr(item, "fixturenames", ()) else 1
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several processes: a file is one's, and all that reads the small project begins at once."""
+    """One file a process (`--dist loadfile`): while one makes the small project, none waits for it."""
+    turns: dict[Path, int] = {}
     for item in items:
-        name = "reproduced" if _needs_project(item) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: not _needs_project(item))
+        turns[item.path] = max(turns.get(item.path, 0), _turn(item))
+    items.sort(key=lambda item: turns[item.path])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

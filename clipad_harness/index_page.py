@@ -11,8 +11,7 @@ from clipad_harness.files import write_text
 from clipad_harness.images import file_hash
 from clipad_harness.page import Heading, page, tidy_tables
 from clipad_harness.provenance import code_hash, origin_anchor
-from clipad_harness.report import headline_cell
-from clipad_harness.summary import Summary, read_summary
+from clipad_harness.summary import Summary, headline_cell, read_summary
 from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from clipad_core.backbone import Backbone
 from clipad_harness import anomalyclip_groups, vcpclip_groups, winclip_groups
 from clipad_harness.ablation_groups import Group
 from clipad_harness.settings import Profile
 from clipad_harness.shards import CategoryScores, Shard
+
+if TYPE_CHECKING:
+    from clipad_core.backbone import Backbone
 
 # Whose printed means stand beside a dataset that a paper does not have, never compared.
 PAPER_DATASET = "mvtec"

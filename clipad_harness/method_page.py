@@ -21,8 +21,8 @@ from clipad_harness.figures import show
 from clipad_harness.method_facts import FACTS, MethodScorer
 from clipad_harness.method_report import comparable, comparison, headline, shown_dataset
 from clipad_harness.paper_numbers import dataset_titles
-from clipad_harness.report import headline_cell
 from clipad_harness.shards import MAIN
+from clipad_harness.summary import headline_cell
 from clipad_harness.tables import METRIC_LABELS, Html, callout, facts, with_spread
 
 

@@ -24,7 +24,7 @@ from traitlets.config import Config
 from clipad_core.errors import ClipadError
 from clipad_harness.canonical import KERNEL, canonical_notebook, check_no_absolute_path, tags
 from clipad_harness.files import write_text
-from clipad_harness.page import notebook_page
+from clipad_harness.notebook_page import notebook_page
 
 
 def run_notebook(

@@ -13,13 +13,15 @@ from functools import cache
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
-from clipad_core.backbone import Backbone
 from clipad_harness.cards import read_card
 from clipad_harness.tables import Html
+
+if TYPE_CHECKING:
+    from clipad_core.backbone import Backbone
 
 PACKAGES = Path(__file__).resolve().parents[1]
 _SHOWN = ("torch", "open_clip_torch", "numpy", "scipy", "pillow", "pandas")
@@ -42,6 +44,8 @@ def about_page(
         backbones: the frozen CLIPs; one that several methods share stands there once.
         parameters: the sections of params.yaml that the page depends on.
     """
+    import torch  # here: the index page, which needs the rest of this module, does without it
+
     return {
         "dataset": f"{dataset}, {images} images",
         "data hash": data_hash,

@@ -29,11 +29,12 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_harness.files import write_text
-from clipad_harness.tables import METRIC_LABELS, VERDICTS
+from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, percent, with_spread
 
 
 @dataclass(frozen=True)
@@ -143,4 +144,29 @@ def _wrong(path: Path, what: str, found: object, expected: str) -> ClipadError:
     return ClipadError(
         f"{path}: {what}: found {str(found)[:80]!r}, expected {expected}; "
         "run the page's stage again."
+    )
+
+
+def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> str:
+    """One table cell: ours, below it the paper's number, the difference and the verdict.
+
+    Args:
+        line: None gives a dash.
+        mark: HTML after the paper's number, for example a note's number.
+        link: where our number comes from.
+    """
+    if line is None:
+        return "<td>–</td>"
+    paper = "no paper number"
+    if line.paper is not None:
+        source = escape(line.source)
+        paper = f'<span title="{source}">paper {with_spread(line.paper, line.paper_std)}</span>'
+        if line.difference is not None:
+            paper += f" · {percent(line.difference, signed=True)}"
+    ours = with_spread(line.ours, line.ours_std)
+    if link:
+        ours = f'<a href="{escape(link)}">{ours}</a>'
+    return (
+        f'<td><span class="cell-ours">{ours}</span>'
+        f'<span class="cell-paper">{paper}{mark}</span>{badge(line.verdict)}</td>'
     )

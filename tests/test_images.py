@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from clipad_core.errors import ClipadError
@@ -203,10 +204,8 @@ def test_masks_are_resized_as_the_named_implementation_does(shape, rule):
     """Anomalib: torchvision's Resize of a Mask; zqhang: Pillow, ToTensor, above one half."""
     mask = random_mask(shape)
     if rule == "nearest":
-        height, width = shape
-        rows = (np.arange(24) * np.float32(height / 24)).astype(int)
-        columns = (np.arange(30) * np.float32(width / 30)).astype(int)
-        expected = mask[rows][:, columns]
+        pixels = torch.from_numpy(mask.astype(np.uint8))[None, None]
+        expected = F.interpolate(pixels, size=(24, 30), mode="nearest")[0, 0].numpy().astype(bool)
     else:
         small = Image.fromarray(mask.astype(np.uint8) * 255).resize((30, 24), Image.BILINEAR)
         expected = (torch.from_numpy(np.array(small)).float() / 255 > 0.5).numpy()

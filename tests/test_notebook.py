@@ -16,7 +16,8 @@ from clipad_core.errors import ClipadError
 from clipad_harness.canonical import canonical_notebook
 from clipad_harness.mathml import to_mathml
 from clipad_harness.notebook import read_parameters, run_notebook
-from clipad_harness.page import network_loads, notebook_page, page, tidy_tables
+from clipad_harness.notebook_page import notebook_page
+from clipad_harness.page import network_loads, page, tidy_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULTS = 'name = "bottle"\nk_shot = 4\ntemperature = 0.07\nscales = [2, 3]\nlimit = None\n'
