@@ -17,9 +17,7 @@ import pandas as pd
 import torch
 
 from clipad_core.errors import ClipadError
-from clipad_core.published import architecture_config, find_published
-from clipad_harness.cards import read_card
-from clipad_harness.dataset_check import miscounts
+from clipad_core.published import architecture_config
 from clipad_harness.learned_variants import (
     Training,
     learned_plan,
@@ -28,6 +26,7 @@ from clipad_harness.learned_variants import (
     trainings,
 )
 from clipad_harness.methods import TITLES, find_method
+from clipad_harness.missing import find_missing
 from clipad_harness.page_stages import METHODS
 from clipad_harness.pipeline import open_data
 from clipad_harness.settings import (
@@ -41,7 +40,6 @@ from clipad_harness.settings import (
 )
 from clipad_harness.variants import plan as winclip_plan
 from clipad_harness.variants import shares_views, variants
-from clipad_harness.weights import locate, resolve
 
 # Forward and backward pass against a forward pass alone.
 TRAINING_FACTOR = 3.0
@@ -102,44 +100,6 @@ def speed(seconds: float = 1.0) -> float:
     return 2 * 1024**3 * count / used
 
 
-def find_missing(root: Path, profile: Profile) -> list[str]:
-    """Everything that a run of this profile lacks, in sentences: datasets and weights."""
-    found = []
-    wanted = {profile.dataset: "all methods"}
-    for method in LEARNED:
-        settings = read_learned(root, method)
-        wanted.setdefault(settings.auxiliary_of(profile.dataset), f"training {TITLES[method]}")
-    for name, why in wanted.items():
-        chosen = profile if name == profile.dataset else profile.on(name)
-        try:
-            _, index = open_data(root, chosen)
-        except ClipadError as error:
-            found.append(f"{name}, for {why}: {error}")
-            continue
-        problems = miscounts(index, read_card(name)) if not chosen.categories else []
-        if problems:
-            found.append(
-                f"{name}, a part of it: {len(problems)} differences from its card, the first: "
-                f"{problems[0]}. It runs, and the report says so; see `clipad data check {name}`"
-            )
-    for method in METHODS:
-        found += _missing_weights(root, profile, method)
-    return list(dict.fromkeys(found))
-
-
-def _missing_weights(root: Path, profile: Profile, method: str) -> list[str]:
-    given = resolve(root, profile.weights_of(method))
-    if given.weights.startswith("random:") or Path(given.weights).suffix:
-        here = given.weights.startswith("random:") or (root / given.weights).is_file()
-        return [] if here else [f"weights of {TITLES[method]}: {given.weights} does not exist"]
-    if locate(find_published(given.backbone, given.weights)) is None:
-        return [
-            f"weights {given.backbone}, {given.weights} for {TITLES[method]}: not on this machine; "
-            "open_clip fetches them at the first run, or see `clipad weights add`"
-        ]
-    return []
-
-
 def make_plan(root: Path, profile: Profile, operations_a_second: float) -> list[Job]:
     """A job for every method whose datasets are here; the others stand in `find_missing`."""
     jobs = []
@@ -176,8 +136,9 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
         settings.ablation_seeds,
         profile.ablation_categories,
     )
-    views = len({shares_views(shard)[1:] for shard in shards})
     test = index[index["split"] == "test"]
+    images = test.groupby("category").size()
+    encoded = sum(int(images[category]) for category, *_ in {shares_views(s) for s in shards})
     side = config["vision_cfg"]["image_size"] // config["vision_cfg"]["patch_size"]
     windows = {scale: (side - scale + 1) ** 2 for scale in (2, 3)}
     one = tower_operations(config, side**2 + 1)
@@ -192,8 +153,8 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
         len(shards),
         0,
         0,
-        len(test) * views * one / rate + scoring,
-        4e-9 * numbers * len(test) * views,
+        encoded * one / rate + scoring,
+        4e-9 * numbers * encoded,
         _weights_gigabytes(config) + 1.5,
     )
 

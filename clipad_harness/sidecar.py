@@ -20,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from clipad_harness.files import write_text
 
 SIDECAR = "run.js"
@@ -51,9 +53,11 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         "page": _mark(written),
     }
     path = root / "reports" / SIDECAR
-    text = json.dumps(read_records(path) | {stage: record}, indent=1)
-    # "<" could end a script early only inside HTML; escaped, the file may be pasted there as well.
-    write_text(path, f"{_HEAD}{text.replace('<', chr(92) + 'u003c')};\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # stages may run side by side
+        text = json.dumps(read_records(path) | {stage: record}, indent=1)
+        # "<" could end a script early only inside HTML; escaped, the file may be pasted there as well.
+        write_text(path, f"{_HEAD}{text.replace('<', chr(92) + 'u003c')};\n")
     return written
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from runpy import run_path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_CLONE = (ROOT / ".git").exists()
@@ -146,6 +147,51 @@ def test_a_killed_set_up_is_repaired_and_a_zip_needs_no_git(unpacked: Path) -> N
 def test_the_exit_status_is_the_commands_own(unpacked: Path) -> None:
     assert repro(unpacked, "sh", "-c", "exit 7").returncode == 7
     assert repro(unpacked, "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
+
+
+def test_commands_run_side_by_side_and_the_first_failure_counts(tmp_path: Path) -> None:
+    run = run_path(str(ROOT / "repro"))["run"]
+    made = f"import pathlib, time; made = pathlib.Path({str(tmp_path / 'made')!r})\n"
+    waits = f"{made}while not made.exists(): time.sleep(0.01)"
+    makes = f"{made}made.touch()"
+    assert run([sys.executable, "-c", waits], [sys.executable, "-c", makes]) == 0
+    fails = [[sys.executable, "-c", f"raise SystemExit({code})"] for code in (0, 3, 4)]
+    assert run(*fails) == 3
+
+
+def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
+    for name in ("repro", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    script = run_path(str(tmp_path / "repro"))
+    calls = []
+
+    def record(*commands: list[str], **how: object) -> int:
+        calls.append([" ".join(command) for command in commands])
+        return 0
+
+    script["regenerate"].__globals__["run"] = record
+    assert script["regenerate"]({}) == 0
+    assert [len(call) for call in calls] == [2, 1, 3, 3, 1]
+    assert "dvc --wait-for-lock repro notebook" in calls[2]
+    assert calls[-1] == ["dvc repro"]
+    params = tmp_path / "params.yaml"
+    demo = params.read_text()
+    params.write_text(demo.replace("profile: demo", "profile: paper"))
+    calls.clear()
+    assert script["regenerate"]({}) == 0
+    assert calls == [["dvc repro"]]
+    params.write_text(demo)
+    (tmp_path / script["REPORT"]).parent.mkdir()
+    (tmp_path / script["REPORT"]).touch()
+    calls.clear()
+    assert script["regenerate"]({}) == 0
+    assert calls == [["dvc repro"]]
+
+
+def test_every_target_of_the_first_run_is_a_stage() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for targets in run_path(str(ROOT / "repro"))["FROM_NOTHING"]:
+        assert {name.split("@")[0] for some in targets for name in some} <= set(stages)
 
 
 def test_an_unknown_command_gets_a_message(unpacked: Path) -> None:
