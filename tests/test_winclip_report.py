@@ -66,7 +66,7 @@ def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
         backbone = replace(micro, kind=kind, label="micro")
         monkeypatch.setattr(Scorer, "backbone", lambda self, config: backbone)
         profile = Profile(
-            "demo", dataset, None, (), *3 * (Weights("ViT-B-16-plus-240", "none", None, {}),)
+            "demo", dataset, None, (), None, *3 * (Weights("ViT-B-16-plus-240", "none", None, {}),)
         )
         settings = read_winclip(REPOSITORY)
         return Scorer(profile, index_of(counts), Path(), Path(), variants(settings, {}))
