@@ -172,7 +172,7 @@ def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
     script["regenerate"].__globals__["run"] = record
     assert script["regenerate"]({}) == 0
     assert [len(call) for call in calls] == [2, 1, 3, 3, 1]
-    assert "dvc --wait-for-lock repro notebook" in calls[2]
+    assert "dvc --wait-for-lock repro --single-item score notebook" in calls[2]
     assert calls[-1] == ["dvc repro"]
     params = tmp_path / "params.yaml"
     demo = params.read_text()
