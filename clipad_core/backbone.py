@@ -76,7 +76,8 @@ def load_backbone(
         name: an open_clip architecture, or the name of a ``<name>.json`` config beside the file.
         weights: a published tag ("laion400m_e31"), a file, or "random:SEED".
         sha256: expected digest of the file, at least its first 8 digits; unchecked where None.
-        precision: "float32" (exact) or "bfloat16" (about twice as fast, error about 1e-3).
+        precision: "float32" (exact) or "bfloat16" (about twice as fast with AVX-512, slower
+            without; error about 1e-3).
 
     Raises:
         ClipadError: unknown name or tag, missing or wrong file, tensors that do not fit, no network.

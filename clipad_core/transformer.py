@@ -23,6 +23,11 @@ from clipad_core.errors import ClipadError
 KeyValue = tuple[Tensor, Tensor]
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU computes bfloat16 faster than float32; without AVX-512 it is many times slower."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 @dataclass(frozen=True)
 class Linear:
     """``x @ weight.T + bias``; ``packed`` weights are laid out for the CPU and cannot be trained."""
@@ -42,7 +47,12 @@ class Linear:
         return F.gelu(y) if gelu else y
 
     def pack(self, rows: int) -> Linear:
-        """Return the same layer with its weight reordered once for inputs of about ``rows`` rows."""
+        """Return the same layer with its weight reordered once for inputs of about ``rows`` rows.
+
+        Unchanged in bfloat16 on a CPU without AVX-512, for which there is no such order.
+        """
+        if self.weight.dtype == torch.bfloat16 and not has_fast_bfloat16():
+            return self
         weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), rows)
         return Linear(weight, self.bias, packed=True)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
+from clipad_core.transformer import has_fast_bfloat16
 from clipad_harness.captions import CompactTokenizer
 from clipad_harness.files import replacing
 from clipad_harness.pretrain_batch import Batch, loader
@@ -169,15 +170,11 @@ def step_losses(
     return losses, (right * counted).sum() / counted.sum().clamp(min=1)
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 saves time: on a CPU without AVX-512 a step takes six times as long in it."""
-    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
 def train_step(config: PretrainConfig, run: Run, batch: Batch) -> dict[str, Tensor]:
     """Take one step of both optimisers; what to log, still on the device."""
     device = device_of(run.model)
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+    is_fast = device.type != "cpu" or has_fast_bfloat16()
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_fast):
         losses, right = step_losses(config, run.model, run.step, batch.to(device))
     torch.stack(list(losses.values())).sum().backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
