@@ -29,7 +29,11 @@ from clipad_harness.explorer import read_explorer_data
 from clipad_harness.tables import METRIC_LABELS
 
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
-_HEAD = ("method", "variant", "backbone", "dataset", "category", "k_shot", "seed", "metric")
+# What names a row of a results table, or of loss curves.
+_HEAD = (
+    *("method", "variant", "backbone", "dataset", "category", "k_shot", "seed", "metric"),
+    *("epoch", "part"),
+)
 
 
 def file_parts(name: str, ours: Path, theirs: Path) -> list[Part]:
@@ -57,14 +61,16 @@ def file_parts(name: str, ours: Path, theirs: Path) -> list[Part]:
 
 
 def _table(name: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> list[Part]:
-    """A results table, or a table with a column a metric in per cent."""
-    if "metric" not in ours.columns:
+    """A results table, loss curves, or a table with a column a metric in per cent."""
+    if "epoch" in ours.columns:
+        ours, theirs = (frame.assign(metric="loss") for frame in (ours, theirs))
+    elif "metric" not in ours.columns:
         keys = [column for column in ours.columns if column not in METRIC_LABELS]
         ours, theirs = (
             frame.melt(keys, var_name="metric").assign(value=lambda f: f["value"] / 100)
             for frame in (ours, theirs)
         )
-    head = [column for column in ours.columns if column in (*_HEAD, "category", "k_shot")]
+    head = [column for column in ours.columns if column in _HEAD]
     joined = ours.merge(theirs, on=head, how="outer", suffixes=("", "_found"), indicator=True)
     rows = joined.to_dict("records")
     parts = []

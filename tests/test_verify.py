@@ -26,6 +26,7 @@ from clipad_harness.differences import (
     tolerance,
 )
 from clipad_harness.result_files import compare_sides, open_side
+from clipad_harness.result_kinds import file_parts
 from clipad_harness.verify import compare, find_targets, verify
 
 IMAGE = "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
@@ -246,3 +247,16 @@ def test_the_worst_difference_is_the_one_most_beyond_its_tolerance() -> None:
 def test_what_has_no_declared_tolerance_is_refused() -> None:
     with pytest.raises(ClipadError, match="found no tolerance for pages value"):
         tolerance("pages", "value")
+
+
+def test_loss_curves_are_compared_epoch_by_epoch(tmp_path: Path) -> None:
+    rows = [("main", 333, epoch, "dice", 2.0 / epoch) for epoch in (1, 2)]
+    curve = pd.DataFrame(rows, columns=["variant", "seed", "epoch", "part", "value"])
+    paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+    for path, more in zip(paths, (0.0, 0.0, 0.5), strict=True):
+        curve.assign(value=curve["value"] + more * (curve["epoch"] == 2)).to_csv(path, index=False)
+    name = "reports/vcpclip/training.csv"
+    assert [part.verdict for part in file_parts(name, paths[0], paths[1])] == [IDENTICAL]
+    [part] = file_parts(name, paths[0], paths[2])
+    assert (part.verdict, part.numbers) == (DIFFERS, 2)
+    assert "epoch 2" in part.where
