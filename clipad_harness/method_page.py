@@ -23,7 +23,7 @@ from clipad_harness.method_report import comparable, comparison, headline, shown
 from clipad_harness.paper_numbers import dataset_titles
 from clipad_harness.shards import MAIN
 from clipad_harness.summary import headline_cell
-from clipad_harness.tables import METRIC_LABELS, Html, callout, facts, with_spread
+from clipad_harness.tables import METRIC_LABELS, Html, callout, facts, source_list, with_spread
 
 
 def banner(scorer: MethodScorer, frame: pd.DataFrame) -> Html:
@@ -104,10 +104,7 @@ def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html
         total = " class=total" if name == MEAN else ""
         body.append(f'<tr{total}><th scope="row">{escape(label)}</th>{line}</tr>')
     head = "".join(f'<th scope="col">{k_shot}-shot</th>' for k_shot in shots)
-    notes = "".join(
-        f'<li id="{anchor}-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
-    )
-    below = f'<ol class="sources" aria-label="Sources">{notes}</ol>' if sources else ""
+    below = source_list(sources, anchor)
     return Html(
         f'<table><caption>{escape(caption)}</caption><thead><tr><th scope="col">{by}</th>{head}'
         f"</tr></thead><tbody>{''.join(body)}</tbody></table>{below}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import pandas as pd
 
 from clipad_harness.paper_numbers import load_reported, reported
-from clipad_harness.tables import METRIC_LABELS, Html, percent, table
+from clipad_harness.tables import METRIC_LABELS, Html, percent, source_list, table
 
 REPORTED = ("image_auroc", "pixel_auroc", "aupro")
 # A preset of WinCLIP -> the variant in data/paper/ that is reported of it; of anomalib nobody has.
@@ -26,8 +24,8 @@ def codes_table(results: pd.DataFrame) -> Html:
     body, sources, index = [], [], []
     for variant, here in wide.iterrows():
         code, row = str(variant).removeprefix("preset/"), []
+        name = REPORTED_AS.get(code)
         for metric in REPORTED:
-            name = REPORTED_AS.get(code)
             found = name and reported("winclip", "mvtec", 0, metric, variant=name, reruns=True)
             row += [percent(found.mean if found else float("nan")), percent(float(here[metric]))]
             sources += [f"{code}: {found.source}"] if found else []
@@ -39,8 +37,7 @@ def codes_table(results: pd.DataFrame) -> Html:
         "Zero-shot, per cent: reported on MVTec AD with the published weights, and here with this run's "
         "data and weights, where only differences between rows compare"
     )
-    items = "".join(f"<li>{escape(text)}</li>" for text in dict.fromkeys(sources))
-    return Html(f'{table(frame, caption)}<ol class="sources" aria-label="Sources">{items}</ol>')
+    return Html(table(frame, caption) + source_list(sources))
 
 
 def reported_range(method: str, dataset: str = "MVTec AD") -> Html:
@@ -64,6 +61,5 @@ def reported_range(method: str, dataset: str = "MVTec AD") -> Html:
             index.append(METRIC_LABELS[metric])
     columns = ["numbers", "lowest", "highest", "apart"]
     frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="metric"))
-    items = "".join(f"<li>{escape(text)}</li>" for text in dict.fromkeys(notes))
     caption = f"{method} on {dataset}, zero-shot, as reported by paper and others, per cent"
-    return Html(f'{table(frame, caption)}<ol class="sources" aria-label="Sources">{items}</ol>')
+    return Html(table(frame, caption) + source_list(notes))

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from html import escape
 from typing import Any, Literal
 
@@ -164,11 +164,23 @@ def comparison_table(frame: pd.DataFrame, *, caption: str = "Ours against the pa
     head += "".join(_cell("th", label, kind, ' scope="col"') for label, kind in heads)
     parts = [_value_label(name, frame[name].iloc[0]) for name in constant]
     about = f"<strong>{escape(caption)}</strong>, {', '.join([*parts, 'per cent'])}"
+    return Html(_table(about, head, rows) + source_list(sources, anchor))
+
+
+def source_list(sources: Sequence[str], anchor: str = "") -> str:
+    """The numbered sources below a table, each once; "" where there is none.
+
+    Args:
+        anchor: marks in the table lead to `anchor-1`, `anchor-2` and so on.
+
+    >>> source_list(["P, Table 1"], "s")
+    '<ol class="sources" aria-label="Sources"><li id="s-1">P, Table 1</li></ol>'
+    """
     items = "".join(
-        f'<li id="{anchor}-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
+        f'<li id="{anchor}-{number}">{escape(text)}</li>' if anchor else f"<li>{escape(text)}</li>"
+        for number, text in enumerate(dict.fromkeys(sources), 1)
     )
-    notes = f'<ol class="sources" aria-label="Sources">{items}</ol>' if sources else ""
-    return Html(_table(about, head, rows) + notes)
+    return f'<ol class="sources" aria-label="Sources">{items}</ol>' if items else ""
 
 
 _COLUMN_LABELS = {"k_shot": "shots", "metric": "metric"}
