@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +38,8 @@ from clipad_core.weights import (
 )
 
 # CLIP's pixel statistics (openai/CLIP, clip.py); every backbone of the three papers uses them.
-MEAN = open_clip.OPENAI_DATASET_MEAN
-STD = open_clip.OPENAI_DATASET_STD
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -100,6 +99,8 @@ def load_backbone(
 
 def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Backbone:
     """Keep the tensors and drop the module: nothing can run its forward by accident."""
+    import open_clip  # late: it takes seconds, and many programs only name a Backbone
+
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     digest = digest_tensors(state)
     vision = read_vision_tower(model.visual)
@@ -132,6 +133,8 @@ def _random_model(name: str, seed: int) -> nn.Module:
 
 
 def _published_model(weights: Published) -> nn.Module:
+    import open_clip
+
     if weights.quick_gelu and not uses_quick_gelu(weights.name):
         raise ClipadError(
             f"backbone: found {weights.name}, which computes GELU, for {weights.tag} weights trained "
@@ -152,6 +155,8 @@ def _published_model(weights: Published) -> nn.Module:
 
 def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str, str]:
     """The model, its kind and its label."""
+    import open_clip
+
     published = recognise(path, file_sha256(path, sha256))
     config = path.with_name(f"{name}.json")
     if config.is_file():

@@ -1,6 +1,7 @@
 """What is known of architectures and published weights: names, digests, activations, addresses.
 
-All of it is read from open_clip's own list, so nothing here can go out of date.
+All of it is read from open_clip's own list, so nothing here can go out of date. open_clip takes
+seconds to import, so it is where it is asked: a page that only names weights does not wait for it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
 
 from clipad_core.errors import ClipadError
@@ -51,6 +50,9 @@ def find_published(name: str, tag: str) -> Published:
     Raises:
         ClipadError: open_clip lists no such tag for this architecture.
     """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
         architecture_config(name)
@@ -78,6 +80,8 @@ def has_own_repository(weights: Published) -> bool:
     >>> has_own_repository(find_published("ViT-B-16-plus-240", "laion400m_e31"))
     True
     """
+    import open_clip
+
     sharing = [
         tag
         for tag in open_clip.list_pretrained_tags_by_model(weights.name)
@@ -107,6 +111,8 @@ def recognise(path: Path, digest: str) -> Published | None:
 
 
 def _all_published() -> Iterator[Published]:
+    import open_clip
+
     for name, tag in open_clip.list_pretrained():
         # Weights for QuickGELU are listed under both architectures; the fitting one is meant.
         found = find_published(name, tag)
@@ -120,6 +126,8 @@ def architecture_config(name: str) -> Mapping[str, object]:
     Raises:
         ClipadError: there is none of that name.
     """
+    import open_clip
+
     config = open_clip.get_model_config(name)
     if config is None:
         raise ClipadError(
@@ -140,6 +148,8 @@ def create_architecture(name: str, device: str = "cpu") -> nn.Module:
     Raises:
         ClipadError: there is no architecture of that name.
     """
+    import open_clip
+
     architecture_config(name)
     # open_clip warns that the model is random; whoever called this gives it weights or wants that.
     logging.disable(logging.WARNING)

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from einops import rearrange
 from matplotlib.figure import Figure
-from open_clip import decode
 from torch import Tensor
 
 from clipad_core.anomalyclip import block_maps, encode, recipe
@@ -35,6 +34,8 @@ def word_table(
     As CoOp reports its prompts (Zhou et al., IJCV 2022, Table 4): nearest by Euclidean distance,
     among the words that the backbone knows (a stand-in's unused rows are zero).
     """
+    from open_clip import decode
+
     vocabulary = backbone.text.token_embedding.float()
     known = torch.nonzero(vocabulary.abs().sum(dim=1) > 0)[:, 0]
     columns = {}

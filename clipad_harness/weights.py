@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import huggingface_hub
-import open_clip
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
@@ -74,6 +72,8 @@ class Finding:
 def locate(weights: Published) -> Path | None:
     """Where open_clip's copy of published weights lies on this machine; None where it does not."""
     if weights.repository and has_own_repository(weights):
+        from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
         for name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
             found = huggingface_hub.try_to_load_from_cache(weights.repository, name)
             if isinstance(found, str):
@@ -183,6 +183,8 @@ def inspect(file: Path, backbone: str | None = None, sha256: str | None = None) 
     findings += wrong or [Finding("published", label)]
     config = file.with_name(f"{backbone}.json")
     if config.is_file():
+        import open_clip
+
         open_clip.add_model_config(config)
     state, wrong = _attempt("format", lambda: read_state_dict(file))
     if state is None:

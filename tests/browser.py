@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ FLAGS = (
 
 def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class BrowserError(RuntimeError):
+    """The browser's refusal of one command."""
 
 
 class Browser:
@@ -83,7 +88,7 @@ class Browser:
         while (answer := self._read(60)) is not None:
             if answer.get("id") == self.number:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                    raise BrowserError(f"{method}: {answer['error']['message']}")
                 return answer["result"]
             self.events.append(answer)
         raise TimeoutError(method)
@@ -101,8 +106,12 @@ class Browser:
         self.run("new Promise((done) => setTimeout(done, 50))")
 
     def wait(self, ready: Callable[[], object], seconds: float = 20) -> None:
+        """Until it is so; a question to a page that is just being left has no answer yet."""
         end = time.monotonic() + seconds
-        while not ready():
+        while True:
+            with suppress(BrowserError):
+                if ready():
+                    return
             if time.monotonic() > end:
                 raise TimeoutError("the page has not become ready")
             time.sleep(0.02)

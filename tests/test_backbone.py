@@ -4,12 +4,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from micro import MICRO
 from safetensors.torch import load_file, save_file
 
-from clipad_core.backbone import Backbone, digest_tensors, load_backbone
+from clipad_core.backbone import MEAN, STD, Backbone, digest_tensors, load_backbone
 from clipad_core.errors import ClipadError
 from clipad_core.text import encode_prompts
 
@@ -122,6 +123,10 @@ def test_code_hidden_in_a_file_is_not_run(tmp_path: Path, micro: Backbone) -> No
 def test_unknown_names_are_refused(name: str, weights: str, message: str) -> None:
     with pytest.raises(ClipadError, match=message):
         load_backbone(name, weights)
+
+
+def test_pixel_statistics_are_those_of_open_clip() -> None:
+    assert (MEAN, STD) == (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -102,6 +102,15 @@ def unpacked(
     shutil.rmtree(folder)
 
 
+def test_modules_are_compiled_once_whatever_the_shell_says(
+    clone: tuple[Path, dict[str, str]],
+) -> None:
+    done = repro(clone[0], "python", "-c", "import torch", PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 0, done.stderr
+    [package] = (clone[0] / ".venv" / "lib").glob("python3*/site-packages/torch")
+    assert list(package.glob("__pycache__/__init__.*.pyc"))
+
+
 def test_a_fresh_clone_sets_itself_up(clone: tuple[Path, dict[str, str]]) -> None:
     done = repro(clone[0], "python", "-c", "import clipad_core, sys; print(sys.prefix)")
     assert done.stdout.strip() == str(clone[0] / ".venv")
