@@ -2,7 +2,8 @@
 
 Presets and ablations are written as published: block 24, 518 pixels. A profile whose backbone has
 other blocks or another size says in its `changes` what stands for what. A plain value replaces a
-field; a mapping translates it, value by value: ``blocks: {6: 2, 24: 6}``.
+field; a mapping translates it, value by value: ``blocks: {6: 2, 24: 6}``, or with ``others: same``
+some of its values alone: ``epochs: {10: 5, others: same}``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
     [2, 6]
     >>> translated("sigma", 4.0, {"sigma": 0.75}), translated("epochs", 15, {"sigma": 0.75})
     (0.75, 15)
+    >>> translated("epochs", 10, {"epochs": {10: 5, "others": "same"}})
+    5
     """
     if name not in fitted:
         return value
@@ -57,6 +60,8 @@ def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
 
 
 def _look_up(name: str, value: Any, rule: Mapping[Any, Any]) -> Any:
+    if value not in rule and rule.get("others") == "same":
+        return value
     if value not in rule:
         raise ClipadError(
             f"{name}: found {value!r}, for which the profile's changes name nothing, only "

@@ -255,11 +255,14 @@ def read_explorer(root: Path) -> Explorer:
 
 
 def read_workers(root: Path) -> int:
-    """Processes to score with: `workers`, where 0 means one a core."""
+    """Processes to score with: `workers`, where 0 means one a core.
+
+    ``CLIPAD_WORKERS`` then says how many of them are this process's, where others run beside it.
+    """
     workers = _get(read_params(root), "workers", PARAMS)
     if not isinstance(workers, int) or workers < 0:
         raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
-    return workers or len(os.sched_getaffinity(0))
+    return workers or int(os.environ.get("CLIPAD_WORKERS", 0)) or len(os.sched_getaffinity(0))
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ an augmented image is new in every epoch, and is encoded when its turn comes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class TrainingData:
         return augmented(
             self._sample,
             place,
-            self._partners(place),
+            self._partners.get(str(self.rows["category"][place]), []),
             name=self.config.augmentation,
             mosaic_rate=self.config.mosaic_rate,
             seed=self.config.seed,
@@ -156,11 +157,12 @@ class TrainingData:
     def _sample(self, place: int) -> Sample:
         return Sample(np.asarray(read_image(self.paths[place])), self._mask(place))
 
-    def _partners(self, place: int) -> list[int]:
+    @cached_property
+    def _partners(self) -> Mapping[str, list[int]]:
         """What a mosaic draws from; the official code makes them of MVTec AD alone."""
         rows = self.rows
-        wanted = (rows["category"] == rows["category"][place]) & (rows["label"] == 1)
-        return np.flatnonzero(wanted & (rows["dataset"] == MVTEC)).tolist()
+        anomalous = rows[(rows["label"] == 1) & (rows["dataset"] == MVTEC)]
+        return {str(name): list(some.index) for name, some in anomalous.groupby("category")}
 
 
 def check_trainable(rows: pd.DataFrame) -> None:

@@ -187,6 +187,6 @@ def test_only_mvtec_is_tiled_with_anomalous_images_of_the_same_category(
     square: Backbone, tmp_path: Path
 ) -> None:
     tiled = training(tmp_path, square, "mvtec", mosaic_rate=1.0)
-    assert tiled._partners(1) == [0, 2] and tiled._partners(3) == [4]
+    assert tiled._partners == {"a": [0, 2], "b": [4]}
     assert tiled.batch(0, [1])[2].any()  # a normal image became a mosaic of anomalous ones
-    assert training(tmp_path, square, "visa", mosaic_rate=1.0)._partners(1) == []
+    assert training(tmp_path, square, "visa", mosaic_rate=1.0)._partners == {}

@@ -18,6 +18,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness import cli, pipeline
 from clipad_harness.feature_store import FeatureStore
 from clipad_harness.score import Scorer
+from clipad_harness.settings import read_workers
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +287,18 @@ def test_a_folder_that_cannot_be_written_is_named(
 def test_results_of_nothing_say_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ClipadError, match="run `./repro clipad measure winclip` first"):
         pipeline.read_results(tmp_path)
+
+
+def test_one_process_a_core_or_what_is_left_beside_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(project, "workers", value=0)
+    monkeypatch.delenv("CLIPAD_WORKERS", raising=False)
+    assert read_workers(project) == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("CLIPAD_WORKERS", "3")
+    assert read_workers(project) == 3
+    change(project, "workers", value=1)
+    assert read_workers(project) == 1
 
 
 def outputs(folder: Path) -> dict[str, str]:

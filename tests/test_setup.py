@@ -173,17 +173,20 @@ def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
     for name in ("repro", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     script = run_path(str(tmp_path / "repro"))
-    calls = []
+    calls, shares = [], []
 
-    def record(*commands: list[str], **how: object) -> int:
+    def record(*commands: list[str], env: dict[str, str], **how: object) -> int:
         calls.append([" ".join(command) for command in commands])
+        shares.append(int(env.get("CLIPAD_WORKERS", 0)))
         return 0
 
     script["regenerate"].__globals__["run"] = record
     assert script["regenerate"]({}) == 0
     assert [len(call) for call in calls] == [2, 1, 3, 3, 1]
-    assert "dvc --wait-for-lock repro --single-item score notebook" in calls[2]
-    assert calls[-1] == ["dvc repro"]
+    lane = "dvc --wait-for-lock repro --single-item"
+    assert f"nice {lane} score notebook" in calls[2] and calls[2][-1].startswith(f"{lane} train")
+    assert shares[2] == max(1, (os.cpu_count() or 1) // 3)
+    assert calls[-1] == ["dvc repro"] and shares[-1] == 0
     params = tmp_path / "params.yaml"
     demo = params.read_text()
     params.write_text(demo.replace("profile: demo", "profile: paper"))

@@ -61,6 +61,11 @@ def test_equal_presets_need_no_step() -> None:
     assert steps(paper, paper) == [(START, {})]
 
 
+def test_values_that_a_profile_does_not_name_can_stay_the_same() -> None:
+    rule = {"epochs": {10: 5, "others": "same"}}
+    assert translated("epochs", 10, rule) == 5 and translated("epochs", 3, rule) == 3
+
+
 def test_published_values_are_translated_one_by_one() -> None:
     rules = {"blocks": {6: 2, 24: 6}, "sigma": 0.5, "image_size": {518: 96}}
     published = anomalyclip_config.AnomalyCLIPConfig().changed({"blocks": [6, 24]})
