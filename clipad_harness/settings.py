@@ -262,7 +262,7 @@ def read_workers(root: Path) -> int:
     workers = _get(read_params(root), "workers", PARAMS)
     if not isinstance(workers, int) or workers < 0:
         raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
-    return workers or int(os.environ.get("CLIPAD_WORKERS", 0)) or len(os.sched_getaffinity(0))
+    return workers or int(os.environ.get("CLIPAD_WORKERS", "0")) or len(os.sched_getaffinity(0))
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:
