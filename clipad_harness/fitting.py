@@ -2,8 +2,7 @@
 
 Presets and ablations are written as published: block 24, 518 pixels. A profile whose backbone has
 other blocks or another size says in its `changes` what stands for what. A plain value replaces a
-field; a mapping translates it, value by value: ``blocks: {6: 2, 24: 6}``, or with ``others: same``
-some of its values alone: ``epochs: {10: 5, others: same}``.
+field; a mapping translates it, value by value: ``blocks: {6: 2, 24: 6}``.
 """
 
 from __future__ import annotations
@@ -12,6 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 from clipad_core.errors import ClipadError
+
+
+# What a backbone does not limit: a value that the mapping does not hold stays as it is.
+ANY_VALUE = ("epochs", "batch_size")
 
 
 class Changeable(Protocol):
@@ -46,8 +49,8 @@ def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
     [2, 6]
     >>> translated("sigma", 4.0, {"sigma": 0.75}), translated("epochs", 15, {"sigma": 0.75})
     (0.75, 15)
-    >>> translated("epochs", 10, {"epochs": {10: 5, "others": "same"}})
-    5
+    >>> translated("epochs", 10, {"epochs": {10: 5}}), translated("epochs", 3, {"epochs": {10: 5}})
+    (5, 3)
     """
     if name not in fitted:
         return value
@@ -60,7 +63,7 @@ def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
 
 
 def _look_up(name: str, value: Any, rule: Mapping[Any, Any]) -> Any:
-    if value not in rule and rule.get("others") == "same":
+    if value not in rule and name in ANY_VALUE:
         return value
     if value not in rule:
         raise ClipadError(

@@ -61,8 +61,8 @@ def test_equal_presets_need_no_step() -> None:
     assert steps(paper, paper) == [(START, {})]
 
 
-def test_values_that_a_profile_does_not_name_can_stay_the_same() -> None:
-    rule = {"epochs": {10: 5, "others": "same"}}
+def test_epochs_that_a_profile_does_not_name_stay_the_same() -> None:
+    rule = {"epochs": {10: 5}}
     assert translated("epochs", 10, rule) == 5 and translated("epochs", 3, rule) == 3
 
 
