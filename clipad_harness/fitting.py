@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeVar
 
 from clipad_core.errors import ClipadError
 
-
 # What a backbone does not limit: a value that the mapping does not hold stays as it is.
 ANY_VALUE = ("epochs", "batch_size")
 
