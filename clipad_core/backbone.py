@@ -22,6 +22,7 @@ from clipad_core.published import (
     create_architecture,
     find_published,
     has_own_repository,
+    learn_architecture,
     recognise,
     uses_quick_gelu,
 )
@@ -155,12 +156,8 @@ def _published_model(weights: Published) -> nn.Module:
 
 def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str, str]:
     """The model, its kind and its label."""
-    import open_clip
-
     published = recognise(path, file_sha256(path, sha256))
-    config = path.with_name(f"{name}.json")
-    if config.is_file():
-        open_clip.add_model_config(config)
+    learn_architecture(name, path)
     check_activation(name, path, published)
     state = read_state_dict(path)
     check_towers(state, path)

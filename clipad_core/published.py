@@ -137,6 +137,15 @@ def architecture_config(name: str) -> Mapping[str, object]:
     return config  # type: ignore[no-any-return]
 
 
+def learn_architecture(name: str, weights: Path) -> None:
+    """Tell open_clip of the config file ``<name>.json`` beside the weights, where there is one."""
+    import open_clip
+
+    config = weights.with_name(f"{name}.json")
+    if config.is_file():
+        open_clip.add_model_config(config)
+
+
 def uses_quick_gelu(name: str) -> bool:
     """Whether an architecture computes QuickGELU."""
     return bool(architecture_config(name).get("quick_gelu", False))

@@ -62,11 +62,11 @@ def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
 
 
 def _look_up(name: str, value: Any, rule: Mapping[Any, Any]) -> Any:
-    if value not in rule and name in ANY_VALUE:
+    if value in rule:
+        return rule[value]
+    if name in ANY_VALUE:
         return value
-    if value not in rule:
-        raise ClipadError(
-            f"{name}: found {value!r}, for which the profile's changes name nothing, only "
-            f"{', '.join(map(str, rule))}; add it to profiles in params.yaml."
-        )
-    return rule[value]
+    raise ClipadError(
+        f"{name}: found {value!r}, for which the profile's changes name nothing, only "
+        f"{', '.join(map(str, rule))}; add it to profiles in params.yaml."
+    )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from clipad_harness.ablations import FEWER, worth
 from clipad_harness.fitting import ANY_VALUE
 from clipad_harness.learned_pipeline import LearnedRun
-from clipad_harness.methods import TITLES
+from clipad_harness.methods import TITLES, find_presets
 from clipad_harness.tables import Html, callout, table
 
 # What, why, and the ablation rows whose difference is its effect; "" where none measures it.
@@ -94,11 +92,12 @@ def departures(run: LearnedRun, results: pd.DataFrame) -> Html:
     if backbone.kind != "published":
         why = "the published weights cannot be bundled"
         rows.insert(0, (f"{backbone.kind} weights: {backbone.label}", why, "", "", ""))
-    fitted = run.profile.weights_of(run.method).changes
-    own = {k: v for k, v in fitted.items() if k in ANY_VALUE and isinstance(v, Mapping)}
-    if own:
-        words = ", ".join(f"{k} {new} for {old}" for k, v in own.items() for old, new in v.items())
-        why = "as many steps on a smaller dataset, chosen in params.yaml"
+    asked = find_presets(run.method)(run.settings.preset).changed(dict(run.settings.changes))
+    pairs = {
+        name: (getattr(run.variants[0].config, name), getattr(asked, name)) for name in ANY_VALUE
+    }
+    if words := ", ".join(f"{k} {new} for {old}" for k, (new, old) in pairs.items() if new != old):
+        why = "chosen for its dataset, where profiles stand in params.yaml"
         rows.append((f"the profile trains with {words}", why, "", "", ""))
     changes = run.settings.ablation_changes
     if changes:

@@ -262,7 +262,12 @@ def read_workers(root: Path) -> int:
     workers = _get(read_params(root), "workers", PARAMS)
     if not isinstance(workers, int) or workers < 0:
         raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
-    return workers or int(os.environ.get("CLIPAD_WORKERS", "0")) or len(os.sched_getaffinity(0))
+    share = os.environ.get("CLIPAD_WORKERS", "0")
+    if not share.isdecimal():
+        raise ClipadError(f"CLIPAD_WORKERS: found {share!r}, expected a whole number from 0.")
+    # As in ./repro, which must run without this package; macOS has no affinity.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return workers or int(share) or (len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from clipad_core.published import (
     Published,
     create_architecture,
     has_own_repository,
+    learn_architecture,
     recognise,
     uses_quick_gelu,
 )
@@ -181,11 +182,8 @@ def inspect(file: Path, backbone: str | None = None, sha256: str | None = None) 
     published, wrong = _attempt("published", lambda: recognise(file, digest))
     label = published.label if published else "not in open_clip's list: yours to vouch for"
     findings += wrong or [Finding("published", label)]
-    config = file.with_name(f"{backbone}.json")
-    if config.is_file():
-        import open_clip
-
-        open_clip.add_model_config(config)
+    if backbone:
+        learn_architecture(backbone, file)
     state, wrong = _attempt("format", lambda: read_state_dict(file))
     if state is None:
         return findings + wrong

@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +108,14 @@ class Browser:
         """Until it is so; a question to a page that is just being left has no answer yet."""
         end = time.monotonic() + seconds
         while True:
-            with suppress(BrowserError):
+            refusal = None
+            try:
                 if ready():
                     return
+            except BrowserError as error:
+                refusal = error
             if time.monotonic() > end:
-                raise TimeoutError("the page has not become ready")
+                raise TimeoutError("the page has not become ready") from refusal
             time.sleep(0.02)
 
     def run(self, script: str) -> Any:

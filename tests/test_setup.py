@@ -105,9 +105,10 @@ def unpacked(
 def test_modules_are_compiled_once_whatever_the_shell_says(
     clone: tuple[Path, dict[str, str]],
 ) -> None:
+    [package] = (clone[0] / ".venv" / "lib").glob("python3*/site-packages/torch")
+    shutil.rmtree(package / "__pycache__", ignore_errors=True)
     done = repro(clone[0], "python", "-c", "import torch", PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 0, done.stderr
-    [package] = (clone[0] / ".venv" / "lib").glob("python3*/site-packages/torch")
     assert list(package.glob("__pycache__/__init__.*.pyc"))
 
 
@@ -185,7 +186,7 @@ def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
     assert [len(call) for call in calls] == [2, 1, 3, 3, 1]
     lane = "dvc --wait-for-lock repro --single-item"
     assert f"nice {lane} score notebook" in calls[2] and calls[2][-1].startswith(f"{lane} train")
-    assert shares[2] == max(1, (os.cpu_count() or 1) // 3)
+    assert shares[2] == max(1, len(os.sched_getaffinity(0)) // 3)
     assert calls[-1] == ["dvc repro"] and shares[-1] == 0
     params = tmp_path / "params.yaml"
     demo = params.read_text()
