@@ -27,8 +27,6 @@ from clipad_harness.files import replacing
 from clipad_harness.images import file_hash, read_image
 from clipad_harness.shards import hash_of
 
-# Images encoded together; the towers cut them into cache-sized pieces themselves.
-IMAGES_PER_BATCH = 8
 Entry = dict[str, Tensor]
 
 
@@ -47,7 +45,8 @@ class FeatureStore:
         folder: where entries live; safe to delete at any time.
         backbone: the frozen CLIP.
         recipe: what is encoded of an image, a dataclass.
-        encode: turns some RGB images into an entry each.
+        encode: turns an RGB image into its entry. One at a time, which on a CPU costs the same: beside
+            others the last bits of a matrix product differ, and an entry would depend on its run.
         code: digest of the code that encodes.
     """
 
@@ -56,7 +55,7 @@ class FeatureStore:
         folder: Path,
         backbone: Backbone,
         recipe: Any,
-        encode: Callable[[list[Pixels]], list[Entry]],
+        encode: Callable[[Pixels], Entry],
         code: str,
     ) -> None:
         self.folder, self.backbone, self.encode = folder, backbone, encode
@@ -79,14 +78,9 @@ class FeatureStore:
         """
         entries = {path: self._path(path) for path in paths}
         missing = [path for path, entry in entries.items() if not entry.is_file()]
-        # A short job needs no bar; one that is interrupted goes on from the last whole batch.
-        with tqdm(
-            total=len(missing), desc=f"encode {what}", unit="image", leave=False, delay=2
-        ) as bar:
-            for start in range(0, len(missing), IMAGES_PER_BATCH):
-                batch = missing[start : start + IMAGES_PER_BATCH]
-                self._write(batch, [entries[path] for path in batch])
-                bar.update(len(batch))
+        # A short job needs no bar; one that is interrupted goes on where it stopped.
+        for path in tqdm(missing, desc=f"encode {what}", unit="image", leave=False, delay=2):
+            self._write(path, entries[path])
         return [entries[path] for path in paths]
 
     def read(self, entry: Path, image: Path) -> Entry:
@@ -95,17 +89,15 @@ class FeatureStore:
             return load_file(entry)
         except (SafetensorError, OSError):
             entry.unlink(missing_ok=True)
-            self._write([image], [entry])
+            self._write(image, entry)
             return load_file(entry)
 
     def _path(self, image: Path) -> Path:
         key = self.key(image)
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def _write(self, images: Sequence[Path], entries: Sequence[Path]) -> None:
-        found = self.encode([np.asarray(read_image(path)) for path in images])
-        for entry, tensors in zip(entries, found, strict=True):
-            write_tensors(entry, tensors)
+    def _write(self, image: Path, entry: Path) -> None:
+        write_tensors(entry, self.encode(np.asarray(read_image(image))))
 
 
 def write_tensors(path: Path, tensors: Entry, metadata: dict[str, str] | None = None) -> None:

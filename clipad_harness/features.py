@@ -39,10 +39,11 @@ def encoder_digest() -> str:
 def feature_store_of(folder: Path, backbone: Backbone, recipe: Recipe) -> FeatureStore:
     """The store of one recipe."""
 
-    def encode_all(batch: list[Pixels]) -> list[Entry]:
-        return _encode(backbone, batch, recipe)
+    def encode_one(image: Pixels) -> Entry:
+        view = views_of(backbone, image, recipe)
+        return _to_tensors(*encode(backbone, [view], recipe), view.placement)
 
-    return FeatureStore(folder, backbone, recipe, encode_all, encoder_digest())
+    return FeatureStore(folder, backbone, recipe, encode_one, encoder_digest())
 
 
 def read_features(store: FeatureStore, paths: Sequence[Path], what: str = "images") -> Encoded:
@@ -53,18 +54,6 @@ def read_features(store: FeatureStore, paths: Sequence[Path], what: str = "image
     """
     entries = zip(store.fill(paths, what), paths, strict=True)
     return _join([store.read(entry, path) for entry, path in entries])
-
-
-def _encode(backbone: Backbone, batch: list[Pixels], recipe: Recipe) -> list[Entry]:
-    views = [views_of(backbone, image, recipe) for image in batch]
-    features, crops = encode(backbone, views, recipe)
-    found, start, first = [], 0, 0
-    for place in (view.placement for view in views):
-        part = slice(start, start + len(place.corners))
-        mine = crops[first : first + place.crops]
-        start, first = part.stop, first + place.crops
-        found.append(_to_tensors(features[part], mine, place))
-    return found
 
 
 def _to_tensors(features: Features, crops: Tensor, place: Placement) -> Entry:

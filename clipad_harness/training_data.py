@@ -37,12 +37,10 @@ def feature_store_of(
     """The store of one recipe of a learned method; ``backbone`` is prepared."""
     recipe = method.recipe(config)
 
-    def encode_all(batch: list[Pixels]) -> list[Entry]:
-        pixels = torch.cat([as_input(image, config.image_size) for image in batch])
-        found = method.encode(backbone, pixels, recipe)
-        return [_to_entry(found[i : i + 1]) for i in range(len(batch))]
+    def encode_one(image: Pixels) -> Entry:
+        return _to_entry(method.encode(backbone, as_input(image, config.image_size), recipe))
 
-    return FeatureStore(folder, backbone, recipe, encode_all, code)
+    return FeatureStore(folder, backbone, recipe, encode_one, code)
 
 
 def as_input(image: Pixels, size: int) -> Tensor:

@@ -67,9 +67,9 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     found = {"encoded": 0, "measured": 0}
     encode, measure = FeatureStore._write, Scorer.measure
 
-    def count_encode(self, batch, entries):
-        found["encoded"] += len(batch)
-        return encode(self, batch, entries)
+    def count_encode(self, image, entry):
+        found["encoded"] += 1
+        return encode(self, image, entry)
 
     def count_measure(self, shard):
         found["measured"] += 1
@@ -145,6 +145,16 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert found["measured"] == len(shards) // 2
     assert found["encoded"] <= 1
     assert (project / pipeline.RESULTS).read_bytes() == before
+
+
+def test_features_do_not_depend_on_what_was_encoded_beside_them(project: Path) -> None:
+    files = sorted((project / ".cache" / "features").rglob("*.safetensors"))
+    before = {path: path.read_bytes() for path in files}
+    for path in files[::2]:
+        path.unlink()
+    shutil.rmtree(project / ".cache" / "shards")
+    pipeline.score_winclip(project)
+    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,10 +305,16 @@ def test_one_process_a_core_or_what_is_left_beside_others(
     change(project, "workers", value=0)
     monkeypatch.delenv("CLIPAD_WORKERS", raising=False)
     assert read_workers(project) == len(os.sched_getaffinity(0))
+    with monkeypatch.context() as macos:
+        macos.delattr(os, "sched_getaffinity")
+        assert read_workers(project) == os.cpu_count()
     monkeypatch.setenv("CLIPAD_WORKERS", "3")
     assert read_workers(project) == 3
     change(project, "workers", value=1)
     assert read_workers(project) == 1
+    monkeypatch.setenv("CLIPAD_WORKERS", "all")
+    with pytest.raises(ClipadError, match="CLIPAD_WORKERS: found 'all', expected a whole number"):
+        read_workers(project)
 
 
 def outputs(folder: Path) -> dict[str, str]:

@@ -141,9 +141,9 @@ def test_an_image_is_encoded_once_whatever_is_trained(
     encoded = []
     write = FeatureStore._write
 
-    def count(self: FeatureStore, images: list[Path], entries: list[Path]) -> None:
-        encoded.extend(images)
-        write(self, images, entries)
+    def count(self: FeatureStore, image: Path, entry: Path) -> None:
+        encoded.append(image)
+        write(self, image, entry)
 
     monkeypatch.setattr(FeatureStore, "_write", count)
     rows = {"learning rate": {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}}}
