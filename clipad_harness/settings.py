@@ -96,6 +96,11 @@ class WinCLIPSettings:
     walk_shots: tuple[int, ...]
     ablations: Mapping[str, Ablation]
 
+    @property
+    def all_walks(self) -> list[str]:
+        """Walks to presets, then those whose steps are written out."""
+        return [*self.walks, *self.own_walks]
+
 
 @dataclass(frozen=True)
 class LearnedSettings:
@@ -122,6 +127,11 @@ class LearnedSettings:
     walks: tuple[str, ...]
     own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
     ablations: Mapping[str, Mapping[str, Mapping[str, Any] | str]]
+
+    @property
+    def all_walks(self) -> list[str]:
+        """Walks to presets, then those whose steps are written out."""
+        return [*self.walks, *self.own_walks]
 
     def auxiliary_of(self, tested: str) -> str:
         """What is trained on for a tested dataset."""
