@@ -76,25 +76,22 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class WinCLIPSettings:
-    """The `winclip` section.
+class MethodSettings:
+    """What the section of every method says.
 
     Attributes:
-        walks: presets to which one switch after the other is thrown, at `walk_shots`.
+        walks: presets to which one switch after the other is thrown.
         own_walks: name -> the changes of its steps, for switches that no preset throws.
     """
 
     preset: str
     changes: Mapping[str, Any]
-    k_shots: tuple[int, ...]
     seeds: tuple[int, ...]
     ablation_seeds: tuple[int, ...]
     aupro: str
     fpr_limit: float
     walks: tuple[str, ...]
     own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
-    walk_shots: tuple[int, ...]
-    ablations: Mapping[str, Ablation]
 
     @property
     def all_walks(self) -> list[str]:
@@ -103,35 +100,29 @@ class WinCLIPSettings:
 
 
 @dataclass(frozen=True)
-class LearnedSettings:
+class WinCLIPSettings(MethodSettings):
+    """The `winclip` section; its walks are measured at `walk_shots`."""
+
+    k_shots: tuple[int, ...]
+    walk_shots: tuple[int, ...]
+    ablations: Mapping[str, Ablation]
+
+
+@dataclass(frozen=True)
+class LearnedSettings(MethodSettings):
     """The section of a method that learns.
 
     Attributes:
         auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
         allow_tested: datasets that may be trained on and tested, by name.
         ablation_changes: fields that every variant but the main one has besides its own.
-        walks: presets to which one switch after the other is thrown.
-        own_walks: name -> the changes of its steps, for switches that no preset throws.
         ablations: group -> row -> changed fields, or the name of a preset.
     """
 
-    preset: str
-    changes: Mapping[str, Any]
     auxiliary: Mapping[str, str]
     allow_tested: tuple[str, ...]
-    seeds: tuple[int, ...]
-    ablation_seeds: tuple[int, ...]
     ablation_changes: Mapping[str, Any]
-    aupro: str
-    fpr_limit: float
-    walks: tuple[str, ...]
-    own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
     ablations: Mapping[str, Mapping[str, Mapping[str, Any] | str]]
-
-    @property
-    def all_walks(self) -> list[str]:
-        """Walks to presets, then those whose steps are written out."""
-        return [*self.walks, *self.own_walks]
 
     def auxiliary_of(self, tested: str) -> str:
         """What is trained on for a tested dataset."""
@@ -212,25 +203,21 @@ def read_winclip(root: Path) -> WinCLIPSettings:
         )
         for name, value in ablations.items()
     }
-    settings = _build(WinCLIPSettings, section, "winclip")
+    settings: WinCLIPSettings = _build_method(WinCLIPSettings, section, "winclip")
     for k_shot in settings.k_shots:
         if not isinstance(k_shot, int) or k_shot < 0:
             raise ClipadError(f"winclip.k_shots: found {k_shot!r}, expected whole numbers from 0.")
-    if not settings.seeds or not settings.ablation_seeds:
-        raise ClipadError("winclip.seeds, winclip.ablation_seeds: expected at least one; add one.")
     return settings
 
 
 def read_learned(root: Path, method: str) -> LearnedSettings:
     """The section of a method that learns."""
     section = _section(root, method)
-    settings: LearnedSettings = _build(LearnedSettings, section, method)
+    settings: LearnedSettings = _build_method(LearnedSettings, section, method)
     for name in ("changes", "auxiliary", "ablation_changes", "ablations"):
         _mapping(getattr(settings, name), f"{method}.{name}")
     for group, rows in settings.ablations.items():
         _mapping(rows, f"{method}.ablations.{group}")
-    if not settings.seeds or not settings.ablation_seeds:
-        raise ClipadError(f"{method}.seeds, {method}.ablation_seeds: expected at least one each.")
     return settings
 
 
@@ -287,6 +274,15 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ClipadError(f"{where}: found {value!r}, expected names with values below it.")
     return value
+
+
+def _build_method(kind: type, section: Mapping[str, Any], method: str) -> Any:
+    settings: MethodSettings = _build(kind, section, method)
+    if not settings.seeds or not settings.ablation_seeds:
+        raise ClipadError(
+            f"{method}.seeds, {method}.ablation_seeds: expected at least one each; add one."
+        )
+    return settings
 
 
 def _build(kind: type, section: Mapping[str, Any], where: str) -> Any:

@@ -79,7 +79,7 @@ def dvc(folder: Path, *words: str) -> str:
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert found.returncode == 0, (found.stdout + found.stderr)[-4000:]  # progress bars before that
     return found.stdout
 
 
