@@ -33,7 +33,7 @@ from clipad_core.local_branch import Branch, encode_branch
 from clipad_core.losses import dice_loss, focal_loss
 from clipad_core.prepare import prepare
 from clipad_core.preprocess import AnyPixels, stretch_all
-from clipad_core.scoring import check_finite, smoothed, upsample
+from clipad_core.scoring import check_finite, smoothed, upsample_by_matrices
 
 __all__ = [
     "AnomalyCLIP",
@@ -137,14 +137,17 @@ def block_maps(
     config: AnomalyCLIPConfig,
     features: FrozenFeatures,
     text: Float[Tensor, "n 2 d"],
-) -> list[Float[Tensor, "b H W"]]:
+) -> Float[Tensor, "l b H W"]:
     """Map of every block, ascending: probabilities first, then bilinear to the input size."""
-    size, found = (config.image_size, config.image_size), []
-    for block in sorted(config.blocks):
-        scores = patch_probabilities(features.patch_tokens[block], text, config.temperature)
-        grid = rearrange(scores, "b (h w) -> b h w", h=backbone.vision.grid[0])
-        found.append(upsample(grid, size))
-    return found
+    scores = torch.stack(
+        [
+            patch_probabilities(features.patch_tokens[block], text, config.temperature)
+            for block in sorted(config.blocks)
+        ]
+    )
+    grids = rearrange(scores, "l b (h w) -> l b h w", h=backbone.vision.grid[0])
+    size = (config.image_size, config.image_size)
+    return upsample_by_matrices(grids, size, align_corners=False)
 
 
 def loss(
@@ -185,16 +188,17 @@ def loss(
     return parts | {"total": total}
 
 
-def _local_parts(maps: list[Tensor], masks: Tensor, which: str) -> dict[str, Tensor]:
+def _local_parts(
+    maps: Float[Tensor, "l b H W"], masks: Float[Tensor, "b H W"], which: str
+) -> dict[str, Tensor]:
     """Focal and dice losses, each the sum over the blocks."""
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, Tensor] = {}
     if which in ("both", "focal"):
-        both = [torch.stack([1 - one, one], dim=1) for one in maps]
-        found["focal"] = [focal_loss(one, masks) for one in both]
+        found["focal"] = focal_loss(1 - maps, maps, masks)
     if which in ("both", "dice"):
-        found["dice_anomalous"] = [dice_loss(one, masks) for one in maps]
-        found["dice_normal"] = [dice_loss(1 - one, 1 - masks) for one in maps]
-    return {name: torch.stack(values).sum() for name, values in found.items()}
+        found["dice_anomalous"] = dice_loss(maps, masks)
+        found["dice_normal"] = dice_loss(1 - maps, 1 - masks)
+    return found
 
 
 def parameter_groups(
@@ -228,7 +232,7 @@ def detect(
     """
     text = text_embeddings(learner, backbone, config, categories)
     logits = image_logits(features.image_embedding, text, config.temperature)
-    maps = torch.stack(block_maps(backbone, config, features, text)).sum(dim=0)
+    maps = block_maps(backbone, config, features, text).sum(dim=0)
     return Detection(
         check_finite(logits.softmax(dim=-1)[:, 1], "image score"),
         check_finite(smoothed(maps, config.sigma), "anomaly map"),

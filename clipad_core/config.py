@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from clipad_core.errors import ClipadError
@@ -18,7 +19,7 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
         ClipadError: an unknown field, or a value that its type does not allow; whatever the
             config's own ``__post_init__`` refuses.
     """
-    hints = get_type_hints(type(config))
+    hints = _hints(type(config))  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in hints:
@@ -31,6 +32,12 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
         meant = float in (hints[name], *get_args(hints[name]))
         changes[name] = float(value) if isinstance(value, int) and meant else value
     return replace(config, **changes)  # type: ignore[type-var]
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of the fields; Python compiles each of them anew at every call."""
+    return get_type_hints(kind)
 
 
 def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:

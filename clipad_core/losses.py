@@ -17,9 +17,11 @@ DICE_SMOOTH = 1.0
 
 
 def focal_loss(
-    probabilities: Float[Tensor, "b 2 h w"], target: Float[Tensor, "b h w"]
+    normal: Float[Tensor, "*l b h w"],
+    anomalous: Float[Tensor, "*l b h w"],
+    target: Float[Tensor, "b h w"],
 ) -> Float[Tensor, ""]:
-    r"""Focal loss of two classes, mean over the pixels of the batch.
+    r"""Focal loss of two classes, mean over the pixels of the batch, summed over maps of it.
 
     Lin et al., ICCV 2017, as AnomalyCLIP, Eq. (2) uses it, with :math:`\gamma = 2` and no class
     weights; the one-hot target is clamped to [1e-5, 1 - 1e-5]:
@@ -27,36 +29,41 @@ def focal_loss(
     .. math:: L = -(1 - p_t)^2 \log p_t, \quad p_t = \textstyle\sum_c y_c\, p_c + 10^{-5}
 
     Args:
-        probabilities: channel 0 normal, channel 1 anomalous, summing to 1.
+        normal, anomalous: probabilities of both, summing to 1; in front, one map a block or none.
         target: 1 where a pixel is anomalous.
 
     Returns:
         At least 0; about 0: every pixel is right and sure.
 
-    >>> sure = torch.tensor([0.25, 0.75]).reshape(1, 2, 1, 1)
-    >>> round(float(focal_loss(sure, torch.ones(1, 1, 1))), 4)
+    >>> sure = torch.full((1, 1, 1), 0.75)
+    >>> round(float(focal_loss(1 - sure, sure, torch.ones(1, 1, 1))), 4)
     0.018
     """
-    hot = torch.stack([1 - target, target], dim=1).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
-    right = (hot * probabilities).sum(dim=1) + FOCAL_SMOOTH
-    return (-((1 - right) ** FOCAL_GAMMA) * right.log()).mean()
+    hot = target.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
+    # The clamped one-hot target sums to 1, so its sum over the classes is an interpolation.
+    right = torch.lerp(normal, anomalous, hot) + FOCAL_SMOOTH
+    each = (1 - right) ** FOCAL_GAMMA * right.log()
+    return -each.sum() / target.numel()
 
 
 def dice_loss(
-    probability: Float[Tensor, "b h w"], target: Float[Tensor, "b h w"]
+    probability: Float[Tensor, "*l b h w"], target: Float[Tensor, "b h w"]
 ) -> Float[Tensor, ""]:
-    r"""Dice loss of one channel, per image, mean over the batch.
+    r"""Dice loss of one channel, per image, mean over the batch, summed over maps of it.
 
     Milletari et al., 3DV 2016, as AnomalyCLIP, Eq. (2) uses it, smoothed by 1, nothing squared:
 
     .. math:: L = 1 - \frac1b \sum_b \frac{2 \sum p\, g + 1}{\sum p + \sum g + 1}
 
+    Args:
+        probability: of the channel; in front, one map a block or none.
+
     Returns:
-        In [0, 1); 0: the channel equals the target.
+        In [0, 1) for one map; 0: the channel equals the target.
 
     >>> float(dice_loss(torch.ones(1, 2, 2), torch.ones(1, 2, 2)))
     0.0
     """
-    both = (probability * target).sum(dim=(1, 2))
-    each = probability.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
-    return 1 - ((2 * both + DICE_SMOOTH) / (each + DICE_SMOOTH)).mean()
+    both = (probability * target).sum(dim=(-2, -1))
+    each = probability.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1))
+    return (1 - (2 * both + DICE_SMOOTH) / (each + DICE_SMOOTH)).sum() / len(target)

@@ -32,7 +32,6 @@ from clipad_core.vcpclip_maps import (
     fuse,
     mean_of_top,
     new_logits,
-    probabilities,
     raw_logits,
     upsampled_difference,
 )
@@ -136,15 +135,13 @@ def loss(
     }
     parts: dict[str, Tensor] = {}
     for name, logits in branches.items():
-        for one in logits:
-            difference = upsampled_difference(one, backbone.vision.grid, config.image_size)
-            found = probabilities(difference)
-            for part, value in (
-                ("focal", focal_loss(found, masks)),
-                ("dice", dice_loss(found[:, 1], masks)),
-            ):
-                key = f"{name}_{part}"
-                parts[key] = parts[key] + value if key in parts else value
+        if logits:
+            blocks = torch.stack(logits)
+            difference = upsampled_difference(blocks, backbone.vision.grid, config.image_size)
+            # A softmax of two: the anomalous and the normal probability.
+            anomalous, normal = torch.sigmoid(difference), torch.sigmoid(-difference)
+            parts[f"{name}_focal"] = focal_loss(normal, anomalous, masks)
+            parts[f"{name}_dice"] = dice_loss(anomalous, masks)
     return parts | {"total": torch.stack(list(parts.values())).sum()}
 
 

@@ -13,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.learned import FrozenFeatures
-from clipad_core.scoring import smoothed
+from clipad_core.scoring import smoothed, upsample_by_matrices
 from clipad_core.vcpclip_config import VCPCLIPConfig
 from clipad_core.vcpclip_learner import VCPCLIPLearner
+
+NORM_LEAST = 1e-12  # as torch.nn.functional.normalize has it
 
 
 def raw_logits(
@@ -30,8 +32,10 @@ def raw_logits(
     """
     scale, found = learner.raw_logit_scale.exp(), []
     for head, block in zip(learner.raw_heads, sorted(config.blocks), strict=True):
-        patches = F.normalize(head(features.patch_tokens[block].float()), dim=-1)
-        found.append(scale * patches @ text.transpose(1, 2))
+        patches = head(features.patch_tokens[block].float())
+        # The two products are divided by the norm, not the whole patch: a third of the time.
+        norm = patches.norm(dim=-1, keepdim=True).clamp_min(NORM_LEAST)
+        found.append(scale * (patches @ text.transpose(1, 2)) / norm)
     return found
 
 
@@ -53,13 +57,13 @@ def new_logits(
         tokens = features.patch_tokens[block].float()
         patches = F.normalize(tokens, dim=-1)
         seen = patches if config.post_unit_tokens else tokens
-        found.append(scale * patches @ learner.post_vcp(text, seen).transpose(1, 2))
+        found.append(scale * (patches @ learner.post_vcp(text, seen).transpose(1, 2)))
     return found
 
 
 def upsampled_difference(
-    logits: Float[Tensor, "b p 2"], grid: tuple[int, int], size: int
-) -> Float[Tensor, "b H W"]:
+    logits: Float[Tensor, "*l b p 2"], grid: tuple[int, int], size: int
+) -> Float[Tensor, "*l b H W"]:
     """Anomalous minus normal logit of every pixel, bilinear with ``align_corners=True``.
 
     A softmax of two is the sigmoid of their difference, and upsampling is linear, so one map does.
@@ -70,17 +74,8 @@ def upsampled_difference(
              [0.0000, 0.5000, 1.0000],
              [0.0000, 0.5000, 1.0000]]])
     """
-    difference = rearrange(logits[..., 1] - logits[..., 0], "b (h w) -> b 1 h w", h=grid[0])
-    return F.interpolate(difference, size=(size, size), mode="bilinear", align_corners=True)[:, 0]
-
-
-def probabilities(difference: Float[Tensor, "b H W"]) -> Float[Tensor, "b 2 H W"]:
-    """Softmax of the two upsampled logits: channel 0 normal, channel 1 anomalous.
-
-    >>> probabilities(torch.zeros(1, 1, 1)).flatten()
-    tensor([0.5000, 0.5000])
-    """
-    return torch.stack([torch.sigmoid(-difference), torch.sigmoid(difference)], dim=1)
+    difference = rearrange(logits[..., 1] - logits[..., 0], "... (h w) -> ... h w", h=grid[0])
+    return upsample_by_matrices(difference, (size, size), align_corners=True)
 
 
 def branch_map(

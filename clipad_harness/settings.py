@@ -14,6 +14,8 @@ from clipad_core.errors import ClipadError
 
 PARAMS = "params.yaml"
 ROOT_VARIABLE = "CLIPAD_ROOT"
+# In C where PyYAML was built with it: ten times as fast.
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # The methods that learn on an auxiliary dataset.
 LEARNED = ("anomalyclip", "vcpclip")
 
@@ -158,7 +160,7 @@ def read_params(root: Path) -> dict[str, Any]:
     """Read params.yaml as plain data."""
     path = root / PARAMS
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
@@ -279,9 +281,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 def _build_method(kind: type, section: Mapping[str, Any], method: str) -> Any:
     settings: MethodSettings = _build(kind, section, method)
     if not settings.seeds or not settings.ablation_seeds:
-        raise ClipadError(
-            f"{method}.seeds, {method}.ablation_seeds: expected at least one each; add one."
-        )
+        raise ClipadError(f"{method}.seeds, {method}.ablation_seeds: found none; add one to each.")
     return settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -95,11 +95,16 @@ class DatasetImages:
     def __init__(self, index: pd.DataFrame, data: Path) -> None:
         self.index, self.data = index, data
         self._contents: dict[str, str] = {}
+        self._rows: dict[tuple[str, str], pd.DataFrame] = {}
+        self._latest_masks: tuple[Hashable, list[NDArray[np.bool_]]] = (None, [])
 
     def rows(self, category: str, split: str) -> pd.DataFrame:
         """The index rows of one category and split."""
-        wanted = (self.index["category"] == category) & (self.index["split"] == split)
-        return self.index[wanted]
+        key = (category, split)
+        if key not in self._rows:
+            wanted = (self.index["category"] == category) & (self.index["split"] == split)
+            self._rows[key] = self.index[wanted]
+        return self._rows[key]
 
     def has_masks(self, category: str) -> bool:
         """Whether every anomalous test image has a mask; without, pixel metrics are undefined."""
@@ -117,11 +122,17 @@ class DatasetImages:
     def masks(
         self, rows: pd.DataFrame, maps: list[NDArray[np.float32]], rule: MaskRule
     ) -> list[NDArray[np.bool_]]:
-        """The masks of some rows, each at the size of its map."""
-        return [
-            self.mask(image, mask, (one.shape[0], one.shape[1]), rule)
-            for image, mask, one in zip(rows["image"], rows["mask"], maps, strict=True)
-        ]
+        """The masks of some rows, each at the size of its map.
+
+        The latest are kept: one shard after the other asks for those of its category.
+        """
+        sizes = [(one.shape[0], one.shape[1]) for one in maps]
+        key = (tuple(rows["image"]), tuple(sizes), rule)
+        if self._latest_masks[0] != key:
+            parts = zip(rows["image"], rows["mask"], sizes, strict=True)
+            found = [self.mask(image, mask, size, rule) for image, mask, size in parts]
+            self._latest_masks = (key, found)
+        return self._latest_masks[1]
 
     def content(self, category: str) -> str:
         """SHA-256 over all that the index says of a category and the bytes of its test files."""

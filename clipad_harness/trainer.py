@@ -55,6 +55,7 @@ class Trainer:
         self.folder, self.cache_folder, self.memory = folder, cache_folder, memory
         self._loaded: dict[str, Backbone] = {}
         self._data: tuple[tuple[Any, ...], TrainingData] | None = None
+        self._keys: dict[Training, str] = {}
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it."""
@@ -78,15 +79,18 @@ class Trainer:
 
     def key(self, training: Training) -> str:
         """Everything a training depends on, as one SHA-256."""
-        parts = {
-            "method": self.name,
-            "config": asdict(training.config),
-            "dataset": training.dataset,
-            "content": self._content(training),
-            "backbone": self.backbone(training.config).digest,
-            "code": [method_digest(self.name), code_digest([train_module, training_data, augment])],
-        }
-        return hash_of(parts)
+        if training not in self._keys:
+            code = code_digest([train_module, training_data, augment])
+            parts = {
+                "method": self.name,
+                "config": asdict(training.config),
+                "dataset": training.dataset,
+                "content": self._content(training),
+                "backbone": self.backbone(training.config).digest,
+                "code": [method_digest(self.name), code],
+            }
+            self._keys[training] = hash_of(parts)
+        return self._keys[training]
 
     def path(self, training: Training) -> Path:
         """The file of a training; a learner, with its loss curve beside it."""

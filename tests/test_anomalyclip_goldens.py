@@ -195,7 +195,7 @@ def test_unit_losses_equal_theirs_at_saturation_too(batch: Recorded) -> None:
     target = torch.tensor(batch.values["unit/target"]).float()
     for key, expected in (("prob", "focal"), ("prob_saturated", "focal_saturated")):
         both = torch.tensor(batch.values[f"unit/{key}"])
-        found = focal_loss(both, target).item()
+        found = focal_loss(both[:, 0], both[:, 1], target).item()
         assert found == pytest.approx(float(batch.values[f"unit/{expected}"]), rel=2e-5)
     both = torch.tensor(batch.values["unit/prob"])
     cases = {
