@@ -25,6 +25,7 @@ Pixels = UInt8[np.ndarray, "H W 3"]
 AnyPixels = UInt8[np.ndarray, "_ _ 3"]
 # Crop side of AlexNet's multi-crop prediction: 224 of 256 pixels (Krizhevsky et al., 2012).
 CROP_FRACTION = 224 / 256
+CROPS = {"five": 5, "ten": 10}  # views that `multi_crop` adds; the five are the first of the ten
 
 
 @dataclass(frozen=True)

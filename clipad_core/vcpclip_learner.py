@@ -17,6 +17,8 @@ from clipad_core.errors import ClipadError
 from clipad_core.official_init import Architecture, architecture_of
 from clipad_core.vcpclip_config import VCPCLIPConfig
 
+# What `PostVCP.ask` says: a direction a head and text embedding, and what its bias adds.
+Question = tuple[Float[Tensor, "b m s c"], Float[Tensor, "b m s 1"] | None]
 NORM_EPS = 1e-6  # of prompt_norm; C: models/model_CLIP.py
 
 
@@ -117,28 +119,39 @@ class PostVCP(nn.Module):
         self.out = nn.Linear(width, sizes.vision_width, bias=bias)
         self.logit_scale = nn.Parameter(torch.empty(()))
 
-    def attention(
-        self, text: Float[Tensor, "b s d"], patches: Float[Tensor, "b p c"]
-    ) -> Float[Tensor, "b m s p"]:
-        r"""How much each head of each text embedding looks at each patch; sums to 1.
+    def ask(self, text: Float[Tensor, "b s d"]) -> Question:
+        r"""What every head of each text embedding looks for: :math:`W_m^\top q_m`.
 
-        :math:`\mathrm{softmax}(q_m^\top W_m x_p)`, without :math:`1/\sqrt d`. Read from the right:
-        :math:`W_m^\top q_m` is made once an image, and no key is ever made.
+        So no key is ever made, and the patches of all blocks are asked the same.
         """
         query = rearrange(self.query(text), "b s (m e) -> b m s e", m=self.heads)
         weight = rearrange(self.key.weight, "(m e) c -> m e c", m=self.heads)
-        seen = einsum(query, weight, "b m s e, m e c -> b m s c")
-        logits = einsum(seen, patches, "b m s c, b p c -> b m s p")
+        direction = einsum(query, weight, "b m s e, m e c -> b m s c")
+        offset = None
         if self.key.bias is not None:
             bias = rearrange(self.key.bias, "(m e) -> m e", m=self.heads)
-            logits = logits + einsum(query, bias, "b m s e, m e -> b m s")[..., None]
-        return logits.softmax(dim=-1)
+            offset = einsum(query, bias, "b m s e, m e -> b m s")[..., None]
+        return direction, offset
 
-    def forward(
-        self, text: Float[Tensor, "b s d"], patches: Float[Tensor, "b p c"]
-    ) -> Float[Tensor, "b s c"]:
-        """Text embeddings made of what they saw in the patches, unit norm, as wide as the patches."""
-        mixed = einsum(self.attention(text, patches), patches, "b m s p, b p c -> b m s c")
+    def attention(
+        self, asked: Question, patches: Float[Tensor, "b p c"]
+    ) -> Float[Tensor, "b m s p"]:
+        r"""How much each head of each text embedding looks at each patch; sums to 1.
+
+        :math:`\mathrm{softmax}(q_m^\top W_m x_p)`, without :math:`1/\sqrt d`.
+        """
+        direction, offset = asked
+        logits = einsum(direction, patches, "b m s c, b p c -> b m s p")
+        return (logits if offset is None else logits + offset).softmax(dim=-1)
+
+    def forward(self, asked: Question, patches: Float[Tensor, "b p c"]) -> Float[Tensor, "b s c"]:
+        """Text embeddings made of what they saw in the patches, unit norm, as wide as the patches.
+
+        Args:
+            asked: from ``ask``.
+            patches: of one block.
+        """
+        mixed = einsum(self.attention(asked, patches), patches, "b m s p, b p c -> b m s c")
         weight = rearrange(self.value.weight, "(m e) c -> m e c", m=self.heads)
         values = einsum(mixed, weight, "b m s c, m e c -> b s m e")
         values = rearrange(values, "b s m e -> b s (m e)")

@@ -52,12 +52,12 @@ def new_logits(
     """
     if learner.post_vcp is None:
         return []
-    scale, found = learner.post_vcp.logit_scale.exp(), []
+    scale, asked, found = learner.post_vcp.logit_scale.exp(), learner.post_vcp.ask(text), []
     for block in sorted(config.blocks):
         tokens = features.patch_tokens[block].float()
         patches = F.normalize(tokens, dim=-1)
         seen = patches if config.post_unit_tokens else tokens
-        found.append(scale * (patches @ learner.post_vcp(text, seen).transpose(1, 2)))
+        found.append(scale * (patches @ learner.post_vcp(asked, seen).transpose(1, 2)))
     return found
 
 

@@ -17,6 +17,7 @@ import torch
 
 from clipad_core import aupro, metrics, prompts, ranking, scoring, text, winclip_scoring
 from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.preprocess import CROPS
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
 from clipad_core.transformer import chunks
@@ -129,13 +130,30 @@ class Scorer(DatasetImages):
             plain = self._store(backbone, replace(recipe, multi_crop="none"))
             found = read_features(plain, paths, shard.category)
             if recipe.multi_crop != "none":
-                # The crops alone: the views and their windows are those of the plain recipe.
-                crops = replace(recipe, scales=(), patch_tokens=False, tiles=False)
-                store = self._store(backbone, crops)
-                extra = read_features(store, paths, f"{shard.category} crops")
-                found = Encoded(found.features, extra.crops, extra.placements)
+                found = self._with_crops(found, backbone, recipe, paths, shard.category)
             self._latest = (key, found)
         return self._latest[1]
+
+    def _with_crops(
+        self,
+        plain: Encoded,
+        backbone: Backbone,
+        recipe: Recipe,
+        paths: Sequence[Path],
+        category: str,
+    ) -> Encoded:
+        """Add the crops: the views and their windows are those of the plain recipe.
+
+        Five crops are the first five of ten, which are encoded once where some variant reads them.
+        """
+        read = {recipe.multi_crop, *(variant.config.multi_crop for variant in self.among)}
+        widest = max(read & CROPS.keys(), key=CROPS.__getitem__)
+        crops = Recipe(recipe.resize, recipe.channels, widest, (), patch_tokens=False, tiles=False)
+        extra = read_features(self._store(backbone, crops), paths, f"{category} crops")
+        wanted = CROPS[recipe.multi_crop]
+        some = extra.crops.unflatten(0, (-1, CROPS[widest]))[:, :wanted].flatten(0, 1)
+        placements = tuple(replace(place, crops=wanted) for place in extra.placements)
+        return Encoded(plain.features, some, placements)
 
     def _text(self, config: WinCLIPConfig, category: str) -> torch.Tensor:
         backbone = self.backbone(config)

@@ -95,7 +95,8 @@ def attention_figure(
         tokens = example.features.patch_tokens[block].float()
         seen = torch.nn.functional.normalize(tokens, dim=-1) if config.post_unit_tokens else tokens
         with torch.no_grad():
-            found = learner.post_vcp.attention(pair[None], seen)[0].mean(dim=0)
+            asked = learner.post_vcp.ask(pair[None])
+            found = learner.post_vcp.attention(asked, seen)[0].mean(dim=0)
         draw_picture(line[0], example.picture, example.mask)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
         pictures = {"“good” looks at": found[0], "“damaged” looks at": found[1]}

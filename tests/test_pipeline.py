@@ -8,14 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from project import REPOSITORY, dvc, make_project, run_stages
+from project import REPOSITORY, SIZE, dvc, make_project, run_stages
 
 from clipad_core.errors import ClipadError
-from clipad_harness import cli, pipeline
+from clipad_harness import cli, pipeline, shards
 from clipad_harness.feature_store import FeatureStore
 from clipad_harness.score import Scorer
 from clipad_harness.settings import read_workers
@@ -114,6 +115,25 @@ def test_from_nothing_two_processes_give_the_bytes_of_one(project: Path) -> None
     change(project, "workers", value=2)
     pipeline.score_winclip(project)
     assert (project / pipeline.RESULTS).read_bytes() == before
+
+
+def test_masks_of_a_category_are_read_once_for_all_shards(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, read = pipeline.open_run(project).scorer(), []
+    real = shards.read_mask
+    monkeypatch.setattr(shards, "read_mask", lambda *a: read.append(a[0].name) or real(*a))
+
+    def masks(category: str, side: int) -> list[np.ndarray]:
+        rows = scorer.rows(category, "test")
+        return scorer.masks(rows, [np.zeros((side, side), np.float32)] * len(rows), "nearest")
+
+    first = masks("hex_nut", 24)
+    assert masks("hex_nut", 24) is first and len(read) == SIZE["test_damaged"]
+    assert {one.shape for one in masks("hex_nut", 48)} == {(48, 48)}
+    other = masks("leather_hide", 24)
+    assert len(read) == 3 * SIZE["test_damaged"]
+    assert not np.array_equal(np.stack(other), np.stack(first))
 
 
 def test_a_changed_prompt_encodes_no_image_again(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from clipad_core.errors import ClipadError
+from clipad_core.losses import dice_loss, focal_loss
 from clipad_core.scoring import (
     arithmetic_aggregation,
     association_scores,
@@ -17,6 +18,7 @@ from clipad_core.scoring import (
     harmonic_aggregation,
     harmonic_mean,
     text_scores,
+    upsample_by_matrices,
 )
 from clipad_core.vision import window_index
 
@@ -156,3 +158,31 @@ def test_constant_windows_stop_the_run_and_different_ones_do_not() -> None:
     same[1, 2, 0] = 0.9
     check_not_constant(same, "window embeddings of scale 2")
     assert same.shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(9, 9), (11, 4), (5, 7), (2, 3)])
+def test_bilinear_by_matrices_is_that_of_torch_and_so_is_its_gradient(
+    size: tuple[int, int], align_corners: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 3, 5, 7, generator=generator, dtype=torch.float64)
+    weight = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64)
+    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    found = upsample_by_matrices(ours, size, align_corners)
+    expected = F.interpolate(theirs, size, mode="bilinear", align_corners=align_corners)
+    assert_close(found, expected, rtol=0, atol=1e-6)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-6)
+
+
+def test_losses_of_several_blocks_are_the_sum_of_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(3, 2, 5, 4, generator=generator)
+    target = (torch.rand(2, 5, 4, generator=generator) > 0.6).float()
+    for together, apart in (
+        (focal_loss(1 - maps, maps, target), [focal_loss(1 - m, m, target) for m in maps]),
+        (dice_loss(maps, target), [dice_loss(m, target) for m in maps]),
+    ):
+        assert_close(together, torch.stack(apart).sum())

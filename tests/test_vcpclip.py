@@ -121,8 +121,8 @@ def test_post_vcp_equals_the_equations(square: Backbone, preset: str) -> None:
     assert post is not None
     patches = features_of(square, config).patch_tokens[3]
     text = F.normalize(torch.randn(3, 2, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
-    torch.testing.assert_close(post(text, patches), naive_post_vcp(post, text, patches))
-    attention = post.attention(text, patches)
+    torch.testing.assert_close(post(post.ask(text), patches), naive_post_vcp(post, text, patches))
+    attention = post.attention(post.ask(text), patches)
     torch.testing.assert_close(attention.sum(dim=-1), torch.ones(3, 4, 2))
     assert attention.std(dim=-1).min() > 1e-6
 

@@ -121,7 +121,9 @@ def test_both_branches_equal_theirs_at_every_block(batch: Recorded) -> None:
     assert learner.post_vcp is not None
     for i, block in enumerate(batch.config.blocks):
         unit = torch.nn.functional.normalize(features.patch_tokens[block], dim=-1)
-        close(learner.post_vcp(text, unit), batch.values[f"post_text_{i}"], 2e-5)
+        close(
+            learner.post_vcp(learner.post_vcp.ask(text), unit), batch.values[f"post_text_{i}"], 2e-5
+        )
     raw = raw_logits(learner, batch.config, features, text)
     new = new_logits(learner, batch.config, features, text)
     for i in range(len(raw)):
