@@ -16,10 +16,13 @@ from PIL import Image
 from project import REPOSITORY, SIZE, dvc, make_project, run_stages
 
 from clipad_core.errors import ClipadError
+from clipad_core.winclip import WinCLIP
 from clipad_harness import cli, pipeline, shards
 from clipad_harness.feature_store import FeatureStore
+from clipad_harness.images import read_image
 from clipad_harness.score import Scorer
 from clipad_harness.settings import read_workers
+from clipad_harness.shards import Shard
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,23 @@ def test_masks_of_a_category_are_read_once_for_all_shards(
     other = masks("leather_hide", 24)
     assert len(read) == 3 * SIZE["test_damaged"]
     assert not np.array_equal(np.stack(other), np.stack(first))
+
+
+def test_five_crops_are_read_from_ten_and_score_as_the_detector_does(project: Path) -> None:
+    rows = {"five": {"multi_crop": "five"}, "ten": {"multi_crop": "ten"}}
+    change(project, "winclip", "ablations", value={"crops": {"k_shots": [0], "rows": rows}})
+    run = pipeline.open_run(project)
+    scorer, found = run.scorer(), {}
+    images = [
+        np.asarray(read_image(run.data / name)) for name in scorer.rows("hex_nut", "test")["image"]
+    ]
+    for variant in run.variants:
+        if variant.name.startswith("crops/"):
+            found[variant.name] = scorer.detect(Shard(variant, "hex_nut", 0, 0)).image_scores
+            detector = WinCLIP(scorer.backbone(variant.config), variant.config, "hex nut", [])
+            expected = detector(images).image_score.numpy()
+            np.testing.assert_allclose(found[variant.name], expected, rtol=0, atol=2e-6)
+    assert np.abs(found["crops/five"] - found["crops/ten"]).max() > 1e-5
 
 
 def test_a_changed_prompt_encodes_no_image_again(
