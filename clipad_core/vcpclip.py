@@ -32,6 +32,7 @@ from clipad_core.vcpclip_maps import (
     fuse,
     mean_of_top,
     new_logits,
+    probabilities,
     raw_logits,
     upsampled_difference,
 )
@@ -138,8 +139,7 @@ def loss(
         if logits:
             blocks = torch.stack(logits)
             difference = upsampled_difference(blocks, backbone.vision.grid, config.image_size)
-            # A softmax of two: the anomalous and the normal probability.
-            anomalous, normal = torch.sigmoid(difference), torch.sigmoid(-difference)
+            normal, anomalous = probabilities(difference)
             parts[f"{name}_focal"] = focal_loss(normal, anomalous, masks)
             parts[f"{name}_dice"] = dice_loss(anomalous, masks)
     return parts | {"total": torch.stack(list(parts.values())).sum()}
