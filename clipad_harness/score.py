@@ -148,7 +148,7 @@ class Scorer(DatasetImages):
         """
         read = {recipe.multi_crop, *(variant.config.multi_crop for variant in self.among)}
         widest = max(read & CROPS.keys(), key=CROPS.__getitem__)
-        crops = Recipe(recipe.resize, recipe.channels, widest, (), patch_tokens=False, tiles=False)
+        crops = replace(recipe, multi_crop=widest, scales=(), patch_tokens=False, tiles=False)
         extra = read_features(self._store(backbone, crops), paths, f"{category} crops")
         wanted = CROPS[recipe.multi_crop]
         some = extra.crops.unflatten(0, (-1, CROPS[widest]))[:, :wanted].flatten(0, 1)
