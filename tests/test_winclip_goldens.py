@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recordings import close
 from safetensors.torch import save_file
 
 from clipad_core.backbone import Backbone, load_backbone
@@ -49,14 +50,6 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def as_views(images: np.ndarray) -> list[Views]:
     empty = torch.zeros(0, 3, SIZE, SIZE)
     return [Views(torch.tensor(one)[None], empty, HERE) for one in images]
-
-
-def close(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
-    """The spec's tolerance: relative to max(1, |x|)."""
-    expected = torch.tensor(expected, dtype=torch.float64)
-    error = (found.double() - expected).abs() / expected.abs().clamp(min=1)
-    assert found.shape == expected.shape
-    assert error.max() <= tolerance
 
 
 def detect(backbone: Backbone, config: WinCLIPConfig, k_shot: int):
