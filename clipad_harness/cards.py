@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from clipad_core.errors import ClipadError
+from clipad_harness.files import read_yaml
 from clipad_harness.layouts import LAYOUTS
 
 CARDS = Path(__file__).resolve().parents[1] / "data" / "cards"
@@ -121,7 +122,7 @@ def read_card(name: str, folder: Path = CARDS) -> Card:
             f"write {path}."
         )
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path)
     except yaml.YAMLError as error:
         raise ClipadError(f"{path}: not valid YAML ({error}); correct it.") from error
     card: Card = _fill(Card, found, str(path))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from clipad_core.errors import ClipadError
 from clipad_harness.cards import Card, read_card
+from clipad_harness.files import read_yaml
 from clipad_harness.paper_numbers import PAPER
 
 BIBLIOGRAPHY = PAPER / "citations.bib"
@@ -66,7 +65,7 @@ def _of_card(card: Card) -> str:
 
 def of_project(path: Path = CITATION) -> str:
     """Clipad's own entry, from CITATION.cff."""
-    cff = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cff = read_yaml(path)
     names = [
         f"{who['family-names']}, {who['given-names']}"
         if "family-names" in who

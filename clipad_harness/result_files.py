@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
@@ -20,6 +19,7 @@ from clipad_harness.differences import (
     compare_files,
     judged,
 )
+from clipad_harness.files import read_yaml
 from clipad_harness.result_kinds import file_parts
 
 _KINDS = (".csv", ".json", ".ipynb", ".html", ".png")
@@ -124,7 +124,7 @@ def _locked(side: Side) -> dict[str, str]:
     path = side.project / "dvc.lock" if side.project else None
     if path is None or not path.is_file():
         return {}
-    stages = yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})
+    stages = read_yaml(path).get("stages", {})
     entries = [
         e for stage in stages.values() for kind in ("deps", "outs") for e in stage.get(kind, [])
     ]

@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from clipad_core.errors import ClipadError
+from clipad_harness.files import read_yaml
 
 PARAMS = "params.yaml"
 ROOT_VARIABLE = "CLIPAD_ROOT"
-# In C where PyYAML was built with it: ten times as fast.
-SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # The methods that learn on an auxiliary dataset.
 LEARNED = ("anomalyclip", "vcpclip")
 
@@ -160,7 +159,7 @@ def read_params(root: Path) -> dict[str, Any]:
     """Read params.yaml as plain data."""
     path = root / PARAMS
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
+        found = read_yaml(path)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""

@@ -18,10 +18,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clipad_core.errors import ClipadError
 from clipad_harness.differences import Part
+from clipad_harness.files import read_yaml
 from clipad_harness.result_files import Side, compare_sides, open_side
 
 # Of a folder without git: what is no part of the project's files.
@@ -91,7 +90,7 @@ def find_targets(root: Path, part: str) -> list[str]:
 
 def _stages(root: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+        found = read_yaml(root / "dvc.yaml")
     except OSError as error:
         raise ClipadError(
             f"{root / 'dvc.yaml'}: cannot be read ({error.strerror}), expected the project's "
@@ -145,7 +144,7 @@ def _outputs(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     frozen = {name for name, stage in _stages(folder).items() if stage.get("frozen")}
-    locked = yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})
+    locked = read_yaml(path).get("stages", {})
     return [
         str(entry["path"])
         for name, stage in locked.items()
