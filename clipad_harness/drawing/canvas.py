@@ -143,8 +143,10 @@ class Sketch:
 class Surface:
     """A lit layer: height, albedo, coverage and gloss at every pixel.
 
-    height: scene units, its slope is what the light sees. albedo: (size, size, 3) in [0, 1].
+    height: scene units, its slope is what the light sees. albedo: (3, size, size) in [0, 1].
     alpha: (size, size), 0 where the background shows. gloss: (size, size), highlight strength.
+    Colours lie in planes all through the drawing: NumPy is several times as fast on a plane as on
+    the three values of a pixel.
     """
 
     def __init__(self, height: Array, albedo: Array, alpha: Array, gloss: Array) -> None:
@@ -153,8 +155,8 @@ class Surface:
     @classmethod
     def blank(cls, size: int, colour: Colour, gloss: float, alpha: Array | None = None) -> Surface:
         """A flat surface of one colour."""
-        albedo = np.empty((size, size, 3), np.float32)
-        albedo[:] = colour
+        albedo = np.empty((3, size, size), np.float32)
+        albedo[:] = plane_values(colour)
         shape = (size, size)
         return cls(
             np.zeros(shape, np.float32),
@@ -168,12 +170,13 @@ class Surface:
         return Surface(self.height.copy(), self.albedo.copy(), self.alpha.copy(), self.gloss.copy())
 
     def tint(self, cover: Array, colour: Colour | Array) -> None:
-        """Lay a colour over the albedo, as thick as `cover` in [0, 1]."""
-        self.albedo += cover[..., None] * (np.asarray(colour, np.float32) - self.albedo)
+        """Lay a colour, or planes of colours, over the albedo, as thick as `cover` in [0, 1]."""
+        colours = colour if isinstance(colour, np.ndarray) else plane_values(colour)
+        self.albedo += cover * (colours - self.albedo)
 
     def shade(self, factor: Array) -> None:
         """Multiply the albedo, (size, size)."""
-        self.albedo *= factor[..., None]
+        self.albedo *= factor
 
     def raise_to(self, cover: Array, height: Array | float) -> None:
         """Replace the height where `cover` is one."""
@@ -186,6 +189,11 @@ class Surface:
     def cut(self, cover: Array) -> None:
         """Open the surface so that the background shows."""
         self.alpha *= 1 - cover
+
+
+def plane_values(colour: Colour) -> Array:
+    """A colour as (3, 1, 1), to be spread over planes."""
+    return np.asarray(colour, np.float32)[:, None, None]
 
 
 def bevel(distance: Array, width: float, height: float) -> Array:

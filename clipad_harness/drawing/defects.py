@@ -77,7 +77,7 @@ def blob(sketch: Sketch, at: Spot, radius: float, rough: float) -> Array:
 def under(s: Surface, cover: Array) -> tuple[float, float, float]:
     """Mean albedo below a defect, in [0, 1]."""
     weight = cover.sum() + 1e-3
-    r, g, b = (np.einsum("hw,hwc->c", cover, s.albedo) + 5e-4) / weight
+    r, g, b = (np.einsum("hw,chw->c", cover, s.albedo) + 5e-4) / weight
     return float(r), float(g), float(b)
 
 

@@ -198,7 +198,7 @@ def _place(alpha: Array, sketch: Sketch) -> tuple[float, float]:
 
 def _change(before: Array, after: Array) -> Array:
     """Largest change over the channels, (size, size), in grey levels."""
-    r, g, b = np.moveaxis(np.abs(after - before), -1, 0)
+    r, g, b = np.abs(after - before)
     return np.maximum(np.maximum(r, g), b)
 
 

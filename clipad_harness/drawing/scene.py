@@ -16,6 +16,7 @@ from clipad_harness.drawing.canvas import (
     Surface,
     grid,
     jitter,
+    plane_values,
     pose,
     smoothstep,
 )
@@ -26,12 +27,12 @@ from clipad_harness.drawing.palette import colour_of
 class Scene:
     """Everything around the thing, the same for a sound and a damaged image of it."""
 
-    background: Array  # (size, size, 3), lit
+    background: Array  # (3, size, size), lit
     direction: tuple[float, float, float]  # towards the lamp, unit length
     field: Array  # (size, size) brightness of the lamp over the image
     ambient: float
-    tone: Array  # (3,) colour of the light
-    noise: Array  # (size, size, 3) in grey levels
+    tone: Array  # (3, 1, 1) colour of the light
+    noise: Array  # (3, size, size) in grey levels
     blur: float
 
 
@@ -52,14 +53,14 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     if rng.random() < 0.3:
         field *= _shade_edge(sketch)
     warm = rng.uniform(-0.05, 0.05)
-    tone = np.asarray((1 + warm, 1.0, 1 - warm), np.float32)
+    tone = plane_values((1 + warm, 1.0, 1 - warm))
     ambient = rng.uniform(0.30, 0.5)
-    background = _background(sketch) * (field * (ambient + 0.75))[..., None] * tone
+    background = _background(sketch) * (field * (ambient + 0.75)) * tone
     if shadow_of is not None:
-        background *= _shadow(shadow_of, direction, rng)[..., None]
+        background *= _shadow(shadow_of, direction, rng)
     sigma = rng.uniform(0.6, 2.6)
-    noise = np.stack([sketch.noise("grain") for _ in range(3)], -1) * (0.6 * sigma)
-    noise += sketch.noise("grain")[..., None] * (0.7 * sigma)
+    noise = np.stack([sketch.noise("grain") for _ in range(3)]) * (0.6 * sigma)
+    noise += sketch.noise("grain") * (0.7 * sigma)
     return Scene(
         background,
         direction,
@@ -84,7 +85,7 @@ def _shade_edge(sketch: Sketch) -> Array:
 
 
 def _background(sketch: Sketch) -> Array:
-    """A bench, a cloth, a belt or a light table, (size, size, 3)."""
+    """A bench, a cloth, a belt or a light table, (3, size, size)."""
     rng = sketch.instance
     names = (
         "white",
@@ -116,7 +117,7 @@ def _background(sketch: Sketch) -> Array:
     elif kind < 0.8:  # a joint of the bench
         line = np.abs(along - rng.uniform(-0.9, 0.9))
         factor -= rng.uniform(0.1, 0.4) * (1 - smoothstep(line, 0.005, 0.035))
-    return np.asarray(colour, np.float32) * factor[..., None]
+    return plane_values(colour) * factor
 
 
 def _shadow(alpha: Array, direction: tuple[float, float, float], rng: Random) -> Array:
@@ -133,7 +134,7 @@ def _shadow(alpha: Array, direction: tuple[float, float, float], rng: Random) ->
 
 
 def render(surface: Surface, scene: Scene) -> Array:
-    """Lambert's diffuse light plus a Blinn highlight, (size, size, 3) in grey levels."""
+    """Lambert's diffuse light plus a Blinn highlight, (3, size, size) in grey levels."""
     size = surface.height.shape[0]
     gx, gy = _slopes(surface.height)
     lx, ly, lz = scene.direction
@@ -151,11 +152,10 @@ def render(surface: Surface, scene: Scene) -> Array:
     shine *= shine
     shine *= shine
     shine *= shine
-    image = surface.albedo * light[..., None] * scene.tone
+    image = surface.albedo * light * scene.tone
     shine *= 0.55 * surface.gloss * scene.field
-    image += shine[..., None] * (0.35 + 0.65 * surface.albedo)
-    alpha = surface.alpha[..., None]
-    image = scene.background + alpha * (image - scene.background)
+    image += shine * (0.35 + 0.65 * surface.albedo)
+    image = scene.background + surface.alpha * (image - scene.background)
     return _tone_curve(image)
 
 
@@ -182,16 +182,18 @@ def _tone_curve(image: Array) -> Array:
 
 
 def photograph(clean: Array, scene: Scene) -> Array:
-    """The camera: a little blur; the noise is added by `expose`."""
+    """The camera: a little blur, (3, size, size); the noise is added by `expose`."""
     if scene.blur == 0:
         return clean
-    image = Image.fromarray(np.clip(clean, 0, 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.BoxBlur(scene.blur)), np.float32)
+    blur = ImageFilter.BoxBlur(scene.blur)
+    planes = [Image.fromarray(p).filter(blur) for p in np.clip(clean, 0, 255).astype(np.uint8)]
+    return np.stack([np.asarray(plane, np.float32) for plane in planes])
 
 
 def expose(clean: Array, scene: Scene) -> Array:
-    """Sensor noise and eight bits."""
-    return np.clip(clean + scene.noise + 0.5, 0, 255).astype(np.uint8)
+    """Sensor noise and eight bits, (size, size, 3)."""
+    planes = np.clip(clean + scene.noise + 0.5, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
 def random_frame(rng: Random, size: int, scale: tuple[float, float], turn: float) -> Frame:

@@ -55,7 +55,7 @@ def _tooth(look: Look, grain: Array, height: float) -> PaintPart:
         distance = np.maximum(flank, np.abs(u) - 0.15)
         cover = frame.cover(distance)
         surface.tint(cover, look.colour)
-        surface.albedo *= (1 + cover * (grain - 1))[..., None]
+        surface.shade(1 + cover * (grain - 1))
         surface.raise_to(cover, np.maximum(bevel(distance, 0.03, height), surface.height))
         np.maximum(surface.alpha, cover, out=surface.alpha)
         return cover

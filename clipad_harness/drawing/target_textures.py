@@ -154,6 +154,6 @@ def terrazzo_floor(sketch: Sketch, look: Look) -> Item:
         lot = sketch.cells(i, j)
         chip = f.cover((gap - (second - near)) / n) * (lot < 0.66)
         pick = (lot * (len(names) / 0.66)).astype(np.int32).clip(0, len(names) - 1)
-        table = np.asarray([colour_of(name) for name in names], np.float32)
-        surface.tint(chip * 0.9, table[pick])
+        table = np.asarray([colour_of(name) for name in names], np.float32).T
+        surface.tint(chip * 0.9, table[:, pick])
     return item(sketch, look, surface)
