@@ -7,13 +7,14 @@ without supersampling. Lengths are in scene units: the image spans [-1, 1] in x 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
 import numpy as np
 
 Array = np.ndarray
+Window = tuple[slice, slice]
 Colour = tuple[float, float, float]
 
 NOISE_SEED = 20240607
@@ -80,6 +81,21 @@ class Frame:
         ux, uy, vx, vy = self.axes
         return self.centre[0] + u * ux + v * vx, self.centre[1] + u * uy + v * vy
 
+    def window(self, u: float, v: float, extent: float) -> Window:
+        """The rows and columns that hold all pixels within `extent` of a point of the thing."""
+        ux, uy, vx, vy = self.axes
+        x, y = self.project(u, v)
+        rows = self._pixels(y, extent * math.hypot(uy, vy))
+        return rows, self._pixels(x, extent * math.hypot(ux, vx))
+
+    def _pixels(self, middle: float, half: float) -> slice:
+        first, last = ((end + 1) * self.size / 2 for end in (middle - half, middle + half))
+        return slice(max(0, math.floor(first)), max(0, math.ceil(last)))
+
+    def within(self, window: Window) -> Frame:
+        """The same coordinates on some of the pixels."""
+        return replace(self, u=self.u[window], v=self.v[window])
+
     def cover(self, distance: Array) -> Array:
         """Share of every pixel inside a shape, in [0, 1], from its signed distance."""
         return np.clip(0.5 - distance * (1 / self.pixel), 0, 1)
@@ -137,7 +153,7 @@ class Sketch:
         """One uniform number in [0, 1) for every integer cell (i, j)."""
         start = (self.product if fixed else self.instance).randrange(4096)
         index = i.astype(np.int32) * 619 + j.astype(np.int32) * 1657 + start
-        return _cell_table()[index % 4096]
+        return _cell_table()[index & 4095]  # a power of two, so the bits do for the remainder
 
 
 class Surface:
@@ -168,6 +184,15 @@ class Surface:
     def copy(self) -> Surface:
         """A surface that can be changed without changing this one."""
         return Surface(self.height.copy(), self.albedo.copy(), self.alpha.copy(), self.gloss.copy())
+
+    def within(self, window: Window) -> Surface:
+        """Some of the pixels; what is painted on them is painted on this surface."""
+        return Surface(
+            self.height[window],
+            self.albedo[:, *window],
+            self.alpha[window],
+            self.gloss[window],
+        )
 
     def tint(self, cover: Array, colour: Colour | Array) -> None:
         """Lay a colour, or planes of colours, over the albedo, as thick as `cover` in [0, 1]."""

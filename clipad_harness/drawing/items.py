@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -21,6 +22,7 @@ from clipad_harness.drawing.canvas import (
 )
 from clipad_harness.drawing.palette import Material, colour_of, finish
 
+CONTACT = 0.35  # how far the shadow at the foot of a part reaches, in its half widths
 PaintPart = Callable[[Surface, Frame, float, float, float], Array]
 
 
@@ -131,14 +133,26 @@ def round_part(
             surface.shade(1 - 0.75 * line)
         return cover
 
-    return paint
+    return _nearby(paint, (1 + CONTACT) * radius)
+
+
+def _nearby(paint: PaintPart, extent: float) -> PaintPart:
+    """Paint only the pixels within `extent` of the part: it leaves all others as they are."""
+
+    def paint_near(surface: Surface, frame: Frame, x: float, y: float, angle: float) -> Array:
+        window = frame.window(x, y, extent + frame.pixel)
+        cover = np.zeros_like(surface.alpha)
+        cover[window] = paint(surface.within(window), frame.within(window), x, y, angle)
+        return cover
+
+    return paint_near
 
 
 def _lay(
     surface: Surface, frame: Frame, distance: Array, reach: float, colour: Colour, gloss: float
 ) -> Array:
     """Colour and coverage of a part, with the thin shadow where it meets the body."""
-    dark = np.clip(1 - np.maximum(distance, 0) * (1 / (0.35 * reach)), 0, 1)
+    dark = np.clip(1 - np.maximum(distance, 0) * (1 / (CONTACT * reach)), 0, 1)
     surface.shade(1 - 0.4 * dark * dark)
     cover = frame.cover(distance)
     surface.tint(cover, colour)
@@ -169,7 +183,7 @@ def block_part(
             surface.tint(0.9 * frame.cover(shapes.box(u - mx, v - my, 0.35 * a, 0.14 * b)), mark)
         return cover
 
-    return paint
+    return _nearby(paint, math.hypot(a, b) + CONTACT * min(a, b))
 
 
 def screw(rng: Random, radius: float) -> PaintPart:

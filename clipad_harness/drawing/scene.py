@@ -152,10 +152,16 @@ def render(surface: Surface, scene: Scene) -> Array:
     shine *= shine
     shine *= shine
     shine *= shine
-    image = surface.albedo * light * scene.tone
+    image = surface.albedo * light
+    image *= scene.tone
     shine *= 0.55 * surface.gloss * scene.field
-    image += shine * (0.35 + 0.65 * surface.albedo)
-    image = scene.background + surface.alpha * (image - scene.background)
+    glint = 0.65 * surface.albedo
+    glint += 0.35
+    glint *= shine
+    image += glint
+    image -= scene.background
+    image *= surface.alpha
+    image += scene.background
     return _tone_curve(image)
 
 
@@ -168,8 +174,11 @@ def _slopes(height: Array) -> tuple[Array, Array]:
 
 
 def _tone_curve(image: Array) -> Array:
-    """Bend the highlights so that bright metal does not clip, then the display's gamma."""
-    image = np.maximum(image, 0)
+    """Bend the highlights so that bright metal does not clip, then the display's gamma.
+
+    The image is used up: in place, arrays of this size take half the time.
+    """
+    np.maximum(image, 0, out=image)
     bent = image * 0.12
     bent += 1
     bent *= image

@@ -33,8 +33,8 @@ def cells_of(sketch: Sketch, u: Array, v: Array, loose: float) -> tuple[Array, A
             y = j + 0.5 + loose * (sketch.cells(i, j) - 0.5) - v
             d = np.sqrt(x * x + y * y)
             closer = d < near
-            second = np.where(closer, near, np.minimum(second, d))
-            near = np.where(closer, d, near)
+            second = np.minimum(second, np.maximum(near, d))
+            near = np.minimum(near, d)
             ni, nj = np.where(closer, i, ni), np.where(closer, j, nj)
     return near, second, ni, nj
 
