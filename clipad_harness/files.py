@@ -36,12 +36,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     name = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # asking costs a fraction of trying
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         yield Path(name)
         Path(name).chmod(0o644)
         os.replace(name, path)
+        name = None
     except OSError as error:
         raise ClipadError(
             f"{path}: cannot be written ({error.strerror or error}). Make its folder writable or free "
