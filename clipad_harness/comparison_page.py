@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -189,21 +190,34 @@ def apart(found: SideBySide, first: str, second: str, count: int = 3) -> pd.Data
     return ordered[ordered["gain"] > 0].drop_duplicates("category").head(count)
 
 
-def pictures(data: Path, chosen: pd.DataFrame, among: Sequence[Contender]) -> tuple[Figure, str]:
-    """Some images under the maps of every method, stretched to squares; and the alt text."""
-    examples, columns = [], {one.label: [] for one in among}  # type: ignore[var-annotated]
-    for row in chosen.to_dict("records"):
-        mask = None
-        for one in among:
-            scores = one.detect(str(row["category"]), one.seeds[0])
-            place = list(scores.images["image"]).index(row["image"])
-            columns[one.label].append(_square(scores.maps[place]))
-            if mask is None:
-                mask = _square(scores.masks[place].astype(np.float32)).numpy() > 0.5
-        opened = read_image(data / str(row["image"])).resize((SIDE, SIDE))
-        names = str(row["category"]), str(row["defect"])
-        examples.append(Pictured(*names, np.asarray(opened), mask))
-    return map_grid(examples, columns)
+@dataclass(frozen=True)
+class Shown:
+    """A test image and its map by every method, label -> (SIDE, SIDE), all stretched to squares."""
+
+    example: Pictured
+    maps: dict[str, torch.Tensor]
+
+
+def under_maps(data: Path, chosen: pd.DataFrame, among: Sequence[Contender]) -> dict[str, Shown]:
+    """The chosen images, by path; a category is scored once, however many of its images are chosen."""
+    found = {}
+    for category, rows in chosen.drop_duplicates("image").groupby("category", sort=False):
+        scored = {one.label: one.detect(str(category), one.seeds[0]) for one in among}
+        images, masks = scored[among[0].label].images["image"], scored[among[0].label].masks
+        for row in rows.to_dict("records"):
+            name = str(row["image"])
+            place = list(images).index(name)
+            mask = _square(masks[place].astype(np.float32)).numpy() > 0.5
+            opened = np.asarray(read_image(data / name).resize((SIDE, SIDE)))
+            maps = {label: _square(scores.maps[place]) for label, scores in scored.items()}
+            found[name] = Shown(Pictured(str(category), str(row["defect"]), opened, mask), maps)
+    return found
+
+
+def pictures(shown: Sequence[Shown]) -> tuple[Figure, str]:
+    """Some images, each under the maps of every method; and the alt text."""
+    columns = {label: [one.maps[label] for one in shown] for label in shown[0].maps}
+    return map_grid([one.example for one in shown], columns)
 
 
 def _square(one: np.ndarray) -> torch.Tensor:

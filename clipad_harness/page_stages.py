@@ -10,7 +10,8 @@ import pandas as pd
 from clipad_core.errors import ClipadError
 from clipad_harness import learned_pipeline, pipeline
 from clipad_harness.citations import citations
-from clipad_harness.settings import LEARNED, read_params
+from clipad_harness.files import write_text
+from clipad_harness.settings import LEARNED, read_profile
 
 if TYPE_CHECKING:
     from clipad_harness.learned_pipeline import LearnedRun
@@ -45,59 +46,24 @@ def notebook(root: Path, name: str) -> Path:
         raise ClipadError(
             f"notebook: found {name!r}, expected one of {', '.join((*METHODS, *ESSAYS))}."
         )
-    import torch
-
-    torch.set_num_threads(1)  # as the kernel has; the page says how many made it
-    return _method_page(root, name) if name in METHODS else _essay(root, name)
-
-
-def _method_page(root: Path, name: str) -> Path:
-    from clipad_harness.method_report import number_origins, provenance, summarise
     from clipad_harness.notebook import run_notebook
-    from clipad_harness.summary import write_summary
 
-    run, params = open_method(root, name), read_params(root)
-    scorer, results = run.scorer(), read_method(root, name)
-    used = {section: params[section] for section in ("profile", "profiles", name)}
-    facts = provenance(scorer, run.data, used)
+    profile = read_profile(root)
+    methods = METHODS if name in ESSAYS else (name,)
+    cited = [one for method in methods for one in citations(method, profile.dataset)]
     page = run_notebook(
         root / "notebooks" / f"{name}.ipynb",
         root / "reports" / f"{name}.ipynb",
-        {"profile": run.profile.name, "dataset": run.profile.dataset},
+        {"profile": profile.name, "dataset": profile.dataset},
         root=root,
-        provenance=facts,
-        origins=number_origins(scorer, results, facts),
-        citations=citations(name, run.profile.dataset),
-        command="./repro",
-    )
-    write_summary(summarise(scorer, results), root / "reports" / f"{name}.json")
-    return page
-
-
-def _essay(root: Path, name: str) -> Path:
-    from clipad_harness.datasets import index_hash
-    from clipad_harness.notebook import run_notebook
-    from clipad_harness.provenance import about_page
-
-    runs = {method: open_method(root, method) for method in METHODS}
-    first, params = runs["winclip"], read_params(root)
-    scorers = [run.scorer() for run in runs.values()]
-    cited = [one for method in METHODS for one in citations(method, first.profile.dataset)]
-    return run_notebook(
-        root / "notebooks" / f"{name}.ipynb",
-        root / "reports" / f"{name}.ipynb",
-        {"profile": first.profile.name, "dataset": first.profile.dataset},
-        root=root,
-        provenance=about_page(
-            dataset=first.profile.dataset,
-            images=len(first.index),
-            data_hash=index_hash(first.index, first.data),
-            backbones=[scorer.backbone(scorer.among[0].config) for scorer in scorers],
-            parameters={section: params[section] for section in ("profile", "profiles", *METHODS)},
-        ),
+        # Asked of the kernel, which has loaded the weights; loading them here as well takes 8 s.
+        about=f"from clipad_harness.page_facts import tell\n\ntell({name!r})",
         citations=list(dict.fromkeys(cited)),
         command="./repro",
     )
+    if name in METHODS:
+        write_text(root / "reports" / f"{name}.json", page.about["summary"])
+    return page.html
 
 
 def pages(root: Path) -> Path:

@@ -139,22 +139,25 @@ def resampled(
 
 
 def _aurocs(one: Drawn, seed: int, weights: NDArray[np.float64], level: str) -> NDArray[np.float64]:
-    """The AUROC of every resample."""
+    """The AUROC of every resample, from the pairs that each two images contribute.
+
+    All counts are whole or half, and far below 2^53, so sums are exact in whatever order.
+    """
     if level == "image":
         scores = one.scores[seed]
         wins = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
-        positive, negative = weights * (one.labels == 1), weights * (one.labels == 0)
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        right = ((positive @ wins) * negative).sum(axis=1)
+        positive, negative = one.labels == 1, one.labels == 0
+        right = wins * positive[:, None] * negative
     else:
         if one.normal is None or one.damaged is None:
             return np.full(len(weights), np.nan)
-        negative, positive = weights @ one.normal[seed], weights @ one.damaged[seed]
-        below = np.cumsum(negative, axis=1) - negative / 2
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        right = (positive * below).sum(axis=1)
+        normal, damaged = one.normal[seed], one.damaged[seed]
+        below = np.cumsum(normal, axis=1) - normal / 2
+        right = damaged @ below.T
+        positive, negative = damaged.sum(axis=1), normal.sum(axis=1)
+    pairs = (weights @ positive) * (weights @ negative)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(pairs > 0, right / pairs, np.nan)
+        return np.where(pairs > 0, ((weights @ right) * weights).sum(axis=1) / pairs, np.nan)
 
 
 def differences(

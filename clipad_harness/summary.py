@@ -81,6 +81,11 @@ def write_summary(summary: Summary, path: Path) -> None:
     Raises:
         ClipadError: contents that `read_summary` would refuse, or a folder that cannot be written.
     """
+    write_text(path, summary_text(summary, path))
+
+
+def summary_text(summary: Summary, path: Path) -> str:
+    """What `write_summary` writes to ``path``."""
     record = dataclasses.asdict(summary)
     for shots in record["headline"].values():
         for line in shots.values():
@@ -88,7 +93,7 @@ def write_summary(summary: Summary, path: Path) -> None:
                 if isinstance(value, float):
                     line[name] = None if math.isnan(value) else round(value, 4)
     _summary(record, path)
-    write_text(path, json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_summary(path: Path) -> Summary:

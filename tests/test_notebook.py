@@ -29,6 +29,8 @@ first
 ## Results
 second
 """
+ABOUT = """from IPython.display import JSON, display
+display(JSON({"provenance": {"weights": "<stand-in>"}, "further": [k_shot // k_shot]}))"""
 DRAWING = """# Draw one line
 import sys
 import matplotlib.pyplot as plt
@@ -67,14 +69,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 
     def start(source: Path, **parameters: object) -> Path:
         output = tmp_path / "reports" / "toy.ipynb"
-        return run_notebook(
+        page = run_notebook(
             source,
             output,
             parameters,
             root=tmp_path,
-            provenance={"weights": "<stand-in>"},
+            about=ABOUT,
             command="./repro --only toy",
         )
+        assert page.about == {"provenance": {"weights": "<stand-in>"}, "further": [1]}
+        return page.html
 
     return start
 

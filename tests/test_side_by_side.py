@@ -119,7 +119,9 @@ def test_pictures_stand_under_the_maps_of_every_method(both, tmp_path: Path) -> 
         Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     chosen = comparison_page.apart(measured, "strong <b>", "weak", 1)
     assert len(chosen) == 1 and chosen["gain"].iloc[0] > 0
-    figure, alt = comparison_page.pictures(tmp_path, chosen, among)
+    figure, alt = comparison_page.pictures(
+        list(comparison_page.under_maps(tmp_path, chosen, among).values())
+    )
     plt.close(figure)
     assert "weak" in alt and "pixel AUROC" in alt
 
