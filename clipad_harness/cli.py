@@ -41,10 +41,11 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
     notebook = commands.add_parser("notebook", help="run one notebook and write its page")
     notebook.add_argument("name", metavar="NAME", help="as in notebooks/NAME.ipynb")
-    explore = commands.add_parser("explore", help="write reports/explorer.html")
-    figure = commands.add_parser("figure", help="draw docs/methods.png, the README's picture")
+    explore = commands.add_parser(
+        "explore", help="write reports/explorer.html and docs/methods.png, the README's picture"
+    )
     pages = commands.add_parser("pages", help="write reports/index.html")
-    for stage in (draw, index, train, measure, notebook, explore, figure, pages):
+    for stage in (draw, index, train, measure, notebook, explore, pages):
         stage.set_defaults(run=_run_stage)
 
 
@@ -78,10 +79,6 @@ def _stage(root: Path, arguments: argparse.Namespace) -> Path:
         from clipad_harness.explorer import explore
 
         return explore(root)
-    if arguments.command == "figure":
-        from clipad_harness.readme_figure import write_readme_figure
-
-        return write_readme_figure(root)
     return page_stages.pages(root)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,6 +22,7 @@ from clipad_harness.images import read_image
 from clipad_harness.index_page import COSTS
 from clipad_harness.map_grid import Pictured, map_grid
 from clipad_harness.pipeline import Run
+from clipad_harness.shards import CategoryScores
 from clipad_harness.side_by_side import SideBySide, differences
 from clipad_harness.tables import METRIC_LABELS, Html, callout, percent, table, with_spread
 
@@ -198,16 +199,23 @@ class Shown:
     maps: dict[str, torch.Tensor]
 
 
-def under_maps(data: Path, chosen: pd.DataFrame, among: Sequence[Contender]) -> dict[str, Shown]:
-    """The chosen images, by path; a category is scored once, however many of its images are chosen."""
+def under_maps(
+    data: Path, chosen: pd.DataFrame, methods: Mapping[str, Callable[[str], CategoryScores]]
+) -> dict[str, Shown]:
+    """The chosen images, by path; a category is scored once, however many of its images are chosen.
+
+    Args:
+        chosen: rows with ``category, image, defect``.
+        methods: label -> what a method found on a category's test images; the first gives the masks.
+    """
     found = {}
     for category, rows in chosen.drop_duplicates("image").groupby("category", sort=False):
-        scored = {one.label: one.detect(str(category), one.seeds[0]) for one in among}
-        images, masks = scored[among[0].label].images["image"], scored[among[0].label].masks
+        scored = {label: detect(str(category)) for label, detect in methods.items()}
+        first = next(iter(scored.values()))
         for row in rows.to_dict("records"):
             name = str(row["image"])
-            place = list(images).index(name)
-            mask = _square(masks[place].astype(np.float32)).numpy() > 0.5
+            place = list(first.images["image"]).index(name)
+            mask = _square(first.masks[place].astype(np.float32)).numpy() > 0.5
             opened = np.asarray(read_image(data / name).resize((SIDE, SIDE)))
             maps = {label: _square(scores.maps[place]) for label, scores in scored.items()}
             found[name] = Shown(Pictured(str(category), str(row["defect"]), opened, mask), maps)

@@ -44,6 +44,10 @@ class Contender:
     learned: int
     operations: float
 
+    def first(self, category: str) -> CategoryScores:
+        """Scores and maps with the first seed, which pictures show."""
+        return self.detect(category, self.seeds[0])
+
 
 def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contender]:
     """WinCLIP without and with the most references, and every learned method that is measured."""

@@ -17,15 +17,19 @@ from tqdm.auto import tqdm
 from clipad_core.errors import ClipadError
 from clipad_harness.citations import citations
 from clipad_harness.datasets import index_hash
-from clipad_harness.explorer_data import RATES, CategoryMaps, Sizes, category_record
+from clipad_harness.explorer_data import RATES, Sizes, category_record
 from clipad_harness.files import write_text
 from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
+from clipad_harness.learned_score import LearnedScorer
+from clipad_harness.method_facts import MethodScorer
 from clipad_harness.methods import TITLES
 from clipad_harness.page import TEMPLATES, page
 from clipad_harness.pipeline import Run, open_run
 from clipad_harness.provenance import about_page
+from clipad_harness.readme_figure import write_readme_figure
+from clipad_harness.score import Scorer
 from clipad_harness.settings import LEARNED, Explorer, read_explorer, read_params
-from clipad_harness.shards import Shard
+from clipad_harness.shards import CategoryScores, Shard
 
 TITLE = "Explorer"
 
@@ -40,19 +44,20 @@ class Layer:
     """
 
     label: str
-    detect: Callable[[str], CategoryMaps]
+    detect: Callable[[str], CategoryScores]
 
 
 def explore(root: Path) -> Path:
-    """Stage `explore`: score every category with every method once more and write the page."""
+    """Stage `explore`: score every category with every method once more; write page and picture."""
     # The number of threads of a matrix product would change bits of the maps.
     torch.set_num_threads(1)
     run, settings, params = open_run(root), read_explorer(root), read_params(root)
     learned = [open_learned(root, name) for name in LEARNED if is_measured(root, name)]
-    layers = winclip_layers(run) + [learned_layer(one) for one in learned]
-    runs: list[Run | LearnedRun] = [run, *learned]
-    scorers = [one.scorer() for one in runs]
-    return write_explorer(
+    winclip, scorers = run.scorer(), [one.scorer() for one in learned]
+    layers = winclip_layers(run, winclip)
+    layers += [learned_layer(one, scorer) for one, scorer in zip(learned, scorers, strict=True)]
+    used: list[MethodScorer] = [winclip, *scorers]
+    written = write_explorer(
         layers,
         run.categories,
         run.data,
@@ -62,17 +67,18 @@ def explore(root: Path) -> Path:
             dataset=run.profile.dataset,
             images=len(run.index),
             data_hash=index_hash(run.index, run.data),
-            backbones=[one.backbone(one.among[0].config) for one in scorers],
+            backbones=[one.backbone(one.among[0].config) for one in used],
             parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
         ),
         citations=citations("", run.profile.dataset),
     )
+    write_readme_figure(root, run, winclip, {layer.label: layer.detect for layer in layers})
+    return written
 
 
-def winclip_layers(run: Run) -> list[Layer]:
+def winclip_layers(run: Run, scorer: Scorer) -> list[Layer]:
     """WinCLIP's main variant, zero-shot and with the most shots of this run."""
-    scorer, main = run.scorer(), run.variants[0]
-    seed = run.settings.seeds[0]
+    main, seed = run.variants[0], run.settings.seeds[0]
 
     def layer(k_shot: int) -> Layer:
         label = f"WinCLIP{'+' if k_shot else ''}, {k_shot}-shot"
@@ -81,9 +87,9 @@ def winclip_layers(run: Run) -> list[Layer]:
     return [layer(k_shot) for k_shot in sorted({min(main.k_shots), max(main.k_shots)})]
 
 
-def learned_layer(run: LearnedRun) -> Layer:
+def learned_layer(run: LearnedRun, scorer: LearnedScorer) -> Layer:
     """A learned method's main variant with its first seed."""
-    scorer, main = run.scorer(), run.variants[0]
+    main = run.variants[0]
     seed = main.seeds[0]
     return Layer(
         f"{TITLES[run.method]}, zero-shot",

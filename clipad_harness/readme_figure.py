@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 
 from clipad_harness import comparison_page, gallery
-from clipad_harness.contenders import contenders
 from clipad_harness.figures import use_house_style
 from clipad_harness.files import replacing
-from clipad_harness.pipeline import open_run
+from clipad_harness.pipeline import Run
+from clipad_harness.score import Scorer
+from clipad_harness.shards import CategoryScores
 
 FIGURE = Path("docs/methods.png")
 IMAGES = 3
 
 
-def write_readme_figure(root: Path) -> Path:
-    """Stage `figure`: images that WinCLIP+ finds best, a category each, with everybody's maps."""
-    torch.set_num_threads(1)
+def write_readme_figure(
+    root: Path,
+    run: Run,
+    scorer: Scorer,
+    methods: Mapping[str, Callable[[str], CategoryScores]],
+) -> Path:
+    """Draw images that WinCLIP+ finds best, a category each, under everybody's maps.
+
+    Args:
+        scorer: WinCLIP's.
+        methods: label -> what a method found on a category's test images.
+    """
     use_house_style()
-    run = open_run(root)
-    k_shot = max(run.settings.k_shots)
-    scored = gallery.score_images(run.scorer(), k_shot, run.settings.seeds[0])
+    scored = gallery.score_images(scorer, max(run.settings.k_shots), run.settings.seeds[0])
     chosen = scored.images.loc[gallery.best(scored, IMAGES)]
-    figure, _ = comparison_page.pictures(run.data, chosen, contenders(root))
+    shown = comparison_page.under_maps(run.data, chosen, methods)
+    figure, _ = comparison_page.pictures([shown[image] for image in chosen["image"]])
     with replacing(root / FIGURE) as temporary:
         # Without the library's name and version, so that the bytes depend on the picture alone.
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

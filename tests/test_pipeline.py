@@ -398,7 +398,7 @@ def test_dvc_repro_by_force_gives_the_same_bytes(own_copy: Path) -> None:
             ("winclip", "fpr_limit"),
             0.2,
             {
-                *("score", "notebook", "explore", "figure"),
+                *("score", "notebook", "explore"),
                 *("essay@comparison", "essay@why_numbers_differ"),
             },
         ),

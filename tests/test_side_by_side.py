@@ -120,7 +120,11 @@ def test_pictures_stand_under_the_maps_of_every_method(both, tmp_path: Path) -> 
     chosen = comparison_page.apart(measured, "strong <b>", "weak", 1)
     assert len(chosen) == 1 and chosen["gain"].iloc[0] > 0
     figure, alt = comparison_page.pictures(
-        list(comparison_page.under_maps(tmp_path, chosen, among).values())
+        list(
+            comparison_page.under_maps(
+                tmp_path, chosen, {one.label: one.first for one in among}
+            ).values()
+        )
     )
     plt.close(figure)
     assert "weak" in alt and "pixel AUROC" in alt
