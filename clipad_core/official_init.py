@@ -8,6 +8,7 @@ drawn before. Nothing is kept of these draws; they go into one buffer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,7 +52,15 @@ def draw_clip(sizes: Architecture) -> None:
 
     Layers draw when they are made (``nn.Linear``: weight and bias uniform, ``nn.Embedding`` and bare
     parameters: normal); the text tower is then drawn again by CLIP's ``initialize_parameters``.
+    A full ViT-L/14 takes seconds, so what the draws leave behind is kept and used again.
     """
+    before = torch.get_rng_state().numpy().tobytes()
+    torch.set_rng_state(_state_after_clip(sizes, before))
+
+
+@lru_cache(maxsize=16)
+def _state_after_clip(sizes: Architecture, before: bytes) -> Tensor:
+    """The generator's state after all draws; it stood at ``before``."""
     width, text = sizes.vision_width, sizes.text_width
     buffer = torch.empty(max(sizes.vocabulary * text, 4 * width * width, 4 * text * text))
     _uniform(buffer, 3 * sizes.patch_size**2 * width)
@@ -70,6 +79,7 @@ def draw_clip(sizes: Architecture) -> None:
         for factor in (3, 1, 4, 4):
             _normal(buffer, factor * text * text)
     _normal(buffer, text * sizes.joint)
+    return torch.get_rng_state()
 
 
 def _draw_block(buffer: Tensor, width: int) -> None:

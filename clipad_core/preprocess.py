@@ -52,6 +52,10 @@ class Views:
     placement: Placement
 
 
+# These cut the same one view from a square image.
+ALIKE_ON_SQUARES = ("stretch", "tiles", "centre_crop")
+
+
 def make_views(
     image: Pixels, size: int, rule: str = "tiles", channels: str = "rgb", multi_crop: str = "none"
 ) -> Views:

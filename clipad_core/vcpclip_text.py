@@ -8,6 +8,7 @@ exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +41,14 @@ class OpenPrompts:
     normal: int
 
 
-def _words(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids from the start token to the end-of-text token, which has the largest id."""
+@lru_cache(maxsize=256)
+def _words(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """Token ids from the start token to the end-of-text token, which has the largest id.
+
+    Kept, since every step of a training asks for the same few.
+    """
     ids = tokenizer([text])[0]
-    return ids[: int(ids.argmax()) + 1].tolist()
+    return tuple(ids[: int(ids.argmax()) + 1].tolist())
 
 
 def open_prompts(tokenizer: Tokenizer, config: VCPCLIPConfig, context: int) -> OpenPrompts:
@@ -57,7 +62,7 @@ def open_prompts(tokenizer: Tokenizer, config: VCPCLIPConfig, context: int) -> O
     extra = config.deep_length if config.deep_prompts else 0
     for prompt in normal + anomalous:
         before, after = (_words(tokenizer, part) for part in prompt.split(CATEGORY))
-        rows.append(before[:-1] + [0] * config.category_length + after[1:])
+        rows.append([*before[:-1], *[0] * config.category_length, *after[1:]])
         starts.append(len(before) - 1)
         if len(rows[-1]) + extra > context:
             raise ClipadError(

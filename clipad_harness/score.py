@@ -17,7 +17,7 @@ import torch
 
 from clipad_core import aupro, metrics, prompts, ranking, scoring, text, winclip_scoring
 from clipad_core.backbone import Backbone, load_backbone
-from clipad_core.preprocess import CROPS
+from clipad_core.preprocess import ALIKE_ON_SQUARES, CROPS
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
 from clipad_core.transformer import chunks
@@ -26,6 +26,7 @@ from clipad_core.winclip_config import REFERENCE_FIELDS, WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, build_memory, score, temperature
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.features import Encoded, encoder_digest, feature_store_of, read_features
+from clipad_harness.images import image_size
 from clipad_harness.settings import Profile
 from clipad_harness.shards import CategoryScores, DatasetImages, Record, hash_of, keep, measure
 from clipad_harness.variants import (
@@ -127,10 +128,11 @@ class Scorer(DatasetImages):
         if self._latest is None or self._latest[0] != key:
             self._latest = None
             paths = [self.data / image for image in self.rows(shard.category, "test")["image"]]
-            plain = self._store(backbone, replace(recipe, multi_crop="none"))
+            cut = _named_alike(recipe, paths)
+            plain = self._store(backbone, replace(cut, multi_crop="none"))
             found = read_features(plain, paths, shard.category)
-            if recipe.multi_crop != "none":
-                found = self._with_crops(found, backbone, recipe, paths, shard.category)
+            if cut.multi_crop != "none":
+                found = self._with_crops(found, backbone, cut, paths, shard.category)
             self._latest = (key, found)
         return self._latest[1]
 
@@ -168,8 +170,9 @@ class Scorer(DatasetImages):
         if not shard.k_shot:
             return None
         backbone = self.backbone(config)
-        store = self._store(backbone, reference_recipe(config))
-        found = read_features(store, self.references(shard), f"{shard.category} references")
+        paths = self.references(shard)
+        store = self._store(backbone, _named_alike(reference_recipe(config), paths))
+        found = read_features(store, paths, f"{shard.category} references")
         return build_memory(backbone.vision, found.features, config)
 
     def detect(self, shard: WinCLIPShard) -> CategoryScores:
@@ -230,6 +233,13 @@ class Scorer(DatasetImages):
         """What another process needs; it loads its own backbone and reads features from the cache."""
         kept = dict(self.__dict__)
         return kept | {"_backbones": {}, "_texts": {}, "_beginnings": {}, "_latest": None}
+
+
+def _named_alike(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
+    """One name for what several rules cut from square images, so that they are encoded once."""
+    sizes = [image_size(path) for path in paths if recipe.resize in ALIKE_ON_SQUARES]
+    alike = bool(sizes) and all(height == width for height, width in sizes)
+    return replace(recipe, resize=ALIKE_ON_SQUARES[0]) if alike else recipe
 
 
 def _parts(encoded: Encoded) -> Iterator[tuple[slice, slice, slice]]:

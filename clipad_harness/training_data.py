@@ -6,7 +6,6 @@ an augmented image is new in every epoch, and is encoded when its turn comes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +66,8 @@ class TrainingData:
         rows: the images that are trained on.
         store: where their features are.
         backbone, method, config: what encodes an augmented image.
-        memory: bytes of features and masks that are kept in memory; the rest stays on disk.
+        memory: bytes that are kept in memory, features and masks or, where they are augmented anew
+            in every epoch, images and masks; the rest stays on disk.
 
     Raises:
         ClipadError: no image, no mask for an anomalous image, or images of one label alone.
@@ -89,7 +89,8 @@ class TrainingData:
         self.augmented = getattr(config, "augmentation", "none") != "none"
         self.paths = [images.data / name for name in self.rows["image"]]
         self.entries: list[Path] = []
-        self._kept: OrderedDict[int, tuple[FrozenFeatures, Tensor]] = OrderedDict()
+        self._kept: dict[int, tuple[FrozenFeatures, Tensor]] = {}
+        self._samples: dict[int, Sample] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -118,11 +119,16 @@ class TrainingData:
             return self._kept[place]
         entry = self.store.read(self.entries[place], self.paths[place])
         mask = self._resized(self._mask(place))
-        size = sum(tensor.nbytes for tensor in entry.values()) + mask.nbytes
         found = (from_entry(entry), mask)
-        if self._bytes + size <= self.memory:
-            self._kept[place], self._bytes = found, self._bytes + size
+        if self._fits(sum(tensor.nbytes for tensor in entry.values()) + mask.nbytes):
+            self._kept[place] = found
         return found
+
+    def _fits(self, size: int) -> bool:
+        """Whether so many more bytes may be kept; if so, they are counted."""
+        fits = self._bytes + size <= self.memory
+        self._bytes += size if fits else 0
+        return fits
 
     def _mask(self, place: int) -> np.ndarray:
         row = self.rows.loc[place]
@@ -153,7 +159,12 @@ class TrainingData:
         )
 
     def _sample(self, place: int) -> Sample:
-        return Sample(np.asarray(read_image(self.paths[place])), self._mask(place))
+        if place in self._samples:
+            return self._samples[place]
+        found = Sample(np.asarray(read_image(self.paths[place])), self._mask(place))
+        if self._fits(found.image.nbytes + found.mask.nbytes):
+            self._samples[place] = found
+        return found
 
     @cached_property
     def _partners(self) -> Mapping[str, list[int]]:

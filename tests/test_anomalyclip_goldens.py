@@ -304,17 +304,6 @@ def test_initial_values_and_orders_at_full_size_equal_the_official_run(
 
     with np.load(GOLDENS / "anomalyclip" / "official_seed.npz") as opened:
         recorded = dict(opened)
-    drawn = anomalyclip_learner.draw_clip
-    state: list[torch.Tensor] = []
-
-    def draw_once(sizes: Any) -> None:
-        """The full-size draw takes seconds; the second time from where the first left off."""
-        if not state:
-            drawn(sizes)
-            state.append(torch.get_rng_state())
-        torch.set_rng_state(state[0])
-
-    monkeypatch.setattr(anomalyclip_learner, "draw_clip", draw_once)
     monkeypatch.setattr(anomalyclip_learner, "architecture_of", lambda backbone: VIT_L_336)
     config = AnomalyCLIPConfig()
     learner = make_learner(run.loaded, config, config.seed)

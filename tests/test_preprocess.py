@@ -7,7 +7,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from clipad_core.errors import ClipadError
-from clipad_core.preprocess import make_views, normalise, tile_corners
+from clipad_core.preprocess import ALIKE_ON_SQUARES, make_views, normalise, tile_corners
 
 
 @pytest.fixture
@@ -83,3 +83,12 @@ def test_multi_crop_adds_views_for_the_score_alone(photo, rule: str, count: int)
 def test_wrong_images_and_rules_are_refused() -> None:
     with pytest.raises(ClipadError, match="resize: found 'squash'"):
         make_views(np.zeros((8, 8, 3), dtype=np.uint8), 32, "squash")
+
+
+@pytest.mark.parametrize("multi_crop", ["none", "ten"])
+def test_three_rules_cut_the_same_from_a_square_image(photo: np.ndarray, multi_crop: str) -> None:
+    square = np.ascontiguousarray(photo[:, :90])
+    first, *others = [make_views(square, 32, rule, "rgb", multi_crop) for rule in ALIKE_ON_SQUARES]
+    for other in others:
+        assert torch.equal(first.pixels, other.pixels) and torch.equal(first.crops, other.crops)
+        assert first.placement == other.placement
