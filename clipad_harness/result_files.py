@@ -120,14 +120,12 @@ def _tree(path: Path) -> dict[str, Path]:
 
 
 def _locked(side: Side) -> dict[str, str]:
-    """Hashes of everything that the stages read or wrote, by place."""
+    """Hashes of everything that the stages wrote, by place."""
     path = side.project / "dvc.lock" if side.project else None
     if path is None or not path.is_file():
         return {}
     stages = read_yaml(path).get("stages", {})
-    entries = [
-        e for stage in stages.values() for kind in ("deps", "outs") for e in stage.get(kind, [])
-    ]
+    entries = [entry for stage in stages.values() for entry in stage.get("outs", [])]
     return {str(entry["path"]): str(entry.get("md5", "")) for entry in entries}
 
 

@@ -168,6 +168,19 @@ def test_a_changed_prompt_encodes_no_image_again(
     assert found["encoded"] == 0 and found["measured"] == 4
 
 
+@pytest.mark.parametrize(("rule", "encoded"), [("centre_crop", 0), ("stretch_float", 1)])
+def test_a_rule_that_cuts_square_images_alike_encodes_none_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, rule: str, encoded: int
+) -> None:
+    rows = {"one": {"resize": rule}}
+    change(project, "workers", value=1)
+    change(project, "winclip", "ablations", value={"resize": {"k_shots": [0, 1], "rows": rows}})
+    found = counting(monkeypatch)
+    pipeline.score_winclip(project)
+    images = SIZE["test_good"] + SIZE["test_damaged"] + 1  # of one category, and its reference
+    assert found["encoded"] == encoded * images
+
+
 def test_a_killed_run_goes_on_where_it_stopped(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
