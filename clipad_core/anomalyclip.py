@@ -63,9 +63,9 @@ class Recipe:
     branch: Branch
 
 
-def recipe(config: AnomalyCLIPConfig) -> Recipe:
-    """What ``config`` reads of an image."""
-    kinds, blocks = members(config.branch), tuple(sorted(config.blocks))
+def recipe(config: AnomalyCLIPConfig, also: Sequence[int] = ()) -> Recipe:
+    """What ``config`` reads of an image, and ``also`` blocks that others read of the same pass."""
+    kinds, blocks = members(config.branch), tuple(sorted({*config.blocks, *also}))
     first, stream = config.dpam_from_layer, config.local_stream
     if config.branch == "none":
         first, stream = 0, "sum"

@@ -67,9 +67,9 @@ class Recipe:
     blocks: tuple[int, ...]
 
 
-def recipe(config: VCPCLIPConfig) -> Recipe:
-    """What ``config`` reads of an image."""
-    return Recipe(config.image_size, tuple(sorted(config.blocks)))
+def recipe(config: VCPCLIPConfig, also: Sequence[int] = ()) -> Recipe:
+    """What ``config`` reads of an image, and ``also`` blocks that others read of the same pass."""
+    return Recipe(config.image_size, tuple(sorted({*config.blocks, *also})))
 
 
 def prepare_backbone(backbone: Backbone, config: VCPCLIPConfig) -> Backbone:

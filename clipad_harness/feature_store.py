@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -83,14 +83,17 @@ class FeatureStore:
             self._write(path, entries[path])
         return [entries[path] for path in paths]
 
-    def read(self, entry: Path, image: Path) -> Entry:
-        """One entry; the file of a disk that filled up or of a copy cut short is made again."""
+    def read(self, entry: Path, image: Path, wanted: Sequence[str] = ()) -> Entry:
+        """One entry, or only the ``wanted`` tensors of it.
+
+        The file of a disk that filled up or of a copy cut short is made again.
+        """
         try:
-            return load_file(entry)
+            return _read_tensors(entry, wanted)
         except (SafetensorError, OSError):
             entry.unlink(missing_ok=True)
             self._write(image, entry)
-            return load_file(entry)
+            return _read_tensors(entry, wanted)
 
     def _path(self, image: Path) -> Path:
         key = self.key(image)
@@ -98,6 +101,11 @@ class FeatureStore:
 
     def _write(self, image: Path, entry: Path) -> None:
         write_tensors(entry, self.encode(np.asarray(read_image(image))))
+
+
+def _read_tensors(path: Path, wanted: Sequence[str]) -> Entry:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in wanted or file.keys()}
 
 
 def write_tensors(path: Path, tensors: Entry, metadata: dict[str, str] | None = None) -> None:

@@ -78,6 +78,7 @@ class LearnedRun:
             self.root / TRAINED / self.method,
             self.root / CACHE,
             read_feature_memory(self.root),
+            self.variants,
         )
 
     def scorer(self) -> LearnedScorer:

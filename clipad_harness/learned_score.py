@@ -25,7 +25,7 @@ from clipad_harness.methods import TITLES, find_method, method_digest
 from clipad_harness.settings import Profile
 from clipad_harness.shards import CategoryScores, DatasetImages, Record, hash_of, keep, measure
 from clipad_harness.trainer import Trainer
-from clipad_harness.training_data import MASK_RULE, from_entry
+from clipad_harness.training_data import MASK_RULE, read_features
 from clipad_harness.workers import Advance
 
 IMAGES_PER_PART = 8
@@ -100,7 +100,8 @@ class LearnedScorer(DatasetImages):
             paths = [images.data / name for name in names]
             store = self.trainer.store(shard.variant.tested_with(shard.seed))
             entries = zip(store.fill(paths, shard.category), paths, strict=True)
-            self._latest = (key, [from_entry(store.read(*entry)) for entry in entries])
+            blocks = shard.variant.tested_with(shard.seed).blocks
+            self._latest = (key, [read_features(store, *pair, blocks) for pair in entries])
         return self._latest[1]
 
     def detect(self, shard: LearnedShard) -> CategoryScores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,7 @@ class LearnedConfig(Protocol):
     epochs: int
     betas: tuple[float, ...]
     precision: str
+    blocks: tuple[int, ...]
 
     def changed(self, values: dict[str, Any]) -> LearnedConfig:
         """The config with some fields replaced."""
@@ -44,8 +45,8 @@ class LearnedMethod(Protocol):
     def prepare_backbone(self, backbone: Backbone, config: Any) -> Backbone:
         """The backbone at the input size and with the activation of a config."""
 
-    def recipe(self, config: Any) -> Any:
-        """What must be encoded of an image."""
+    def recipe(self, config: Any, also: Sequence[int] = ()) -> Any:
+        """What must be encoded of an image; ``also``: further blocks, for others."""
 
     def encode(self, backbone: Backbone, pixels: Tensor, recipe: Any) -> FrozenFeatures:
         """Run the frozen tower."""
@@ -83,6 +84,12 @@ class LearnedMethod(Protocol):
 def find_method(name: str) -> LearnedMethod:
     """The module of a method."""
     return import_module(f"clipad_core.{name}")  # type: ignore[return-value]
+
+
+def shared_blocks(method: LearnedMethod, config: Any, among: Iterable[Any]) -> list[int]:
+    """The blocks of a config and of all that read the same of an image but for their blocks."""
+    alike = (o for o in among if method.recipe(o, config.blocks) == method.recipe(config, o.blocks))
+    return sorted({*config.blocks, *(block for other in alike for block in other.blocks)})
 
 
 def find_presets(name: str) -> Callable[[str], LearnedConfig]:

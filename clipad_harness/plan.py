@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from clipad_harness.learned_variants import (
     training_rows,
     trainings,
 )
-from clipad_harness.methods import TITLES, find_method
+from clipad_harness.methods import TITLES, LearnedConfig, find_method, shared_blocks
 from clipad_harness.missing import find_missing
 from clipad_harness.page_stages import METHODS
 from clipad_harness.pipeline import open_data
@@ -176,12 +177,12 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
     counts = {name: int((frame["split"] == "test").sum()) for name, frame in frames.items()}
     size = among[0].config.image_size
     tokens = (size // config["vision_cfg"]["patch_size"]) ** 2 + 1
-    one = tower_operations(config, tokens)
-    recipes = {repr(find_method(method).recipe(v.tested_with(v.seeds[0]))) for v in among}
-    encoded = sum(counts.values()) * len(recipes) * one
+    tower = tower_operations(config, tokens)
+    encodings = _encodings(method, [variant.config for variant in among])
+    encoded = sum(counts.values()) * len(encodings) * tower
     sizes = [(job, len(training_rows(frames[job.dataset], job))) for job in jobs]
-    learned = sum(_training(job, images, config, one) for job, images in sizes)
-    numbers = tokens * config["vision_cfg"]["width"] * len(among[0].config.blocks)
+    learned = sum(_training(job, images, config, tower) for job, images in sizes)
+    numbers = tokens * config["vision_cfg"]["width"] * sum(encodings)
     tested = sum(counts[name] for name in categories)
     return Job(
         method,
@@ -192,9 +193,18 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
         sum(_steps(job, images) for job, images in sizes),
         (encoded + learned) / rate
         + _scoring(tested, categories[profile.dataset], len(shards), size),
-        4e-9 * numbers * sum(counts.values()) * len(recipes),
+        4e-9 * numbers * sum(counts.values()),
         _weights_gigabytes(config) + 2.0,
     )
+
+
+def _encodings(method: str, configs: Sequence[LearnedConfig]) -> list[int]:
+    """How many blocks each distinct encoding of an image keeps."""
+    module, found = find_method(method), {}
+    for config in configs:
+        blocks = shared_blocks(module, config, configs)
+        found[repr(module.recipe(config, blocks))] = len(blocks)
+    return list(found.values())
 
 
 def _steps(job: Training, images: int) -> int:

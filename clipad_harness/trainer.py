@@ -20,7 +20,7 @@ from clipad_harness import train as train_module
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.files import replacing, write_text
 from clipad_harness.learned_variants import LearnedVariant, Training, training_rows, trainings
-from clipad_harness.methods import checkpoint_of, find_method, method_digest
+from clipad_harness.methods import checkpoint_of, find_method, method_digest, shared_blocks
 from clipad_harness.settings import Weights
 from clipad_harness.shards import DatasetImages, hash_of
 from clipad_harness.train import train
@@ -40,6 +40,7 @@ class Trainer:
         folder: where trained learners are kept, a file each.
         cache_folder: where features and unfinished trainings are kept.
         memory: bytes of features a process keeps in memory.
+        among: all variants that are trained, so that they share one encoding.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Trainer:
         folder: Path,
         cache_folder: Path,
         memory: int,
+        among: Sequence[LearnedVariant],
     ) -> None:
+        self.among = among
         self.name, self.weights, self.datasets = method, weights, datasets
         self.folder, self.cache_folder, self.memory = folder, cache_folder, memory
         self._loaded: dict[str, Backbone] = {}
@@ -67,11 +70,12 @@ class Trainer:
         return find_method(self.name).prepare_backbone(self._loaded[config.precision], config)
 
     def store(self, config: Any) -> FeatureStore:
-        """Frozen features as a config reads them."""
+        """Frozen features as a config reads them, encoded together with those of its like."""
         method = find_method(self.name)
-        code = method_digest(self.name)
-        folder = self.cache_folder / "features"
-        return feature_store_of(folder, method, self.backbone(config), config, code)
+        blocks = shared_blocks(method, config, (variant.config for variant in self.among))
+        recipe = method.recipe(config, blocks)
+        folder, code = self.cache_folder / "features", method_digest(self.name)
+        return feature_store_of(folder, method, self.backbone(config), recipe, code)
 
     def rows(self, training: Training) -> pd.DataFrame:
         """The images that are trained on."""
@@ -124,7 +128,7 @@ class Trainer:
         config = training.config
         store = self.store(config)
         augmented = getattr(config, "augmentation", "none")
-        key = (training.dataset, training.categories, repr(store.about), augmented)
+        key = (training.dataset, training.categories, repr(store.about), config.blocks, augmented)
         if self._data is None or self._data[0] != key:
             self._data = None
             images, backbone = self.datasets[training.dataset], self.backbone(config)

@@ -31,13 +31,12 @@ MASK_RULE: MaskRule = "bilinear_half"
 
 
 def feature_store_of(
-    folder: Path, method: LearnedMethod, backbone: Backbone, config: Any, code: str
+    folder: Path, method: LearnedMethod, backbone: Backbone, recipe: Any, code: str
 ) -> FeatureStore:
     """The store of one recipe of a learned method; ``backbone`` is prepared."""
-    recipe = method.recipe(config)
 
     def encode_one(image: Pixels) -> Entry:
-        return _to_entry(method.encode(backbone, as_input(image, config.image_size), recipe))
+        return _to_entry(method.encode(backbone, as_input(image, recipe.image_size), recipe))
 
     return FeatureStore(folder, backbone, recipe, encode_one, code)
 
@@ -52,10 +51,15 @@ def _to_entry(features: FrozenFeatures) -> Entry:
     return entry | {f"tokens.{block}": found for block, found in features.patch_tokens.items()}
 
 
-def from_entry(entry: Entry) -> FrozenFeatures:
-    """One stored image."""
-    tokens = {int(k.split(".")[1]): v for k, v in entry.items() if k.startswith("tokens.")}
-    return FrozenFeatures(entry["image_embedding"], tokens)
+def read_features(
+    store: FeatureStore, entry: Path, image: Path, blocks: Sequence[int]
+) -> FrozenFeatures:
+    """One stored image, of all that is stored the wanted blocks."""
+    names = {block: f"tokens.{block}" for block in blocks}
+    found = store.read(entry, image, ["image_embedding", *names.values()])
+    return FrozenFeatures(
+        found["image_embedding"], {block: found[name] for block, name in names.items()}
+    )
 
 
 class TrainingData:
@@ -117,10 +121,11 @@ class TrainingData:
     def _one(self, place: int) -> tuple[FrozenFeatures, Tensor]:
         if place in self._kept:
             return self._kept[place]
-        entry = self.store.read(self.entries[place], self.paths[place])
-        mask = self._resized(self._mask(place))
-        found = (from_entry(entry), mask)
-        if self._fits(sum(tensor.nbytes for tensor in entry.values()) + mask.nbytes):
+        blocks = self.config.blocks
+        features = read_features(self.store, self.entries[place], self.paths[place], blocks)
+        found = (features, self._resized(self._mask(place)))
+        tensors = (features.image_embedding, *features.patch_tokens.values(), found[1])
+        if self._fits(sum(tensor.nbytes for tensor in tensors)):
             self._kept[place] = found
         return found
 

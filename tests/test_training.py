@@ -146,7 +146,10 @@ def test_an_image_is_encoded_once_whatever_is_trained(
         write(self, image, entry)
 
     monkeypatch.setattr(FeatureStore, "_write", count)
-    rows = {"learning rate": {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}}}
+    rows = {
+        "learning rate": {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}},
+        "blocks": {"one": {"blocks": [6]}, "other": {"blocks": [24]}, "two": {"blocks": [12, 18]}},
+    }
     own = {"augmentation": "none"} if method == "vcpclip" else {}
     change(project, method, ablations=rows, ablation_changes=own)
     learned_pipeline.train(project, method)
