@@ -19,6 +19,7 @@ from clipad_harness.images import read_image
 from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
 from clipad_harness.methods import TITLES, detector_class
 from clipad_harness.pipeline import Run, open_run
+from clipad_harness.score import Scorer
 from clipad_harness.settings import LEARNED
 from clipad_harness.shards import CategoryScores, Shard
 
@@ -52,14 +53,14 @@ class Contender:
 def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contender]:
     """WinCLIP without and with the most references, and every learned method that is measured."""
     run = open_run(root, profile, dataset)
-    found = [_winclip(run, k_shot) for k_shot in sorted({0, max(run.settings.k_shots)})]
+    scorer = run.scorer()
+    found = [_winclip(run, scorer, k_shot) for k_shot in sorted({0, max(run.settings.k_shots)})]
     learned = [name for name in LEARNED if is_measured(root, name)]
     return found + [_learned(open_learned(root, name, profile, dataset)) for name in learned]
 
 
-def _winclip(run: Run, k_shot: int) -> Contender:
-    scorer, main = run.scorer(), run.variants[0]
-    category = run.categories[0]
+def _winclip(run: Run, scorer: Scorer, k_shot: int) -> Contender:
+    main, category = run.variants[0], run.categories[0]
     shard = Shard(main, category, k_shot, run.settings.seeds[0])
     config = scorer.config(shard)
     references = [np.asarray(read_image(path)) for path in scorer.references(shard)]
