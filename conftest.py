@@ -18,7 +18,7 @@ from clipad_core.backbone import Backbone, load_backbone
 from clipad_harness.settings import ROOT_VARIABLE
 
 NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
-MAKER = "test_pipeline.py"
+MAKER = "test_dvc.py"
 SHARED = "CLIPAD_TESTS"
 if SHARED not in os.environ:  # the first process; those that it starts inherit the name
     os.environ[SHARED] = tempfile.mkdtemp(prefix="clipad-tests-")

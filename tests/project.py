@@ -67,6 +67,17 @@ def make_repository(folder: Path) -> Path:
     return project
 
 
+def change(project: Path, *keys: str, value: object) -> None:
+    """Set one parameter of a project's params.yaml."""
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    section = params
+    for key in keys[:-1]:
+        section = section[key]
+    section[keys[-1]] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
 def dvc(folder: Path, *words: str) -> str:
     """Run DVC with the folder's own code and return what it printed."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}

@@ -1,7 +1,5 @@
-"""The stages end to end on a tiny grid: resume, reuse, same bytes, and one message for bad input."""
+"""The stages on a tiny grid: resume, reuse, same bytes, and one message for bad input."""
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -11,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
-from project import REPOSITORY, SIZE, dvc, make_project, run_stages
+from project import REPOSITORY, SIZE, change, make_project, run_stages
 
 from clipad_core.errors import ClipadError
 from clipad_core.winclip import WinCLIP
@@ -36,16 +33,6 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(scored: Path, tmp_path: Path) -> Path:
     """A copy of the scored project that a test may break."""
     return Path(shutil.copytree(scored, tmp_path / "project"))
-
-
-def change(project: Path, *keys: str, value: object) -> None:
-    path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    section = params
-    for key in keys[:-1]:
-        section = section[key]
-    section[keys[-1]] = value
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -369,69 +356,3 @@ def test_one_process_a_core_or_what_is_left_beside_others(
     monkeypatch.setenv("CLIPAD_WORKERS", "all")
     with pytest.raises(ClipadError, match="CLIPAD_WORKERS: found 'all', expected a whole number"):
         read_workers(project)
-
-
-def outputs(folder: Path) -> dict[str, str]:
-    """Hashes of everything the stages made."""
-    made = [*(folder / "reports").rglob("*"), *(folder / "data" / "index").rglob("*")]
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in made
-        if path.is_file() and path.name not in (".gitignore", "run.js")
-    }
-
-
-@pytest.fixture(scope="module")
-def own_copy(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For what changes the small project: other processes read that of everybody meanwhile."""
-    folder = tmp_path_factory.mktemp("own") / "clipad"
-    return Path(shutil.copytree(reproduced, folder, symlinks=True))
-
-
-def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
-    assert {"reports/index.html", "reports/winclip.html", "reports/explorer.html"} <= set(
-        outputs(reproduced)
-    )
-    assert "up to date" in dvc(reproduced, "repro")
-    assert json.loads(dvc(reproduced, "status", "--json")) == {}
-
-
-def test_dvc_repro_by_force_gives_the_same_bytes(own_copy: Path) -> None:
-    before = outputs(own_copy)
-    shutil.rmtree(own_copy / ".cache" / "shards")
-    shutil.rmtree(own_copy / "data" / "trained" / "vcpclip")
-    dvc(own_copy, "repro", "--force")
-    assert outputs(own_copy) == before
-
-
-@pytest.mark.parametrize(
-    ("keys", "value", "stages"),
-    [
-        (
-            ("winclip", "fpr_limit"),
-            0.2,
-            {
-                *("score", "notebook", "explore"),
-                *("essay@comparison", "essay@why_numbers_differ"),
-            },
-        ),
-        (("explorer", "map_size"), 32, {"explore"}),
-        (("synthetic", "seed"), 7, {"draw@synthetic_target", "draw@synthetic_auxiliary"}),
-        (("workers",), 1, set()),
-    ],
-)
-def test_one_changed_parameter_concerns_only_what_depends_on_it(
-    own_copy: Path, keys: tuple[str, ...], value: object, stages: set[str]
-) -> None:
-    path = own_copy / "params.yaml"
-    before = path.read_bytes()
-    try:
-        change(own_copy, *keys, value=value)
-        assert set(json.loads(dvc(own_copy, "status", "--json"))) == stages
-    finally:
-        path.write_bytes(before)
-
-
-def test_dvc_shows_metrics_and_parameters(reproduced: Path) -> None:
-    metrics = dvc(reproduced, "metrics", "show", "--json")
-    assert "image_auroc" in metrics

@@ -1,0 +1,65 @@
+"""Speed of the drawing program, by size: pairs as pretraining draws them, and datasets on disk.
+
+    python -m benchmarks.drawing
+
+One process, one thread, CPU seconds; the turns alternate and the medians count. Writes
+benchmarks/results/drawing.json and prints a Markdown table. There is no peer to stand beside.
+"""
+
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.environment import REPOSITORY
+from benchmarks.metrics import cpu_name
+from clipad_harness.drawing import PRETRAINING, draw_pair
+from clipad_harness.files import write_text
+from clipad_harness.synthetic import DATASETS, draw_dataset
+
+RESULTS = REPOSITORY / "benchmarks/results/drawing.json"
+SIZES = (96, 112, 128, 192)
+ROUNDS = 3
+# As the demo shares them out: sound for training, sound and damaged for testing.
+SHARES = {"train_good": 3, "test_good": 5, "test_damaged": 5}
+
+
+def in_memory(size: int) -> float:
+    """Images a second of one pair of every pretraining category; a pair is two images."""
+    start = time.process_time()
+    for category in PRETRAINING:
+        draw_pair(category, 0, size)
+    return 2 * len(PRETRAINING) / (time.process_time() - start)
+
+
+def to_disk(size: int) -> float:
+    """Images a second of both datasets, masks and PNG files included."""
+    start, images = time.process_time(), 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, categories in DATASETS.items():
+            draw_dataset(Path(folder), name, seed=1, image_size=size, progress=False, **SHARES)
+            images += sum(SHARES.values()) * len(categories)
+    return images / (time.process_time() - start)
+
+
+def main() -> None:
+    """Measure, write the result, print the table."""
+    sides: dict[str, Callable[[int], float]] = {"in memory": in_memory, "to disk": to_disk}
+    for size in SIZES:
+        in_memory(size)  # noise tables are made once a size
+    rates = {
+        what: {size: statistics.median(side(size) for _ in range(ROUNDS)) for size in SIZES}
+        for what, side in sides.items()
+    }
+    about = {"cpu": cpu_name(), "python": platform.python_version(), "threads": 1, "rounds": ROUNDS}
+    write_text(RESULTS, json.dumps(about | {"images per second": rates}, indent=1) + "\n")
+    print("| pixels | " + " | ".join(sides) + " |\n|---|---|---|")
+    for size in SIZES:
+        print(f"| {size} | " + " | ".join(f"{rates[what][size]:.0f}" for what in sides) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The pipeline end to end by DVC: nothing twice, the same bytes by force, what a parameter concerns."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from project import change, dvc
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Hashes of everything the stages made."""
+    made = [*(folder / "reports").rglob("*"), *(folder / "data" / "index").rglob("*")]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in made
+        if path.is_file() and path.name not in (".gitignore", "run.js")
+    }
+
+
+@pytest.fixture(scope="module")
+def own_copy(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For what changes the small project: other processes read that of everybody meanwhile."""
+    folder = tmp_path_factory.mktemp("own") / "clipad"
+    return Path(shutil.copytree(reproduced, folder, symlinks=True))
+
+
+def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
+    assert {"reports/index.html", "reports/winclip.html", "reports/explorer.html"} <= set(
+        outputs(reproduced)
+    )
+    assert "up to date" in dvc(reproduced, "repro")
+    assert json.loads(dvc(reproduced, "status", "--json")) == {}
+
+
+def test_dvc_repro_by_force_gives_the_same_bytes(own_copy: Path) -> None:
+    before = outputs(own_copy)
+    shutil.rmtree(own_copy / ".cache" / "shards")
+    shutil.rmtree(own_copy / "data" / "trained" / "vcpclip")
+    dvc(own_copy, "repro", "--force")
+    assert outputs(own_copy) == before
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "stages"),
+    [
+        (
+            ("winclip", "fpr_limit"),
+            0.2,
+            {
+                *("score", "notebook", "explore"),
+                *("essay@comparison", "essay@why_numbers_differ"),
+            },
+        ),
+        (("explorer", "map_size"), 32, {"explore"}),
+        (("synthetic", "seed"), 7, {"draw@synthetic_target", "draw@synthetic_auxiliary"}),
+        (("workers",), 1, set()),
+    ],
+)
+def test_one_changed_parameter_concerns_only_what_depends_on_it(
+    own_copy: Path, keys: tuple[str, ...], value: object, stages: set[str]
+) -> None:
+    path = own_copy / "params.yaml"
+    before = path.read_bytes()
+    try:
+        change(own_copy, *keys, value=value)
+        assert set(json.loads(dvc(own_copy, "status", "--json"))) == stages
+    finally:
+        path.write_bytes(before)
+
+
+def test_dvc_shows_metrics_and_parameters(reproduced: Path) -> None:
+    metrics = dvc(reproduced, "metrics", "show", "--json")
+    assert "image_auroc" in metrics
