@@ -28,7 +28,9 @@ from clipad_harness.trainer import Trainer
 from clipad_harness.training_data import MASK_RULE, read_features
 from clipad_harness.workers import Advance
 
-IMAGES_PER_PART = 8
+# Pixels scored together: eight images as published, or many small ones. Prompts that serve all images
+# are embedded once a part.
+PIXELS_PER_PART = 8 * 518**2
 # Learners that stay loaded: neighbouring shards share theirs.
 LEARNERS_KEPT = 64
 
@@ -112,7 +114,7 @@ class LearnedScorer(DatasetImages):
         features = self.features(shard)
         scores: list[float] = []
         maps: list[np.ndarray] = []
-        for part in chunks(len(features), IMAGES_PER_PART):
+        for part in chunks(len(features), max(1, PIXELS_PER_PART // config.image_size**2)):
             found = method.detect(
                 learner, backbone, config, join(features[part]), (shard.category,)
             )
