@@ -144,6 +144,8 @@ def stitch(
 def _assemble(patch_scores: Tensor, placement: Placement, size: int) -> Tensor:
     """Upsample every view and average where they overlap."""
     tiles = upsample(patch_scores, (size, size))
+    if len(tiles) == 1:  # it is the canvas
+        return tiles[0]
     total, weight = tiles.new_zeros(placement.canvas), tiles.new_zeros(placement.canvas)
     for tile, (left, top) in zip(tiles, placement.corners, strict=True):
         total[top : top + size, left : left + size] += tile
