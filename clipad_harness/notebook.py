@@ -6,12 +6,9 @@ beside it (`clipad_harness.page`).
 """
 
 import ast
-import contextlib
 import copy
-import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,12 @@ import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
-from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
 from clipad_core.errors import ClipadError
 from clipad_harness.canonical import KERNEL, canonical_notebook, check_no_absolute_path, tags
 from clipad_harness.files import write_text
+from clipad_harness.kernel import SavingAtTheEnd, kernel_environment, kernel_transport
 from clipad_harness.notebook_page import notebook_page
 
 
@@ -37,27 +33,6 @@ class Page:
 
     html: Path
     about: Mapping[str, Any]
-
-
-class SavingAtTheEnd(NBClientEngine):
-    """Papermill's engine, but the raw notebook is written once, not twice a cell: a sixth of a page's time.
-
-    It is written after a failed cell and a dead kernel as well.
-    """
-
-    @classmethod
-    def execute_managed_notebook(
-        cls, nb_man: NotebookExecutionManager, kernel_name: str, **options: Any
-    ) -> None:
-        """Run all cells."""
-        path, nb_man.output_path = nb_man.output_path, None
-        try:
-            super().execute_managed_notebook(nb_man, kernel_name, **options)
-        finally:
-            nb_man.output_path = path
-
-
-papermill_engines.register(SavingAtTheEnd.__name__, SavingAtTheEnd)
 
 
 def run_notebook(
@@ -219,42 +194,13 @@ def _fits(default: object, value: object) -> bool:
     return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
-@contextlib.contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """Fix what reaches outputs: set order, the threads of a matrix product; MPLBACKEND hides figures."""
-    names = ("PYTHONHASHSEED", "MPLBACKEND", "OMP_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _kernel_transport() -> Iterator[Config]:
-    """Talk to the kernel through sockets in a private folder: no open port, no shared name.
-
-    Left alone, Jupyter names them `kernel-ipc-1` in the working directory, where two runs collide.
-    A socket's path must fit in 104 bytes (macOS); where it does not, as on Windows, TCP remains.
-    """
-    with tempfile.TemporaryDirectory(prefix="clipad-") as folder:
-        prefix = os.path.join(folder, "kernel")
-        fits = os.name == "posix" and len(os.fsencode(prefix)) < 100
-        yield Config({"KernelManager": {"transport": "ipc", "ip": prefix}} if fits else {})
-
-
 def _execute(
     notebook: NotebookNode, source: Path, output: Path, parameters: Mapping[str, object], root: Path
 ) -> NotebookNode:
     raw = root / ".cache" / "notebooks" / f"{output.stem}.raw.ipynb"
     write_text(raw, "")
     try:
-        with _kernel_environment(), _kernel_transport() as transport:
+        with kernel_environment(), kernel_transport() as transport:
             return papermill.execute_notebook(
                 notebook,
                 str(raw),

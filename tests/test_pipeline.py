@@ -155,7 +155,7 @@ def test_a_changed_prompt_encodes_no_image_again(
     assert found["encoded"] == 0 and found["measured"] == 4
 
 
-@pytest.mark.parametrize(("rule", "encoded"), [("centre_crop", 0), ("stretch_float", 1)])
+@pytest.mark.parametrize(("rule", "encoded"), [("centre_crop", 0), ("stretch_1024", 1)])
 def test_a_rule_that_cuts_square_images_alike_encodes_none_again(
     project: Path, monkeypatch: pytest.MonkeyPatch, rule: str, encoded: int
 ) -> None:
