@@ -136,6 +136,15 @@ def test_a_failed_cell_is_named_and_its_raw_notebook_stays(notebook, run, tmp_pa
     assert not (tmp_path / "reports").exists()
 
 
+def test_of_a_process_that_dies_the_cells_that_ran_are_kept(notebook, run, tmp_path):
+    source = notebook(
+        cell(DEFAULTS, tag="parameters"), cell('"kept", 6 * 7'), cell("import os\nos._exit(1)")
+    )
+    with pytest.raises(ClipadError, match=r"died, .* are in \.cache/notebooks/toy\.raw\.ipynb"):
+        run(source)
+    assert "('kept', 42)" in (tmp_path / ".cache" / "notebooks" / "toy.raw.ipynb").read_text()
+
+
 def test_a_kernel_puts_no_socket_into_the_working_directory_where_runs_would_meet(
     notebook, run, monkeypatch, tmp_path
 ):
