@@ -170,6 +170,15 @@ def test_commands_run_side_by_side_and_the_first_failure_counts(tmp_path: Path) 
     assert run(*fails) == 3
 
 
+def test_a_python_without_pip_gets_one_inside_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = run_path(str(ROOT / "repro"))
+    assert script["pip_for"]()[:4] == [sys.executable, "-m", "pip", "--python"]
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    assert script["pip_for"]() == [script["BIN"] / "python", "-m", "pip"]
+
+
 def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
     for name in ("repro", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
