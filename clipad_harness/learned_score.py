@@ -100,10 +100,10 @@ class LearnedScorer(DatasetImages):
             images = self.trainer.datasets[shard.variant.tested_on]
             names = images.rows(shard.category, "test")["image"]
             paths = [images.data / name for name in names]
-            store = self.trainer.store(shard.variant.tested_with(shard.seed))
+            config = shard.variant.tested_with(shard.seed)
+            store = self.trainer.store(config)
             entries = zip(store.fill(paths, shard.category), paths, strict=True)
-            blocks = shard.variant.tested_with(shard.seed).blocks
-            self._latest = (key, [read_features(store, *pair, blocks) for pair in entries])
+            self._latest = (key, [read_features(store, *pair, config.blocks) for pair in entries])
         return self._latest[1]
 
     def detect(self, shard: LearnedShard) -> CategoryScores:

@@ -66,7 +66,8 @@ def run_notebook(
 
     Raises:
         ClipadError: unusable notebook or parameters, a failed cell (a ClipadError raised in the
-            notebook keeps its own message), an absolute path or a network address in the output.
+            notebook keeps its own message), an absolute path or a network address in the output,
+            or an ``about`` that displays no JSON.
     """
     if output.suffix != ".ipynb":
         raise ClipadError(f"output: found {output.name!r}, expected a name that ends in .ipynb.")
@@ -76,7 +77,7 @@ def run_notebook(
     if about:
         asked.cells.append(nbformat.v4.new_code_cell(about))
     executed = _execute(asked, source, output, parameters, root)
-    told = _json_of(executed.cells.pop()) if about else {}
+    told = _json_of(executed.cells.pop(), source) if about else {}
     canonical = canonical_notebook(executed, original)
     check_no_absolute_path(source, canonical, root)
     canonical.metadata["clipad"] = {
@@ -93,9 +94,14 @@ def run_notebook(
     return Page(page, told)
 
 
-def _json_of(cell: NotebookNode) -> dict[str, Any]:
+def _json_of(cell: NotebookNode, source: Path) -> dict[str, Any]:
     shown = [output.data for output in cell.outputs if "application/json" in output.get("data", {})]
-    return dict(shown[-1]["application/json"])
+    if len(shown) != 1:
+        raise ClipadError(
+            f"{source}: found {len(shown)} JSON outputs of the code {cell.source!r}, expected one that "
+            "tells what made the page."
+        )
+    return dict(shown[0]["application/json"])
 
 
 def read_parameters(source: Path) -> dict[str, object]:

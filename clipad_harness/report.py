@@ -5,7 +5,7 @@ boxes and tables as the last line of a cell.
 """
 
 from clipad_harness.figures import PALETTE, GalleryItem, gallery, overlay, show, use_house_style
-from clipad_harness.summary import Headline, Summary, read_summary, write_summary
+from clipad_harness.summary import Headline, Summary, read_summary, summary_text
 from clipad_harness.tables import (
     METRIC_LABELS,
     Html,
@@ -33,7 +33,7 @@ __all__ = [
     "percent",
     "read_summary",
     "show",
+    "summary_text",
     "table",
     "use_house_style",
-    "write_summary",
 ]

@@ -33,7 +33,6 @@ from html import escape
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness.files import write_text
 from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, percent, with_spread
 
 
@@ -75,17 +74,12 @@ class Summary:
     missing: list[str]
 
 
-def write_summary(summary: Summary, path: Path) -> None:
-    """Write the metrics file; the same summary gives the same bytes.
+def summary_text(summary: Summary, path: Path) -> str:
+    """The metrics file that is to lie at ``path``; the same summary gives the same bytes.
 
     Raises:
-        ClipadError: contents that `read_summary` would refuse, or a folder that cannot be written.
+        ClipadError: contents that `read_summary` would refuse.
     """
-    write_text(path, summary_text(summary, path))
-
-
-def summary_text(summary: Summary, path: Path) -> str:
-    """What `write_summary` writes to ``path``."""
     record = dataclasses.asdict(summary)
     for shots in record["headline"].values():
         for line in shots.values():

@@ -120,6 +120,14 @@ def test_two_runs_give_the_same_bytes_and_nothing_of_the_moment(notebook, run, t
     ]
 
 
+def test_a_last_cell_that_tells_nothing_of_the_page_is_named(notebook, tmp_path):
+    source = notebook(cell(DEFAULTS, tag="parameters"))
+    with pytest.raises(ClipadError, match=r"toy\.ipynb: found 0 JSON outputs of the code '1 \+ 1'"):
+        run_notebook(
+            source, tmp_path / "reports" / "toy.ipynb", {"k_shot": 1}, root=tmp_path, about="1 + 1"
+        )
+
+
 def test_a_failed_cell_is_named_and_its_raw_notebook_stays(notebook, run, tmp_path):
     source = notebook(
         cell(DEFAULTS, tag="parameters"),

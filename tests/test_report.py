@@ -14,6 +14,7 @@ from PIL import Image
 
 from clipad_core.errors import ClipadError
 from clipad_harness import figures, report
+from clipad_harness.files import write_text
 from clipad_harness.index_page import index_page
 from clipad_harness.page import network_loads
 from clipad_harness.report import GalleryItem, Headline, Summary
@@ -152,22 +153,23 @@ def summary() -> Summary:
 
 def test_a_summary_is_read_as_it_was_written_in_the_same_bytes(summary, tmp_path):
     path = tmp_path / "reports" / "winclip.json"
-    report.write_summary(summary, path)
+    write_text(path, report.summary_text(summary, path))
     first = path.read_bytes()
     read = report.read_summary(path)
     assert read.headline["4-shot"]["aupro"].difference == pytest.approx(-4.39, abs=1e-9)
     assert dataclasses.replace(read, headline={}) == dataclasses.replace(summary, headline={})
-    report.write_summary(read, path)
+    write_text(path, report.summary_text(read, path))
     assert path.read_bytes() == first
 
 
 def test_an_undefined_number_is_written_as_null_not_as_nan(summary, tmp_path):
     undefined = dataclasses.replace(line(90.0, None, ""), ours=math.nan)
     path = tmp_path / "a.json"
-    report.write_summary(
-        dataclasses.replace(summary, headline={"0-shot": {"aupro": undefined}}), path
+    changed = dataclasses.replace(summary, headline={"0-shot": {"aupro": undefined}})
+    assert (
+        json.loads(report.summary_text(changed, path))["headline"]["0-shot"]["aupro"]["ours"]
+        is None
     )
-    assert json.loads(path.read_text())["headline"]["0-shot"]["aupro"]["ours"] is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_a_summary_that_is_no_json_is_refused(tmp_path):
 def index(tmp_path: Path, *summaries: Summary) -> BeautifulSoup:
     paths = [tmp_path / "reports" / f"page{i}.json" for i in range(len(summaries))]
     for path, about in zip(paths, summaries, strict=True):
-        report.write_summary(about, path)
+        write_text(path, report.summary_text(about, path))
         path.with_suffix(".html").write_text("page")
     output = index_page(
         [*paths, tmp_path / "reports" / "vcpclip.json"], tmp_path / "reports" / "index.html"

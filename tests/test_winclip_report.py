@@ -29,7 +29,7 @@ from clipad_harness.method_facts import find_group
 from clipad_harness.paper_numbers import load_reported
 from clipad_harness.score import Scorer
 from clipad_harness.settings import Profile, Weights, read_winclip
-from clipad_harness.summary import read_summary, write_summary
+from clipad_harness.summary import read_summary, summary_text
 from clipad_harness.variants import variants
 from clipad_harness.winclip_groups import GROUPS
 
@@ -210,8 +210,9 @@ def test_every_source_is_marked_and_listed_once(make_scorer) -> None:
 def test_the_metrics_file_can_be_written_and_read(make_scorer, tmp_path: Path) -> None:
     scorer = make_scorer("stand-in", {"bottle": 83, "cable": 150})
     summary = method_report.summarise(scorer, paper_results(0.0))
-    write_summary(summary, tmp_path / "page.json")
-    found = read_summary(tmp_path / "page.json")
+    path = tmp_path / "page.json"
+    path.write_text(summary_text(summary, path))
+    found = read_summary(path)
     assert found.headline["0-shot"]["image_auroc"].paper == 91.8
     assert found.stand_in and found.images == 233
 
