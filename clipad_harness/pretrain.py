@@ -14,7 +14,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -26,6 +28,7 @@ from clipad_harness.files import replacing, write_text
 from clipad_harness.pretrain_batch import pool_size
 from clipad_harness.pretrain_loop import (
     PretrainConfig,
+    Round,
     Run,
     begin,
     load_checkpoint,
@@ -56,16 +59,42 @@ def read_config(path: Path) -> PretrainConfig:
             f"{path}: section pretrain differs from what is expected in {', '.join(sorted(wrong))}; "
             "give every setting exactly once."
         )
-    section["keep"] = tuple((int(step), int(count)) for step, count in section["keep"])
+    section["rounds"] = tuple(
+        Round(int(steps), float(rate), int(decay))
+        for steps, rate, decay in _rows(
+            path, section, "rounds", ("steps", "learning rate", "decay")
+        )
+    )
+    section["keep"] = tuple(
+        (int(step), int(count)) for step, count in _rows(path, section, "keep", ("step", "patches"))
+    )
     section["block_sides"] = tuple(section["block_sides"])
     section["held_out"] = tuple(section["held_out"])
     return PretrainConfig(**section)
 
 
+def _rows(path: Path, section: dict[str, Any], name: str, columns: tuple[str, ...]) -> list[Any]:
+    """A table of numbers, at least one row.
+
+    Raises:
+        ClipadError: anything else.
+    """
+    rows = section[name]
+    try:
+        shape = np.array(rows, dtype=float).shape
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) != 2 or shape[1] != len(columns):
+        raise ClipadError(
+            f"{path}: pretrain.{name}: found {rows!r}, expected rows of numbers "
+            f"[{', '.join(columns)}]."
+        )
+    return list(rows)
+
+
 def work_folder(config: PretrainConfig, root: Path) -> Path:
-    """A folder for these settings and this drawing code; more steps of the same go on in it."""
-    settings = {key: value for key, value in asdict(config).items() if key != "steps"}
-    text = json.dumps([settings, drawing_digest()], sort_keys=True)
+    """A folder for these settings and this drawing code."""
+    text = json.dumps([asdict(config), drawing_digest()], sort_keys=True)
     return root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

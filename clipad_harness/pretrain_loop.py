@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,24 +39,37 @@ from clipad_harness.pretrain_views import (
 LOG_EVERY = 25
 
 
+class Round(NamedTuple):
+    """One rise and fall of the learning rate.
+
+    Attributes:
+        decay_steps: at its end the rate falls linearly to zero over so many steps.
+    """
+
+    steps: int
+    learning_rate: float
+    decay_steps: int
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """The ``pretrain`` section of params.yaml.
 
     Attributes:
         architecture: open_clip's model config, stored beside the weights.
+        rounds: one after the other; each starts with new optimisers, so that it can follow weights
+            alone.
         first_pairs, pairs_per_step: the pool of drawn pairs starts with the one and grows by the other.
         keep: (step, patches): from that step on, so many random patches of an image are kept.
         least_pixels: a whole image counts as damaged where so many pixels of it show the defect.
         block_sides: sides, in patches, of the close-up blocks; every step takes ``blocks_per_step``.
         batch_weight: of the contrast over the batch; those inside pairs weigh 1.
-        decay_steps: at the end the learning rate falls linearly to zero over so many steps.
         threads: of the training itself, where it runs on a CPU.
         drawers, loaders: processes that draw pairs and that make batches ahead of need; 0: none.
     """
 
     seed: int
-    steps: int
+    rounds: tuple[Round, ...]
     batch_pairs: int
     first_pairs: int
     pairs_per_step: int
@@ -66,10 +79,8 @@ class PretrainConfig:
     keep: tuple[tuple[int, int], ...]
     block_sides: tuple[int, ...]
     blocks_per_step: int
-    learning_rate: float
     weight_decay: float
     warmup_steps: int
-    decay_steps: int
     batch_weight: float
     smoothing: float
     largest_scale: float
@@ -79,6 +90,11 @@ class PretrainConfig:
     loaders: int
     checkpoint_every: int
     architecture: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Of all rounds together."""
+        return sum(one.steps for one in self.rounds)
 
 
 @dataclass
@@ -94,7 +110,14 @@ class Run:
 
 
 def begin(config: PretrainConfig, model: Model) -> Run:
-    """Optimisers: Muon for the matrices inside the blocks, AdamW for all else."""
+    """A run at step 0."""
+    return Run(model, *optimisers(config, model), 0, [], [])
+
+
+def optimisers(
+    config: PretrainConfig, model: Model
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for all else; `train_step` sets their rates."""
     inside = [
         (name, value)
         for name, value in model.named_parameters()
@@ -104,20 +127,27 @@ def begin(config: PretrainConfig, model: Model) -> Run:
     outside = [value for name, value in model.named_parameters() if name not in names]
     matrices = torch.optim.Muon(
         [value for _, value in inside],
-        lr=config.learning_rate,
         weight_decay=config.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
-    others = torch.optim.AdamW(
-        outside, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.98)
-    )
-    return Run(model, matrices, others, 0, [], [])
+    others = torch.optim.AdamW(outside, weight_decay=0.0, betas=(0.9, 0.98))
+    return matrices, others
+
+
+def find_round(config: PretrainConfig, step: int) -> tuple[Round, int]:
+    """The round that a step belongs to, and the step's number in it."""
+    for one in config.rounds[:-1]:
+        if step < one.steps:
+            return one, step
+        step -= one.steps
+    return config.rounds[-1], step
 
 
 def rate(config: PretrainConfig, step: int) -> float:
-    """Share of the learning rate at a step: linear warm-up, constant, linear decay to zero."""
-    left = (config.steps - step) / config.decay_steps
-    return min(1.0, (step + 1) / config.warmup_steps, left)
+    """The learning rate at a step: in every round linear warm-up, constant, linear decay to zero."""
+    one, number = find_round(config, step)
+    left = (one.steps - number) / one.decay_steps
+    return one.learning_rate * min(1.0, (number + 1) / config.warmup_steps, left)
 
 
 def patches_kept(config: PretrainConfig, step: int) -> int:
@@ -178,9 +208,11 @@ def train_step(config: PretrainConfig, run: Run, batch: Batch) -> dict[str, Tens
         losses, right = step_losses(config, run.model, run.step, batch.to(device))
     torch.stack(list(losses.values())).sum().backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    if find_round(config, run.step)[1] == 0:
+        run.matrices, run.others = optimisers(config, run.model)
     for optimiser in (run.matrices, run.others):
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * rate(config, run.step)
+            group["lr"] = rate(config, run.step)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     run.step += 1

@@ -23,6 +23,7 @@ from clipad_harness.pretrain import pretrain, read_config
 from clipad_harness.pretrain_batch import choose_batch, loader
 from clipad_harness.pretrain_loop import (
     PretrainConfig,
+    Round,
     average,
     begin,
     patches_kept,
@@ -73,7 +74,7 @@ SUBJECT = Subject("metal lid", "dark blue", "painted metal", "missing part")
 def config() -> PretrainConfig:
     return PretrainConfig(
         seed=3,
-        steps=4,
+        rounds=(Round(2, 0.004, 2), Round(2, 0.002, 2)),
         batch_pairs=8,
         first_pairs=60,
         pairs_per_step=1,
@@ -83,10 +84,8 @@ def config() -> PretrainConfig:
         keep=((0, 12), (3, 36)),
         block_sides=(2, 3),
         blocks_per_step=1,
-        learning_rate=0.004,
         weight_decay=0.02,
         warmup_steps=2,
-        decay_steps=2,
         smoothing=0.05,
         batch_weight=0.3,
         largest_scale=30.0,
@@ -370,7 +369,7 @@ def test_an_equal_caption_is_no_negative() -> None:
 def test_a_few_steps_lower_the_loss(
     config: PretrainConfig, pairs: PairStore, rows: torch.Tensor
 ) -> None:
-    config = replace(config, steps=60, decay_steps=1, learning_rate=0.003, pairs_per_step=0)
+    config = replace(config, rounds=(Round(60, 0.003, 1),), pairs_per_step=0)
     torch.manual_seed(0)
     run = begin(config, build(MICRO, len(rows)))
     totals = []
@@ -456,14 +455,30 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
         average(found, 2)
 
 
-def test_the_rate_rises_stays_and_falls_to_zero(config: PretrainConfig) -> None:
-    config = replace(config, steps=100, warmup_steps=10, decay_steps=20)
-    rates = [rate(config, step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == rates[50] == rates[80] == 1.0
-    assert rates[90] == pytest.approx(0.5)
-    assert rates[100] == 0.0
+def test_the_rate_rises_stays_and_falls_to_zero_in_every_round(config: PretrainConfig) -> None:
+    config = replace(config, rounds=(Round(100, 0.2, 20), Round(50, 0.1, 50)), warmup_steps=10)
+    rates = [rate(config, step) for step in range(151)]
+    assert config.steps == 150
+    assert rates[0] == pytest.approx(0.02)
+    assert rates[9] == rates[50] == rates[80] == 0.2
+    assert rates[90] == pytest.approx(0.1)
+    assert rates[99] == pytest.approx(0.01)
+    assert rates[100] == pytest.approx(0.01)
+    assert rates[125] == pytest.approx(0.05)
+    assert rates[150] == 0.0
     assert [patches_kept(config, step) for step in (0, 2, 3, 99)] == [12, 12, 36, 36]
+
+
+def test_a_round_starts_with_new_optimisers(
+    config: PretrainConfig, pairs: PairStore, rows: torch.Tensor
+) -> None:
+    run = begin(config, build(MICRO, len(rows)))
+    steps = []
+    for step in range(4):
+        train_step(config, run, choose_batch(config, CompactTokenizer(rows), pairs, step))
+        state = next(iter(run.others.state_dict()["state"].values()))
+        steps.append(int(state["step"]))
+    assert steps == [1, 2, 1, 2]
 
 
 def test_pairs_are_the_same_whenever_they_are_drawn(tmp_path: Path) -> None:
@@ -489,6 +504,17 @@ def test_the_settings_are_refused_where_one_is_missing_or_unknown(tmp_path: Path
         read_config(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("rounds", [[2, 0.1]]), ("rounds", []), ("keep", [["all", 3]])]
+)
+def test_a_table_of_another_shape_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    section = yaml.safe_load(PARAMS.read_text())["pretrain"] | {name: value}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"pretrain": section}))
+    with pytest.raises(ClipadError, match=f"pretrain.{name}: found .* expected rows of numbers"):
+        read_config(path)
+
+
 def test_a_held_out_category_must_exist(config: PretrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ClipadError, match="pretrain.held_out: found no_such_thing"):
         pretrain(replace(config, held_out=("no_such_thing",)), tmp_path, tmp_path / "micro")
@@ -508,6 +534,7 @@ def test_a_stored_model_is_read_back_as_it_was(rows: torch.Tensor, tmp_path: Pat
     assert (backbone.text.token_embedding[~known] == 0).all()
 
 
+PARAMS = Path(__file__).parent.parent / "params.yaml"
 WEIGHTS = Path(__file__).parent.parent / "data" / "weights" / "clipad-tiny.safetensors"
 
 
