@@ -25,6 +25,7 @@ if SHARED not in os.environ:  # the first process; those that it starts inherit 
     atexit.register(shutil.rmtree, os.environ[SHARED], ignore_errors=True)
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the other cores have their own process
+    os.environ["OMP_NUM_THREADS"] = "1"  # the same for kernels and commands that tests start
 
 
 @pytest.fixture(scope="session")

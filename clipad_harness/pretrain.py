@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from torch import Tensor
 
 from clipad_core.errors import ClipadError
 from clipad_harness.captions import CompactTokenizer, vocabulary
@@ -34,7 +36,7 @@ from clipad_harness.pretrain_loop import (
     load_checkpoint,
     train,
 )
-from clipad_harness.pretrain_model import Model, build, store, whiten
+from clipad_harness.pretrain_model import Model, build, restore, store, whiten
 from clipad_harness.pretrain_pairs import PairStore, drawn_ahead
 from clipad_harness.pretrain_validation import Validation
 from clipad_harness.pretrain_views import choose_places, place
@@ -93,20 +95,24 @@ def _rows(path: Path, section: dict[str, Any], name: str, columns: tuple[str, ..
 
 
 def work_folder(config: PretrainConfig, root: Path) -> Path:
-    """A folder for these settings and this drawing code."""
-    text = json.dumps([asdict(config), drawing_digest()], sort_keys=True)
+    """A folder for these settings and this drawing code; rounds can be appended to a training."""
+    settings = asdict(config)
+    del settings["rounds"], settings["keep"]
+    text = json.dumps([settings, drawing_digest()], sort_keys=True)
     return root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def pretrain(config: PretrainConfig, work: Path, output: Path) -> Run:
+def pretrain(config: PretrainConfig, work: Path, output: Path, *, extend: bool = False) -> Run:
     """Train, or go on where a killed run stopped, and store weights, config and loss curve.
 
     Args:
         work: folder for drawn pairs and checkpoints.
         output: the stored files without their endings.
+        extend: where there is no checkpoint, begin with the stored weights and the round after them.
 
     Raises:
-        ClipadError: a held-out category that does not exist, or a loss that is not finite.
+        ClipadError: a held-out category that does not exist, a loss that is not finite, a checkpoint
+            of other settings, or nothing stored that can be extended.
     """
     if unknown := set(config.held_out) - set(PRETRAINING):
         raise ClipadError(
@@ -125,13 +131,38 @@ def pretrain(config: PretrainConfig, work: Path, output: Path) -> Run:
         run = begin(config, first_model(config, pairs, len(rows)).to(device))
         checkpoint = folder / "checkpoint.pt"
         if checkpoint.exists():
-            load_checkpoint(run, checkpoint)
+            load_checkpoint(config, run, checkpoint)
+        elif extend:
+            begin_after(config, run, rows, output)
         validation = Validation(config.held_out, config.draw_size, run.model.visual.image_size[0])
         for _ in train(config, run, tokenizer, pairs, checkpoint):
             run.scores.append({"step": run.step} | validation(run.model, tokenizer))
             store(run.model, rows, config.architecture, output)
             write_curve(config, run, output)
     return run
+
+
+def begin_after(config: PretrainConfig, run: Run, rows: Tensor, output: Path) -> None:
+    """Put a run where stored weights end a round: the next one starts with new optimisers anyway.
+
+    Raises:
+        ClipadError: nothing stored, of another model, or no round follows after it.
+    """
+    summary = output.with_name(f"{output.name}-training.json")
+    if not summary.exists():
+        raise ClipadError(f"{summary}: not found; train from the start, without --extend.")
+    step = int(json.loads(summary.read_text())["steps"])
+    ends = list(accumulate(one.steps for one in config.rounds))[:-1]
+    if step not in ends:
+        raise ClipadError(
+            f"{summary}: found {step} steps, expected the end of a round of pretrain.rounds that "
+            f"another follows ({', '.join(map(str, ends)) or 'none'}); append a round."
+        )
+    restore(run.model, rows, output)
+    run.step = step
+    curve = pd.read_csv(output.with_name(f"{output.name}-training.csv"))
+    for number, quantity, value in curve.to_numpy(dtype=object):
+        run.log.append({"step": number, quantity: value})
 
 
 def first_model(config: PretrainConfig, pairs: PairStore, rows: int) -> Model:
@@ -175,9 +206,15 @@ def main() -> int:
     parser.add_argument("params", type=Path, nargs="?", default=Path("params.yaml"))
     parser.add_argument("--work", type=Path, default=WORK, help="drawn pairs and checkpoints")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="stored files, without ending")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="begin with the stored weights, after their last round",
+    )
+    given = parser.parse_args()
     try:
-        pretrain(read_config(arguments.params), arguments.work, arguments.output)
+        config = read_config(given.params)
+        pretrain(config, given.work, given.output, extend=given.extend)
     except ClipadError as error:
         print(f"clipad: {error}", file=sys.stderr)
         return 1

@@ -150,6 +150,11 @@ def rate(config: PretrainConfig, step: int) -> float:
     return one.learning_rate * min(1.0, (number + 1) / config.warmup_steps, left)
 
 
+def past(config: PretrainConfig, step: int) -> list[tuple[float, int]]:
+    """What `rounds` and `keep` said of the steps before this one."""
+    return [(rate(config, number), patches_kept(config, number)) for number in range(step)]
+
+
 def patches_kept(config: PretrainConfig, step: int) -> int:
     """Patches of an image kept at a step: the last entry of the plan that has begun."""
     return [count for first, count in config.keep if first <= step][-1]
@@ -208,7 +213,7 @@ def train_step(config: PretrainConfig, run: Run, batch: Batch) -> dict[str, Tens
         losses, right = step_losses(config, run.model, run.step, batch.to(device))
     torch.stack(list(losses.values())).sum().backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
-    if find_round(config, run.step)[1] == 0:
+    if run.step and find_round(config, run.step)[1] == 0:
         run.matrices, run.others = optimisers(config, run.model)
     for optimiser in (run.matrices, run.others):
         for group in optimiser.param_groups:
@@ -243,7 +248,7 @@ def train(
             found = []
         if run.step % config.checkpoint_every == 0 or run.step == config.steps:
             yield run.step
-            save_checkpoint(run, checkpoint)
+            save_checkpoint(config, run, checkpoint)
     bar.close()
 
 
@@ -261,9 +266,10 @@ def average(found: list[dict[str, Tensor]], step: int) -> dict[str, float]:
     return means
 
 
-def save_checkpoint(run: Run, path: Path) -> None:
+def save_checkpoint(config: PretrainConfig, run: Run, path: Path) -> None:
     """Write everything that the next step needs, in one rename."""
     state = {
+        "past": past(config, run.step),
         "model": run.model.state_dict(),
         "matrices": run.matrices.state_dict(),
         "others": run.others.state_dict(),
@@ -275,9 +281,19 @@ def save_checkpoint(run: Run, path: Path) -> None:
         torch.save(state, draft)
 
 
-def load_checkpoint(run: Run, path: Path) -> None:
-    """Continue from a checkpoint of the same settings."""
+def load_checkpoint(config: PretrainConfig, run: Run, path: Path) -> None:
+    """Continue from a checkpoint; rounds may have been appended since.
+
+    Raises:
+        ClipadError: the steps that it has taken are not those that the settings ask for.
+    """
     state = torch.load(path, weights_only=True)
+    if state["past"] != past(config, state["step"]):
+        raise ClipadError(
+            f"{path}: found {state['step']} steps of other pretrain.rounds or pretrain.keep, expected "
+            "the same and perhaps more at the end; restore them, or move that folder away to begin "
+            "anew."
+        )
     run.model.load_state_dict(state["model"])
     run.matrices.load_state_dict(state["matrices"])
     run.others.load_state_dict(state["others"])

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clipad_core.errors import ClipadError
 from clipad_harness.files import replacing, write_text
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
@@ -211,6 +212,29 @@ def store(
         save_file(state, draft, metadata={"clipad": "stand-in", "parameters": str(count)})
         sort_header(draft)
     write_text(stem.with_suffix(".json"), json.dumps(architecture, indent=4) + "\n")
+
+
+def restore(model: Model, rows: Int[Tensor, " rows"], stem: Path) -> None:
+    """Read what `store` wrote into a model of the same architecture and vocabulary.
+
+    Raises:
+        ClipadError: another vocabulary, or tensors that the model does not have.
+    """
+    path = stem.with_suffix(".safetensors")
+    state = load_file(path)
+    if not torch.equal(state.pop("token_embedding.rows"), rows):
+        raise ClipadError(
+            f"{path}: found the vocabulary of other captions, expected that of these settings; train "
+            "from the start."
+        )
+    unknown = torch.zeros_like(state["token_embedding.weight"][:1])
+    state["token_embedding.weight"] = torch.cat([unknown, state["token_embedding.weight"]])
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ClipadError(
+            f"{path}: found tensors of another pretrain.architecture ({error}); train from the start."
+        ) from error
 
 
 def sort_header(path: Path) -> None:

@@ -2,15 +2,13 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from project import REPOSITORY, SIZE, change, make_project, run_stages
+from project import SIZE, change, make_project, run_stages
 
 from clipad_core.errors import ClipadError
 from clipad_core.winclip import WinCLIP
@@ -33,20 +31,6 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(scored: Path, tmp_path: Path) -> Path:
     """A copy of the scored project that a test may break."""
     return Path(shutil.copytree(scored, tmp_path / "project"))
-
-
-def run(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a user calls it."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
-    path = os.pathsep.join([str(REPOSITORY), inherited.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "clipad_harness", *words],
-        cwd=project,
-        env={**inherited, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def abort(_shards: object) -> None:
@@ -208,12 +192,15 @@ def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.Monk
     assert found == {"encoded": 1, "measured": 2}
 
 
-def test_more_shots_than_references_are_refused(project: Path) -> None:
+def test_more_shots_than_references_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
     change(project, "winclip", "k_shots", value=[0, 9])
-    found = run(project, "measure", "winclip")
-    assert found.returncode == 1
-    assert "k_shots: found 9, expected at most 2" in found.stderr
-    assert "Traceback" not in found.stderr
+    assert cli.main(["measure", "winclip"]) == 1
+    message = capsys.readouterr().err
+    assert "k_shots: found 9, expected at most 2" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(
@@ -294,13 +281,17 @@ def test_a_damaged_image_is_named_and_nothing_is_lost(project: Path, capsys, mon
     assert len(list((project / ".cache" / "shards").rglob("*.json"))) >= shards
 
 
-def test_an_error_in_a_worker_process_is_one_message_too(project: Path) -> None:
+def test_an_error_in_a_worker_process_is_one_message_too(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
     image = project / "data/synthetic/synthetic_target/hex_nut/test/good/001.png"
     image.write_bytes(image.read_bytes()[:200])
     change(project, "workers", value=2)
-    found = run(project, "measure", "winclip")
-    assert found.returncode == 1 and "hex_nut/test/good/001.png" in found.stderr
-    assert "Traceback" not in found.stderr
+    assert cli.main(["measure", "winclip"]) == 1
+    message = capfd.readouterr().err  # what the other processes print as well
+    assert "hex_nut/test/good/001.png" in message
+    assert "Traceback" not in message
 
 
 def test_a_killed_worker_is_one_message_and_loses_nothing(

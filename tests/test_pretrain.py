@@ -1,5 +1,6 @@
 """The stand-in CLIP: captions, views, both contrasts, exact resume, the stored file."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -373,11 +374,11 @@ def test_a_few_steps_lower_the_loss(
     torch.manual_seed(0)
     run = begin(config, build(MICRO, len(rows)))
     totals = []
-    for _ in range(24):
+    for _ in range(16):
         batch = choose_batch(config, CompactTokenizer(rows), pairs, run.step)
         found = train_step(config, run, batch)
         totals.append(float(found["batch"] + found["pair"] + found["blocks"]))
-    assert np.mean(totals[-8:]) < 0.9 * np.mean(totals[:4])
+    assert np.mean(totals[-6:]) < 0.9 * np.mean(totals[:4])
 
 
 def test_the_unknown_word_stays_zero(
@@ -392,13 +393,17 @@ def test_the_unknown_word_stays_zero(
     assert (after[1:] != before[1:]).any()
 
 
-def test_a_resumed_run_ends_in_the_same_bits(
-    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few drawings, for trainings from end to end."""
     monkeypatch.setattr("clipad_harness.pretrain.FIRST_LOOK", 50)
     few = partial(PairStore, shard=50)
     monkeypatch.setattr("clipad_harness.pretrain.PairStore", few)
     monkeypatch.setattr("clipad_harness.pretrain_validation.IMAGES", 3)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_resumed_run_ends_in_the_same_bits(config: PretrainConfig, tmp_path: Path) -> None:
     whole = pretrain(config, tmp_path / "a", tmp_path / "one" / "micro")
     with pytest.raises(KeyboardInterrupt):
         _stop_at_second_checkpoint(config, tmp_path / "b", tmp_path / "two" / "micro")
@@ -411,14 +416,52 @@ def test_a_resumed_run_ends_in_the_same_bits(
         assert files[0].read_bytes() == files[1].read_bytes(), ending
 
 
+@pytest.mark.usefixtures("brief")
+def test_a_round_can_be_appended(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    step = pretrain_loop.train_step
+    monkeypatch.setattr(pretrain_loop, "train_step", lambda *a: taken.append(a[1].step) or step(*a))
+    longer = replace(config, rounds=(*config.rounds, Round(2, 0.001, 1)))
+    stem = tmp_path / "out" / "micro"
+    pretrain(config, tmp_path / "a", stem)
+    shutil.copytree(tmp_path / "out", tmp_path / "stored")
+    pretrain(longer, tmp_path / "a", stem)
+    pretrain(longer, tmp_path / "b", tmp_path / "stored" / "micro", extend=True)
+    assert taken == [0, 1, 2, 3, 4, 5, 4, 5]
+    for ending in (".safetensors", "-training.csv", "-training.json"):
+        files = [stem.with_name(f"micro{ending}"), tmp_path / "stored" / f"micro{ending}"]
+        assert files[0].read_bytes() == files[1].read_bytes(), ending
+
+
+@pytest.mark.usefixtures("brief")
+def test_what_cannot_be_extended_is_refused(config: PretrainConfig, tmp_path: Path) -> None:
+    stem = tmp_path / "micro"
+    with pytest.raises(ClipadError, match="micro-training.json: not found; train from the start"):
+        pretrain(config, tmp_path / "a", stem, extend=True)
+    first = replace(config, rounds=config.rounds[:1])
+    pretrain(first, tmp_path / "a", stem)
+    with pytest.raises(
+        ClipadError, match=r"found 2 steps, expected the end of a round .* \(none\)"
+    ):
+        pretrain(first, tmp_path / "b", stem, extend=True)
+    wider = replace(config, architecture=MICRO | {"embed_dim": 8})
+    with pytest.raises(ClipadError, match="tensors of another pretrain.architecture"):
+        pretrain(wider, tmp_path / "b", stem, extend=True)
+    slower = replace(config, rounds=(Round(2, 0.001, 2), *config.rounds[1:]))
+    with pytest.raises(ClipadError, match="checkpoint.pt: found 2 steps of other pretrain.rounds"):
+        pretrain(slower, tmp_path / "a", stem)
+
+
 def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path) -> None:
     original, calls = pretrain_loop.save_checkpoint, []
 
-    def stop(run, path):
+    def stop(config, run, path):
         if calls:
             raise KeyboardInterrupt
         calls.append(run.step)
-        original(run, path)
+        original(config, run, path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain_loop, "save_checkpoint", stop)
@@ -432,7 +475,7 @@ def test_batches_made_ahead_are_the_same(
     one, two = (PairStore(tmp_path / name, shown, 48, 0, shard=50) for name in "ab")
     plain = list(loader(config, tokenizer, one, 1))
     with drawn_ahead(two, 64, 1):
-        ahead = list(loader(replace(config, loaders=2), tokenizer, two, 1))
+        ahead = list(loader(replace(config, loaders=1), tokenizer, two, 1))
     assert len(plain) == len(ahead) == config.steps - 1
     for here, there in zip(plain, ahead, strict=True):
         assert torch.equal(here.images, there.images)
