@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_core.transformer import has_fast_bfloat16
+from clipad_core.transformer import has_avx512
 from clipad_harness.captions import CompactTokenizer
 from clipad_harness.files import replacing
 from clipad_harness.pretrain_batch import Batch, loader
@@ -208,7 +208,7 @@ def step_losses(
 def train_step(config: PretrainConfig, run: Run, batch: Batch) -> dict[str, Tensor]:
     """Take one step of both optimisers; what to log, still on the device."""
     device = device_of(run.model)
-    is_fast = device.type != "cpu" or has_fast_bfloat16()
+    is_fast = device.type != "cpu" or has_avx512()
     with torch.autocast(device.type, torch.bfloat16, enabled=is_fast):
         losses, right = step_losses(config, run.model, run.step, batch.to(device))
     torch.stack(list(losses.values())).sum().backward()
