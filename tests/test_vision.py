@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from micro import MICRO, add_config
 from torch.testing import assert_close
 
+from clipad_core import transformer
 from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.errors import ClipadError
 from clipad_core.vision import encode_images, encode_tiles, read_vision_tower, window_index
@@ -99,6 +100,19 @@ def test_bfloat16_stays_near_float32(micro: Backbone, images: torch.Tensor) -> N
     assert rough.image_embedding.dtype == torch.float32
     assert_close(rough.image_embedding, exact.image_embedding, atol=3e-2, rtol=0)
     assert not rough.image_embedding.equal(exact.image_embedding)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("has", [True, False])
+def test_weights_are_packed_with_avx512_alone_and_say_the_same(
+    micro: Backbone, images: torch.Tensor, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformer, "has_avx512", lambda: has)
+    tower = load_backbone("clipad-micro", "random:0").vision
+    assert tower.transformer.blocks[0].expand.packed is has
+    found, same = (encode_images(one, images, scales=[2]) for one in (tower, micro.vision))
+    assert_close(found.image_embedding, same.image_embedding)
+    assert_close(found.window_embeddings[2], same.window_embeddings[2])
 
 
 def test_tiles_cover_the_image_and_each_is_encoded_alone(micro: Backbone, images) -> None:
