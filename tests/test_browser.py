@@ -198,10 +198,9 @@ FACTS = "document.querySelectorAll('#panels dl')[%d].innerText"
 
 def test_the_slider_moves_the_segmentation_and_its_numbers(browser: Browser, reports: Path) -> None:
     shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    category = shown["categories"][0]
-    place = next(i for i, one in enumerate(category["images"]) if one["label"])
-    layer = category["images"][place]["layers"][0]
-    browser.open(reports / "explorer.html")
+    image = next(one for one in shown["categories"][0]["images"] if one["label"])
+    layer = image["layers"][0]
+    browser.open(reports / "explorer.html", anchor=f"#{image['name']}")
     settle(browser)
     seen, last = set(), len(shown["rates"]) - 1
     best = max(range(last), key=layer["overlap"].__getitem__)
@@ -218,8 +217,28 @@ def test_the_slider_moves_the_segmentation_and_its_numbers(browser: Browser, rep
     assert len(seen) == 3
 
 
-def test_the_explorer_is_driven_by_keys_alone(browser: Browser, reports: Path) -> None:
+def test_the_explorer_opens_on_the_image_in_the_middle(browser: Browser, reports: Path) -> None:
+    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    best = {
+        one["name"]: sum(max(layer["overlap"]) for layer in one["layers"])
+        for each in shown["categories"]
+        for one in each["images"]
+        if one["mask"]
+    }
+    middle = sorted(best, key=best.__getitem__)[len(best) // 2]
     browser.open(reports / "explorer.html")
+    settle(browser)
+    assert middle.split("/", 1)[1] in browser.run(
+        "document.getElementById('image-title').textContent"
+    )
+    chosen = browser.run("Number(document.getElementById('category').value)")
+    assert shown["categories"][chosen]["name"] == middle.split("/", 1)[0]
+
+
+def test_the_explorer_is_driven_by_keys_alone(browser: Browser, reports: Path) -> None:
+    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    first = shown["categories"][0]["images"][0]["name"]
+    browser.open(reports / "explorer.html", anchor=f"#{first}")
     settle(browser)
     title = "document.getElementById('image-title').textContent"
     rate = "Number(document.getElementById('rate').value)"

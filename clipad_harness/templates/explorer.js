@@ -204,6 +204,19 @@
     return false;
   };
   const first = () => { state.image = Math.max(0, category().images.findIndex((one) => one.label === 1)); };
+  // Opened without a name, the page shows neither the best nor the worst: the damaged image in the
+  // middle, by the best overlap of each method, averaged.
+  const middle = () => {
+    const best = (one) => one.layers.reduce((sum, layer) => sum + Math.max(...layer.overlap), 0);
+    const found = data.categories
+      .flatMap((each, c) => each.images.map((one, i) => ({ category: c, image: i, one })))
+      .filter(({ one }) => one.mask)
+      .map(({ category, image, one }) => ({ category, image, overlap: best(one) }))
+      .sort((a, b) => a.overlap - b.overlap);
+    if (!found.length) { first(); return; }
+    const { category, image } = found[Math.floor(found.length / 2)];
+    Object.assign(state, { category, image });
+  };
   const step = (by) => {
     const places = shown().map(([, i]) => i), here = places.indexOf(state.image) + by;
     if (here < 0 || here >= places.length) return;
@@ -223,7 +236,7 @@
   addEventListener("keydown", (event) => { if (event.key === "[") step(-1); if (event.key === "]") step(1); });
   const named = () => goTo(decodeURI(location.hash.slice(1)));
   addEventListener("hashchange", () => { if (named()) { at("category").value = state.category; showStrip(); } });
-  if (!named()) first();
+  if (!named()) middle();
   at("category").value = state.category;
   at("rate").value = state.stop;
   build();
