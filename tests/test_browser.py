@@ -235,6 +235,18 @@ def test_the_explorer_opens_on_the_image_in_the_middle(browser: Browser, reports
     assert shown["categories"][chosen]["name"] == middle.split("/", 1)[0]
 
 
+def test_the_strip_shows_the_chosen_image(browser: Browser, reports: Path) -> None:
+    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    last = shown["categories"][0]["images"][-1]["name"]
+    browser.open(reports / "explorer.html", anchor=f"#{last}", width=400)
+    settle(browser)
+    inside = """(() => {
+      const strip = document.getElementById("images").getBoundingClientRect();
+      const chosen = document.querySelector("#images input:checked").parentElement.getBoundingClientRect();
+      return chosen.left >= strip.left && chosen.right <= strip.right + 1; })()"""
+    assert browser.run(inside)
+
+
 def test_the_explorer_is_driven_by_keys_alone(browser: Browser, reports: Path) -> None:
     shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
     first = shown["categories"][0]["images"][0]["name"]

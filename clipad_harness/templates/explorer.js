@@ -193,6 +193,8 @@
       return make("label", { class: one.label ? "damaged" : "normal" }, [input,
         make("img", { src: one.picture, alt: `${words(one.defect)}, ${one.name.split("/").pop()}`, loading: "lazy" })]);
     }));
+    const chosen = at("images").querySelector("input:checked");
+    if (chosen) at("images").scrollLeft = chosen.parentElement.offsetLeft - at("images").clientWidth / 2;
     showImage();
   };
 
