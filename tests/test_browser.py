@@ -238,8 +238,10 @@ def test_the_explorer_opens_on_the_image_in_the_middle(browser: Browser, reports
 def test_the_strip_shows_the_chosen_image(browser: Browser, reports: Path) -> None:
     shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
     last = shown["categories"][0]["images"][-1]["name"]
-    browser.open(reports / "explorer.html", anchor=f"#{last}", width=400)
+    browser.open(reports / "explorer.html", anchor=f"#{last}", width=320)
     settle(browser)
+    strip = "document.getElementById('images')"
+    assert browser.run(f"{strip}.scrollWidth > {strip}.clientWidth"), "all fit: nothing is shown"
     inside = """(() => {
       const strip = document.getElementById("images").getBoundingClientRect();
       const chosen = document.querySelector("#images input:checked").parentElement.getBoundingClientRect();
