@@ -16,45 +16,36 @@ from torch.utils.flop_counter import FlopCounterMode
 from clipad_core.preprocess import Pixels
 from clipad_core.winclip import WinCLIP
 from clipad_harness.images import read_image
+from clipad_harness.layers import Layer, compared_shots, learned_layer, winclip_layer
 from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
-from clipad_harness.methods import TITLES, detector_class
+from clipad_harness.methods import detector_class
 from clipad_harness.pipeline import Run, open_run
 from clipad_harness.score import Scorer
 from clipad_harness.settings import LEARNED
-from clipad_harness.shards import CategoryScores, Shard
+from clipad_harness.shards import Shard
 
 
 @dataclass(frozen=True)
-class Contender:
+class Contender(Layer):
     """One method as it is compared.
 
     Attributes:
-        label: what tables call it, as in `WinCLIP+, 4-shot`.
-        detect: category and seed -> scores and maps of its test images.
-        seeds: of its references or its trainings; one where nothing is drawn.
         reads: what of the tested category it reads before testing.
         learned: how many numbers are trained.
         operations: floating-point operations of one call with one test image; prompts that the
             method embeds at every call are part of it.
     """
 
-    label: str
-    detect: Callable[[str, int], CategoryScores]
-    seeds: tuple[int, ...]
     reads: str
     learned: int
     operations: float
-
-    def first(self, category: str) -> CategoryScores:
-        """Scores and maps with the first seed, which pictures show."""
-        return self.detect(category, self.seeds[0])
 
 
 def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contender]:
     """WinCLIP without and with the most references, and every learned method that is measured."""
     run = open_run(root, profile, dataset)
     scorer = run.scorer()
-    found = [_winclip(run, scorer, k_shot) for k_shot in sorted({0, max(run.settings.k_shots)})]
+    found = [_winclip(run, scorer, k_shot) for k_shot in compared_shots(run)]
     learned = [name for name in LEARNED if is_measured(root, name)]
     return found + [_learned(open_learned(root, name, profile, dataset)) for name in learned]
 
@@ -65,10 +56,11 @@ def _winclip(run: Run, scorer: Scorer, k_shot: int) -> Contender:
     config = scorer.config(shard)
     references = [np.asarray(read_image(path)) for path in scorer.references(shard)]
     detector = WinCLIP(scorer.backbone(config), config, category, references)
+    layer = winclip_layer(run, scorer, k_shot)
     return Contender(
-        f"WinCLIP{'+' if k_shot else ''}, {k_shot}-shot",
-        lambda name, seed: scorer.detect(Shard(main, name, k_shot, seed)),
-        run.settings.seeds if k_shot else run.settings.seeds[:1],
+        layer.label,
+        layer.detect,
+        layer.seeds,
         f"its name and {k_shot} normal images" if k_shot else "its name",
         0,
         operations(detector, _first_image(run)),
@@ -80,10 +72,11 @@ def _learned(run: LearnedRun) -> Contender:
     training = main.training(main.seeds[0])
     learner, config = scorer.learner(training), main.tested_with(main.seeds[0])
     detector = detector_class(run.method)(scorer.backbone(config), config, learner)
+    layer = learned_layer(run, scorer)
     return Contender(
-        f"{TITLES[run.method]}, zero-shot",
-        lambda name, seed: scorer.detect(Shard(main, name, 0, seed)),
-        main.seeds,
+        layer.label,
+        layer.detect,
+        layer.seeds,
         f"nothing; trained on {main.trained_on}",
         sum(one.numel() for one in learner.parameters() if one.requires_grad),
         operations(detector, _first_image(run)),

@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,32 +18,16 @@ from clipad_harness.citations import citations
 from clipad_harness.datasets import index_hash
 from clipad_harness.explorer_data import RATES, Sizes, category_record
 from clipad_harness.files import write_text
-from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
-from clipad_harness.learned_score import LearnedScorer
+from clipad_harness.layers import Layer, compared_shots, learned_layer, winclip_layer
+from clipad_harness.learned_pipeline import is_measured, open_learned
 from clipad_harness.method_facts import MethodScorer
-from clipad_harness.methods import TITLES
 from clipad_harness.page import TEMPLATES, page
-from clipad_harness.pipeline import Run, open_run
+from clipad_harness.pipeline import open_run
 from clipad_harness.provenance import about_page
 from clipad_harness.readme_figure import write_readme_figure
-from clipad_harness.score import Scorer
 from clipad_harness.settings import LEARNED, Explorer, read_explorer, read_params
-from clipad_harness.shards import CategoryScores, Shard
 
 TITLE = "Explorer"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One column of the explorer: a method with its variant, and how it scores a category.
-
-    Attributes:
-        label: what a reader sees, as in `WinCLIP, 4-shot`.
-        detect: category -> what the method found on its test images, in the order of the index.
-    """
-
-    label: str
-    detect: Callable[[str], CategoryScores]
 
 
 def explore(root: Path) -> Path:
@@ -54,7 +37,7 @@ def explore(root: Path) -> Path:
     run, settings, params = open_run(root), read_explorer(root), read_params(root)
     learned = [open_learned(root, name) for name in LEARNED if is_measured(root, name)]
     winclip, scorers = run.scorer(), [one.scorer() for one in learned]
-    layers = winclip_layers(run, winclip)
+    layers = [winclip_layer(run, winclip, k_shot) for k_shot in compared_shots(run)]
     layers += [learned_layer(one, scorer) for one, scorer in zip(learned, scorers, strict=True)]
     used: list[MethodScorer] = [winclip, *scorers]
     written = write_explorer(
@@ -72,29 +55,8 @@ def explore(root: Path) -> Path:
         ),
         citations=citations("", run.profile.dataset),
     )
-    write_readme_figure(root, run, winclip, {layer.label: layer.detect for layer in layers})
+    write_readme_figure(root, run, winclip, {layer.label: layer.first for layer in layers})
     return written
-
-
-def winclip_layers(run: Run, scorer: Scorer) -> list[Layer]:
-    """WinCLIP's main variant, zero-shot and with the most shots of this run."""
-    main, seed = run.variants[0], run.settings.seeds[0]
-
-    def layer(k_shot: int) -> Layer:
-        label = f"WinCLIP{'+' if k_shot else ''}, {k_shot}-shot"
-        return Layer(label, lambda category: scorer.detect(Shard(main, category, k_shot, seed)))
-
-    return [layer(k_shot) for k_shot in sorted({min(main.k_shots), max(main.k_shots)})]
-
-
-def learned_layer(run: LearnedRun, scorer: LearnedScorer) -> Layer:
-    """A learned method's main variant with its first seed."""
-    main = run.variants[0]
-    seed = main.seeds[0]
-    return Layer(
-        f"{TITLES[run.method]}, zero-shot",
-        lambda category: scorer.detect(Shard(main, category, 0, seed)),
-    )
 
 
 def write_explorer(
@@ -125,7 +87,7 @@ def write_explorer(
         raise ClipadError("explorer: found no method or no category, expected at least one.")
     sizes = Sizes(settings.images_per_category, settings.picture_size, settings.map_size)
     records = [
-        category_record(name, {one.label: one.detect(name) for one in layers}, data, sizes)
+        category_record(name, {one.label: one.first(name) for one in layers}, data, sizes)
         for name in tqdm(categories, "explore", unit="category", delay=2)
     ]
     found = {

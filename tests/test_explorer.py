@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from clipad_core.errors import ClipadError
-from clipad_harness.explorer import Layer, read_explorer_data, write_explorer
+from clipad_harness.explorer import read_explorer_data, write_explorer
 from clipad_harness.explorer_data import RATES, choose, overlaps, quantised, thresholds
+from clipad_harness.layers import Layer
 from clipad_harness.page import network_loads
 from clipad_harness.settings import Explorer
 
@@ -53,7 +54,7 @@ def found(seed: int = 0, labels: tuple[int, ...] = (0, 1, 0, 1)) -> Found:
 
 
 def page(data: Path, *layers: Found, settings: Explorer = SETTINGS) -> str:
-    made = [Layer(f"method {i}", lambda _, one=one: one) for i, one in enumerate(layers)]
+    made = [Layer(f"method {i}", lambda *_, one=one: one, (0,)) for i, one in enumerate(layers)]
     output = data / "reports" / "explorer.html"
     write_explorer(made, ["nut"], data, output, settings, provenance={"data hash": "0" * 64})
     return output.read_text(encoding="utf-8")
