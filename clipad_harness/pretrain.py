@@ -67,9 +67,9 @@ def read_config(path: Path) -> PretrainConfig:
             path, section, "rounds", ("steps", "learning rate", "decay")
         )
     )
-    section["keep"] = tuple(
-        (int(step), int(count)) for step, count in _rows(path, section, "keep", ("step", "patches"))
-    )
+    for name, unit in (("keep", "patches"), ("least_pixels", "pixels")):
+        rows = _rows(path, section, name, ("step", unit))
+        section[name] = tuple((int(step), int(value)) for step, value in rows)
     section["block_sides"] = tuple(section["block_sides"])
     section["held_out"] = tuple(section["held_out"])
     return PretrainConfig(**section)
@@ -97,7 +97,8 @@ def _rows(path: Path, section: dict[str, Any], name: str, columns: tuple[str, ..
 def work_folder(config: PretrainConfig, root: Path) -> Path:
     """A folder for these settings and this drawing code; rounds can be appended to a training."""
     settings = asdict(config)
-    del settings["rounds"], settings["keep"]
+    for name in ("rounds", "keep", "least_pixels"):
+        del settings[name]
     text = json.dumps([settings, drawing_digest()], sort_keys=True)
     return root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -124,16 +125,17 @@ def pretrain(config: PretrainConfig, work: Path, output: Path, *, extend: bool =
     shown = tuple(name for name in PRETRAINING if name not in config.held_out)
     pairs = PairStore(folder / "pairs", shown, config.draw_size, config.seed * 10**8)
     pairs.clean()
+    checkpoint = folder / "checkpoint.pt"
+    first = stored_end(config, output) if extend and not checkpoint.exists() else 0
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with drawn_ahead(pairs, pool_size(config, config.steps - 1), config.drawers):
         rows = vocabulary(pairs[list(range(FIRST_LOOK))][2])
         tokenizer = CompactTokenizer(rows)
         run = begin(config, first_model(config, pairs, len(rows)).to(device))
-        checkpoint = folder / "checkpoint.pt"
         if checkpoint.exists():
             load_checkpoint(config, run, checkpoint)
-        elif extend:
-            begin_after(config, run, rows, output)
+        elif first:
+            begin_after(run, first, rows, output)
         validation = Validation(config.held_out, config.draw_size, run.model.visual.image_size[0])
         for _ in train(config, run, tokenizer, pairs, checkpoint):
             run.scores.append({"step": run.step} | validation(run.model, tokenizer))
@@ -142,11 +144,11 @@ def pretrain(config: PretrainConfig, work: Path, output: Path, *, extend: bool =
     return run
 
 
-def begin_after(config: PretrainConfig, run: Run, rows: Tensor, output: Path) -> None:
-    """Put a run where stored weights end a round: the next one starts with new optimisers anyway.
+def stored_end(config: PretrainConfig, output: Path) -> int:
+    """The step after which weights were stored: the end of a round that another one follows.
 
     Raises:
-        ClipadError: nothing stored, of another model, or no round follows after it.
+        ClipadError: nothing stored, or no round follows after it.
     """
     summary = output.with_name(f"{output.name}-training.json")
     if not summary.exists():
@@ -158,6 +160,15 @@ def begin_after(config: PretrainConfig, run: Run, rows: Tensor, output: Path) ->
             f"{summary}: found {step} steps, expected the end of a round of pretrain.rounds that "
             f"another follows ({', '.join(map(str, ends)) or 'none'}); append a round."
         )
+    return step
+
+
+def begin_after(run: Run, step: int, rows: Tensor, output: Path) -> None:
+    """Put a run where weights were stored; the next round starts with new optimisers anyway.
+
+    Raises:
+        ClipadError: the weights are of another model.
+    """
     restore(run.model, rows, output)
     run.step = step
     curve = pd.read_csv(output.with_name(f"{output.name}-training.csv"))

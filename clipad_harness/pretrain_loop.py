@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
@@ -37,6 +38,8 @@ from clipad_harness.pretrain_views import (
 )
 
 LOG_EVERY = 25
+# (step, value): the value holds from that step on.
+Plan = tuple[tuple[int, int], ...]
 
 
 class Round(NamedTuple):
@@ -60,11 +63,11 @@ class PretrainConfig:
         rounds: one after the other; each starts with new optimisers, so that it can follow weights
             alone.
         first_pairs, pairs_per_step: the pool of drawn pairs starts with the one and grows by the other.
-        keep: (step, patches): from that step on, so many random patches of an image are kept.
+        keep: so many random patches of an image are kept.
         least_pixels: a whole image counts as damaged where so many pixels of it show the defect.
         block_sides: sides, in patches, of the close-up blocks; every step takes ``blocks_per_step``.
         batch_weight: of the contrast over the batch; those inside pairs weigh 1.
-        threads: of the training itself, where it runs on a CPU.
+        threads: of the training itself, on a CPU.
         drawers, loaders: processes that draw pairs and that make batches ahead of need; 0: none.
     """
 
@@ -75,8 +78,8 @@ class PretrainConfig:
     pairs_per_step: int
     draw_size: int
     smallest_crop: float
-    least_pixels: int
-    keep: tuple[tuple[int, int], ...]
+    least_pixels: Plan
+    keep: Plan
     block_sides: tuple[int, ...]
     blocks_per_step: int
     weight_decay: float
@@ -102,8 +105,8 @@ class Run:
     """All that a step changes."""
 
     model: Model
-    matrices: torch.optim.Optimizer
-    others: torch.optim.Optimizer
+    matrices: Optimizer
+    others: Optimizer
     step: int
     log: list[dict[str, float]]
     scores: list[dict[str, float]]
@@ -114,9 +117,7 @@ def begin(config: PretrainConfig, model: Model) -> Run:
     return Run(model, *optimisers(config, model), 0, [], [])
 
 
-def optimisers(
-    config: PretrainConfig, model: Model
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+def optimisers(config: PretrainConfig, model: Model) -> tuple[Optimizer, Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for all else; `train_step` sets their rates."""
     inside = [
         (name, value)
@@ -150,14 +151,15 @@ def rate(config: PretrainConfig, step: int) -> float:
     return one.learning_rate * min(1.0, (number + 1) / config.warmup_steps, left)
 
 
-def past(config: PretrainConfig, step: int) -> list[tuple[float, int]]:
-    """What `rounds` and `keep` said of the steps before this one."""
-    return [(rate(config, number), patches_kept(config, number)) for number in range(step)]
+def past(config: PretrainConfig, step: int) -> list[tuple[float, int, int]]:
+    """What `rounds` and the plans said of the steps before this one."""
+    keep, least = config.keep, config.least_pixels
+    return [(rate(config, at), planned(keep, at), planned(least, at)) for at in range(step)]
 
 
-def patches_kept(config: PretrainConfig, step: int) -> int:
-    """Patches of an image kept at a step: the last entry of the plan that has begun."""
-    return [count for first, count in config.keep if first <= step][-1]
+def planned(plan: Plan, step: int) -> int:
+    """What a plan says at a step: its last entry that has begun."""
+    return [value for first, value in plan if first <= step][-1]
 
 
 def device_of(model: Model) -> torch.device:
@@ -182,8 +184,8 @@ def step_losses(
         return embed_view(model, tokens, both).unflatten(0, (-1, 2))
 
     texts, close_up = embed_captions(model, batch.ids, batch.ends).unflatten(0, (2, -1, 2))
-    whole = look(keep_tokens(seen, patches_kept(config, step), noise))
-    counted = seen.sum(dim=(1, 2)) >= config.least_pixels
+    whole = look(keep_tokens(seen, planned(config.keep, step), noise))
+    counted = seen.sum(dim=(1, 2)) >= planned(config.least_pixels, step)
     named = batch.specific & counted
     strings = batch.strings[named].flatten()
     same = strings[:, None] == strings
@@ -268,11 +270,9 @@ def average(found: list[dict[str, Tensor]], step: int) -> dict[str, float]:
 
 def save_checkpoint(config: PretrainConfig, run: Run, path: Path) -> None:
     """Write everything that the next step needs, in one rename."""
-    state = {
+    parts = {name: getattr(run, name).state_dict() for name in ("model", "matrices", "others")}
+    state = parts | {
         "past": past(config, run.step),
-        "model": run.model.state_dict(),
-        "matrices": run.matrices.state_dict(),
-        "others": run.others.state_dict(),
         "step": run.step,
         "log": run.log,
         "scores": run.scores,
@@ -290,11 +290,9 @@ def load_checkpoint(config: PretrainConfig, run: Run, path: Path) -> None:
     state = torch.load(path, weights_only=True)
     if state["past"] != past(config, state["step"]):
         raise ClipadError(
-            f"{path}: found {state['step']} steps of other pretrain.rounds or pretrain.keep, expected "
-            "the same and perhaps more at the end; restore them, or move that folder away to begin "
-            "anew."
+            f"{path}: found {state['step']} steps of other pretrain.rounds, keep or least_pixels, "
+            "expected theirs and perhaps more after them; restore them, or move that folder away."
         )
-    run.model.load_state_dict(state["model"])
-    run.matrices.load_state_dict(state["matrices"])
-    run.others.load_state_dict(state["others"])
+    for name in ("model", "matrices", "others"):
+        getattr(run, name).load_state_dict(state[name])
     run.step, run.log, run.scores = state["step"], state["log"], state["scores"]

@@ -27,7 +27,7 @@ from clipad_harness.pretrain_loop import (
     Round,
     average,
     begin,
-    patches_kept,
+    planned,
     rate,
     train_step,
 )
@@ -81,7 +81,7 @@ def config() -> PretrainConfig:
         pairs_per_step=1,
         draw_size=48,
         smallest_crop=0.5,
-        least_pixels=20,
+        least_pixels=((0, 20),),
         keep=((0, 12), (3, 36)),
         block_sides=(2, 3),
         blocks_per_step=1,
@@ -440,6 +440,7 @@ def test_what_cannot_be_extended_is_refused(config: PretrainConfig, tmp_path: Pa
     stem = tmp_path / "micro"
     with pytest.raises(ClipadError, match="micro-training.json: not found; train from the start"):
         pretrain(config, tmp_path / "a", stem, extend=True)
+    assert not list(tmp_path.iterdir())  # told before anything is drawn
     first = replace(config, rounds=config.rounds[:1])
     pretrain(first, tmp_path / "a", stem)
     with pytest.raises(
@@ -450,8 +451,10 @@ def test_what_cannot_be_extended_is_refused(config: PretrainConfig, tmp_path: Pa
     with pytest.raises(ClipadError, match="tensors of another pretrain.architecture"):
         pretrain(wider, tmp_path / "b", stem, extend=True)
     slower = replace(config, rounds=(Round(2, 0.001, 2), *config.rounds[1:]))
-    with pytest.raises(ClipadError, match="checkpoint.pt: found 2 steps of other pretrain.rounds"):
-        pretrain(slower, tmp_path / "a", stem)
+    smaller = replace(config, least_pixels=((0, 10),))
+    for other in (slower, smaller):
+        with pytest.raises(ClipadError, match="checkpoint.pt: found 2 steps of other pretrain"):
+            pretrain(other, tmp_path / "a", stem)
 
 
 def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path) -> None:
@@ -509,7 +512,7 @@ def test_the_rate_rises_stays_and_falls_to_zero_in_every_round(config: PretrainC
     assert rates[100] == pytest.approx(0.01)
     assert rates[125] == pytest.approx(0.05)
     assert rates[150] == 0.0
-    assert [patches_kept(config, step) for step in (0, 2, 3, 99)] == [12, 12, 36, 36]
+    assert [planned(config.keep, step) for step in (0, 2, 3, 99)] == [12, 12, 36, 36]
 
 
 def test_a_round_starts_with_new_optimisers(
@@ -548,7 +551,8 @@ def test_the_settings_are_refused_where_one_is_missing_or_unknown(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("rounds", [[2, 0.1]]), ("rounds", []), ("keep", [["all", 3]])]
+    ("name", "value"),
+    [("rounds", [[2, 0.1]]), ("rounds", []), ("keep", [["all", 3]]), ("least_pixels", 83)],
 )
 def test_a_table_of_another_shape_is_refused(tmp_path: Path, name: str, value: object) -> None:
     section = yaml.safe_load(PARAMS.read_text())["pretrain"] | {name: value}
