@@ -54,24 +54,28 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
             f"{FACTS[_method(results)].name}.ablations in params.yaml and measure again."
         )
     group = group_of(results, name)
-    printed = dict(group.printed)
+    by_seed = mine.groupby(["variant", "k_shot", "metric", "seed"], sort=False)["value"]
+    # The mean over the categories of a seed is unknown where one of them is.
+    means = 100 * by_seed.mean().where(by_seed.count() == by_seed.size())
+    seeds = means.groupby(level=[0, 1, 2], sort=False).agg(["mean", "std"])
     rows = []
-    for (variant, k_shot), cell in mine.groupby(["variant", "k_shot"], sort=False):
-        row = str(variant).removeprefix(f"{name}/")
-        for metric in group.metrics:
-            wide = cell[cell["metric"] == metric].pivot(
-                index="seed", columns="category", values="value"
-            )
-            means = 100 * wide.mean(axis=1, skipna=False)
-            found = None
-            if row in printed:
-                shots = int(str(k_shot))
-                found = reported(
-                    _method(results), group.dataset, shots, metric, variant=printed[row]
-                )
-            paper = found.mean if found else float("nan")
-            rows.append((row, int(str(k_shot)), metric, means.mean(), means.std(ddof=1), paper))
+    for variant, k_shot in mine[["variant", "k_shot"]].drop_duplicates().itertuples(index=False):
+        row = variant.removeprefix(f"{name}/")
+        # A metric of pixels is missing where there are no masks.
+        found = seeds.loc[variant, k_shot].reindex(group.metrics)
+        for metric, ours, std in found.itertuples():
+            paper = _printed(results, group, row, k_shot, metric)
+            rows.append((row, k_shot, metric, ours, std, paper))
     return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
+
+
+def _printed(results: pd.DataFrame, group: Group, row: str, k_shot: int, metric: str) -> float:
+    """What the paper prints of a row; NaN for nothing."""
+    variant = dict(group.printed).get(row)
+    if variant is None:
+        return float("nan")
+    found = reported(_method(results), group.dataset, k_shot, metric, variant=variant)
+    return found.mean if found else float("nan")
 
 
 def ablation_table(results: pd.DataFrame, name: str) -> Html:

@@ -17,11 +17,10 @@ from clipad_core.preprocess import Pixels
 from clipad_core.winclip import WinCLIP
 from clipad_harness.images import read_image
 from clipad_harness.layers import Layer, compared_shots, learned_layer, winclip_layer
-from clipad_harness.learned_pipeline import LearnedRun, is_measured, open_learned
+from clipad_harness.learned_pipeline import LearnedRun, open_measured
 from clipad_harness.methods import detector_class
 from clipad_harness.pipeline import Run, open_run
 from clipad_harness.score import Scorer
-from clipad_harness.settings import LEARNED
 from clipad_harness.shards import Shard
 
 
@@ -46,8 +45,7 @@ def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contend
     run = open_run(root, profile, dataset)
     scorer = run.scorer()
     found = [_winclip(run, scorer, k_shot) for k_shot in compared_shots(run)]
-    learned = [name for name in LEARNED if is_measured(root, name)]
-    return found + [_learned(open_learned(root, name, profile, dataset)) for name in learned]
+    return found + [_learned(one) for one in open_measured(root, profile, dataset)]
 
 
 def _winclip(run: Run, scorer: Scorer, k_shot: int) -> Contender:

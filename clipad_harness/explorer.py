@@ -19,13 +19,13 @@ from clipad_harness.datasets import index_hash
 from clipad_harness.explorer_data import RATES, Sizes, category_record
 from clipad_harness.files import write_text
 from clipad_harness.layers import Layer, compared_shots, learned_layer, winclip_layer
-from clipad_harness.learned_pipeline import is_measured, open_learned
+from clipad_harness.learned_pipeline import open_measured
 from clipad_harness.method_facts import MethodScorer
 from clipad_harness.page import TEMPLATES, page
 from clipad_harness.pipeline import open_run
 from clipad_harness.provenance import about_page
 from clipad_harness.readme_figure import write_readme_figure
-from clipad_harness.settings import LEARNED, Explorer, read_explorer, read_params
+from clipad_harness.settings import Explorer, read_explorer, read_params
 
 TITLE = "Explorer"
 
@@ -35,7 +35,7 @@ def explore(root: Path) -> Path:
     # The number of threads of a matrix product would change bits of the maps.
     torch.set_num_threads(1)
     run, settings, params = open_run(root), read_explorer(root), read_params(root)
-    learned = [open_learned(root, name) for name in LEARNED if is_measured(root, name)]
+    learned = open_measured(root)
     winclip, scorers = run.scorer(), [one.scorer() for one in learned]
     layers = [winclip_layer(run, winclip, k_shot) for k_shot in compared_shots(run)]
     layers += [learned_layer(one, scorer) for one, scorer in zip(learned, scorers, strict=True)]

@@ -13,6 +13,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.files import write_text
 from clipad_harness.pipeline import CACHE, by_category, open_data
 from clipad_harness.settings import (
+    LEARNED,
     LearnedSettings,
     Profile,
     read_feature_memory,
@@ -109,6 +110,17 @@ def open_learned(root: Path, method: str, profile: str = "", dataset: str = "") 
         data, index = open_data(root, one)
         datasets[name] = DatasetImages(index, data)
     return LearnedRun(root, method, chosen, settings, among, datasets)
+
+
+def open_measured(root: Path, profile: str = "", dataset: str = "") -> list[LearnedRun]:
+    """Every method that learns and has results: what pages about all methods show.
+
+    Raises:
+        ClipadError: see `open_learned`.
+    """
+    return [
+        open_learned(root, name, profile, dataset) for name in LEARNED if is_measured(root, name)
+    ]
 
 
 def train(root: Path, method: str) -> Path:

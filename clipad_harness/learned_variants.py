@@ -3,7 +3,8 @@
 Beside the fields of the method's config, a row of an ablation may say `at_test` (fields that change
 after training, so that nothing is trained again), `trained_on` and `tested_on` (datasets),
 `train_categories` (how many of the auxiliary dataset) and `aupro`. Values are written as published
-and fitted to the profile's backbone.
+and fitted to the profile's backbone. A row of `aupro` alone counts the maps of the main training in
+another way, with all its seeds; every other row is trained as `ablation_changes` says.
 """
 
 from __future__ import annotations
@@ -93,14 +94,16 @@ def learned_variants(
     for group, ablation in settings.ablations.items():
         for row, changes in ablation.items():
             try:
-                config, own = base, {**settings.ablation_changes}
+                config, own, seeds = base, {**settings.ablation_changes}, settings.ablation_seeds
                 if isinstance(changes, str):
                     config = fit(presets(changes), fitted)
                     own = own if config.epochs else {}
+                elif set(changes) == {"aupro"}:
+                    own, seeds = dict(changes), settings.seeds
                 else:
                     own |= changes
                 name = f"{group}/{row}"
-                found.append(_variant(name, config, own, settings.ablation_seeds, *common))
+                found.append(_variant(name, config, own, seeds, *common))
             except ClipadError as error:
                 raise ClipadError(
                     f"params.yaml, {method}.ablations.{group}.{row}: {error}"

@@ -175,6 +175,7 @@ def select(
     return rows.iloc[order].drop_duplicates(["category", "k_shot", "metric"])
 
 
+@cache
 def reported(
     method: str,
     dataset: str,

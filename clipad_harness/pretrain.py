@@ -70,6 +70,12 @@ def read_config(path: Path) -> PretrainConfig:
     for name, unit in (("keep", "patches"), ("least_pixels", "pixels")):
         rows = _rows(path, section, name, ("step", unit))
         section[name] = tuple((int(step), int(value)) for step, value in rows)
+        steps = [step for step, _ in section[name]]
+        if steps[0] != 0 or steps != sorted(set(steps)):
+            raise ClipadError(
+                f"{path}: pretrain.{name}: found {rows!r}, expected rows in the order of their steps, "
+                "the first of step 0."
+            )
     section["block_sides"] = tuple(section["block_sides"])
     section["held_out"] = tuple(section["held_out"])
     return PretrainConfig(**section)

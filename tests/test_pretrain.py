@@ -562,6 +562,18 @@ def test_a_table_of_another_shape_is_refused(tmp_path: Path, name: str, value: o
         read_config(path)
 
 
+@pytest.mark.parametrize("rows", [[[5, 36]], [[0, 36], [20, 72], [10, 144]], [[0, 36], [0, 72]]])
+@pytest.mark.parametrize("name", ["keep", "least_pixels"])
+def test_a_plan_that_leaves_a_step_open_is_refused(
+    tmp_path: Path, name: str, rows: list[list[int]]
+) -> None:
+    section = yaml.safe_load(PARAMS.read_text())["pretrain"] | {name: rows}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"pretrain": section}))
+    with pytest.raises(ClipadError, match=f"pretrain.{name}: found .* in the order of their steps"):
+        read_config(path)
+
+
 def test_a_held_out_category_must_exist(config: PretrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ClipadError, match="pretrain.held_out: found no_such_thing"):
         pretrain(replace(config, held_out=("no_such_thing",)), tmp_path, tmp_path / "micro")

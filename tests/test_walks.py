@@ -105,6 +105,18 @@ def test_the_paper_profile_takes_every_row_as_published(method: str) -> None:
     )
 
 
+@pytest.mark.parametrize("method", LEARNED)
+def test_definitions_of_aupro_count_the_maps_of_the_main_training(method: str) -> None:
+    settings, profile = read_learned(REPOSITORY, method), read_profile(REPOSITORY, "demo")
+    main, *others = learned_variants(method, settings, profile)
+    rows = {one.name: one for one in others if one.name.startswith("AUPRO/")}
+    assert [one.aupro for one in rows.values()] == list(settings.ablations["AUPRO"])
+    for row in rows.values():
+        assert [row.training(seed) for seed in row.seeds] == [main.training(s) for s in main.seeds]
+    shortened = [one for one in others if one.name not in rows]
+    assert not {main.training(s) for s in main.seeds} & {o.training(o.seeds[0]) for o in shortened}
+
+
 def test_the_two_datasets_change_places() -> None:
     settings, profile = read_learned(REPOSITORY, "vcpclip"), read_profile(REPOSITORY, "demo")
     found = {one.name: one for one in learned_variants("vcpclip", settings, profile)}
