@@ -103,6 +103,15 @@ def test_an_unknown_ablation_is_refused_with_the_known_ones() -> None:
         ablations.ablation(results, "prompts")
 
 
+def test_a_mean_over_categories_is_unknown_where_one_of_them_or_the_metric_is() -> None:
+    rows = cell("prompts/one class", {"a": 0.3, "b": np.nan}, metric="image_auroc")
+    rows += cell("prompts/two class", {"a": 0.3, "b": 0.5}, metric="image_auroc")
+    found = ablations.ablation(pd.DataFrame(rows), "prompts").set_index(["row", "metric"])["ours"]
+    assert np.isnan(found["one class", "image_auroc"])
+    assert found["two class", "image_auroc"] == pytest.approx(40)
+    assert np.isnan(found["two class", "image_ap"])  # no row has it
+
+
 def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
     values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
     rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
