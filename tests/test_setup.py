@@ -193,9 +193,10 @@ def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
 
     script["regenerate"].__globals__["run"] = record
     assert script["regenerate"]({}) == 0
-    assert [len(call) for call in calls] == [2, 1, 3, 3, 1]
+    assert [len(call) for call in calls] == [2, 1, 3, 4, 1]
     lane = "dvc --wait-for-lock repro --single-item"
-    assert f"nice {lane} score notebook" in calls[2] and calls[2][-1].startswith(f"{lane} train")
+    assert f"nice {lane} score" in calls[2] and calls[2][-1].startswith(f"{lane} train")
+    assert f"nice {lane} notebook" in calls[3]  # none of a line waits for another of it
     assert shares[2] == max(1, len(os.sched_getaffinity(0)) // 3)
     assert calls[-1] == ["dvc repro"] and shares[-1] == 0
     params = tmp_path / "params.yaml"
