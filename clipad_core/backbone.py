@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clipad_core.errors import ClipadError
 from clipad_core.published import (
     Published,
+    architecture_config,
     create_architecture,
     find_published,
     has_own_repository,
@@ -136,6 +137,7 @@ def _random_model(name: str, seed: int) -> nn.Module:
 def _published_model(weights: Published) -> nn.Module:
     import open_clip
 
+    architecture_config(weights.name)  # refuses some, before gigabytes are fetched
     if weights.quick_gelu and not uses_quick_gelu(weights.name):
         raise ClipadError(
             f"backbone: found {weights.name}, which computes GELU, for {weights.tag} weights trained "

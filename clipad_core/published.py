@@ -124,7 +124,7 @@ def architecture_config(name: str) -> Mapping[str, object]:
     """The open_clip config of an architecture.
 
     Raises:
-        ClipadError: there is none of that name.
+        ClipadError: there is none of that name, or its image tower is none of open_clip's own.
     """
     import open_clip
 
@@ -133,6 +133,11 @@ def architecture_config(name: str) -> Mapping[str, object]:
         raise ClipadError(
             f"backbone: found {name!r}, expected an open_clip architecture (for example "
             "ViT-B-16-plus-240) or a config file of that name beside the weights; check the spelling."
+        )
+    if "timm_model_name" in config.get("vision_cfg", {}):
+        raise ClipadError(
+            f"backbone: found {name!r}, whose image tower is one of timm, expected a CLIP vision "
+            "transformer with a class token; choose a ViT backbone such as ViT-B-16-plus-240."
         )
     return config  # type: ignore[no-any-return]
 

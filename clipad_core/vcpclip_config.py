@@ -27,6 +27,8 @@ class VCPCLIPConfig:
     weights: Literal["openai"] = "openai"
     # P silent. C: fp16 autocast on a GPU, float32 on a CPU; bfloat16 is ours.
     precision: Literal["float32", "bfloat16"] = "float32"
+    augmentation: Literal["code", "none"] = "code"  # while training; C; P names none
+    mosaic_rate: float = 0.2  # C --aug_rate, MVTec AD alone: four anomalous images in one
     image_size: int = 518  # P 4.1, C
     blocks: tuple[int, ...] = (6, 12, 18, 24)  # P 4.1, C; 1-based
     # C: the erf GELU, although OpenAI trained with QuickGELU; "backbone": as the weights say.
@@ -67,8 +69,6 @@ class VCPCLIPConfig:
     learning_rate_mvtec: float = 2e-5  # C on MVTec AD (its README and issue 9); P 4e-5
     learning_rate_temperature: float = 1e-2  # C, of both temperatures; P one rate for all
     betas: tuple[float, ...] = (0.5, 0.999)
-    augmentation: Literal["code", "none"] = "code"  # C; P names none
-    mosaic_rate: float = 0.2  # C --aug_rate, MVTec AD alone: four anomalous images in one
 
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""
@@ -132,6 +132,7 @@ PRESETS: dict[str, VCPCLIPConfig] = {
     "code": VCPCLIPConfig(),
     "paper": replace(
         VCPCLIPConfig(),
+        augmentation="none",
         post_width="joint",
         post_bias=False,
         post_unit_tokens=False,
@@ -140,7 +141,6 @@ PRESETS: dict[str, VCPCLIPConfig] = {
         image_score="map_maximum",
         learning_rate_mvtec=4e-5,
         learning_rate_temperature=4e-5,
-        augmentation="none",
     ),
 }
 

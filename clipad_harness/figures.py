@@ -16,6 +16,7 @@ import numpy as np
 import seaborn
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
@@ -91,9 +92,13 @@ def show(
             "alt: found an empty text, expected one sentence on what the figure says."
         )
     buffer = io.BytesIO()
-    options = {"quality": 88} if kind == "jpeg" else {}
-    metadata = {"Software": None} if kind == "png" else None
-    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata, pil_kwargs=options)
+    # The canvas draws once; savefig would draw an unseen time before, for the layout alone.
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    if kind == "png":
+        canvas.print_png(buffer, metadata={"Software": None})
+    else:
+        canvas.print_jpg(buffer, pil_kwargs={"quality": 88})
     mime = f"image/{kind}"
     width = round(figure.get_size_inches()[0] * _CSS_PIXELS_PER_INCH)
     about: dict[str, object] = {"alt": alt, "width": width}

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from clipad_core import aupro, metrics, prompts, ranking, scoring, text, winclip_scoring
-from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.backbone import Backbone
 from clipad_core.preprocess import ALIKE_ON_SQUARES, CROPS
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
@@ -36,6 +36,7 @@ from clipad_harness.variants import (
     shared_recipe,
     shares_views,
 )
+from clipad_harness.weights import shared_backbone
 from clipad_harness.workers import Advance
 
 PUBLISHED_TAGS = ("laion400m_e31", "laion400m_e32")
@@ -71,7 +72,6 @@ class Scorer(DatasetImages):
     ) -> None:
         super().__init__(index, data)
         self.profile, self.among, self.cache_folder = profile, among, cache_folder
-        self._backbones: dict[tuple[str, str], Backbone] = {}
         self._beginnings: dict[str, Beginnings] = {}
         self._texts: dict[tuple[object, ...], torch.Tensor] = {}
         self._latest: tuple[tuple[object, ...], Encoded] | None = None
@@ -81,12 +81,7 @@ class Scorer(DatasetImages):
         given = self.profile.winclip
         published = given.weights in PUBLISHED_TAGS
         weights = config.weights if published else given.weights
-        key = (weights, config.precision)
-        if key not in self._backbones:
-            self._backbones[key] = load_backbone(
-                given.backbone, weights, given.sha256, config.precision
-            )
-        return self._backbones[key]
+        return shared_backbone(given.backbone, weights, given.sha256, config.precision)
 
     def label(self, shard: WinCLIPShard) -> str:
         """What the results call the weights."""
@@ -231,8 +226,7 @@ class Scorer(DatasetImages):
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it loads its own backbone and reads features from the cache."""
-        kept = dict(self.__dict__)
-        return kept | {"_backbones": {}, "_texts": {}, "_beginnings": {}, "_latest": None}
+        return dict(self.__dict__) | {"_texts": {}, "_beginnings": {}, "_latest": None}
 
 
 def _named_alike(recipe: Recipe, paths: Sequence[Path]) -> Recipe:

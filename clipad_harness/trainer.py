@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_harness import augment, training_data
 from clipad_harness import train as train_module
@@ -25,6 +25,7 @@ from clipad_harness.settings import Weights
 from clipad_harness.shards import DatasetImages, hash_of
 from clipad_harness.train import train
 from clipad_harness.training_data import TrainingData, check_trainable, feature_store_of
+from clipad_harness.weights import shared_backbone
 from clipad_harness.workers import Advance, run_all
 
 CURVE_COLUMNS = ["variant", "seed", "epoch", "part", "value"]
@@ -56,18 +57,14 @@ class Trainer:
         self.among = among
         self.name, self.weights, self.datasets = method, weights, datasets
         self.folder, self.cache_folder, self.memory = folder, cache_folder, memory
-        self._loaded: dict[str, Backbone] = {}
         self._data: tuple[tuple[Any, ...], TrainingData] | None = None
         self._keys: dict[Training, str] = {}
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it."""
-        if config.precision not in self._loaded:
-            given = self.weights
-            self._loaded[config.precision] = load_backbone(
-                given.backbone, given.weights, given.sha256, config.precision
-            )
-        return find_method(self.name).prepare_backbone(self._loaded[config.precision], config)
+        given = self.weights
+        found = shared_backbone(given.backbone, given.weights, given.sha256, config.precision)
+        return find_method(self.name).prepare_backbone(found, config)
 
     def store(self, config: Any) -> FeatureStore:
         """Frozen features as a config reads them, encoded together with those of its like."""
@@ -169,7 +166,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it loads its own backbone and reads features from the cache."""
-        return dict(self.__dict__) | {"_loaded": {}, "_data": None}
+        return dict(self.__dict__) | {"_data": None}
 
 
 def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -> pd.DataFrame:

@@ -10,12 +10,14 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import huggingface_hub
 from torch import Tensor
 
+from clipad_core.backbone import Backbone, load_backbone
 from clipad_core.errors import ClipadError
 from clipad_core.published import (
     Published,
@@ -68,6 +70,23 @@ class Finding:
     what: str
     found: str
     ok: bool = True
+
+
+def shared_backbone(backbone: str, weights: str, sha256: str | None, precision: str) -> Backbone:
+    """A frozen backbone as `load_backbone` gives it, loaded once a process: methods share it.
+
+    A file that was written since is read anew.
+    """
+    path = Path(weights)
+    written = path.stat().st_mtime_ns if path.is_file() else None
+    return _loaded(backbone, weights, sha256, precision, written)
+
+
+@cache
+def _loaded(
+    backbone: str, weights: str, sha256: str | None, precision: str, written: int | None
+) -> Backbone:
+    return load_backbone(backbone, weights, sha256, precision)
 
 
 def locate(weights: Published) -> Path | None:

@@ -219,15 +219,16 @@ def test_the_slider_moves_the_segmentation_and_its_numbers(browser: Browser, rep
 
 def test_the_explorer_opens_on_the_image_in_the_middle(browser: Browser, reports: Path) -> None:
     shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    best = {
-        one["name"]: sum(max(layer["overlap"]) for layer in one["layers"])
+    browser.open(reports / "explorer.html")
+    settle(browser)
+    stop = browser.run("Number(document.getElementById('rate').value)")
+    found = {
+        one["name"]: sum(layer["overlap"][stop] for layer in one["layers"])
         for each in shown["categories"]
         for one in each["images"]
         if one["mask"]
     }
-    middle = sorted(best, key=best.__getitem__)[len(best) // 2]
-    browser.open(reports / "explorer.html")
-    settle(browser)
+    middle = sorted(found, key=found.__getitem__)[len(found) // 2]
     assert middle.split("/", 1)[1] in browser.run(
         "document.getElementById('image-title').textContent"
     )

@@ -207,13 +207,13 @@
   };
   const first = () => { state.image = Math.max(0, category().images.findIndex((one) => one.label === 1)); };
   // Opened without a name, the page shows neither the best nor the worst: the damaged image in the
-  // middle, by the best overlap of each method, averaged.
+  // middle, by the methods' overlaps at the threshold it starts with.
   const middle = () => {
-    const best = (one) => one.layers.reduce((sum, layer) => sum + Math.max(...layer.overlap), 0);
+    const together = (one) => one.layers.reduce((sum, layer) => sum + layer.overlap[state.stop], 0);
     const found = data.categories
       .flatMap((each, c) => each.images.map((one, i) => ({ category: c, image: i, one })))
       .filter(({ one }) => one.mask)
-      .map(({ category, image, one }) => ({ category, image, overlap: best(one) }))
+      .map(({ category, image, one }) => ({ category, image, overlap: together(one) }))
       .sort((a, b) => a.overlap - b.overlap);
     if (!found.length) { first(); return; }
     const { category, image } = found[Math.floor(found.length / 2)];
