@@ -3,5 +3,7 @@
 import sys
 
 from clipad_harness.cli import main
+from clipad_harness.quick_start import start_quickly
 
+start_quickly()
 sys.exit(main())

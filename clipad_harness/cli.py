@@ -51,11 +51,9 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
 
 def _run_stage(arguments: argparse.Namespace) -> Path:
     """Run a stage and record how it went, beside its results and outside of them."""
-    from clipad_harness.quick_start import start_quickly
     from clipad_harness.settings import find_root
     from clipad_harness.sidecar import recorded
 
-    start_quickly()
     root = find_root()
     words = [arguments.command, *([arguments.name] if "name" in arguments else [])]
     return recorded(root, " ".join(words), lambda: _stage(root, arguments))

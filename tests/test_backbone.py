@@ -118,6 +118,7 @@ def test_code_hidden_in_a_file_is_not_run(tmp_path: Path, micro: Backbone) -> No
         ("ViT-Z-99", "random:0", "found 'ViT-Z-99', expected an open_clip architecture"),
         ("ViT-B-16", "laion9b", "found 'laion9b' for ViT-B-16, expected a published tag"),
         ("ViT-B-16", "missing.safetensors", "missing.safetensors does not exist"),
+        ("ViT-B-16-SigLIP", "webli", "found 'ViT-B-16-SigLIP', whose image tower is one of timm"),
     ],
 )
 def test_unknown_names_are_refused(name: str, weights: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
@@ -184,6 +185,17 @@ def test_a_file_that_is_no_whole_clip_is_named(stored: Path, change, message: st
     path = rewrite(stored, stored.with_name("other.safetensors"), change)
     with pytest.raises(ClipadError, match=message):
         load_backbone("clipad-micro", path)
+
+
+def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -> None:
+    def found() -> Backbone:
+        return weights.shared_backbone("clipad-micro-quickgelu", str(stored), None, "float32")
+
+    first = found()
+    assert found() is first
+    rewrite(stored, stored, lambda s: s | {"visual.proj": s["visual.proj"] + 1e-3})
+    os.utime(stored, ns=(0, stored.stat().st_mtime_ns + 1))  # however coarse the disk's clock is
+    assert found().digest != first.digest
 
 
 def test_a_check_names_all_that_is_wrong_at_once(archive: Path, stored: Path) -> None:
