@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -151,16 +151,19 @@ def read_transformer(module: Any) -> Transformer:
 
 
 def prepare(transformer: Transformer, dtype: torch.dtype, rows: int | None) -> Transformer:
-    """Return the transformer in ``dtype``, with weights packed for about ``rows`` rows (None: not)."""
+    """Return the transformer in ``dtype``, with weights packed for about ``rows`` rows (None: not).
 
-    def convert(layer: Linear) -> Linear:
+    Those of the last ``qkv`` are never packed: `run_class_token` takes them apart.
+    """
+
+    def convert(layer: Linear, pack: bool = True) -> Linear:
         layer = layer.to(dtype)
-        return layer.pack(rows) if rows is not None else layer
+        return layer.pack(rows) if rows is not None and pack else layer
 
     blocks = tuple(
         replace(
             block,
-            qkv=convert(block.qkv),
+            qkv=convert(block.qkv, pack=block is not transformer.blocks[-1]),
             out=convert(block.out),
             expand=convert(block.expand),
             project=convert(block.project),
@@ -211,8 +214,8 @@ def finish_block(
 
 
 def feed_forward(
-    transformer: Transformer, index: int, x: Float[Tensor, "b t c"]
-) -> Float[Tensor, "b t c"]:
+    transformer: Transformer, index: int, x: Float[Tensor, "*b c"]
+) -> Float[Tensor, "*b c"]:
     """The second half of a block: ``x + project(gelu(expand(ln_2 x)))``."""
     block = transformer.blocks[index]
     hidden = block.ln_2(x).to(transformer.dtype)
@@ -248,6 +251,31 @@ def run_last_block(
     only = x[torch.arange(len(rows), device=rows.device), rows].unsqueeze(1)
     qkv = project_qkv(transformer, last, x)
     return finish_block(transformer, last, only, qkv, causal, rows, past)[:, 0]
+
+
+def run_class_token(transformer: Transformer, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b c"]:
+    r"""The last block for the class token, token 0, of a tower that is not causal.
+
+    Equal to that row of the whole block, but no key and no value is ever made: a head asks the tokens
+    for :math:`W_k^\top q`, and :math:`W_v` is applied to their mean. A key's bias adds the same to all
+    logits, and attention sums to 1. In bfloat16 the logits would be rounded, so there keys are made.
+    """
+    if transformer.dtype != torch.float32:
+        return run_last_block(
+            transformer, x, torch.zeros(len(x), dtype=torch.long, device=x.device)
+        )
+    block, heads = transformer.blocks[-1], transformer.heads
+    seen = block.ln_1(x)
+    query, key, value = rearrange(block.qkv.weight, "(n h e) c -> n h e c", n=3, h=heads)
+    query_bias, _, value_bias = block.qkv.bias.chunk(3)  # type: ignore[union-attr]
+    asked = F.linear(seen[:, 0], query.flatten(0, 1), query_bias) * query.shape[1] ** -0.5
+    asked = rearrange(asked, "b (h e) -> b h e", h=heads)
+    direction = einsum(asked, key, "b h e, h e c -> b h c")
+    attention = einsum(direction, seen, "b h c, b t c -> b h t").softmax(dim=-1)
+    mean = einsum(attention, seen, "b h t, b t c -> b h c")
+    attended = rearrange(einsum(mean, value, "b h c, h e c -> b h e"), "b h e -> b (h e)")
+    only = x[:, 0] + block.out(attended + value_bias)
+    return feed_forward(transformer, len(transformer.blocks) - 1, only)
 
 
 def chunks(total: int, size: int) -> Iterable[slice]:

@@ -26,7 +26,7 @@ from clipad_core.transformer import (
     read_layer_norm,
     read_transformer,
     run_block,
-    run_last_block,
+    run_class_token,
 )
 
 # Rows that go through the blocks together. GELU and the matrix products then stay in cache, and
@@ -189,8 +189,7 @@ def encode_whole(
         x = run_block(tower.transformer, last, x)
         kept[tower.depth] = x[:, 1:].clone()
         return x[:, 0], kept
-    rows = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    return run_last_block(tower.transformer, x, rows), kept
+    return run_class_token(tower.transformer, x), kept
 
 
 def _encode_windows(tower: VisionTower, x: Tensor, grid: tuple[int, int], scale: int) -> Tensor:
@@ -204,17 +203,12 @@ def _encode_windows(tower: VisionTower, x: Tensor, grid: tuple[int, int], scale:
     table, qkv = x.flatten(0, 1), project_qkv(tower.transformer, 0, x).flatten(0, 1)
     found = []
     for part in chunks(len(flat), max(1, TOKENS_PER_CHUNK // flat.shape[1])):
-        rows = torch.zeros(len(flat[part]), dtype=torch.long, device=x.device)
-        if tower.depth == 1:
-            first = table[flat[part][:, :1]]
-            found.append(
-                finish_block(tower.transformer, 0, first, qkv[flat[part]], rows=rows)[:, 0]
-            )
-            continue
-        y = finish_block(tower.transformer, 0, table[flat[part]], qkv[flat[part]])
+        y = table[flat[part]]
+        if tower.depth > 1:
+            y = finish_block(tower.transformer, 0, y, qkv[flat[part]])
         for index in range(1, tower.depth - 1):
             y = run_block(tower.transformer, index, y)
-        found.append(run_last_block(tower.transformer, y, rows))
+        found.append(run_class_token(tower.transformer, y))
     return torch.cat(found).unflatten(0, (len(x), len(inside)))
 
 
