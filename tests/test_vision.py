@@ -1,5 +1,6 @@
 """The functional image tower against open_clip's own modules and against a naive window loop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -60,6 +61,20 @@ def test_windows_equal_the_naive_loop(micro: Backbone, model, images, scale: int
     for number, inside in enumerate(window_index(micro.vision.grid, scale)):
         for image, one in zip(images, found[:, number], strict=True):
             assert_close(one, naive_window(model, image, inside), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
+def test_the_class_token_equals_its_row_of_the_whole_last_block(
+    micro: Backbone, dtype: torch.dtype, error: float
+) -> None:
+    draws = torch.Generator().manual_seed(2)
+    frozen = micro.vision.transformer
+    last = frozen.blocks[-1]
+    biased = replace(last.qkv, bias=torch.randn(96, generator=draws))  # open_clip starts at zero
+    tower = replace(frozen, blocks=(*frozen.blocks[:-1], replace(last, qkv=biased)))
+    tower, x = transformer.prepare(tower, dtype, rows=None), torch.randn(5, 7, 32, generator=draws)
+    whole = transformer.run_block(tower, 2, x)[:, 0]
+    assert_close(transformer.run_class_token(tower, x), whole, atol=error, rtol=0)
 
 
 def test_encoding_does_not_depend_on_the_batch(micro: Backbone, images: torch.Tensor) -> None:
