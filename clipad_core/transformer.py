@@ -153,17 +153,18 @@ def read_transformer(module: Any) -> Transformer:
 def prepare(transformer: Transformer, dtype: torch.dtype, rows: int | None) -> Transformer:
     """Return the transformer in ``dtype``, with weights packed for about ``rows`` rows (None: not).
 
-    Those of the last ``qkv`` are never packed: `run_class_token` takes them apart.
+    In float32 those of the last ``qkv`` stay as they are: `run_class_token` takes them apart.
     """
+    apart = transformer.blocks[-1].qkv if dtype == torch.float32 else None
 
-    def convert(layer: Linear, pack: bool = True) -> Linear:
-        layer = layer.to(dtype)
-        return layer.pack(rows) if rows is not None and pack else layer
+    def convert(layer: Linear) -> Linear:
+        converted = layer.to(dtype)
+        return converted if rows is None or layer is apart else converted.pack(rows)
 
     blocks = tuple(
         replace(
             block,
-            qkv=convert(block.qkv, pack=block is not transformer.blocks[-1]),
+            qkv=convert(block.qkv),
             out=convert(block.out),
             expand=convert(block.expand),
             project=convert(block.project),

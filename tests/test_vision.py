@@ -124,7 +124,8 @@ def test_weights_are_packed_with_avx512_alone_and_say_the_same(
 ) -> None:
     monkeypatch.setattr(transformer, "has_avx512", lambda: has)
     tower = load_backbone("clipad-micro", "random:0").vision
-    assert tower.transformer.blocks[0].expand.packed is has
+    assert tower.transformer.blocks[0].qkv.packed is has
+    assert tower.transformer.blocks[-1].expand.packed is has
     found, same = (encode_images(one, images, scales=[2]) for one in (tower, micro.vision))
     assert_close(found.image_embedding, same.image_embedding)
     assert_close(found.window_embeddings[2], same.window_embeddings[2])
