@@ -163,12 +163,13 @@ def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Modu
     check_activation(name, path, published)
     state = read_state_dict(path)
     check_towers(state, path)
-    model = create_architecture(name)
+    model = create_architecture(name, device="meta")
     wanted = model.state_dict()
     state = fill_vocabulary(state, wanted)
     check_fit(state, wanted, path)
-    # Half precision becomes float32 with the rounded values, as in the published code.
-    model.load_state_dict({key: value.float() for key, value in state.items()})
+    # Half precision becomes float32 with the rounded values, as in the published code. Assigned, not
+    # copied: weights that nobody reads are never made, and those that count lie in memory once.
+    model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     if published is not None:
         return model, "published", f"{name} ({published.tag})"
     return model, kind_of_file(path), f"{name} ({path.name})"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
@@ -60,7 +59,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _read_safetensors(path)
         if is_torchscript(path):
             state = read_torchscript(path)
             return {k: v for k, v in state.items() if k not in _SETTINGS and not k.endswith(_MASK)}
@@ -82,6 +81,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         for key, value in state.items()
         if isinstance(value, Tensor)
     }
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read tensor by tensor, each into memory of its own.
+
+    They are maps of the file: its pages would count beside the copies until the last one is dropped,
+    and where a tensor begins in the file would decide over the last bits of a product.
+    """
+    with safe_open(path, "pt") as opened:
+        names = list(opened.keys())
+    found = {}
+    for name in names:
+        with safe_open(path, "pt") as opened:
+            found[name] = opened.get_tensor(name).clone()
+    return found
 
 
 def check_towers(state: Mapping[str, Tensor], path: Path) -> None:
