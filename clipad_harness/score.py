@@ -79,9 +79,9 @@ class Scorer(DatasetImages):
     def backbone(self, config: WinCLIPConfig) -> Backbone:
         """The backbone of a config: its own epoch where the profile runs published weights."""
         given = self.profile.winclip
-        published = given.weights in PUBLISHED_TAGS
-        weights = config.weights if published else given.weights
-        return shared_backbone(given.backbone, weights, given.sha256, config.precision)
+        if given.weights in PUBLISHED_TAGS:
+            given = replace(given, weights=config.weights)
+        return shared_backbone(given, config.precision)
 
     def label(self, shard: WinCLIPShard) -> str:
         """What the results call the weights."""

@@ -62,8 +62,7 @@ class Trainer:
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it."""
-        given = self.weights
-        found = shared_backbone(given.backbone, given.weights, given.sha256, config.precision)
+        found = shared_backbone(self.weights, config.precision)
         return find_method(self.name).prepare_backbone(found, config)
 
     def store(self, config: Any) -> FeatureStore:

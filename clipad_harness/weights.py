@@ -72,14 +72,14 @@ class Finding:
     ok: bool = True
 
 
-def shared_backbone(backbone: str, weights: str, sha256: str | None, precision: str) -> Backbone:
+def shared_backbone(given: Weights, precision: str) -> Backbone:
     """A frozen backbone as `load_backbone` gives it, loaded once a process: methods share it.
 
     A file that was written since is read anew.
     """
-    path = Path(weights)
+    path = Path(given.weights)
     written = path.stat().st_mtime_ns if path.is_file() else None
-    return _loaded(backbone, weights, sha256, precision, written)
+    return _loaded(given.backbone, given.weights, given.sha256, precision, written)
 
 
 @cache

@@ -25,7 +25,7 @@ from clipad_core.published import create_architecture, find_published, has_own_r
 from clipad_core.torchscript import is_torchscript, read_torchscript
 from clipad_core.weights import read_state_dict
 from clipad_harness import cli, weights
-from clipad_harness.settings import read_profile
+from clipad_harness.settings import Weights, read_profile
 
 OPENAI = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 
@@ -189,7 +189,8 @@ def test_a_file_that_is_no_whole_clip_is_named(stored: Path, change, message: st
 
 def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -> None:
     def found() -> Backbone:
-        return weights.shared_backbone("clipad-micro-quickgelu", str(stored), None, "float32")
+        given = Weights("clipad-micro-quickgelu", str(stored), None, {})
+        return weights.shared_backbone(given, "float32")
 
     first = found()
     assert found() is first
