@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The group whose rows are whole published codes.
+PRESET = "preset"
+# Published codes that score images and give no map: what their presets map is nobody's.
+IMAGES_ALONE = ("malalab",)
+
+
+def gives(preset: str, metric: str) -> bool:
+    """Whether a published code gives what a metric measures.
+
+    >>> gives("malalab", "image_ap"), gives("malalab", "aupro"), gives("anomalib", "aupro")
+    (True, False, True)
+    """
+    return preset not in IMAGES_ALONE or metric.startswith("image_")
+
 
 @dataclass(frozen=True)
 class Group:

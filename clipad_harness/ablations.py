@@ -1,4 +1,4 @@
-"""The ablations of a page: ours beside the printed ones, and who shows the direction."""
+"""The ablations of a page: tables and figures of ours beside the printed ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
-from clipad_harness.ablation_groups import Group
+from clipad_harness.ablation_groups import PRESET, Group, gives
 from clipad_harness.figures import PALETTE
 from clipad_harness.method_facts import FACTS, find_group
 from clipad_harness.paper_numbers import dataset_titles, load_reported, reported
 from clipad_harness.shards import MAIN
-from clipad_harness.tables import METRIC_LABELS, Html, percent, table, with_spread
+from clipad_harness.tables import METRIC_LABELS, Html, percent, with_spread
 from clipad_harness.walks import walk_group
 
-# A difference below a twentieth of a point is none: printed numbers have one decimal.
-SAME = 0.05
+# So many categories are named beside their number.
+FEW = 3
 # Why ablations are measured on fewer categories than the main result.
 FEWER = "so that many rows fit into minutes; every group has its own base row"
 
@@ -64,6 +64,8 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
         # A metric of pixels is missing where there are no masks.
         found = seeds.loc[variant, k_shot].reindex(group.metrics)
         for metric, ours, std in found.itertuples():
+            if name == PRESET and not gives(row, metric):
+                ours = std = math.nan
             paper = _printed(results, group, row, k_shot, metric)
             rows.append((row, k_shot, metric, ours, std, paper))
     return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
@@ -94,26 +96,41 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
         for metric in group.metrics
     )
     below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
-    where = f"; below: {group.table} of the paper ({dataset_titles(group.dataset)[0]})"
     mine = results[results["variant"].str.startswith(f"{name}/")]
     seeds = mine["seed"].nunique()
-    over = "one seed" if seeds == 1 else f"{seeds} seeds"
+    over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
     caption = (
         f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, mine)}, {over}, "
-        "per cent"
+        f"per cent{_where_printed(group, bool(long['paper'].notna().any()))}"
     )
     return Html(
-        f"<table><caption>{caption}{where if group.table else ''}</caption><thead>"
+        f"<table><caption>{caption}</caption><thead>"
         f'<tr><th scope="col" rowspan="2"></th>{heads}</tr><tr>{below * len(group.metrics)}</tr>'
         f"</thead><tbody>{''.join(body)}</tbody></table>"
     )
 
 
+def _where_printed(group: Group, printed: bool) -> str:
+    """The end of a caption: where the numbers below ours stand, or that there are none."""
+    if not group.table:
+        return ""
+    of = "" if group.table.startswith("rebuttal") else " of the paper"
+    if not printed:
+        return f"; {group.table}{of} prints no number for these rows"
+    return f"; below: {group.table}{of} ({dataset_titles(group.dataset)[0]})"
+
+
 def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
-    """What a mean of some results is over: "categories" where it is all, else "5 of 13 categories"."""
-    every = results.loc[results["variant"] == MAIN, "category"].nunique()
-    some = part.groupby("dataset")["category"].nunique().max()
-    return f"{some} of {every} categories" if some < every else "categories"
+    """What a mean of some results is over: "categories" where it is all, else how many of them.
+
+    A few are named, as in "2 of 13 categories (hex nut, light bulb)".
+    """
+    every = set(results.loc[results["variant"] == MAIN, "category"])
+    some = list(dict.fromkeys(part.loc[part["category"].isin(every), "category"]))
+    if len(some) >= len(every):
+        return "categories"
+    names = f" ({', '.join(some).replace('_', ' ')})" if 0 < len(some) <= FEW else ""
+    return f"{len(some)} of {len(every)} categories{names}"
 
 
 def _cell(value: Mapping[Hashable, Any]) -> str:
@@ -198,49 +215,6 @@ def _alt(long: pd.DataFrame, name: str, metric: str) -> str:
     return f"{what}, {'; '.join(parts)}." if parts else f"{what}: undefined for this data."
 
 
-def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
-    """What the paper reports as better, in points, here and there, and whether the sign agrees.
-
-    Returns:
-        A row a claim and number of shots, columns ``shots, paper, this run, direction``.
-    """
-    long, group = ablation(results, name), group_of(results, name)
-    values = long[long["metric"] == group.metrics[0]].set_index(["row", "k_shot"])
-    values = values[["ours", "paper"]]
-    rows, index = [], []
-    for better, worse in group.claims:
-        for k_shot in long["k_shot"].unique():
-            if (better, k_shot) not in values.index or (worse, k_shot) not in values.index:
-                continue
-            here = values.loc[(better, k_shot)] - values.loc[(worse, k_shot)]
-            rows.append((k_shot, here["paper"], here["ours"], _verdict(here["ours"])))
-            index.append(pretty(f"{better} against {worse}"))
-    columns = ["shots", "paper", "this run", "direction"]
-    frame = pd.DataFrame(rows, columns=columns, index=pd.Index(index, name=group.table))
-    for column in ("paper", "this run"):
-        frame[column] = [percent(value, signed=True) for value in frame[column]]
-    return frame
-
-
-def _verdict(difference: float) -> str:
-    if math.isnan(difference):
-        return "undefined for this data"
-    if abs(difference) < SAME:
-        return "no difference"
-    return "as in the paper" if difference > 0 else "not as in the paper"
-
-
-def direction_table(results: pd.DataFrame, name: str) -> Html:
-    """The claims of the paper as a table, the verdict computed from the numbers."""
-    frame, group = directions(results, name), group_of(results, name)
-    shown = int((frame["direction"] == "as in the paper").sum())
-    caption = (
-        f"Differences in {METRIC_LABELS[group.metrics[0]]}, points: {shown} of {len(frame)} go "
-        "the way the paper reports."
-    )
-    return table(frame, caption)
-
-
 def backbones(
     results: pd.DataFrame, table: str, metrics: Sequence[str] = ("image_auroc", "pixel_auroc")
 ) -> pd.DataFrame:
@@ -267,24 +241,11 @@ def further(results: pd.DataFrame) -> list[str]:
     return [n for n in names if n not in walks and not group_of(results, n).table]
 
 
-def worth(results: pd.DataFrame, group: str, row: str, base: str) -> str:
-    """What a row of an ablation is worth against another, at its most shots, in its first metric."""
-    if not results["variant"].isin([f"{group}/{row}", f"{group}/{base}"]).any():
-        return "not measured in this run"
-    long = ablation(results, group)
-    k_shot, metric = long["k_shot"].max(), group_of(results, group).metrics[0]
-    part = long[(long["metric"] == metric) & (long["k_shot"] == k_shot)].set_index("row")["ours"]
-    if row not in part or base not in part:
-        return "not measured in this run"
-    points = percent(part[row] - part[base], signed=True)
-    return f"{row} against {base}: {points} points of {k_shot}-shot {METRIC_LABELS[metric]}"
-
-
 def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -> pd.DataFrame:
     """What a row adds to another by category, points, highest first."""
     mine = results[results["metric"] == metric]
     wide = mine.pivot_table(index="category", columns="variant", values="value")
-    wide = wide.reindex(columns=[f"{group}/{row}", f"{group}/{base}"])
+    wide = wide.reindex(columns=[f"{group}/{row}", f"{group}/{base}"]).dropna(how="all")
     found = 100 * (wide.iloc[:, 0] - wide.iloc[:, 1]).sort_values(ascending=False)
     found.index = pd.Index([str(name).replace("_", " ") for name in found.index], name="category")
     return found.rename(f"{METRIC_LABELS[metric]}, points").to_frame()

@@ -67,9 +67,13 @@ GROUPS: dict[str, Group] = {
     ),
     "attention": Group(
         _BOTH,
-        "rebuttal Table 12",
+        "rebuttal Tables 7 and 12",
         "mvtec",
-        (("QQ, KK, VV and QK", "ensemble 2 (QQ,KK,VV + QK logits averaged)"),),
+        (
+            ("QQ, KK, VV and QK", "ensemble 2 (QQ,KK,VV + QK logits averaged)"),
+            ("V-V", "remove-one: full"),
+            ("the tower's own", "remove-one: w/o T1 (DPAM)"),
+        ),
         (("V-V", "the tower's own"),),
     ),
     "object": Group(
@@ -91,9 +95,12 @@ GROUPS: dict[str, Group] = {
     ),
     "context": Group(
         _BOTH,
-        "rebuttal Table 11",
+        "rebuttal Tables 7 and 11",
         "mvtec",
-        (("shared", "shared normal/abnormal prompt context"),),
+        (
+            ("shared", "shared normal/abnormal prompt context"),
+            ("own for each state", "remove-one: full"),
+        ),
         (("own for each state", "shared"),),
     ),
     "context tokens": Group(("aupro", "image_ap"), "Figure 7a", "mvtec"),

@@ -80,7 +80,7 @@ def prompt_figure(
         gap = np.mean(groups["defect patches"]) - np.mean(groups["normal patches"])
         cosine = float(text[0, 0] @ text[0, 1])
         one.set_title(f"{title}: cosine of the prompts {cosine:.3f}", fontsize=9.5)
-        one.set(xlabel="towards “damaged”", yticks=[])
+        one.set(xlabel="towards “damaged”", ylabel="density of patches", yticks=[])
         alt.append(f"{title}, defect patches lean {gap:+.3f} further to damaged")
     axes[0, -1].legend(frameon=False, fontsize=8)
     return figure, f"Patches between the two prompts: {'; '.join(alt)}."

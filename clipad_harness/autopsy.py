@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
 from clipad_core.winclip_config import REFERENCE_FIELDS
+from clipad_harness.ablation_groups import gives
 from clipad_harness.ablations import how_many_categories
 from clipad_harness.figures import PALETTE
 from clipad_harness.method_facts import FACTS
@@ -48,7 +49,9 @@ def walk(results: pd.DataFrame, preset: str, k_shot: int = 0) -> pd.DataFrame:
     wide.index = pd.Index([str(name).removeprefix(group) for name in wide.index], name="step")
     if not k_shot:  # what is read only with references cannot act
         wide = wide[[field_of(str(step)) not in REFERENCE_FIELDS for step in wide.index]]
-    return 100 * wide.reindex(columns=list(METRICS))
+    return 100 * wide.reindex(columns=[name for name in METRICS if gives(preset, name)]).reindex(
+        columns=list(METRICS)
+    )
 
 
 def effects(values: pd.DataFrame) -> pd.DataFrame:
@@ -62,10 +65,9 @@ def measured_on(results: pd.DataFrame) -> Html:
     found = how_many_categories(results, walks)
     if found == "categories":
         return callout("Every walk is measured on all categories.")
-    names = ", ".join(str(name).replace("_", " ") for name in walks["category"].unique())
     return callout(
-        f"Walks and tables of this page are means over {found} ({names}), so their start is not the "
-        "headline number, which is over all. The differences are what counts here."
+        f"Walks and tables of this page are means over {found}, so their start is not the headline "
+        "number, which is over all. The differences are what counts here."
     )
 
 
@@ -110,7 +112,9 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
         low, high = heights.min(), heights.max()
         more = max(0.0, SHORTEST_AXIS - (high - low)) / 2
         if np.isfinite(high - low):
-            one.set_xlim(low - more - 0.3, high + more + 0.25 * (high - low + 2 * more))
+            one.set_xlim(
+                low - more - 0.3 - 0.03 * (high - low), high + more + 0.25 * (high - low + 2 * more)
+            )
         one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         seaborn.despine(ax=one, left=True)
         largest = int(np.abs(changes).argmax()) if len(changes) else 0
@@ -173,15 +177,17 @@ def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
 
 
 def linked(html: Html) -> Html:
-    """The repositories, at their commits, and the pull requests that a table names, as links.
+    """The repositories, at their commits, and the threads that a table names, as links.
+
+    An address of an issue leads on to the pull request where the number is one's.
 
     >>> linked(Html("zqhang/AnomalyCLIP@45ed4dd"))[:63]
     '<a href="https://github.com/zqhang/AnomalyCLIP/tree/45ed4dd">zq'
     """
     at_commit = r"([\w-]+/[\w.-]+)@([0-9a-f]{7}|v\d+\.\d+\.\d+)\b"
-    pull = r"([\w-]+/[\w.-]+)#(\d+)"
+    issue = r"([\w-]+/[\w.-]+)#(\d+)"
     text = re.sub(at_commit, r'<a href="https://github.com/\1/tree/\2">\g<0></a>', html)
-    return Html(re.sub(pull, r'<a href="https://github.com/\1/pull/\2">\g<0></a>', text))
+    return Html(re.sub(issue, r'<a href="https://github.com/\1/issues/\2">\g<0></a>', text))
 
 
 def not_measured() -> Html:
@@ -193,16 +199,16 @@ def not_measured() -> Html:
 
 
 def largest_switches(walks: dict[str, pd.DataFrame], count: int = 3) -> Html:
-    """The first screen's sentence: which switches move a number most."""
+    """The first screen's sentence: which steps of the walks move a number most."""
     rows = [
         (abs(float(value)), f"{title}, {field_of(str(step)).replace('_', ' ')}: "
          f"{percent(float(value), signed=True)} points of {METRIC_LABELS[metric]}")
         for title, values in walks.items()
-        for metric in DRAWN
+        for metric in METRICS
         for step, value in effects(values)[metric].items()
         if value == value
     ]  # fmt: skip
     if not rows:
         return callout("No walk of this run is defined for its data.", "warning")
     top = [text for _, text in sorted(rows, reverse=True)[:count]]
-    return callout(f"The switches that move a number most here: {'; '.join(top)}.")
+    return callout(f"The steps that move a number most here: {'; '.join(top)}.")

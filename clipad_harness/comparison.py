@@ -52,7 +52,7 @@ def compare(
         results: rows of one method, variant, backbone and dataset of the results table.
         reported: as from `load_reported`.
         comparable: False for stand-in or random weights, a part of the images, or another dataset
-            than the paper's: every verdict is then "not comparable", and no difference is given.
+            than the paper's: every printed number is then "not comparable", without a difference.
         dataset: show this dataset's printed numbers instead; only where not comparable.
         variant: compare with this printed variant, for an ablation.
 
@@ -92,9 +92,11 @@ def _beside(
     paper = found.mean if found else math.nan
     std = found.std if found and found.std is not None else math.nan
     difference = row["ours_mean"] - paper if comparable else math.nan
-    if not comparable:
+    if found is None:
+        verdict = NO_VERDICT
+    elif not comparable:
         verdict = "not comparable"
-    elif math.isnan(difference) or found is None or found.quality != "primary":
+    elif math.isnan(difference) or found.quality != "primary":
         verdict = NO_VERDICT
     else:
         allowed = tolerance(method, row["metric"], row["category"], std)

@@ -59,7 +59,8 @@ def headline(found: SideBySide, among: Sequence[Contender]) -> Html:
         body.append(f'<tr><th scope="row">{escape(one.label)}</th>{cells}</tr>')
     heads = "".join(f'<th class="number" scope="col">{METRIC_LABELS[m]}</th>' for m in METRICS)
     return Html(
-        "<table><caption>Mean over categories, per cent; ± over seeds; the highest of a column in "
+        "<table><caption>Mean over categories, per cent; ± is the deviation of that mean over seeds, "
+        "which is smaller than the methods' pages give; the highest of a column in "
         "bold. AUPRO at every distinct threshold for all methods</caption><thead><tr>"
         f'<th scope="col">method</th>{heads}<th scope="col">reads of a category</th></tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table>"
@@ -76,8 +77,8 @@ def standing(run: Run) -> Html:
     if kind == "published":
         return callout(f"{about} Published weights.")
     return callout(
-        f"{about} The weights are {kind} weights: the page shows how the methods compare on them, "
-        "and no number may be set beside a paper's.",
+        f"{about} The weights are {kind} weights: the page shows how things compare on them. Where a "
+        "paper's number stands beside one of these, it is for orientation alone.",
         "warning",
     )
 

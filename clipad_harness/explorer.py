@@ -22,10 +22,12 @@ from clipad_harness.layers import Layer, compared_shots, learned_layer, winclip_
 from clipad_harness.learned_pipeline import open_measured
 from clipad_harness.method_facts import MethodScorer
 from clipad_harness.page import TEMPLATES, page
+from clipad_harness.page_stages import METHODS
 from clipad_harness.pipeline import open_run
 from clipad_harness.provenance import about_page
 from clipad_harness.readme_figure import write_readme_figure
 from clipad_harness.settings import Explorer, read_explorer, read_params
+from clipad_harness.tables import callout
 
 TITLE = "Explorer"
 
@@ -40,6 +42,9 @@ def explore(root: Path) -> Path:
     layers = [winclip_layer(run, winclip, k_shot) for k_shot in compared_shots(run)]
     layers += [learned_layer(one, scorer) for one, scorer in zip(learned, scorers, strict=True)]
     used: list[MethodScorer] = [winclip, *scorers]
+    backbones = [one.backbone(one.among[0].config) for one in used]
+    kinds = sorted({one.kind for one in backbones} - {"published"})
+    cited = [one for name in METHODS for one in citations(name, run.profile.dataset)]
     written = write_explorer(
         layers,
         run.categories,
@@ -50,10 +55,14 @@ def explore(root: Path) -> Path:
             dataset=run.profile.dataset,
             images=len(run.index),
             data_hash=index_hash(run.index, run.data),
-            backbones=[one.backbone(one.among[0].config) for one in used],
+            backbones=backbones,
             parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
         ),
-        citations=citations("", run.profile.dataset),
+        citations=list(dict.fromkeys(cited)),
+        warning=f"{kinds[0].capitalize()} weights: the maps show how the methods work, not how good they "
+        "are with the published ones."
+        if kinds
+        else "",
     )
     write_readme_figure(root, run, winclip, {layer.label: layer.first for layer in layers})
     return written
@@ -68,6 +77,7 @@ def write_explorer(
     *,
     provenance: Mapping[str, str],
     citations: Sequence[tuple[str, str]] = (),
+    warning: str = "",
 ) -> Path:
     """Write the page.
 
@@ -79,6 +89,7 @@ def write_explorer(
         settings: how many images, how large.
         provenance: what made the maps.
         citations: label and BibTeX.
+        warning: what stands above everything, as that the weights are no published ones.
 
     Raises:
         ClipadError: no layers, layers of different images, or a page above the declared size.
@@ -95,7 +106,10 @@ def write_explorer(
         "layers": [layer.label for layer in layers],
         "categories": records,
     }
-    html = page(TITLE, _body(found), provenance=provenance, citations=citations, command="./repro")
+    above = callout(warning, "warning") if warning else ""
+    html = page(
+        TITLE, above + _body(found), provenance=provenance, citations=citations, command="./repro"
+    )
     megabytes = len(html.encode()) / 1e6
     if megabytes > settings.max_megabytes:
         raise ClipadError(

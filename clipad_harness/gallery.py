@@ -188,6 +188,7 @@ def by_defect(scored: Scored) -> pd.DataFrame:
 def size_figure(scored: Scored) -> Figure:
     """The size of a defect against how well score and map find it."""
     mine = scored.images[scored.images["label"] == 1].dropna(subset="area")
+    words = mine["found"].map({True: "found", False: "missed"})
     figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.6), sharex=True)
     for one, value, label in zip(
         axes,
@@ -195,17 +196,17 @@ def size_figure(scored: Scored) -> Figure:
         ("share of normal images below it", "pixel AUROC of its map"),
     ):
         seaborn.scatterplot(
-            data=mine.assign(shown=100 * mine[value]),
+            data=mine.assign(shown=100 * mine[value], found=words),
             x="area",
             y="shown",
             hue="found",
-            hue_order=[True, False],
+            hue_order=["found", "missed"],
             palette=list(PALETTE[:2]),
             style="found",
-            style_order=[True, False],
+            style_order=["found", "missed"],
             alpha=0.7,
             s=30,
-            legend=value == "ranked",
+            legend=value == "pixel_auroc",
             ax=one,
         )
         one.set(xscale="log", xlabel="area of the defect, per cent of the image", ylabel="")
@@ -213,7 +214,7 @@ def size_figure(scored: Scored) -> Figure:
         one.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         one.xaxis.set_minor_formatter(NullFormatter())
         one.set_title(f"{label}, per cent", fontsize=9.5)
-    axes[0].legend(title="found", frameon=False, fontsize=8, title_fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -258,7 +259,7 @@ def scores_figure(scored: Scored, what: str) -> tuple[Figure, str]:
     )
     axes.set(xlabel="", ylabel="image score")
     axes.grid(visible=False, axis="x")
-    axes.legend(frameon=False, fontsize=8, title="")
+    axes.legend(frameon=False, fontsize=8, title="", loc="upper left", bbox_to_anchor=(1, 1))
     return figure, _scores_alt(scored, what)
 
 

@@ -15,10 +15,13 @@ from clipad_harness.summary import Summary, headline_cell, read_summary
 from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
+# WinCLIP with reference images is WinCLIP+; the other methods have none.
+WITH_REFERENCES = "+"
 # Filled by the page's script, since what differs from run to run is no part of the page.
 COSTS = (
     '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
-    "beside this page, a file that is no part of the results. It is not here.</p></div>"
+    "beside this page, a file that is no part of the results. Where this text is seen, the file or "
+    "the browser's scripts are missing.</p></div>"
 )
 
 
@@ -106,11 +109,11 @@ def index_page(
     missing += [f"{path.name}: has not been made yet" for path in further if not path.is_file()]
     sections = [
         ("headline", "Headline", _headline_table(entries)),
-        ("reports", "Reports", _reports_table(entries) + _further_links(further, output)),
+        ("reports", "Reports", _reports_table(entries)),
         ("costs", "Run time and memory", COSTS),
         ("missing", "What is missing", _missing_list(missing)),
     ]
-    body = _opening(entries) + "".join(
+    body = _opening(entries, _further_links(further, output)) + "".join(
         f'<h2 id="{anchor}">{title}</h2>\n{content}\n' for anchor, title, content in sections
     )
     contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
@@ -138,10 +141,11 @@ def _further_links(further: Sequence[Path], output: Path) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _opening(entries: list[_Entry]) -> str:
+def _opening(entries: list[_Entry], links: str) -> str:
     lead = (
         '<p class="lead">Tables, ablations and figures of the CLIP anomaly-detection papers, made '
-        "again: what we measure, what the papers print, and how far the two are apart.</p>"
+        "again: what we measure, what the papers print, and, where the two can be compared, how far they are "
+        "apart.</p>"
     )
     stand_in = sorted({entry.summary.method for entry in entries if entry.summary.stand_in})
     banner = (
@@ -157,7 +161,7 @@ def _opening(entries: list[_Entry]) -> str:
     values: dict[str, object] = {"reports": len(entries)}
     values["datasets"] = len({entry.summary.dataset for entry in entries})
     values |= {f"comparisons: {verdict}": count for verdict, count in counts.items()}
-    return lead + banner + facts(values)
+    return lead + banner + facts(values) + links
 
 
 def _headline_table(entries: list[_Entry]) -> str:
@@ -168,9 +172,10 @@ def _headline_table(entries: list[_Entry]) -> str:
     rows = []
     for entry in entries:
         about = entry.summary
-        link = f'<a href="{escape(entry.link)}">{escape(about.method)}</a>'
         for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
             origin = f"{entry.link}#{origin_anchor(shots)}"
+            name = about.method + (WITH_REFERENCES if _shots(shots)[0] else "")
+            link = f'<a href="{escape(entry.link)}">{escape(name)}</a>'
             cells = "".join(
                 headline_cell(metrics.get(name), link=origin) for name in HEADLINE_METRICS
             )
@@ -180,7 +185,7 @@ def _headline_table(entries: list[_Entry]) -> str:
             )
     caption = (
         "Mean over categories in per cent; each number leads to its seeds, data, code and settings. "
-        "Below it: what the paper prints and the difference in points."
+        "Below it: what the paper prints and, where the two can be compared, the difference in points."
     )
     return (
         f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"

@@ -12,10 +12,10 @@ from IPython.display import display
 from clipad_harness.ablations import (
     ablation_figure,
     ablation_table,
-    direction_table,
     group_of,
 )
 from clipad_harness.cards import read_card
+from clipad_harness.claims import direction_table
 from clipad_harness.comparison import MEAN
 from clipad_harness.figures import show
 from clipad_harness.method_facts import FACTS, MethodScorer
@@ -74,7 +74,7 @@ def first_screen(scorer: MethodScorer, results: pd.DataFrame) -> Html:
     )
     caption = (
         "Mean over categories, per cent; ± is the mean of the categories' standard deviations over "
-        "seeds, as the papers give it"
+        "seeds, as in WinCLIP's tables, not the deviation of the mean, which is smaller"
     )
     return Html(banner(scorer, frame) + boxes + shots_table(rows, caption, "metric"))
 

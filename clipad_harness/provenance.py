@@ -129,7 +129,8 @@ def origins(
         "<h3>Where the headline numbers come from</h3>"
         "<table><caption>The means over categories above, by number of shots</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        '<details id="origin-config"><summary>All fields of the config</summary>'
+        '<details id="origin-config"><summary>All fields of the config, weights as the preset names '
+        "them</summary>"
         f"<table><tbody>{fields}</tbody></table></details>{''.join(keys)}"
     )
 

@@ -72,8 +72,9 @@ SWITCHES: dict[str, Switch] = {
     "map_size": Switch("evaluation at 400 pixels instead of the input size", _CAOYUNKANG),
     "mask_rule": Switch("masks bilinear and cut at one half instead of nearest", _ZQHANG),
     "multi_crop": Switch(
-        "image scores averaged over crops: worth a point in P Table 3, described nowhere, in no code",
-        f"P 5.1; absent from {_ANOMALIB} and {_ZQHANG}",
+        "image scores averaged over crops: worth a point in P Table 3, described nowhere, in no code "
+        "(mala-lab's tiles of images that are not square are another thing)",
+        f"P 5.4, Table 3; absent from {_ANOMALIB} and {_ZQHANG}",
     ),
     "aupro": Switch(
         "which AUPRO: at every threshold, at 200 of them (CFLOW's, and most codes'), or MVTec's own "
@@ -112,15 +113,19 @@ SWITCHES: dict[str, Switch] = {
         _VCPCLIP,
     ),
     "post_width": Switch(
-        "Post-VCP as printed: as wide as the text, no biases, raw patches", f"P 3.4; {_VCPCLIP}"
+        "Post-VCP as printed: as wide as the text, no biases, raw patches", f"P 3.3; {_VCPCLIP}"
     ),
     "alpha": Switch("the raw map weighs 0.25 instead of 0.2", f"P 4.1; {_VCPCLIP}"),
-    "sigma": Switch("no smoothing of the map", f"P names none; {_VCPCLIP}: test.py"),
+    "sigma": Switch(
+        "no smoothing of the map",
+        f"AnomalyCLIP smooths (P 3.3); VCP-CLIP's P names none, its code smooths ({_VCPCLIP}: test.py)",
+    ),
     "image_score": Switch(
         "maximum of the map instead of means of its largest pixels", f"P B.4; {_VCPCLIP}: test.py"
     ),
     "learning_rate_mvtec": Switch(
-        "one learning rate for all, temperatures included",
+        "one learning rate for all, temperatures included (that of MVTec AD acts in trainings on it "
+        "alone)",
         f"P 4.1; {_VCPCLIP}; xiaozhen228/VCP-CLIP#9",
     ),
     "augmentation": Switch("no training augmentation", f"P names none; {_VCPCLIP}: dataset.py"),

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from clipad_core.errors import ClipadError
 from clipad_harness.learned_pipeline import REPORTS, LearnedRun
@@ -59,6 +60,7 @@ def curves_figure(curves: pd.DataFrame, variant: str = MAIN) -> tuple[Figure, st
             ax=one,
         )
         one.set(xlabel="epoch", ylabel="")
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))
         one.set_title(part.replace("_", " "), fontsize=9.5)
     axes[0, -1].legend(title="seed", frameon=False, fontsize=8, title_fontsize=8)
     ends = mine.groupby(["part", "epoch"], sort=False)["value"].mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clipad_harness.ablation_groups import Group
 
 _PIXEL = ("pixel_ap", "aupro", "pixel_auroc")
-# The paper's other two pairs are words that the stand-in has never read: its two prompts would be one.
+# The paper's other two pairs are rows for weights that have read all of their words.
 _STATES = ("good, damaged", "perfect, flawed", "flawless, imperfect")
 _BLOCKS = ("6", "12", "18", "24", "6, 12", "6, 12, 18", "6, 12, 18, 24")
 _PROMPTS = {
@@ -65,7 +65,7 @@ GROUPS: dict[str, Group] = {
         "Table 5",
         "mvtec",
         tuple((row, f"input resolution {row}") for row in ("224", "336", "518", "798")),
-        (("518", "336"), ("336", "224")),
+        (("518", "798"), ("518", "336"), ("336", "224")),
     ),
     "prompt at test": Group(_PIXEL, "Table 9", "mvtec", tuple(_PROMPTS.items())),
     "length r": Group(_PIXEL, "Figure 9a", "mvtec"),

@@ -23,6 +23,9 @@ from clipad_core.vcpclip_text import text_embeddings
 from clipad_harness.learned_examples import Example
 from clipad_harness.map_grid import draw_picture
 
+# The colours of an attention reach at least this far from an even weight, in multiples of it.
+LEAST_REACH = 0.1
+
 
 def embed_prompts(
     learner: VCPCLIPLearner,
@@ -102,7 +105,12 @@ def attention_figure(
         pictures = {"“good” looks at": found[0], "“damaged” looks at": found[1]}
         pictures["damaged − good"] = found[1] - found[0]
         for one, (title, row) in zip(line[1:], pictures.items(), strict=True):
-            one.imshow(row.reshape(grid).numpy(), cmap="magma")
+            # What hardly differs from even attention must not look as if it did.
+            shown = (found.shape[1] * row).reshape(grid).numpy()
+            even = 0.0 if "−" in title else 1.0
+            reach = max(LEAST_REACH, float(np.abs(shown - even).max()))
+            drawn = one.imshow(shown, cmap="RdBu_r", vmin=even - reach, vmax=even + reach)
+            figure.colorbar(drawn, ax=one, fraction=0.046, pad=0.04).ax.tick_params(labelsize=6)
             one.set_xticks([])
             one.set_yticks([])
             one.set_title(title, fontsize=8.5, fontweight="normal")

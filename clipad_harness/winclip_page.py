@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from clipad_core.winclip_config import OPEN_CHOICES, PRESETS
-from clipad_harness.ablations import FEWER, worth
+from clipad_harness.ablation_groups import IMAGES_ALONE
+from clipad_harness.ablations import FEWER
+from clipad_harness.claims import worth
 from clipad_harness.method_facts import FACTS
 from clipad_harness.score import Scorer
 from clipad_harness.shards import MAIN
@@ -28,6 +30,10 @@ PAPER_SAYS = {
 }
 
 
+# The open choices that are about maps.
+OF_MAPS = ("map_fusion", "scale_fusion", "map_size", "mask_rule")
+
+
 def open_choices(scorer: Scorer) -> Html:
     """What the paper leaves open, what this run chose, and what four published codes chose."""
     config = scorer.among[0].config
@@ -43,10 +49,10 @@ def open_choices(scorer: Scorer) -> Html:
 
 
 def _published(field: str) -> str:
-    """What the published codes chose, those that agree together."""
+    """What the published codes chose, those that agree together; of maps, those that give one."""
     chosen: dict[str, list[str]] = {}
     for name, preset in PRESETS.items():
-        if name != "paper":
+        if name != "paper" and not (field in OF_MAPS and name in IMAGES_ALONE):
             chosen.setdefault(str(getattr(preset, field)), []).append(name)
     return "; ".join(f"{value} ({', '.join(names)})" for value, names in chosen.items())
 

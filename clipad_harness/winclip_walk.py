@@ -118,8 +118,13 @@ def nearest_figure(
         image, place = divmod(nearest, grid[0] * grid[1])
         _box(axes[0, 0], patch, grid[1], side, colour)
         _box(axes[0, 1 + image], place, grid[1], side, colour)
-    label = ", ".join(f"{distance:.3f}" for _, _, distance in found)
-    axes[0, 0].set_xlabel(f"distances: {label or 'no patch memory'}", fontsize=8, loc="left")
+    if not found:
+        axes[0, 0].set_xlabel("no patch memory", fontsize=8, loc="left")
+    for number, ((_, _, distance), colour) in enumerate(zip(found, PALETTE[1:], strict=False)):
+        below = (0.26 * number, -0.04)
+        axes[0, 0].annotate(
+            f"{distance:.3f}", below, xycoords="axes fraction", va="top", fontsize=8, color=colour
+        )
     return figure
 
 

@@ -18,11 +18,11 @@ from clipad_harness.walks import own_steps, steps
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def results(values: dict[str, list[float]]) -> pd.DataFrame:
-    """A walk to malalab: by metric the value after every step, the same in two categories."""
+def results(values: dict[str, list[float]], to: str = "malalab") -> pd.DataFrame:
+    """A walk: by metric the value after every step, the same in two categories."""
     names = ["0 start", "1 text_average", "2 temperature", "3 patch_feature", "4 clamp_association"]
     rows = [
-        ("WinCLIP", f"walk to malalab/{name}", "mvtec", category, 1, 0, metric, value)
+        ("WinCLIP", f"walk to {to}/{name}", "mvtec", category, 1, 0, metric, value)
         for metric, found in values.items()
         for name, value in zip(names, found)
         for category in ("a", "b")
@@ -44,14 +44,21 @@ def test_the_effects_add_up_to_end_minus_start() -> None:
 
 
 def test_the_waterfall_names_its_largest_step() -> None:
-    figure, alt = autopsy.waterfall(
-        autopsy.walk(results(STEPS), "malalab", 1), "To malalab", "malalab"
-    )
+    walk = autopsy.walk(results(STEPS, "zqhang"), "zqhang", 1)
+    figure, alt = autopsy.waterfall(walk, "To zqhang", "zqhang")
     plt.close(figure)
     assert alt == (
-        "To malalab: image AUROC from 90.0 to 70.0, largest step clamp association −15.0; "
+        "To zqhang: image AUROC from 90.0 to 70.0, largest step clamp association −15.0; "
         "pixel AUROC from 80.0 to 90.0, largest step temperature +10.0."
     )
+
+
+def test_a_walk_to_a_code_without_maps_moves_none() -> None:
+    values = autopsy.walk(results(STEPS), "malalab", 1)
+    assert values["pixel_auroc"].isna().all() and values["image_auroc"].notna().all()
+    figure, _ = autopsy.waterfall(values, "To malalab", "malalab")
+    assert len(figure.axes) == 1
+    plt.close(figure)
 
 
 def test_small_effects_do_not_fill_the_axis() -> None:
@@ -118,6 +125,7 @@ def test_every_code_stands_beside_what_is_reported_of_it() -> None:
         ("malalab", 90.4),
     ]:
         assert re.search(rf"{code}</th><td[^>]*>{number}</td><td[^>]*>61.2", page)
+    assert page.count("61.2") == 3 * 4 + 1  # mala-lab gives no map
     assert re.search(r"anomalib</th><td[^>]*>–</td>", page)
     assert "caoyunkang: caoyunkang/WinClip@0818c9d" in page
 
@@ -138,13 +146,15 @@ def test_what_is_reported_has_its_sources(method: str) -> None:
     assert "image AUROC" in page and page.count("<li>") >= 2
     if method == "WinCLIP":
         assert "70.2" in page and "91.8" in page
+        assert "91.8, zero-shot: arXiv:2303.14814" in page  # not somebody's quotation of it
+    assert "not determined" not in page
 
 
 def test_the_sources_of_the_switches_are_links() -> None:
     page = autopsy.switch_table([autopsy.walk(results(STEPS), "malalab", 1)])
     assert '<a href="https://github.com/mala-lab/WinCLIP/tree/4880fc4">' in page
     assert (
-        '<a href="https://github.com/mlfoundations/open_clip/pull/906">' in autopsy.not_measured()
+        '<a href="https://github.com/mlfoundations/open_clip/issues/906">' in autopsy.not_measured()
     )
 
 

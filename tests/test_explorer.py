@@ -53,6 +53,17 @@ def found(seed: int = 0, labels: tuple[int, ...] = (0, 1, 0, 1)) -> Found:
     return Found(pd.DataFrame(rows), rng.random(len(labels)), maps, masks)
 
 
+def test_weights_that_are_not_the_published_ones_are_told_first(data: Path) -> None:
+    layer = Layer("one", lambda *_: found(), (0,))
+    output = data / "explorer.html"
+    settings = {"provenance": {}, "warning": "Stand-in <weights>"}
+    write_explorer([layer], ["nut"], data, output, SETTINGS, **settings)
+    html = output.read_text(encoding="utf-8")
+    assert html.index("Stand-in &lt;weights&gt;") < html.index('id="explorer"')
+    write_explorer([layer], ["nut"], data, output, SETTINGS, provenance={})
+    assert 'class="callout' not in output.read_text(encoding="utf-8")
+
+
 def page(data: Path, *layers: Found, settings: Explorer = SETTINGS) -> str:
     made = [Layer(f"method {i}", lambda *_, one=one: one, (0,)) for i, one in enumerate(layers)]
     output = data / "reports" / "explorer.html"

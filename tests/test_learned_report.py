@@ -16,6 +16,7 @@ from clipad_harness.learned_pipeline import open_learned
 from clipad_harness.method_facts import FACTS, find_group
 from clipad_harness.paper_numbers import load_reported
 from clipad_harness.settings import LEARNED
+from clipad_harness.walks import own_steps, walk_group
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 METHODS = {FACTS[title].name: title for title in FACTS if FACTS[title].name in LEARNED}
@@ -41,7 +42,10 @@ def test_departures_point_at_rows_that_exist(method: str) -> None:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     for what, why, group, row, base in learned_page.DEPARTURES[method]:
         assert what and why
-        if group:
+        if group.startswith(walk_group("")):
+            steps = own_steps(params[method]["own_walks"][group.removeprefix(walk_group(""))])
+            assert {row, base} <= {name for name, _ in steps}, what
+        elif group:
             assert {row, base} <= set(params[method]["ablations"][group]), what
 
 

@@ -223,6 +223,7 @@ def test_the_index_leads_to_each_page_and_shows_ours_paper_and_difference(summar
     }
     zero, four = cells(soup)
     assert zero[:4] == ["WinCLIP", "mvtec", "0-shot", "90.0± 0.4no paper number–not comparable"]
+    assert four[0] == "WinCLIP+"
     assert four[2:] == [
         "4-shot",
         "95.0± 0.4paper 95.2· −0.2✓pass",

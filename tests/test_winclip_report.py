@@ -16,6 +16,7 @@ from clipad_core.winclip import Recipe
 from clipad_core.winclip_config import OPEN_CHOICES
 from clipad_harness import (
     ablations,
+    claims,
     gallery,
     method_page,
     method_report,
@@ -115,12 +116,56 @@ def test_a_mean_over_categories_is_unknown_where_one_of_them_or_the_metric_is() 
 def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
     values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
     rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
-    found = ablations.directions(pd.DataFrame(rows), "prompts")
+    found = claims.directions(pd.DataFrame(rows), "prompts")
     assert list(found["direction"]) == ["as in the paper", "not as in the paper", "no difference"]
     assert list(found["this run"]) == ["+20.0", "−10.0", "0.0"]
     assert found["paper"].iloc[0] == "+39.8"
-    page = ablations.direction_table(pd.DataFrame(rows), "prompts")
-    assert "1 of 3 go the way the paper reports" in page
+    page = claims.direction_table(pd.DataFrame(rows), "prompts")
+    assert "Of 3: 1 as in the paper; 1 not as in the paper." in page
+
+
+def test_a_difference_within_two_standard_errors_over_categories_is_undecided() -> None:
+    rows = cell("prompts/two class", dict.fromkeys("abc", 0.5))
+    rows += cell("prompts/one class", {"a": 0.1, "b": 0.4, "c": 0.7})  # +40, +10, -20
+    rows += cell("prompts/states", {"a": 0.6, "b": 0.7, "c": 0.65})  # +10, +20, +15
+    found = claims.directions(pd.DataFrame(rows), "prompts")
+    assert list(found["direction"]) == ["undecided", "as in the paper"]
+    error = np.std([40, 10, -20], ddof=1) / 3**0.5
+    assert list(found["this run"]) == [f"+10.0 ± {error:.1f}", "+15.0 ± 2.9"]
+
+
+def test_the_papers_own_numbers_count_where_they_contradict_its_words() -> None:
+    """Table 6 at four shots: the full method is 0.1 below the row before it."""
+    rows = cell("memories/M^P and mid windows", {"a": 0.5}, 4, metric="pixel_auroc")
+    rows += cell("memories/full, with the language map", {"a": 0.6}, 4, metric="pixel_auroc")
+    found = claims.directions(pd.DataFrame(rows), "memories")
+    assert found[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0"]
+    assert list(found["direction"]) == ["not as in the paper"]
+
+
+def test_what_a_choice_is_worth_is_read_where_it_moves_something() -> None:
+    rows = [
+        row
+        for name, by in (("exact", 0.0), ("mvtec", 0.1))
+        for metric in ("image_auroc", "pixel_auroc", "aupro")
+        for row in cell(f"preset/{name}", {"a": 0.5 + by * (metric == "aupro")}, metric=metric)
+    ]
+    found = claims.worth(pd.DataFrame(rows), "preset", "mvtec", "exact")
+    assert found == "mvtec against exact: +10.0 points of 0-shot pixel AUPRO"
+
+
+def test_a_code_without_maps_gets_no_number_for_them() -> None:
+    rows = cell("preset/malalab", {"a": 0.5}) + cell("preset/anomalib", {"a": 0.5})
+    found = ablations.ablation(pd.DataFrame(rows), "preset").set_index(["row", "metric"])["ours"]
+    assert found["malalab", "image_auroc"] == found["anomalib", "pixel_auroc"] == 50
+    assert np.isnan(found["malalab", "pixel_auroc"]) and np.isnan(found["malalab", "aupro"])
+
+
+def test_gains_leave_out_categories_that_neither_row_was_measured_on() -> None:
+    rows = cell("components/full", {"a": 0.6}) + cell("components/DTP only", {"a": 0.5})
+    rows += cell("training set/target to auxiliary", {"b": 0.5})
+    found = ablations.gains(pd.DataFrame(rows), "components", "full", "DTP only", "pixel_auroc")
+    assert found.index.tolist() == ["a"] and found.iloc[0, 0] == pytest.approx(10)
 
 
 def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper() -> None:
@@ -230,6 +275,7 @@ def test_every_open_choice_is_told_with_what_the_paper_and_the_codes_say(make_sc
     assert set(winclip_page.PAPER_SAYS) == set(OPEN_CHOICES)
     page = winclip_page.open_choices(make_scorer("stand-in", {"bottle": 2}))
     assert "0.07 (anomalib, zqhang); 0.01 (caoyunkang, malalab)" in page
+    assert "sum (zqhang); parallel (caoyunkang)<" in page  # mala-lab fuses no maps
 
 
 def test_departures_measure_what_an_ablation_can(make_scorer) -> None:
