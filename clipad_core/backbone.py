@@ -20,6 +20,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.published import (
     Published,
     architecture_config,
+    check_pixels,
     create_architecture,
     find_published,
     has_own_repository,
@@ -39,9 +40,6 @@ from clipad_core.weights import (
     read_state_dict,
 )
 
-# CLIP's pixel statistics (openai/CLIP, clip.py); every backbone of the three papers uses them.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -104,18 +102,25 @@ def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Bac
     import open_clip  # late: it takes seconds, and many programs only name a Backbone
 
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
-    digest = digest_tensors(state)
-    vision = read_vision_tower(model.visual)
+    vision, text = read_vision_tower(model.visual), read_text_tower(model)
     return Backbone(
         label=label,
         kind=kind,
-        digest=digest,
+        digest=_digest(state, vision, text),
         image_size=vision.grid[0] * vision.patch_size,
         temperature=float(torch.exp(-model.logit_scale.detach())),
         vision=optimise(vision, PRECISIONS[precision]),
-        text=read_text_tower(model),
+        text=text,
         tokenizer=open_clip.get_tokenizer(name),
     )
+
+
+def _digest(state: Mapping[str, Tensor], vision: VisionTower, text: TextTower) -> str:
+    """Of every tensor, and of what the tensors do not say: the same ones run in other ways."""
+    about: list[Any] = [vision.grid]
+    for tower in (vision.transformer, text.transformer):
+        about += [tower.heads, tower.quick_gelu, tower.blocks[0].ln_1.eps]
+    return hashlib.sha256(f"{digest_tensors(state)}{about}".encode()).hexdigest()
 
 
 def digest_tensors(state: Mapping[str, Tensor]) -> str:
@@ -138,6 +143,7 @@ def _published_model(weights: Published) -> nn.Module:
     import open_clip
 
     architecture_config(weights.name)  # refuses some, before gigabytes are fetched
+    check_pixels(weights)
     if weights.quick_gelu and not uses_quick_gelu(weights.name):
         raise ClipadError(
             f"backbone: found {weights.name}, which computes GELU, for {weights.tag} weights trained "
@@ -171,5 +177,6 @@ def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Modu
     # copied: weights that nobody reads are never made, and those that count lie in memory once.
     model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     if published is not None:
+        check_pixels(published)
         return model, "published", f"{name} ({published.tag})"
     return model, kind_of_file(path), f"{name} ({path.name})"

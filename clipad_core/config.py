@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -26,8 +26,8 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
             known = ", ".join(sorted(hints))
             raise ClipadError(f"{method}: found the field {name!r}, expected one of {known}.")
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[name]):
-            raise ClipadError(f"{name}: found {value!r}, expected {_allowed(hints[name])}.")
+        if not fits(value, hints[name]):
+            raise ClipadError(f"{name}: found {value!r}, expected {allowed(hints[name])}.")
         # Equal settings must have equal hashes, and 1 prints unlike 1.0.
         meant = float in (hints[name], *get_args(hints[name]))
         changes[name] = float(value) if isinstance(value, int) and meant else value
@@ -49,25 +49,35 @@ def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:
     return presets[name]
 
 
-def _allowed(hint: Any) -> str:
+def allowed(hint: Any) -> str:
     """What a field's type allows, in words, for the message."""
     inner = get_args(hint)
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in inner)
     if get_origin(hint) is tuple:
         return f"a list of {inner[0].__name__}"
-    return " or ".join(_allowed(part) for part in inner) or getattr(hint, "__name__", str(hint))
+    if get_origin(hint) is Sequence:
+        return f"a list, each entry {allowed(inner[0])}"
+    if get_origin(hint) is Mapping:
+        return "names with values below them"
+    return " or ".join(allowed(part) for part in inner) or getattr(hint, "__name__", str(hint))
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value read from YAML fits a field's type; a whole number is a float too."""
     inner, origin = get_args(hint), get_origin(hint)
+    if hint is Any:
+        return True
     if origin is Literal:
         return value in inner
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(fits(one, inner[1]) for one in value.values())
+    if origin is Sequence:
+        return isinstance(value, (list, tuple)) and all(fits(one, inner[0]) for one in value)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
+        return isinstance(value, tuple) and all(fits(part, inner[0]) for part in value)
     if inner:
-        return any(_fits(value, part) for part in inner)
+        return any(fits(value, part) for part in inner)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return type(value) is hint

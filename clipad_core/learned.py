@@ -33,6 +33,12 @@ class FrozenFeatures:
     def __len__(self) -> int:
         return len(self.image_embedding)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        tensors = (self.image_embedding, *self.patch_tokens.values())
+        return sum(tensor.nbytes for tensor in tensors)
+
     def __getitem__(self, index: slice | Tensor) -> FrozenFeatures:
         """The features of some of the images."""
         tokens = {block: found[index] for block, found in self.patch_tokens.items()}

@@ -17,8 +17,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from clipad_core.backbone import MEAN, STD
 from clipad_core.errors import ClipadError
+from clipad_core.published import MEAN, STD
 
 Pixels = UInt8[np.ndarray, "H W 3"]
 # Several images, each of a size of its own.

@@ -17,6 +17,10 @@ from torch import nn
 
 from clipad_core.errors import ClipadError
 
+# CLIP's pixel statistics (openai/CLIP, clip.py); every backbone of the three papers uses them.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
 
 @dataclass(frozen=True)
 class Published:
@@ -72,6 +76,24 @@ def find_published(name: str, tag: str) -> Published:
         url=url,
         repository=found.get("hf_hub", "").rstrip("/"),
     )
+
+
+def check_pixels(weights: Published) -> None:
+    """Refuse weights that were trained with other pixel statistics than CLIP's.
+
+    Raises:
+        ClipadError: such weights; ViT-L-14 (laion2b_s32b_b82k) is a case.
+    """
+    from open_clip.pretrained import get_pretrained_cfg
+
+    found = get_pretrained_cfg(weights.name, weights.tag)
+    for what, ours in (("mean", MEAN), ("std", STD)):
+        theirs = tuple(found.get(what) or ours)
+        if theirs != ours:
+            raise ClipadError(
+                f"weights: {weights.label} was trained on pixels with {what} {theirs}, expected CLIP's "
+                f"{ours}, with which all images are normalised here; choose another tag."
+            )
 
 
 def has_own_repository(weights: Published) -> bool:

@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import torch
@@ -198,3 +198,19 @@ def check_not_constant(embeddings: Float[Tensor, "b n d"], what: str) -> None:
             f"{what}: all windows of every image have the same embedding, so the anomaly map would be "
             "constant. Expected different ones; the weights or the images are blank, or broken."
         )
+
+
+def check_maps(maps: Iterable[Tensor], what: str) -> None:
+    """Stop at a map that ranks nothing: its AUROC is 0.5 whatever the image shows.
+
+    Raises:
+        ClipadError: every pixel of a map has the same score, or one is no number.
+    """
+    for one in maps:
+        low, high = float(one.min()), float(one.max())
+        if not low < high:
+            raise ClipadError(
+                f"{what}: found a map with {low} everywhere, expected scores that differ. To this "
+                "backbone both prompts mean the same, the temperature is too low or too high, or the "
+                "image is a reference; choose words it knows, or another temperature."
+            )

@@ -146,10 +146,19 @@ def encode_prompts(
         prompts: any texts.
         starts: for each prompt a beginning it shares with others; none: nothing is shared.
         beginnings: where computed beginnings are kept between calls.
+
+    Raises:
+        ClipadError: a prompt that fills the context, whose end the tokenizer may have cut off.
     """
     start_of = dict(zip(prompts, starts, strict=True)) if starts else dict.fromkeys(prompts, "")
     distinct = list(start_of)
     ids = tokenizer(distinct).to(tower.projection.device)
+    full = (ids.argmax(dim=-1) == ids.shape[1] - 1).nonzero()
+    if len(full):
+        raise ClipadError(
+            f"prompt: found one of {ids.shape[1]} tokens or more, expected at most {ids.shape[1] - 1}: "
+            f"{distinct[int(full[0])][:80]!r} ...; shorten the name of the category."
+        )
     skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]).to(ids.device))
     embeddings = torch.empty(len(distinct), tower.projection.shape[1], device=ids.device)
     for skip in skips.unique().tolist():

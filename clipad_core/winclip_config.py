@@ -11,6 +11,7 @@ mala-lab/WinCLIP@4880fc4.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -97,7 +98,7 @@ class WinCLIPConfig:
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""
         find_ensemble(self.prompts)
-        if not isinstance(self.temperature, str) and not self.temperature > 0:
+        if not isinstance(self.temperature, str) and not 0 < self.temperature < math.inf:
             raise ClipadError(f"temperature: found {self.temperature}, expected a number above 0.")
         if not self.scales and not self.image_scale:
             raise ClipadError("scales: found none and image_scale is off; expected at least one.")

@@ -224,7 +224,8 @@ def backbones(
     printed = printed[(printed["table"] == table) & (printed["dataset"] == "MVTec AD")]
     wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
     main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
-    ours = main.groupby("metric")["value"].mean() * 100
+    values = main.groupby("metric")["value"]
+    ours = 100 * values.mean().where(values.count() == values.size())
     frame = wide.reindex(columns=list(metrics)).rename(columns=METRIC_LABELS)
     frame.insert(0, "dataset", "MVTec AD")
     frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")

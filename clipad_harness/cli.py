@@ -90,6 +90,14 @@ def main(words: Sequence[str] | None = None) -> int:
     except ClipadError as error:
         print(f"clipad: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"clipad: {where}cannot be read or written ({error.strerror or error}). Make the place "
+            "writable or free some space, then run again; what was finished is kept.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("clipad: stopped; what was finished is kept, run again to go on.", file=sys.stderr)
         return 130

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +24,13 @@ from tqdm.auto import tqdm
 
 from clipad_core.backbone import Backbone
 from clipad_core.preprocess import Pixels
-from clipad_harness.files import replacing
+from clipad_harness.files import alone, replacing
 from clipad_harness.images import file_hash, read_image
 from clipad_harness.shards import hash_of
 
 Entry = dict[str, Tensor]
+# Before images that other processes encode are looked at again.
+SECONDS_TO_WAIT = 0.1
 
 
 def code_digest(modules: Iterable[ModuleType]) -> str:
@@ -79,9 +82,27 @@ class FeatureStore:
         entries = {path: self._path(path) for path in paths}
         missing = [path for path, entry in entries.items() if not entry.is_file()]
         # A short job needs no bar; one that is interrupted goes on where it stopped.
-        for path in tqdm(missing, desc=f"encode {what}", unit="image", leave=False, delay=2):
-            self._write(path, entries[path])
+        with tqdm(
+            total=len(missing), desc=f"encode {what}", unit="image", leave=False, delay=2
+        ) as bar:
+            while missing:
+                busy = []
+                for path in missing:
+                    if self._write_alone(path, entries[path]):
+                        bar.update(1)
+                    else:
+                        busy.append(path)
+                if len(busy) == len(missing):
+                    time.sleep(SECONDS_TO_WAIT)
+                missing = busy
         return [entries[path] for path in paths]
+
+    def _write_alone(self, image: Path, entry: Path) -> bool:
+        """Encode, unless it is there; False where another process is at it right now."""
+        with alone(entry) as mine:
+            if mine and not entry.is_file():
+                self._write(image, entry)
+        return mine
 
     def read(self, entry: Path, image: Path, wanted: Sequence[str] = ()) -> Entry:
         """One entry, or only the ``wanted`` tensors of it.

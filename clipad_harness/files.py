@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from clipad_core.errors import ClipadError
 
@@ -45,13 +46,42 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(name, path)
         name = None
     except OSError as error:
-        raise ClipadError(
-            f"{path}: cannot be written ({error.strerror or error}). Make its folder writable or free "
-            "some space, then run again; what was finished is kept."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Yield whether no other process works at ``path`` now; whoever gets False comes back later.
+
+    The lock goes with the process that holds it, however that ends.
+
+    Raises:
+        ClipadError: the folder cannot be written (read-only, or the disk is full).
+    """
+    lock = FileLock(f"{path}.lock", timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield True
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _unwritable(path: Path, error: OSError) -> ClipadError:
+    return ClipadError(
+        f"{path}: cannot be written ({error.strerror or error}). Make its folder writable or free "
+        "some space, then run again; what was finished is kept."
+    )
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -48,7 +48,7 @@ def run_plan(
     records: dict[Shard[VariantT], Record] = {}
     groups = [list(group) for _, group in groupby(shards, scorer.shares)]
     with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:
-        for group, found in run_all(scorer, groups, workers, bar):
+        for group, found in run_all(scorer, groups, min(workers, len(groups)), bar):
             records |= dict(zip(group, found, strict=True))
         bar.update(len(shards) - bar.n)
     return _tables(scorer, shards, records)

@@ -6,20 +6,23 @@ it, what changes after it, the test images and the code.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from clipad_core import aupro, metrics, ranking
+from clipad_core import aupro, metrics, ranking, scoring
 from clipad_core.backbone import Backbone
-from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures, join
 from clipad_core.transformer import chunks
-from clipad_harness.feature_store import code_digest
+from clipad_harness import images as images_module
+from clipad_harness import shards, training_data
+from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.learned_variants import LearnedShard, LearnedVariant, Training
 from clipad_harness.methods import TITLES, find_method, method_digest
 from clipad_harness.settings import Profile
@@ -37,7 +40,32 @@ LEARNERS_KEPT = 64
 
 @cache
 def _metrics_digest() -> str:
-    return code_digest([aupro, metrics, ranking])
+    own = sys.modules[__name__]
+    return code_digest([aupro, metrics, ranking, images_module, shards, training_data, own])
+
+
+class _Features:
+    """Stored features of some images: read when their turn comes, kept as far as memory is given."""
+
+    def __init__(
+        self, store: FeatureStore, entries: list[Path], paths: list[Path], blocks: Sequence[int]
+    ) -> None:
+        self.store, self.entries, self.paths, self.blocks = store, entries, paths, blocks
+        self._kept: dict[int, FrozenFeatures] = {}
+        self._bytes = 0
+
+    def read(self, places: Iterable[int], memory: int) -> list[FrozenFeatures]:
+        """Those of some images; ``memory``: bytes that may be kept in all."""
+        return [self._one(place, memory) for place in places]
+
+    def _one(self, place: int, memory: int) -> FrozenFeatures:
+        if place in self._kept:
+            return self._kept[place]
+        found = read_features(self.store, self.entries[place], self.paths[place], self.blocks)
+        if self._bytes + found.nbytes <= memory:
+            self._kept[place] = found
+            self._bytes += found.nbytes
+        return found
 
 
 class LearnedScorer(DatasetImages):
@@ -61,7 +89,7 @@ class LearnedScorer(DatasetImages):
         self.profile, self.trainer, self.among = profile, trainer, among
         self.method = TITLES[trainer.name]
         self._learners: OrderedDict[Training, nn.Module] = OrderedDict()
-        self._latest: tuple[Hashable, list[FrozenFeatures]] | None = None
+        self._latest: tuple[Hashable, _Features] | None = None
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it."""
@@ -92,8 +120,8 @@ class LearnedScorer(DatasetImages):
                 self._learners.popitem(last=False)
         return self._learners[training]
 
-    def features(self, shard: LearnedShard) -> list[FrozenFeatures]:
-        """Features of the test images of a shard's category; the latest are kept."""
+    def _features(self, shard: LearnedShard) -> _Features:
+        """Features of the test images of a shard's category; the latest stay."""
         key = self.shares(shard)
         if self._latest is None or self._latest[0] != key:
             self._latest = None
@@ -102,8 +130,8 @@ class LearnedScorer(DatasetImages):
             paths = [images.data / name for name in names]
             config = shard.variant.tested_with(shard.seed)
             store = self.trainer.store(config)
-            entries = zip(store.fill(paths, shard.category), paths, strict=True)
-            self._latest = (key, [read_features(store, *pair, config.blocks) for pair in entries])
+            found = _Features(store, store.fill(paths, shard.category), paths, config.blocks)
+            self._latest = (key, found)
         return self._latest[1]
 
     def detect(self, shard: LearnedShard) -> CategoryScores:
@@ -111,16 +139,15 @@ class LearnedScorer(DatasetImages):
         config = shard.variant.tested_with(shard.seed)
         learner = self.learner(shard.variant.training(shard.seed))
         method, backbone = find_method(self.trainer.name), self.backbone(config)
-        features = self.features(shard)
+        features = self._features(shard)
         scores: list[float] = []
         maps: list[np.ndarray] = []
-        for part in chunks(len(features), max(1, PIXELS_PER_PART // config.image_size**2)):
-            found = method.detect(
-                learner, backbone, config, join(features[part]), (shard.category,)
-            )
+        for part in chunks(len(features.paths), max(1, PIXELS_PER_PART // config.image_size**2)):
+            some = join(features.read(range(part.start, part.stop), self.trainer.memory))
+            found = method.detect(learner, backbone, config, some, (shard.category,))
             scores += found.image_score.tolist()
+            scoring.check_maps(found.anomaly_map, f"{shard.variant.name}, {shard.category}")
             maps += list(found.anomaly_map.numpy())
-        _check_maps(maps, shard)
         images = self.trainer.datasets[shard.variant.tested_on]
         rows = images.rows(shard.category, "test")
         masks = images.masks(rows, maps, MASK_RULE)
@@ -155,16 +182,3 @@ class LearnedScorer(DatasetImages):
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it reads learners and features itself."""
         return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}
-
-
-def _check_maps(maps: Sequence[np.ndarray], shard: LearnedShard) -> None:
-    """A constant map ranks nothing: both prompts are one to this backbone, or nothing was learned.
-
-    Raises:
-        ClipadError: every pixel of a map has the same score.
-    """
-    if any(one.min() == one.max() for one in maps):
-        raise ClipadError(
-            f"{shard.variant.name}, {shard.category}: found a map with one score everywhere, expected "
-            "scores that differ; to this backbone both prompts mean the same. Choose words it knows."
-        )

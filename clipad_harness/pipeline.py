@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipad_core.errors import ClipadError
-from clipad_harness.datasets import find_dataset, read_index
+from clipad_harness.datasets import find_dataset, index_hash, read_index
 from clipad_harness.files import replacing, write_text
 from clipad_harness.settings import (
     Profile,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # torch, open_clip and Papermill take seconds to import, so every stage imports its own.
 INDEX = Path("data/index/index.csv")
 SHEET = Path("data/index/contact_sheet.png")
+# Of the index and all bytes that it names: what DVC looks at, since a real dataset lies outside.
+CONTENT = Path("data/index/content.txt")
 RESULTS = Path("reports/winclip/results.csv")
 REFERENCES = Path("reports/winclip/references.csv")
 BY_CATEGORY = Path("reports/winclip/by_category.csv")
@@ -99,7 +101,7 @@ def draw(root: Path, name: str) -> Path:
 
 
 def write_index(root: Path) -> Path:
-    """Stage `index`: the index table of the chosen dataset and a contact sheet of it."""
+    """Stage `index`: the chosen dataset's index table, the hash of its content, a contact sheet."""
     from clipad_harness.contact_sheet import contact_sheet
 
     profile = read_profile(root)
@@ -107,6 +109,7 @@ def write_index(root: Path) -> Path:
     sheet = contact_sheet(data.parent, data.name, categories=profile.categories)
     with replacing(root / SHEET) as temporary:
         sheet.save(temporary, format="PNG", optimize=True)
+    write_text(root / CONTENT, f"{index_hash(index, data)}\n")
     return write_text(root / INDEX, index.to_csv(index=False, lineterminator="\n"))
 
 
@@ -125,8 +128,7 @@ def score_winclip(root: Path) -> Path:
         run.settings.ablation_seeds,
         run.profile.ablation_categories,
     )
-    workers = min(read_workers(root), len(run.categories))
-    results, references = run_plan(scorer, shards, workers)
+    results, references = run_plan(scorer, shards, read_workers(root))
     write_text(root / REFERENCES, references.to_csv(index=False, lineterminator="\n"))
     write_text(root / BY_CATEGORY, by_category(results).to_csv(index=False, lineterminator="\n"))
     text = results.to_csv(index=False, lineterminator="\n", float_format="%.6f")

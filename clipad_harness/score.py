@@ -6,6 +6,7 @@ again, a killed run resumes, and a changed setting recomputes only what it chang
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -17,6 +18,7 @@ import torch
 
 from clipad_core import aupro, metrics, prompts, ranking, scoring, text, winclip_scoring
 from clipad_core.backbone import Backbone
+from clipad_core.errors import ClipadError
 from clipad_core.preprocess import ALIKE_ON_SQUARES, CROPS
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
@@ -24,6 +26,7 @@ from clipad_core.transformer import chunks
 from clipad_core.winclip import Recipe, prototypes, reference_recipe, stitch
 from clipad_core.winclip_config import REFERENCE_FIELDS, WinCLIPConfig
 from clipad_core.winclip_scoring import ReferenceMemory, build_memory, score, temperature
+from clipad_harness import images, shards
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.features import Encoded, encoder_digest, feature_store_of, read_features
 from clipad_harness.images import image_size
@@ -46,7 +49,8 @@ IMAGES_PER_PART = 16
 
 @cache
 def _scoring_digest() -> str:
-    return code_digest([aupro, metrics, prompts, ranking, scoring, text, winclip_scoring])
+    core = [aupro, metrics, prompts, ranking, scoring, text, winclip_scoring]
+    return code_digest([*core, images, shards, sys.modules[__name__]])
 
 
 class Scorer(DatasetImages):
@@ -78,8 +82,14 @@ class Scorer(DatasetImages):
 
     def backbone(self, config: WinCLIPConfig) -> Backbone:
         """The backbone of a config: its own epoch where the profile runs published weights."""
-        given = self.profile.winclip
+        given, own = self.profile.winclip, self.among[0].config.weights
         if given.weights in PUBLISHED_TAGS:
+            if given.weights != own:
+                raise ClipadError(
+                    f"profiles.{self.profile.name}.winclip.weights: found {given.weights}, while the "
+                    f"preset and its changes ask for {own}; write {own} there, or "
+                    f"`changes: {{weights: {given.weights}}}` below `winclip`."
+                )
             given = replace(given, weights=config.weights)
         return shared_backbone(given, config.precision)
 
@@ -184,6 +194,10 @@ class Scorer(DatasetImages):
                 scores, encoded.placements[part], crops[extra], config, backbone.image_size
             )
         rows = self.rows(shard.category, "test")
+        scoring.check_maps(
+            [one for _, one in found],
+            f"{shard.variant.name}, {shard.category}, {shard.k_shot}-shot",
+        )
         maps = [one.numpy().astype(np.float32) for _, one in found]
         masks = self.masks(rows, maps, config.mask_rule)
         references = [path.relative_to(self.data).as_posix() for path in self.references(shard)]

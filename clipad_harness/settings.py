@@ -12,8 +12,8 @@ import yaml
 
 from clipad_core.errors import ClipadError
 from clipad_harness.files import read_yaml
+from clipad_harness.sections import PARAMS, build, get, mapping
 
-PARAMS = "params.yaml"
 ROOT_VARIABLE = "CLIPAD_ROOT"
 # The methods that learn on an auxiliary dataset.
 LEARNED = ("anomalyclip", "vcpclip")
@@ -127,7 +127,7 @@ class LearnedSettings(MethodSettings):
 
     def auxiliary_of(self, tested: str) -> str:
         """What is trained on for a tested dataset."""
-        return self.auxiliary.get(tested) or str(_get(self.auxiliary, "others", "auxiliary"))
+        return self.auxiliary.get(tested) or str(get(self.auxiliary, "others", "auxiliary"))
 
 
 @dataclass(frozen=True)
@@ -164,22 +164,22 @@ def read_params(root: Path) -> dict[str, Any]:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise ClipadError(f"{PARAMS}: not valid YAML{line}; correct it there.") from error
-    return _mapping(found, PARAMS)
+    return mapping(found, PARAMS)
 
 
 def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
     """The chosen profile; ``name`` and ``dataset`` override params.yaml where not empty."""
     params = read_params(root)
-    profiles = _mapping(_get(params, "profiles", PARAMS), "profiles")
-    name = name or str(_get(params, "profile", PARAMS))
-    section = {"name": name, **_mapping(_get(profiles, name, "profiles"), f"profiles.{name}")}
+    profiles = mapping(get(params, "profiles", PARAMS), "profiles")
+    name = name or str(get(params, "profile", PARAMS))
+    section = {"name": name, **mapping(get(profiles, name, "profiles"), f"profiles.{name}")}
     if dataset:
         section["dataset"] = dataset
     for method in ("winclip", *LEARNED):
         where = f"profiles.{name}.{method}"
-        own = _mapping(_get(section, method, f"profiles.{name}"), where)
-        section[method] = _build(Weights, own, where)
-    profile: Profile = _build(Profile, section, f"profiles.{name}")
+        own = mapping(get(section, method, f"profiles.{name}"), where)
+        section[method] = build(Weights, own, where)
+    profile: Profile = build(Profile, section, f"profiles.{name}")
     limit = profile.ablation_categories
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ClipadError(
@@ -191,23 +191,27 @@ def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
 
 def read_synthetic(root: Path) -> Synthetic:
     """The `synthetic` section."""
-    return _build(Synthetic, _section(root, "synthetic"), "synthetic")
+    return build(Synthetic, _section(root, "synthetic"), "synthetic")
 
 
 def read_winclip(root: Path) -> WinCLIPSettings:
     """The `winclip` section."""
     section = dict(_section(root, "winclip"))
-    ablations = _mapping(_get(section, "ablations", "winclip"), "winclip.ablations")
+    ablations = mapping(get(section, "ablations", "winclip"), "winclip.ablations")
     section["ablations"] = {
-        str(name): _build(
-            Ablation, _mapping(value, f"winclip.ablations.{name}"), f"winclip.ablations.{name}"
+        str(name): build(
+            Ablation, mapping(value, f"winclip.ablations.{name}"), f"winclip.ablations.{name}"
         )
         for name, value in ablations.items()
     }
     settings: WinCLIPSettings = _build_method(WinCLIPSettings, section, "winclip")
-    for k_shot in settings.k_shots:
-        if not isinstance(k_shot, int) or k_shot < 0:
-            raise ClipadError(f"winclip.k_shots: found {k_shot!r}, expected whole numbers from 0.")
+    shots = {"k_shots": settings.k_shots, "walk_shots": settings.walk_shots}
+    shots |= {f"ablations.{name}.k_shots": one.k_shots for name, one in settings.ablations.items()}
+    for where, numbers in shots.items():
+        if any(k_shot < 0 for k_shot in numbers):
+            raise ClipadError(
+                f"winclip.{where}: found {list(numbers)}, expected whole numbers from 0."
+            )
     return settings
 
 
@@ -215,16 +219,12 @@ def read_learned(root: Path, method: str) -> LearnedSettings:
     """The section of a method that learns."""
     section = _section(root, method)
     settings: LearnedSettings = _build_method(LearnedSettings, section, method)
-    for name in ("changes", "auxiliary", "ablation_changes", "ablations"):
-        _mapping(getattr(settings, name), f"{method}.{name}")
-    for group, rows in settings.ablations.items():
-        _mapping(rows, f"{method}.ablations.{group}")
     return settings
 
 
 def read_feature_memory(root: Path) -> int:
     """Bytes of features that a training process keeps in memory."""
-    found = _get(read_params(root), "feature_memory_mb", PARAMS)
+    found = get(read_params(root), "feature_memory_mb", PARAMS)
     if not isinstance(found, int) or found < 0:
         raise ClipadError(f"feature_memory_mb: found {found!r}, expected a whole number from 0.")
     return found * 2**20
@@ -232,7 +232,7 @@ def read_feature_memory(root: Path) -> int:
 
 def read_explorer(root: Path) -> Explorer:
     """The `explorer` section."""
-    settings: Explorer = _build(Explorer, _section(root, "explorer"), "explorer")
+    settings: Explorer = build(Explorer, _section(root, "explorer"), "explorer")
     for field in fields(Explorer):
         value = getattr(settings, field.name)
         if not isinstance(value, int) or value < 1:
@@ -247,7 +247,7 @@ def read_workers(root: Path) -> int:
 
     ``CLIPAD_WORKERS`` then says how many of them are this process's, where others run beside it.
     """
-    workers = _get(read_params(root), "workers", PARAMS)
+    workers = get(read_params(root), "workers", PARAMS)
     if not isinstance(workers, int) or workers < 0:
         raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
     share = os.environ.get("CLIPAD_WORKERS", "0")
@@ -259,41 +259,15 @@ def read_workers(root: Path) -> int:
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:
-    return _mapping(_get(read_params(root), name, PARAMS), name)
-
-
-def _get(section: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in section:
-        known = ", ".join(map(str, section)) or "nothing"
-        raise ClipadError(
-            f"{where}: found no {key!r}, only {known}; add it or correct its spelling."
-        )
-    return section[key]
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ClipadError(f"{where}: found {value!r}, expected names with values below it.")
-    return value
+    return mapping(get(read_params(root), name, PARAMS), name)
 
 
 def _build_method(kind: type, section: Mapping[str, Any], method: str) -> Any:
-    settings: MethodSettings = _build(kind, section, method)
+    settings: MethodSettings = build(kind, section, method)
     if not settings.seeds or not settings.ablation_seeds:
         raise ClipadError(f"{method}.seeds, {method}.ablation_seeds: found none; add one to each.")
-    return settings
-
-
-def _build(kind: type, section: Mapping[str, Any], where: str) -> Any:
-    """Fill a dataclass; an unknown or a missing name is refused with the names that exist."""
-    known = [field.name for field in fields(kind)]
-    unknown = [str(key) for key in section if key not in known]
-    missing = [key for key in known if key not in section]
-    if unknown or missing:
-        parts = [f"unknown {', '.join(unknown)}"] if unknown else []
-        parts += [f"missing {', '.join(missing)}"] if missing else []
+    if not 0 < settings.fpr_limit <= 1:
         raise ClipadError(
-            f"{PARAMS}, {where}: {' and '.join(parts)}; expected exactly {', '.join(known)}."
+            f"{method}.fpr_limit: found {settings.fpr_limit}, expected a share above 0, at most 1."
         )
-    frozen = {key: tuple(v) if isinstance(v, list) else v for key, v in section.items()}
-    return kind(**frozen)
+    return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -164,9 +165,12 @@ def hash_of(parts: Mapping[str, Any]) -> str:
 def keep(
     folder: Path, key: str, compute: Callable[[], tuple[dict[str, float], list[str]]]
 ) -> Record:
-    """Read a finished shard, or compute its values and references and keep them."""
+    """Read a finished shard, or compute its values and references and keep them.
+
+    The file of a disk that filled up or of a copy cut short is made again.
+    """
     path = folder / "shards" / key[:2] / f"{key}.json"
-    if path.is_file():
+    with suppress(FileNotFoundError, ValueError):
         record: Record = json.loads(path.read_text())
         return record
     values, references = compute()

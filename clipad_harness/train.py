@@ -8,6 +8,7 @@ step, so that the result is the one of a run that was never stopped.
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import time
 from collections.abc import Sequence
@@ -135,8 +136,10 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
     }
+    whole = io.BytesIO()  # torch says RuntimeError of a disk that is full
+    torch.save(state, whole)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(whole.getbuffer())
 
 
 def _resume(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_harness import augment, training_data
+from clipad_harness import augment, feature_store, images, training_data
 from clipad_harness import train as train_module
 from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.files import replacing, write_text
@@ -70,7 +70,8 @@ class Trainer:
         method = find_method(self.name)
         blocks = shared_blocks(method, config, (variant.config for variant in self.among))
         recipe = method.recipe(config, blocks)
-        folder, code = self.cache_folder / "features", method_digest(self.name)
+        folder = self.cache_folder / "features"
+        code = method_digest(self.name) + code_digest([feature_store, images])
         return feature_store_of(folder, method, self.backbone(config), recipe, code)
 
     def rows(self, training: Training) -> pd.DataFrame:
@@ -80,7 +81,7 @@ class Trainer:
     def key(self, training: Training) -> str:
         """Everything a training depends on, as one SHA-256."""
         if training not in self._keys:
-            code = code_digest([train_module, training_data, augment])
+            code = code_digest([train_module, training_data, augment, images, feature_store])
             parts = {
                 "method": self.name,
                 "config": asdict(training.config),
@@ -181,8 +182,9 @@ def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -
     jobs = trainings(among)
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         check_trainable(trainer.rows(next(job for job in jobs if job.dataset == dataset)))
-    # Encoded once, before the trainings that read it start side by side.
-    for job in {repr(trainer.store(job.config).about): job for job in jobs}.values():
+    # Encoded once, before the trainings that read it start side by side; not for what is finished.
+    missing = [job for job in jobs if not trainer.path(job).is_file()]
+    for job in {repr(trainer.store(job.config).about): job for job in missing}.values():
         trainer.data(job)
     total = sum(trainer.steps(job) for job in jobs)
     with tqdm(total=total, desc=f"train {trainer.name}", unit="step", smoothing=0.05) as bar:
@@ -194,7 +196,7 @@ def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -
         bar.update(total - bar.n)
     wanted = {path.stem for path in done.values()}
     for path in trainer.folder.iterdir():
-        if path.stem not in wanted:
+        if path.is_file() and path.stem not in wanted:
             path.unlink()
     rows = [
         (variant.name, seed, epoch + 1, part, value)

@@ -124,8 +124,7 @@ class TrainingData:
         blocks = self.config.blocks
         features = read_features(self.store, self.entries[place], self.paths[place], blocks)
         found = (features, self._resized(self._mask(place)))
-        tensors = (features.image_embedding, *features.patch_tokens.values(), found[1])
-        if self._fits(sum(tensor.nbytes for tensor in tensors)):
+        if self._fits(features.nbytes + found[1].nbytes):
             self._kept[place] = found
         return found
 

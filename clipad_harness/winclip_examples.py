@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipad_core.backbone import MEAN, STD, Backbone
+from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Placement, Views
+from clipad_core.published import MEAN, STD
 from clipad_core.winclip import Recipe, reference_recipe, views_of
 from clipad_harness.images import image_size, read_image, read_mask
 from clipad_harness.map_grid import Pictured

@@ -10,8 +10,9 @@ import torch
 from micro import MICRO
 from safetensors.torch import load_file, save_file
 
-from clipad_core.backbone import MEAN, STD, Backbone, digest_tensors, load_backbone
+from clipad_core.backbone import Backbone, digest_tensors, load_backbone
 from clipad_core.errors import ClipadError
+from clipad_core.published import MEAN, STD, check_pixels, find_published
 from clipad_core.text import encode_prompts
 
 
@@ -54,6 +55,25 @@ def test_one_changed_weight_changes_the_digest(stored: Path) -> None:
     before = digest_tensors(state)
     state["visual.proj"][0, 0] += 1e-3
     assert digest_tensors(state) != before
+
+
+@pytest.mark.parametrize("other", [{"quick_gelu": True}, {"vision_cfg": {"head_width": 8}}])
+def test_the_same_tensors_in_another_architecture_have_another_digest(
+    stored: Path, micro: Backbone, other: dict
+) -> None:
+    config = json.loads(json.dumps(MICRO))
+    for name, value in other.items():
+        config[name] = {**config[name], **value} if isinstance(value, dict) else value
+    path = stored.rename(stored.with_name("clipad-turned.safetensors"))
+    (stored.parent / "clipad-turned.json").write_text(json.dumps(config))
+    assert load_backbone("clipad-turned", path).digest != micro.digest
+
+
+def test_weights_of_other_pixel_statistics_are_refused() -> None:
+    with pytest.raises(ClipadError, match=r"mean \(0\.5, 0\.5, 0\.5\), expected CLIP's"):
+        check_pixels(find_published("ViT-L-14", "laion2b_s32b_b82k"))
+    for name, tag in [("ViT-B-16-plus-240", "laion400m_e31"), ("ViT-L-14-336", "openai")]:
+        check_pixels(find_published(name, tag))
 
 
 def test_the_stand_in_is_known_by_its_header_whatever_its_name(stored: Path) -> None:

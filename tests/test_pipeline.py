@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +15,10 @@ from PIL import Image
 from project import SIZE, change, make_project, run_stages
 
 from clipad_core.errors import ClipadError
-from clipad_core.winclip import WinCLIP
+from clipad_core.winclip import WinCLIP, reference_recipe
 from clipad_harness import cli, pipeline, shards
 from clipad_harness.feature_store import FeatureStore
+from clipad_harness.files import alone
 from clipad_harness.images import read_image
 from clipad_harness.score import Scorer
 from clipad_harness.settings import read_workers
@@ -163,10 +168,11 @@ def test_a_killed_run_goes_on_where_it_stopped(
     half_written.write_text('{"key": ')
     entry = next((project / ".cache" / "features").rglob("*.safetensors"))
     entry.write_bytes(entry.read_bytes()[:100])
+    shards[-1].write_text("")  # the disk was full
     found = counting(monkeypatch)
     change(project, "workers", value=1)
     pipeline.score_winclip(project)
-    assert found["measured"] == len(shards) // 2
+    assert found["measured"] == len(shards) // 2 + 1
     assert found["encoded"] <= 1
     assert (project / pipeline.RESULTS).read_bytes() == before
 
@@ -190,6 +196,39 @@ def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.Monk
     found = counting(monkeypatch)
     pipeline.score_winclip(project)
     assert found == {"encoded": 1, "measured": 2}
+
+
+def test_what_lies_outside_of_dvc_is_known_by_its_content(project: Path) -> None:
+    pipeline.write_index(project)
+    before = (project / pipeline.CONTENT).read_text()
+    image = project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
+    Image.open(image).rotate(90).save(image)
+    pipeline.write_index(project)
+    assert len(before) == 65 and (project / pipeline.CONTENT).read_text() != before
+
+
+def test_an_image_that_another_process_encodes_is_left_to_it(project: Path) -> None:
+    change(project, "winclip", "ablations", value={})
+    change(project, "winclip", "walks", value=[])
+    run = pipeline.open_run(project)
+    scorer = run.scorer()
+    config = run.variants[0].config
+    store = scorer._store(scorer.backbone(config), reference_recipe(config))
+    paths = [run.data / name for name in run.index["image"][:3]]
+    entries = [store._path(path) for path in paths]
+    for entry in entries:
+        entry.unlink(missing_ok=True)
+    written = []
+    with alone(entries[0]) as mine:
+        assert mine
+        other = threading.Thread(target=lambda: written.extend(store.fill(paths, "images")))
+        other.start()
+        while not (entries[1].is_file() and entries[2].is_file()):
+            time.sleep(0.02)
+        assert not entries[0].is_file()
+    other.join(60)
+    assert written == entries and all(entry.is_file() for entry in entries)
+    assert not list(entries[0].parent.glob("*.lock"))
 
 
 def test_more_shots_than_references_are_refused(
@@ -224,7 +263,22 @@ def test_more_shots_than_references_are_refused(
         (("winclip", "changes"), {"scale": [2]}, "found the field 'scale'"),
         (("winclip", "aupro"), "pro", "aupro: found 'pro', expected one of exact"),
         (("winclip", "k_shot"), [0], "winclip: unknown k_shot"),
-        (("winclip", "k_shots"), [-1], "winclip.k_shots: found -1"),
+        (("winclip", "k_shots"), [-1], "winclip.k_shots: found [-1], expected whole numbers"),
+        (("winclip", "k_shots"), 4, "winclip.k_shots: found 4, expected a list of int"),
+        (("winclip", "walk_shots"), [0, -2], "winclip.walk_shots: found [0, -2]"),
+        (
+            ("winclip", "ablations"),
+            {"a": {"k_shots": [-1], "rows": {"b": {}}}},
+            "winclip.ablations.a.k_shots: found [-1]",
+        ),
+        (("winclip", "seeds"), ["a"], "winclip.seeds: found ['a'], expected a list of int"),
+        (("winclip", "changes"), None, "winclip.changes: found None, expected names with values"),
+        (("winclip", "own_walks"), None, "winclip.own_walks: found None"),
+        (("winclip", "fpr_limit"), "0.3", "winclip.fpr_limit: found '0.3', expected float"),
+        (("winclip", "fpr_limit"), 30, "winclip.fpr_limit: found 30, expected a share"),
+        (("profiles", "demo", "categories"), "hex_nut", "categories: found 'hex_nut', expected a"),
+        (("profiles", "demo", "winclip", "weights"), None, "winclip.weights: found None"),
+        (("profiles", "demo", "winclip", "changes"), None, "winclip.changes: found None"),
         (("winclip", "seeds"), [], "winclip.ablation_seeds: found none"),
         (("workers",), "many", "workers: found 'many'"),
         (
@@ -324,6 +378,35 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert "cannot be written (No space left on device)" in error and "is kept" in error
     assert (project / pipeline.RESULTS).read_bytes() == before
     assert not list(project.rglob("*.tmp"))
+
+
+def test_a_full_disk_is_one_message_whoever_finds_it(
+    project: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_root: Path) -> Path:
+        raise OSError(28, "No space left on device", "maps/one.npy")
+
+    monkeypatch.setattr(pipeline, "write_index", full)
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    assert cli.main(["index"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("clipad: maps/one.npy: cannot be read or written (No space left")
+
+
+def test_the_command_of_the_core_alone_says_what_to_install() -> None:
+    script = "import sys; sys.modules['yaml'] = None; from clipad_harness.entry import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert "clipad: found no yaml, which the commands need" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_epoch_than_the_presets_is_refused_not_replaced(project: Path) -> None:
+    change(project, "profiles", "demo", "winclip", "weights", value="laion400m_e32")
+    run = pipeline.open_run(project)
+    with pytest.raises(ClipadError, match="found laion400m_e32, while the preset .* laion400m_e31"):
+        run.scorer().backbone(run.variants[0].config)
 
 
 def test_results_of_nothing_say_what_to_run(tmp_path: Path) -> None:

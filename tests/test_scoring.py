@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from clipad_core import scoring
 from clipad_core.errors import ClipadError
 from clipad_core.losses import dice_loss, focal_loss
 from clipad_core.scoring import (
@@ -158,6 +159,13 @@ def test_constant_windows_stop_the_run_and_different_ones_do_not() -> None:
     same[1, 2, 0] = 0.9
     check_not_constant(same, "window embeddings of scale 2")
     assert same.shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+def test_a_map_that_ranks_nothing_stops_the_run(value: float) -> None:
+    scoring.check_maps([torch.tensor([[0.1, 0.2]])], "images")
+    with pytest.raises(ClipadError, match=f"images: found a map with {value} everywhere"):
+        scoring.check_maps([torch.tensor([[0.1, 0.2]]), torch.full((1, 2), value)], "images")
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -31,6 +31,12 @@ COUNTS = {
 
 
 @torch.no_grad()
+def test_a_prompt_whose_end_may_be_cut_off_is_refused(micro: Backbone) -> None:
+    encode_prompts(micro.text, micro.tokenizer, ["nut " * 74])
+    with pytest.raises(ClipadError, match="found one of 77 tokens or more.*'nut nut"):
+        encode_prompts(micro.text, micro.tokenizer, ["a nut", "nut " * 75])
+
+
 def test_prompt_embeddings_equal_open_clip_with_its_full_context(micro: Backbone) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -172,6 +172,18 @@ def test_two_processes_train_what_one_does(project: Path, method: str) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_what_is_trained_is_not_encoded_again_and_a_foreign_folder_stays(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_pipeline.train(project, "anomalyclip")
+    folder = project / "data" / "trained" / "anomalyclip"
+    (folder / ".ipynb_checkpoints").mkdir()
+    shutil.rmtree(project / ".cache")
+    monkeypatch.setattr(FeatureStore, "_write", lambda *_: pytest.fail("encoded again"))
+    learned_pipeline.train(project, "anomalyclip")
+    assert (folder / ".ipynb_checkpoints").is_dir()
+
+
 def test_what_is_trained_for_other_settings_is_removed(project: Path) -> None:
     learned_pipeline.train(project, "vcpclip")
     before = set((project / "data" / "trained" / "vcpclip").iterdir())

@@ -114,6 +114,12 @@ def test_blank_windows_stop_the_run(micro: Backbone, monkeypatch) -> None:
         WinCLIP(micro, find_preset("paper"), "bottle")(photos(2))
 
 
+def test_a_temperature_that_leaves_one_score_stops_the_run(micro: Backbone) -> None:
+    detector = WinCLIP(micro, find_preset("paper").changed({"temperature": 1e-9}), "bottle")
+    with pytest.raises(ClipadError, match="found a map with .* everywhere"):
+        detector(photos(2))
+
+
 def test_nan_weights_stop_the_run(micro: Backbone) -> None:
     config = find_preset("paper")
     views = [views_of(micro, photos(1)[0], image_recipe(config, 0))]

@@ -204,6 +204,11 @@ def test_other_backbones_stand_above_this_run() -> None:
     assert found.iloc[-1].tolist() == ["mvtec", pytest.approx(60.0), pytest.approx(60.0)]
 
 
+def test_a_mean_beside_other_backbones_is_unknown_where_a_category_is() -> None:
+    rows = pd.DataFrame(cell("main", {"a": 0.5, "b": np.nan}))
+    assert np.isnan(ablations.backbones(rows, "supplement Table 9").iloc[-1, 1])
+
+
 @pytest.mark.parametrize(
     ("what", "change"),
     [
