@@ -157,7 +157,7 @@ def _published_model(weights: Published) -> nn.Module:
     except (RuntimeError, OSError) as error:
         raise ClipadError(
             f"weights: {weights.label} is not on this machine and could not be fetched "
-            f"({str(error).splitlines()[0][:200]}). Connect to the network once, or download the file "
+            f"({str(error).partition(chr(10))[0][:200]}). Connect to the network once, or download the file "
             "elsewhere and set `weights` to its path with its SHA-256."
         ) from error
 

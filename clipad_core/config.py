@@ -29,8 +29,10 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
         if not fits(value, hints[name]):
             raise ClipadError(f"{name}: found {value!r}, expected {allowed(hints[name])}.")
         # Equal settings must have equal hashes, and 1 prints unlike 1.0.
-        meant = float in (hints[name], *get_args(hints[name]))
-        changes[name] = float(value) if isinstance(value, int) and meant else value
+        if float in (hints[name], *get_args(hints[name])):
+            value = tuple(map(float, value)) if isinstance(value, tuple) else value
+            value = float(value) if isinstance(value, int) else value
+        changes[name] = value
     return replace(config, **changes)  # type: ignore[type-var]
 
 

@@ -88,8 +88,13 @@ class VCPCLIPConfig:
                 raise ClipadError(f"{name}: found {getattr(self, name)}, expected 0 to {top}.")
         if not self.sigma >= 0:
             raise ClipadError(f"sigma: found {self.sigma}, expected 0 (no smoothing) or more.")
-        if len(self.betas) != 2:
-            raise ClipadError(f"betas: found {self.betas}, expected two numbers.")
+        for name in ("learning_rate", "learning_rate_mvtec", "learning_rate_temperature"):
+            if not getattr(self, name) > 0:
+                raise ClipadError(
+                    f"{name}: found {getattr(self, name)}, expected a number above 0."
+                )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ClipadError(f"betas: found {self.betas}, expected two numbers from 0 to below 1.")
         _check_prompts(self)
 
     def changed(self, values: dict[str, Any]) -> VCPCLIPConfig:

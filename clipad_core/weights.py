@@ -68,7 +68,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         why = (
             "it holds something else than tensors, or is no file of weights"
             if isinstance(error, pickle.UnpicklingError)
-            else str(error).splitlines()[0][:200]
+            else str(error).partition("\n")[0][:200] or type(error).__name__
         )
         raise ClipadError(
             f"weights: {path} could not be read ({why}); expected "
@@ -166,8 +166,11 @@ def fill_vocabulary(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
     filled = dict(state)
     for key in [key for key in state if key.endswith("token_embedding.rows")]:
         target = key.replace(".rows", ".weight")
-        full = torch.zeros(wanted[target].shape)
-        full[filled.pop(key).long()] = state[target].float()
+        rows, vectors = filled.pop(key).long(), state[target].float()
+        # Of another width or another vocabulary it is no part of this architecture: `check_fit` says so.
+        size = max(len(wanted.get(target, ())), int(rows.max()) + 1)
+        full = torch.zeros(size, vectors.shape[1])
+        full[rows] = vectors
         filled[target] = full
     return filled
 

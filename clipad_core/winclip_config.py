@@ -47,6 +47,10 @@ REFERENCE_FIELDS = (
 )
 
 
+# No published code measures maps of more than 400 pixels a side.
+LARGEST_MAP = 4096
+
+
 @dataclass(frozen=True)
 class WinCLIPConfig:
     """The setting of the paper; a preset replaces what another code does differently."""
@@ -100,6 +104,16 @@ class WinCLIPConfig:
         find_ensemble(self.prompts)
         if not isinstance(self.temperature, str) and not 0 < self.temperature < math.inf:
             raise ClipadError(f"temperature: found {self.temperature}, expected a number above 0.")
+        if self.map_size is not None and not 1 <= self.map_size <= LARGEST_MAP:
+            raise ClipadError(
+                f"map_size: found {self.map_size}, expected 1 to {LARGEST_MAP} pixels, or null for the "
+                "input size."
+            )
+        if wrong := [one for one in self.extra_anomalous_states if one.count("{}") != 1]:
+            raise ClipadError(
+                f"extra_anomalous_states: found {wrong[0]!r}, expected one {{}} in each, where the class "
+                "name stands."
+            )
         if not self.scales and not self.image_scale:
             raise ClipadError("scales: found none and image_scale is off; expected at least one.")
         if self.patch_feature == "none" and not self.memory_scales:

@@ -90,6 +90,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except ClipadError as error:
         print(f"clipad: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of a list has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(

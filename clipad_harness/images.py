@@ -29,6 +29,9 @@ Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
 MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
 
+# WinCLIP's tiles run along the longer edge; a panorama of this shape is 25 of them.
+LONGEST_SIDE_RATIO = 20
+
 _PART = re.compile(r"(?P<file>.+)@(?P<number>\d)of(?P<count>\d)")
 _DECODING_ERRORS = (
     OSError,

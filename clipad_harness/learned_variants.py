@@ -19,6 +19,7 @@ from clipad_core.aupro import AuproDefinition
 from clipad_core.errors import ClipadError
 from clipad_harness.fitting import fit, fit_all
 from clipad_harness.methods import LearnedConfig, find_presets
+from clipad_harness.sections import mapping
 from clipad_harness.settings import LearnedSettings, Profile
 from clipad_harness.shards import MAIN, Shard, measured_on
 from clipad_harness.walks import Steps, own_steps, steps, walk_group
@@ -151,7 +152,8 @@ def _variant(
     if tested_on == AUXILIARY:
         tested_on = settings.auxiliary_of(dataset)
     trained_on = str(changes.pop("trained_on", settings.auxiliary_of(tested_on)))
-    categories, at_test = changes.pop("train_categories", None), changes.pop("at_test", {})
+    categories = _categories(changes.pop("train_categories", None))
+    at_test = mapping(changes.pop("at_test", {}), "at_test")
     config, at_test = config.changed(fit_all(changes, fitted)), fit_all(at_test, fitted)
     config.changed(at_test)  # a wrong field is found here, not after an hour of training
     if trained_on == tested_on and tested_on not in settings.allow_tested:
@@ -198,6 +200,15 @@ def learned_plan(
 def trainings(among: Sequence[LearnedVariant]) -> list[Training]:
     """All trainings, each once."""
     return list(dict.fromkeys(v.training(seed) for v in among for seed in v.seeds))
+
+
+def _categories(value: Any) -> int | None:
+    """`train_categories`: on how many of the auxiliary dataset's categories is trained; None: all."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ClipadError(
+            f"train_categories: found {value!r}, expected a whole number from 1, or null for all."
+        )
+    return value
 
 
 def training_rows(index: pd.DataFrame, training: Training) -> pd.DataFrame:

@@ -19,15 +19,13 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels
 from clipad_harness.files import write_text
-from clipad_harness.images import image_size, read_image
+from clipad_harness.images import LONGEST_SIDE_RATIO, image_size, read_image
 from clipad_harness.reading import SUFFIXES
 
 Detector = Callable[[Sequence[Pixels]], Detection]
 # Scored together: photos of one shape, and not more pixels than fit into a few hundred megabytes.
 PHOTOS_PER_BATCH = 8
 PIXELS_PER_BATCH = 32_000_000
-# WinCLIP's tiles run along the longer edge; a panorama of this shape is 25 of them.
-LONGEST_SIDE_RATIO = 20
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from clipad_harness.settings import (
     LEARNED,
     Profile,
     Weights,
+    read_feature_memory,
     read_learned,
     read_profile,
     read_winclip,
@@ -138,7 +139,7 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
         profile.ablation_categories,
     )
     test = index[index["split"] == "test"]
-    images = test.groupby("category").size()
+    images = _per_category(index)
     encoded = sum(int(images[category]) for category, *_ in {shares_views(s) for s in shards})
     side = config["vision_cfg"]["image_size"] // config["vision_cfg"]["patch_size"]
     windows = {scale: (side - scale + 1) ** 2 for scale in (2, 3)}
@@ -146,7 +147,8 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
     one += sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
     numbers = sum(windows.values()) * config["embed_dim"]
     numbers += side**2 * config["vision_cfg"]["width"]
-    scoring = _scoring(len(test), categories, len(shards), config["vision_cfg"]["image_size"])
+    pixels, largest = config["vision_cfg"]["image_size"], int(images.max())
+    scoring = _scoring(len(test), categories, len(shards), pixels)
     return Job(
         "winclip",
         profile.dataset,
@@ -156,7 +158,8 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
         0,
         encoded * one / rate + scoring,
         4e-9 * numbers * encoded,
-        _weights_gigabytes(config) + 1.5,
+        # The features of a category lie in memory twice while they are read.
+        _weights_gigabytes(config) + 1.5 + 8e-9 * numbers * largest + _maps(largest, pixels),
     )
 
 
@@ -184,6 +187,7 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
     learned = sum(_training(job, images, config, tower) for job, images in sizes)
     numbers = tokens * config["vision_cfg"]["width"] * sum(encodings)
     tested = sum(counts[name] for name in categories)
+    largest = max(int(_per_category(frames[name]).max()) for name in categories)
     return Job(
         method,
         profile.dataset,
@@ -194,8 +198,21 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
         (encoded + learned) / rate
         + _scoring(tested, categories[profile.dataset], len(shards), size),
         4e-9 * numbers * sum(counts.values()),
-        _weights_gigabytes(config) + 2.0,
+        _weights_gigabytes(config)
+        + 2.0
+        + min(4e-9 * numbers * largest, 1e-9 * read_feature_memory(root))
+        + _maps(largest, size),
     )
+
+
+def _per_category(index: pd.DataFrame) -> pd.Series:
+    """How many test images each category has."""
+    return index[index["split"] == "test"].groupby("category").size()
+
+
+def _maps(images: int, size: int) -> float:
+    """Gigabytes of the maps and masks of a category, which are measured together."""
+    return 5e-9 * images * size**2
 
 
 def _encodings(method: str, configs: Sequence[LearnedConfig]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from clipad_core.errors import ClipadError
-from clipad_harness.images import image_size
+from clipad_harness.images import LONGEST_SIDE_RATIO, image_size
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _LITTER = {"thumbs.db", "desktop.ini"}
@@ -161,7 +161,9 @@ class Reading:
             return False
         if self.headers:
             try:
-                self._sizes[path] = image_size(path)
+                self._sizes[path] = size = image_size(path)
+                if max(size) > LONGEST_SIDE_RATIO * min(size):
+                    self.problem(path, f"one side more than {LONGEST_SIDE_RATIO} times the other")
             except ClipadError as error:
                 self.problem(path, str(error).removeprefix(f"{path}: ").split(", expected")[0])
         return True

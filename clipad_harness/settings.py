@@ -160,6 +160,8 @@ def read_params(root: Path) -> dict[str, Any]:
     path = root / PARAMS
     try:
         found = read_yaml(path)
+    except UnicodeDecodeError as error:
+        raise ClipadError(f"{PARAMS}: not in UTF-8 ({error}); save it as UTF-8.") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
@@ -266,6 +268,10 @@ def _build_method(kind: type, section: Mapping[str, Any], method: str) -> Any:
     settings: MethodSettings = build(kind, section, method)
     if not settings.seeds or not settings.ablation_seeds:
         raise ClipadError(f"{method}.seeds, {method}.ablation_seeds: found none; add one to each.")
+    for name in ("seeds", "ablation_seeds", "k_shots", "walk_shots", "walks"):
+        found = getattr(settings, name, ())
+        if len(set(found)) < len(found):
+            raise ClipadError(f"{method}.{name}: found {list(found)}, expected each once.")
     if not 0 < settings.fpr_limit <= 1:
         raise ClipadError(
             f"{method}.fpr_limit: found {settings.fpr_limit}, expected a share above 0, at most 1."

@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from clipad_core.errors import ClipadError
 from clipad_harness.files import write_text
 
 SIDECAR = "run.js"
@@ -52,13 +53,19 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         "commit": commit(root),
         "page": _mark(written),
     }
-    path = root / "reports" / SIDECAR
+    try:
+        _write_record(root / "reports" / SIDECAR, stage, record)
+    except (OSError, ClipadError) as error:  # the work is done all the same
+        print(f"clipad: {SIDECAR} is not written ({error})", file=sys.stderr)
+    return written
+
+
+def _write_record(path: Path, stage: str, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # stages may run side by side
         text = json.dumps(read_records(path) | {stage: record}, indent=1)
         # "<" could end a script early only inside HTML; escaped, the file may be pasted there as well.
         write_text(path, f"{_HEAD}{text.replace('<', chr(92) + 'u003c')};\n")
-    return written
 
 
 def read_records(path: Path) -> dict[str, Any]:

@@ -151,6 +151,11 @@ def zero_byte_image(nut: Path) -> str:
     return "nut/test/good/000.png: found an empty file"
 
 
+def strip(nut: Path) -> str:
+    write(nut / "train" / "good" / "000.png", (2, 50))
+    return "nut/train/good/000.png: one side more than 20 times the other"
+
+
 def text_as_image(nut: Path) -> str:
     (nut / "train" / "good" / "000.png").write_text("no image")
     return "nut/train/good/000.png: found no readable image"
@@ -187,6 +192,7 @@ FAULTS: list[Callable[[Path], str]] = [
     two_masks,
     one_mask_for_two_images,
     zero_byte_image,
+    strip,
     text_as_image,
     broken_header,
     foreign_file,

@@ -280,6 +280,11 @@ def test_more_shots_than_references_are_refused(
         (("profiles", "demo", "winclip", "weights"), None, "winclip.weights: found None"),
         (("profiles", "demo", "winclip", "changes"), None, "winclip.changes: found None"),
         (("winclip", "seeds"), [], "winclip.ablation_seeds: found none"),
+        (("winclip", "seeds"), [1, 1], "winclip.seeds: found [1, 1], expected each once"),
+        (("winclip", "walks"), ["anomalib", "anomalib"], "winclip.walks: found"),
+        (("winclip", "changes"), {"map_size": 0}, "map_size: found 0, expected 1 to"),
+        (("winclip", "changes"), {"temperature": float("inf")}, "temperature: found inf"),
+        (("winclip", "changes"), {"extra_anomalous_states": ["{"]}, "expected one {} in each"),
         (("workers",), "many", "workers: found 'many'"),
         (
             ("winclip", "ablations"),
@@ -305,6 +310,13 @@ def test_settings_that_are_no_yaml_name_the_line(project: Path, capsys, monkeypa
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     assert cli.main(["index"]) == 1
     assert "params.yaml: not valid YAML at line 2" in capsys.readouterr().err
+
+
+def test_settings_that_are_no_utf8_say_so(project: Path, capsys, monkeypatch) -> None:
+    (project / "params.yaml").write_bytes("profile: d\xe9mo\n".encode("latin-1"))
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    assert cli.main(["index"]) == 1
+    assert "params.yaml: not in UTF-8" in capsys.readouterr().err
 
 
 def test_outside_a_project_the_command_says_so(tmp_path: Path, capsys, monkeypatch) -> None:

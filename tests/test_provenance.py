@@ -138,6 +138,13 @@ def test_a_stage_that_fails_leaves_no_record_and_a_foreign_file_is_replaced(tmp_
     assert list(json.loads(text[len("var clipadRun = ") : -2])) == ["index"]
 
 
+def test_a_record_that_cannot_be_written_fails_no_stage(tmp_path: Path, capsys) -> None:
+    (tmp_path / "reports").touch()  # no folder
+    made = tmp_path / "index.csv"
+    assert sidecar.recorded(tmp_path, "index", lambda: made) == made
+    assert "run.js is not written" in capsys.readouterr().err
+
+
 def test_a_page_depends_on_its_content_alone_and_loads_only_its_sidecar() -> None:
     one = page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
     assert one == page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_a_python_without_pip_gets_one_inside_of_the_environment(
 
 
 def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
-    for name in ("repro", "params.yaml"):
+    for name in ("repro", "params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     script = run_path(str(tmp_path / "repro"))
     calls, shares = [], []
@@ -211,6 +212,46 @@ def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
     calls.clear()
     assert script["regenerate"]({}) == 0
     assert calls == [["dvc repro"]]
+
+
+def test_a_dvc_lock_that_a_kill_cut_short_is_mended(unpacked: Path) -> None:
+    lock = unpacked / "dvc.lock"
+    whole = lock.read_bytes()
+    script = run_path(str(unpacked / "repro"))
+    script["regenerate"].__globals__["run"] = lambda *_, **__: 0
+    environ = environment() | {"PATH": f"{unpacked / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
+    lock.write_bytes(b"")
+    assert script["regenerate"](environ) == 0  # no run was killed here: DVC has the word
+    assert lock.read_bytes() == b""
+    script["UNFINISHED"].touch()
+    assert script["regenerate"](environ) == 0
+    assert not lock.exists() and not script["UNFINISHED"].exists()
+    lock.write_bytes(whole)
+    script["UNFINISHED"].touch()
+    assert script["regenerate"](environ) == 0
+    assert lock.read_bytes() == whole
+
+
+def test_a_second_run_waits_for_what_the_first_one_left(tmp_path: Path) -> None:
+    for name in ("repro", "params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    call = f"import runpy; s = runpy.run_path({str(tmp_path / 'repro')!r}); g = s['regenerate']; "
+    # The first is killed while its child is at work; the second must not start before that ends.
+    child = "import time; time.sleep(2); open('first', 'w').close()"
+    first = f"{call}g.__globals__['reproduce'] = lambda how, env: s['run']([{sys.executable!r}, "
+    first += f"'-c', {child!r}], **how); g({{}})"
+    second = f"{call}import os; g.__globals__['reproduce'] = lambda *_: "
+    second += "print(os.path.exists('first')) or 0; g.__globals__['mend_dvc_lock'] = id; g({})"
+    killed = subprocess.Popen([sys.executable, "-c", first], cwd=tmp_path)
+    while not (tmp_path / ".dvc/tmp/clipad-unfinished").exists():
+        assert killed.poll() is None
+    time.sleep(0.5)
+    killed.kill()
+    killed.wait()
+    done = subprocess.run(
+        [sys.executable, "-c", second], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n" and "another run is at work here" in done.stderr
 
 
 def test_every_target_of_the_first_run_is_a_stage() -> None:

@@ -245,6 +245,24 @@ def test_a_wrong_field_names_the_row_it_stands_in(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_categories": -1}, "train_categories: found -1, expected a whole number from 1"),
+        ({"train_categories": "x"}, "train_categories: found 'x'"),
+        ({"at_test": None}, "at_test: found None"),
+        ({"learning_rate_temperature": -1}, "learning_rate_temperature: found -1.0"),
+        ({"betas": [2, 3]}, r"betas: found \(2.0, 3.0\)"),
+    ],
+)
+def test_a_value_that_cannot_be_trained_with_is_refused(
+    project: Path, changes: dict, message: str
+) -> None:
+    change(project, "vcpclip", ablations={"a": {"b": changes}})
+    with pytest.raises(ClipadError, match=message):
+        open_learned(project, "vcpclip")
+
+
+@pytest.mark.parametrize(
     ("broken", "message"),
     [
         (lambda rows: rows[rows["label"] == 0], "found only normal test images"),

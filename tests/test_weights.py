@@ -187,6 +187,16 @@ def test_a_file_that_is_no_whole_clip_is_named(stored: Path, change, message: st
         load_backbone("clipad-micro", path)
 
 
+def test_an_empty_file_and_one_of_another_architecture_are_named(stored: Path) -> None:
+    empty = stored.with_name("empty.pt")
+    empty.touch()
+    with pytest.raises(ClipadError, match=r"empty\.pt could not be read \(EOFError\)"):
+        load_backbone("clipad-micro", empty)
+    stand_in = Path(__file__).resolve().parents[1] / "data/weights/clipad-tiny.safetensors"
+    with pytest.raises(ClipadError, match="does not fit the architecture"):
+        load_backbone("ViT-B-16", stand_in)
+
+
 def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -> None:
     def found() -> Backbone:
         given = Weights("clipad-micro-quickgelu", str(stored), None, {})
