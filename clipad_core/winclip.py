@@ -19,7 +19,7 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.preprocess import AnyPixels, Pixels, Placement, Views, make_views
 from clipad_core.prompts import class_words, find_ensemble
-from clipad_core.scoring import check_maps, check_not_constant, text_scores, upsample
+from clipad_core.scoring import check_not_constant, text_scores, upsample
 from clipad_core.text import Beginnings, text_embeddings
 from clipad_core.vision import Features, encode_images, encode_tiles
 from clipad_core.winclip_config import WinCLIPConfig
@@ -210,7 +210,6 @@ class WinCLIP:
         crop_scores = text_scores(crops, self.text, tau)
         placements = [view.placement for view in views]
         found = stitch(scores, placements, crop_scores, self.config, self.backbone.image_size)
-        check_maps([one for _, one in found], "images")
         shapes = {tuple(anomaly_map.shape) for _, anomaly_map in found}
         if len(shapes) > 1:
             raise ClipadError(

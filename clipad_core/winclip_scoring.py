@@ -19,6 +19,7 @@ from clipad_core.scoring import (
     arithmetic_aggregation,
     association_scores,
     check_finite,
+    check_maps,
     cover_matrix,
     harmonic_aggregation,
     harmonic_mean,
@@ -183,6 +184,14 @@ def _fuse_maps(language: Tensor, visual: Tensor, rule: str) -> Tensor:
     return halves if rule == "harmonic" else halves / 2
 
 
+def _check_maps(maps: dict[str, Tensor]) -> None:
+    """Stop where no map of any image ranks anything; that of one image may, by chance, not."""
+    for name, found in maps.items():
+        flat = found.flatten(1)
+        if bool((flat.amax(dim=1) == flat.amin(dim=1)).all()):
+            check_maps(found, name)
+
+
 @torch.inference_mode()
 def score(
     backbone: Backbone,
@@ -197,7 +206,7 @@ def score(
     ``(text score + max M^W) / 2``, and the fusion of both maps.
 
     Raises:
-        ClipadError: a score is NaN or infinite.
+        ClipadError: a score is NaN or infinite, or all windows of a scale have one score.
     """
     image, language, fused = language_scores(backbone, features, text, config)
     if memory is None:
@@ -212,6 +221,11 @@ def score(
         rule = config.few_shot_image_score
         both = (image + highest) / 2
         chosen = {"both": both, "visual": highest, "text": image, "map_maximum": both}[rule]
+    # A window as large as the grid has no other; of scales' maximum, the image's may be all.
+    side = max(backbone.vision.grid)
+    _check_maps({f"windows of {s} patches": one for s, one in language.items() if s < side})
+    if config.scale_fusion != "max":
+        _check_maps({"anomaly map": patch})
     check_finite(chosen, "image score")
     check_finite(patch, "anomaly map")
     return Scores(chosen, patch, image, language, fused, maps, visual)
