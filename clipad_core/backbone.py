@@ -155,9 +155,10 @@ def _published_model(weights: Published) -> nn.Module:
             source = open_clip.download_pretrained_from_url(weights.url)
         return open_clip.create_model(weights.name, pretrained=source)
     except (RuntimeError, OSError) as error:
+        why = str(error).partition("\n")[0][:200]
         raise ClipadError(
             f"weights: {weights.label} is not on this machine and could not be fetched "
-            f"({str(error).partition(chr(10))[0][:200]}). Connect to the network once, or download the file "
+            f"({why}). Connect to the network once, or download the file "
             "elsewhere and set `weights` to its path with its SHA-256."
         ) from error
 

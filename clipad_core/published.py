@@ -59,6 +59,12 @@ def find_published(name: str, tag: str) -> Published:
 
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
+        if name not in open_clip.list_models():
+            raise ClipadError(
+                f"weights: found {tag!r}, which is no file, and {name!r} as their backbone, of which "
+                "open_clip has no published weights; name a file, or a backbone such as "
+                "ViT-B-16-plus-240 with one of its tags."
+            )
         architecture_config(name)
         raise ClipadError(
             f"weights: found {tag!r} for {name}, expected a published tag ({', '.join(tags) or 'none'}), "

@@ -107,7 +107,7 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, str | None, str | None]:
         if root and one.name == word:
             return root / FOLDER / one.file, one.backbone, arguments.sha256 or one.sha256
     name, slash, tag = word.partition("/")
-    if not slash or Path(word).suffix:
+    if not slash or Path(word).suffix or Path(word).is_dir():
         raise ClipadError(
             f"weights: found {word!r}, expected a file, a registered name, or BACKBONE/TAG such as "
             "ViT-B-16-plus-240/laion400m_e31; `clipad weights list` shows them."

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from clipad_harness.files import write_text
 from clipad_harness.images import file_hash
 from clipad_harness.page import Heading, page, tidy_tables
 from clipad_harness.provenance import code_hash, origin_anchor
-from clipad_harness.summary import Summary, headline_cell, read_summary
+from clipad_harness.summary import Headline, Summary, headline_cell, read_summary
 from clipad_harness.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
@@ -177,7 +177,8 @@ def _headline_table(entries: list[_Entry]) -> str:
             name = about.method + (WITH_REFERENCES if _shots(shots)[0] else "")
             link = f'<a href="{escape(entry.link)}">{escape(name)}</a>'
             cells = "".join(
-                headline_cell(metrics.get(name), link=origin) for name in HEADLINE_METRICS
+                headline_cell(_plain(metrics.get(metric)), link=origin)
+                for metric in HEADLINE_METRICS
             )
             rows.append(
                 f'<tr><th scope="row">{link}</th><td>{escape(about.dataset)}</td>'
@@ -191,6 +192,11 @@ def _headline_table(entries: list[_Entry]) -> str:
         f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _plain(line: Headline | None) -> Headline | None:
+    """Without the verdict that nothing can be compared: the banner says it once for all."""
+    return replace(line, verdict="") if line and line.verdict == "not comparable" else line
 
 
 def _shots(label: str) -> tuple[int, str]:
