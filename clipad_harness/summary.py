@@ -165,7 +165,8 @@ def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> str:
     ours = with_spread(line.ours, line.ours_std)
     if link:
         ours = f'<a href="{escape(link)}">{ours}</a>'
+    verdict = badge(line.verdict) if line.verdict else ""
     return (
         f'<td><span class="cell-ours">{ours}</span>'
-        f'<span class="cell-paper">{paper}{mark}</span>{badge(line.verdict)}</td>'
+        f'<span class="cell-paper">{paper}{mark}</span>{verdict}</td>'
     )
