@@ -30,7 +30,7 @@ def test_the_stand_in_says_which_words_of_table_3_mean_nothing_to_it() -> None:
     found = vocabulary.note(stand_in, rows, "prompts")
     assert "stand-in weights) has never read" in found and "anomalous" in found
     assert "flawless" not in found and "damaged" not in found
-    assert "every word" in vocabulary.note(stand_in, rows, "AUPRO") or "rendering" in found
+    assert "every word" in vocabulary.note(stand_in, rows, "AUPRO")
 
 
 def test_the_words_of_every_method_are_found() -> None:
