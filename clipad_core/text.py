@@ -6,6 +6,7 @@ the context is cut there, which is exact and about four times cheaper than the f
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ from clipad_core.transformer import (
 
 Tokenizer = Callable[[list[str]], Tensor]
 PROMPTS_PER_CHUNK = 64
+# An ensemble has about ten; of ViT-B/16+ a hundred of them are half a gigabyte.
+CHUNKS_KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -72,25 +75,24 @@ class Beginnings:
     """Keys and values of the beginnings of prompts, kept for the next class.
 
     "a blurry photo of the flawless" stands before every class name, and a causal tower computes the
-    same for it whatever follows. So a second class of an ensemble costs only its own words.
+    same for it whatever follows. So a second class of an ensemble costs only its own words. What is
+    embedded together is kept together: beside others the last bits of a matrix product differ, and an
+    embedding would depend on what the process had embedded before.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, ...], list[KeyValue]] = {}
+        self._kept: OrderedDict[tuple[tuple[int, ...], ...], list[KeyValue]] = OrderedDict()
 
     def past(self, tower: TextTower, beginnings: Int[Tensor, "n t"]) -> list[KeyValue]:
         """Keys and values of every block for n beginnings of one length."""
-        keys = [tuple(row) for row in beginnings.tolist()]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
-        for part in chunks(len(missing), PROMPTS_PER_CHUNK):
-            computed = self._compute(tower, beginnings.new_tensor(missing[part]))
-            for row, key in enumerate(missing[part]):
-                self._kept[key] = [(k[row].clone(), v[row].clone()) for k, v in computed]
-        found = [self._kept[key] for key in keys]
-        return [
-            (torch.stack([one[i][0] for one in found]), torch.stack([one[i][1] for one in found]))
-            for i in range(len(tower.transformer.blocks))
-        ]
+        rows = [tuple(row) for row in beginnings.tolist()]
+        together = tuple(dict.fromkeys(rows))
+        if together not in self._kept:
+            self._kept[together] = self._compute(tower, beginnings.new_tensor(together))
+            if len(self._kept) > CHUNKS_KEPT:
+                self._kept.popitem(last=False)
+        places = [together.index(row) for row in rows]
+        return [(key[places], value[places]) for key, value in self._kept[together]]
 
     def _compute(self, tower: TextTower, ids: Int[Tensor, "n t"]) -> list[KeyValue]:
         x = tower.token_embedding[ids] + tower.positional_embedding[: ids.shape[1]]

@@ -49,16 +49,25 @@ class Linear:
     def pack(self, rows: int) -> Linear:
         """Return the same layer with its weight reordered once for inputs of about ``rows`` rows.
 
-        Unchanged on a CPU without AVX-512: there the product with packed weights takes a sixth longer
-        than the plain one in float32, and bfloat16 has no such order.
+        Unchanged on a CPU without AVX-512, where the product with packed weights takes a sixth longer
+        than the plain one in float32 and bfloat16 has no such order; and in float64, which has none.
         """
-        if not has_avx512():
+        if self.packed or self.weight.dtype == torch.float64 or not has_avx512():
             return self
         weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), rows)
         return Linear(weight, self.bias, packed=True)
 
     def to(self, dtype: torch.dtype) -> Linear:
-        """Return the same layer in another precision."""
+        """Return the same layer in another precision, before it is packed.
+
+        Raises:
+            ClipadError: a packed layer, whose weights lie as one precision has them.
+        """
+        if self.packed and dtype != self.weight.dtype:
+            raise ClipadError(
+                f"precision: found weights packed in {self.weight.dtype}, expected plain ones to turn into "
+                f"{dtype}; load the backbone in that precision."
+            )
         bias = None if self.bias is None else self.bias.to(dtype)
         return replace(self, weight=self.weight.to(dtype), bias=bias)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from clipad_core import text
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.prompts import (
@@ -54,7 +55,7 @@ def test_embeddings_do_not_depend_on_the_other_prompts(micro: Backbone) -> None:
 
 
 def test_kept_beginnings_change_nothing_and_are_used_again(micro: Backbone) -> None:
-    ensemble, kept = find_ensemble("full22_dot"), Beginnings()
+    ensemble, kept, computed = find_ensemble("full22_dot"), Beginnings(), []
     for words in ("bottle", "metal nut", "x-ray of a thing"):
         groups = ensemble.prompts(words)
         plain = encode_prompts(micro.text, micro.tokenizer, [p for g in groups for p in g])
@@ -62,8 +63,40 @@ def test_kept_beginnings_change_nothing_and_are_used_again(micro: Backbone) -> N
         found = text_embeddings(micro.text, micro.tokenizer, ensemble, words, beginnings=kept)
         assert_close(found[0], normal, atol=1e-6, rtol=0)
         assert_close(found[1], average(plain[154:], "mean_raw"), atol=1e-6, rtol=0)
-        # 18 beginnings of templates, and before the name nothing or one of four adjectives.
-        assert len(kept._kept) == 18 * 5
+        computed.append(set(kept._kept))
+    # 18 beginnings of templates, and before the name nothing or one of four adjectives.
+    assert len({row for together in computed[0] for row in together}) == 18 * 5
+    assert computed[0] == computed[1] == computed[2]
+
+
+def test_an_embedding_does_not_depend_on_what_was_embedded_before(micro: Backbone) -> None:
+    """Bit by bit: one process that scores all prompts and another that scores some must agree."""
+    names = [
+        "one_class",
+        "single_pair",
+        "templates_only",
+        "zq21_dot",
+        "full22_dot",
+        "compact_note003",
+    ]
+    alone = {
+        name: text_embeddings(micro.text, micro.tokenizer, find_ensemble(name), "metal nut")
+        for name in names
+    }
+    for order in (names, names[::-1]):
+        kept = Beginnings()
+        for name in order:
+            words = (micro.text, micro.tokenizer, find_ensemble(name))
+            assert torch.equal(text_embeddings(*words, "metal nut", beginnings=kept), alone[name])
+
+
+def test_kept_beginnings_stay_bounded(micro: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "CHUNKS_KEPT", 2)
+    kept = Beginnings()
+    text_embeddings(
+        micro.text, micro.tokenizer, find_ensemble("full22_dot"), "nut", beginnings=kept
+    )
+    assert len(kept._kept) == 2
 
 
 def test_both_averages_match_their_formula_and_differ(micro: Backbone) -> None:

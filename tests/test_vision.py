@@ -65,10 +65,10 @@ def test_windows_equal_the_naive_loop(micro: Backbone, model, images, scale: int
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
 def test_the_class_token_equals_its_row_of_the_whole_last_block(
-    micro: Backbone, dtype: torch.dtype, error: float
+    model, dtype: torch.dtype, error: float
 ) -> None:
     draws = torch.Generator().manual_seed(2)
-    frozen = micro.vision.transformer
+    frozen = read_vision_tower(model.visual).transformer
     last = frozen.blocks[-1]
     biased = replace(last.qkv, bias=torch.randn(96, generator=draws))  # open_clip starts at zero
     tower = replace(frozen, blocks=(*frozen.blocks[:-1], replace(last, qkv=biased)))
@@ -129,6 +129,18 @@ def test_weights_are_packed_with_avx512_alone_and_say_the_same(
     found, same = (encode_images(one, images, scales=[2]) for one in (tower, micro.vision))
     assert_close(found.image_embedding, same.image_embedding)
     assert_close(found.window_embeddings[2], same.window_embeddings[2])
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_a_packed_tower_is_prepared_again_in_its_own_precision_alone(
+    micro: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformer, "has_avx512", lambda: True)
+    packed = load_backbone("clipad-micro", "random:0").vision.transformer
+    again = transformer.prepare(packed, torch.float32, rows=64)
+    assert again.blocks[0].qkv.weight is packed.blocks[0].qkv.weight
+    with pytest.raises(ClipadError, match="found weights packed in torch.float32"):
+        transformer.prepare(packed, torch.bfloat16, rows=None)
 
 
 def test_tiles_cover_the_image_and_each_is_encoded_alone(micro: Backbone, images) -> None:
