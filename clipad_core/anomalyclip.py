@@ -266,6 +266,6 @@ class AnomalyCLIP:
         Raises:
             ClipadError: no image, or one that is not uint8 RGB.
         """
-        pixels = stretch_all(images, self.config.image_size)
-        features = encode(self.backbone, pixels.to(self.backbone.vision.proj.device), self.recipe)
+        pixels = stretch_all(images, self.config.image_size, self.backbone.dtype)
+        features = encode(self.backbone, pixels.to(self.backbone.device), self.recipe)
         return detect(self.learner, self.backbone, self.config, features, self.categories)

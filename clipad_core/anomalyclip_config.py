@@ -26,7 +26,8 @@ class AnomalyCLIPConfig:
 
     # Backbone. P A.1 and C: ViT-L/14@336 by OpenAI at 518 px.
     weights: Literal["openai"] = "openai"
-    precision: Literal["float32", "bfloat16"] = "float32"  # C: float32, also on a GPU
+    # C: float32, also on a GPU; float64 (the same numbers on every CPU) and bfloat16 are ours.
+    precision: Literal["float64", "float32", "bfloat16"] = "float32"
     image_size: int = 518  # P A.1, C
     activation: Literal["backbone", "quick_gelu", "gelu"] = "backbone"  # C: QuickGELU, OpenAI's
     positional: Literal["bilinear", "bicubic_antialias"] = "bilinear"  # C; P silent

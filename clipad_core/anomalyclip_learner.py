@@ -77,7 +77,8 @@ def sizes_of(backbone: Backbone, config: AnomalyCLIPConfig) -> Architecture:
 def make_learner(backbone: Backbone, config: AnomalyCLIPConfig, seed: int) -> AnomalyCLIPLearner:
     """A learner with the initial values that the official code has after this seed.
 
-    A full ViT-L/14 takes some seconds: all numbers of its CLIP are drawn before.
+    They are drawn in float32, as there, whatever precision the backbone has. A full ViT-L/14 takes
+    some seconds: all numbers of its CLIP are drawn before.
 
     Raises:
         ClipadError: a config that does not fit the backbone.
@@ -90,7 +91,7 @@ def make_learner(backbone: Backbone, config: AnomalyCLIPConfig, seed: int) -> An
         values = draw_values(sizes.text_width, config)
     wanted = {name: values[name] for name in learner.state_dict()}
     learner.load_state_dict(wanted, assign=True)
-    return learner.to(backbone.vision.proj.device)
+    return learner.to(backbone.device, backbone.dtype)
 
 
 def draw_values(width: int, config: AnomalyCLIPConfig) -> dict[str, Tensor]:

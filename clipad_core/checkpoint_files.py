@@ -162,9 +162,10 @@ def read_learner(
 
 
 def fill(learner: nn.Module, values: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Give a learner without memory its values, where the backbone computes."""
-    device = backbone.vision.proj.device
-    found = {name: value.float().clone().to(device) for name, value in values.items()}
+    """Give a learner without memory its values, where and in the precision the backbone computes."""
+    found = {
+        name: value.to(backbone.device, backbone.dtype, copy=True) for name, value in values.items()
+    }
     learner.load_state_dict(found, assign=True)
 
 

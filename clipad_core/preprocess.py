@@ -57,7 +57,12 @@ ALIKE_ON_SQUARES = ("stretch", "tiles", "centre_crop")
 
 
 def make_views(
-    image: Pixels, size: int, rule: str = "tiles", channels: str = "rgb", multi_crop: str = "none"
+    image: Pixels,
+    size: int,
+    rule: str = "tiles",
+    channels: str = "rgb",
+    multi_crop: str = "none",
+    dtype: torch.dtype = torch.float32,
 ) -> Views:
     """Cut one RGB image into normalised square views of ``size`` pixels.
 
@@ -69,6 +74,7 @@ def make_views(
             antialiasing, then Pillow: caoyunkang), ``centre_crop`` (open_clip's default).
         channels: "bgr" swaps the channels, which is caoyunkang's fault on test images.
         multi_crop: "five" (corners and centre) or "ten" (with mirrors) extra views.
+        dtype: of the views; what is not left to Pillow is computed in it.
 
     Raises:
         ClipadError: unknown rule, or an image that is not uint8 RGB.
@@ -79,7 +85,7 @@ def make_views(
         )
     if channels == "bgr":
         image = np.ascontiguousarray(image[:, :, ::-1])
-    whole, corners = _resize(image, size, rule)
+    whole, corners = _resize(image, size, rule, dtype)
     views = torch.stack([whole[:, top : top + size, left : left + size] for left, top in corners])
     crops = _multi_crop(whole, size, multi_crop)
     canvas = (int(whole.shape[1]), int(whole.shape[2]))
@@ -87,7 +93,9 @@ def make_views(
     return Views(normalise(views), normalise(crops), placement)
 
 
-def stretch_all(images: Sequence[AnyPixels], size: int) -> Float[Tensor, "b 3 S S"]:
+def stretch_all(
+    images: Sequence[AnyPixels], size: int, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "b 3 S S"]:
     """Stretch RGB images of any sizes to one normalised batch, as both learned methods do.
 
     Raises:
@@ -95,32 +103,31 @@ def stretch_all(images: Sequence[AnyPixels], size: int) -> Float[Tensor, "b 3 S 
     """
     if not images:
         raise ClipadError("images: found none, expected at least one RGB image.")
-    return torch.cat([make_views(image, size, "stretch").pixels for image in images])
+    return torch.cat([make_views(image, size, "stretch", dtype=dtype).pixels for image in images])
 
 
 def normalise(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
     """Subtract CLIP's channel means and divide by its deviations."""
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    mean, std = pixels.new_tensor(MEAN)[:, None, None], pixels.new_tensor(STD)[:, None, None]
     return (pixels - mean) / std
 
 
-def _resize(image: Pixels, size: int, rule: str) -> tuple[Tensor, list[tuple[int, int]]]:
+def _resize(
+    image: Pixels, size: int, rule: str, dtype: torch.dtype
+) -> tuple[Tensor, list[tuple[int, int]]]:
     """Resize by the rule; return the canvas in [0, 1] and the (left, top) corners of its views."""
     height, width = image.shape[:2]
     if rule == "stretch":
-        return _pillow(image, size, size), [(0, 0)]
+        return _pillow(image, size, size, dtype), [(0, 0)]
     if rule == "stretch_float":
-        floats = _to_float(image)[None]
+        floats = _to_float(image, dtype)[None]
         resized = F.interpolate(floats, (size, size), mode="bicubic", antialias=True)
         return resized[0], [(0, 0)]
     if rule == "stretch_1024":
-        big = F.interpolate(_to_float(image)[None], (1024, 1024), mode="bilinear")[0]
-        bytes_ = (big * 255).round().to(torch.uint8)
-        return _pillow(rearrange(bytes_, "c h w -> h w c").numpy(), size, size), [(0, 0)]
+        return _pillow(_enlarge(image, 1024), size, size, dtype), [(0, 0)]
     short = min(height, width)
-    canvas = _pillow(
-        image, max(size, round(height * size / short)), max(size, round(width * size / short))
-    )
+    high, wide = (max(size, round(side * size / short)) for side in (height, width))
+    canvas = _pillow(image, high, wide, dtype)
     if rule == "tiles":
         return canvas, tile_corners(canvas.shape[1], canvas.shape[2], size)
     if rule == "centre_crop":
@@ -150,7 +157,7 @@ def tile_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
 def _multi_crop(canvas: Tensor, size: int, rule: str) -> Tensor:
     """Corner and centre crops of 7/8 of the shorter edge, resized to the input size."""
     if rule == "none":
-        return torch.zeros(0, 3, size, size)
+        return canvas.new_zeros(0, 3, size, size)
     height, width = int(canvas.shape[1]), int(canvas.shape[2])
     side = round(CROP_FRACTION * min(height, width))
     down, right = height - side, width - side
@@ -160,13 +167,24 @@ def _multi_crop(canvas: Tensor, size: int, rule: str) -> Tensor:
     return torch.cat([crops, crops.flip(-1)]) if rule == "ten" else crops
 
 
-def _pillow(image: Pixels, height: int, width: int) -> Float[Tensor, "3 h w"]:
+def _enlarge(image: Pixels, side: int) -> AnyPixels:
+    """Bilinear without antialiasing; OpenCV's ``resize`` of bytes differs by at most one level.
+
+    Where ``side`` is a power of two the weights are fractions of one, so that the sums are exact and a
+    half is a half on every CPU; it is rounded up.
+    """
+    floats = rearrange(torch.from_numpy(image.copy()), "h w c -> 1 c h w").double()
+    enlarged = F.interpolate(floats, (side, side), mode="bilinear")[0]
+    return rearrange((enlarged + 0.5).floor().to(torch.uint8), "c h w -> h w c").numpy()
+
+
+def _pillow(image: Pixels, height: int, width: int, dtype: torch.dtype) -> Float[Tensor, "3 h w"]:
     """Pillow's bicubic on bytes, which always antialiases."""
     if image.shape[:2] != (height, width):
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
         image = np.asarray(resized)
-    return _to_float(image)
+    return _to_float(image, dtype)
 
 
-def _to_float(image: Pixels) -> Float[Tensor, "3 h w"]:
-    return rearrange(torch.from_numpy(image.copy()), "h w c -> c h w").float() / 255
+def _to_float(image: Pixels, dtype: torch.dtype) -> Float[Tensor, "3 h w"]:
+    return rearrange(torch.from_numpy(image.copy()), "h w c -> c h w").to(dtype) / 255

@@ -157,8 +157,11 @@ def upsample_by_matrices(
 
 @cache
 def _weights(inside: int, outside: int, align_corners: bool) -> Float[Tensor, "o i"]:
-    """Weights of linear interpolation along one side: what PyTorch makes of every unit vector."""
-    units = torch.eye(inside)[None]
+    """Weights of linear interpolation along one side: what PyTorch makes of every unit vector.
+
+    In float64, so that rounding them gives the same on every CPU.
+    """
+    units = torch.eye(inside, dtype=torch.float64)[None]
     return F.interpolate(units, outside, mode="linear", align_corners=align_corners)[0].T
 
 

@@ -162,7 +162,7 @@ def encode_prompts(
             f"{distinct[int(full[0])][:80]!r} ...; shorten the name of the category."
         )
     skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]).to(ids.device))
-    embeddings = torch.empty(len(distinct), tower.projection.shape[1], device=ids.device)
+    embeddings = tower.projection.new_empty(len(distinct), tower.projection.shape[1])
     for skip in skips.unique().tolist():
         rows = (skips == skip).nonzero()[:, 0]
         # Prompts of about the same length share a chunk, so none pays for a longer neighbour.

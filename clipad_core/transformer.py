@@ -74,7 +74,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """Layer normalisation in the precision of its weights (float32)."""
+    """Layer normalisation in the precision of its weights, which is that of the residual stream."""
 
     weight: Tensor
     bias: Tensor
@@ -107,7 +107,7 @@ class Transformer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the matrix products; the residual stream stays in float32."""
+        """Precision of the matrix products; beside bfloat16 the residual stream stays in float32."""
         return self.blocks[0].qkv.bias.dtype  # type: ignore[union-attr]
 
 
@@ -270,7 +270,7 @@ def run_class_token(transformer: Transformer, x: Float[Tensor, "b t c"]) -> Floa
     for :math:`W_k^\top q`, and :math:`W_v` is applied to their mean. A key's bias adds the same to all
     logits, and attention sums to 1. In bfloat16 the logits would be rounded, so there keys are made.
     """
-    if transformer.dtype != torch.float32:
+    if transformer.dtype == torch.bfloat16:
         return run_last_block(
             transformer, x, torch.zeros(len(x), dtype=torch.long, device=x.device)
         )

@@ -25,8 +25,9 @@ class VCPCLIPConfig:
 
     # Backbone. P 4.1 and C: ViT-L/14@336 by OpenAI at 518 px.
     weights: Literal["openai"] = "openai"
-    # P silent. C: fp16 autocast on a GPU, float32 on a CPU; bfloat16 is ours.
-    precision: Literal["float32", "bfloat16"] = "float32"
+    # P silent. C: fp16 autocast on a GPU, float32 on a CPU; float64 (the same numbers on every CPU) and
+    # bfloat16 are ours.
+    precision: Literal["float64", "float32", "bfloat16"] = "float32"
     augmentation: Literal["code", "none"] = "code"  # while training; C; P names none
     mosaic_rate: float = 0.2  # C --aug_rate, MVTec AD alone: four anomalous images in one
     image_size: int = 518  # P 4.1, C

@@ -32,7 +32,8 @@ LOGIT_SCALE = math.log(1 / 0.07)  # of both branches; CLIP's own start
 def make_learner(backbone: Backbone, config: VCPCLIPConfig, seed: int) -> VCPCLIPLearner:
     """A learner with the initial values that the official code has after this seed.
 
-    A full ViT-L/14 takes some seconds: all its numbers are drawn twice before.
+    They are drawn in float32, as there, whatever precision the backbone has. A full ViT-L/14 takes
+    some seconds: all its numbers are drawn twice before.
 
     Raises:
         ClipadError: a config that does not fit the backbone.
@@ -43,7 +44,7 @@ def make_learner(backbone: Backbone, config: VCPCLIPConfig, seed: int) -> VCPCLI
         values = draw_values(architecture_of(backbone), config)
     learner = empty_learner(sizes, config)
     learner.load_state_dict(values, assign=True)
-    return learner.to(backbone.vision.proj.device)
+    return learner.to(backbone.device, backbone.dtype)
 
 
 def sample_order(config: VCPCLIPConfig, backbone: Backbone, n: int, epochs: int) -> list[list[int]]:

@@ -109,8 +109,8 @@ def read_vision_tower(visual: Any) -> VisionTower:
 def optimise(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
     """Return the tower in ``dtype`` with its weights packed for this CPU.
 
-    float32 stays exact up to the order of additions. bfloat16 halves the time on CPUs that have it;
-    its error is printed by ``benchmarks/winclip.py``.
+    float64 and float32 stay exact up to the order of additions. bfloat16 halves the time on CPUs that
+    have it; its error is printed by ``benchmarks/winclip.py``.
     """
     packable = torch.backends.mkldnn.is_available() and tower.proj.device.type == "cpu"
     rows = TOKENS_PER_CHUNK if packable else None
@@ -123,8 +123,8 @@ def embed_patches(
     """Class token and patches with their positional embeddings, before ``ln_pre``.
 
     Args:
-        images: normalised images whose sides are multiples of the patch size. Another grid than the
-            tower's own is an error: nothing is interpolated behind your back.
+        images: normalised images whose sides are multiples of the patch size, in any precision. Another
+            grid than the tower's own is an error: nothing is interpolated behind your back.
 
     Returns:
         Tokens (row 0 is the class token, then patches row-major) and the grid (h, w).
@@ -136,7 +136,9 @@ def embed_patches(
             f"images: found {tuple(images.shape[-2:])} pixels, expected {expected} for this backbone; "
             "resize them as the backbone's preprocessing does."
         )
-    patches = F.conv2d(images, tower.patch_weight, stride=tower.patch_size)
+    patches = F.conv2d(
+        images.to(tower.patch_weight.dtype), tower.patch_weight, stride=tower.patch_size
+    )
     patches = rearrange(patches, "b c h w -> b (h w) c")
     first = repeat(tower.class_embedding, "c -> b 1 c", b=len(images))
     return torch.cat([first, patches], dim=1) + tower.positional_embedding, grid

@@ -73,7 +73,8 @@ def reference_recipe(config: WinCLIPConfig) -> Recipe:
 
 def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
     """Cut one image into the views of a recipe."""
-    return make_views(image, backbone.image_size, recipe.resize, recipe.channels, recipe.multi_crop)
+    rules = (recipe.resize, recipe.channels, recipe.multi_crop)
+    return make_views(image, backbone.image_size, *rules, dtype=backbone.dtype)
 
 
 def encode(

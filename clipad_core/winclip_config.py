@@ -57,7 +57,8 @@ class WinCLIPConfig:
 
     # Backbone: P names ViT-B/16+ on LAION-400M; epoch [open]. A, Z, M: e31; C: e32.
     weights: Literal["laion400m_e31", "laion400m_e32"] = "laion400m_e31"
-    precision: Literal["float32", "bfloat16"] = "float32"  # [open]; C and M run half precision
+    # [open]; C and M run half precision; float64 is ours: the same numbers on every CPU.
+    precision: Literal["float64", "float32", "bfloat16"] = "float32"
 
     # Image. P supplement A: shorter edge to the input size, square tiles along the longer edge,
     # predictions averaged. Z, M: stretch (Pillow). A: stretch of a float tensor, not clamped.

@@ -111,13 +111,19 @@ def _fuse_scales(maps: list[Tensor], rule: str) -> Tensor:
     return stack.amax(dim=0) if rule == "max" else stack.mean(dim=0)
 
 
+def _precision(features: Features, config: WinCLIPConfig) -> torch.dtype:
+    """Of the aggregation: what the config asks for, never less than the features have."""
+    asked: torch.dtype = getattr(torch, config.aggregation_precision)
+    return torch.promote_types(asked, features.image_embedding.dtype)
+
+
 def language_scores(
     backbone: Backbone, features: Features, text: Tensor, config: WinCLIPConfig
 ) -> tuple[Tensor, dict[int, Tensor], Tensor]:
     """Text score of the image, one map a scale, and their fusion (sections 4.1 and 4.2)."""
     tau = temperature(backbone, config)
     grid = backbone.vision.grid
-    precise = getattr(torch, config.aggregation_precision)
+    precise = _precision(features, config)
     image = text_scores(features.image_embedding, text, tau)
 
     def spread(scale: int, stride: int = 1) -> Tensor:
@@ -146,7 +152,7 @@ def visual_scores(
     tower: VisionTower, features: Features, memory: ReferenceMemory, config: WinCLIPConfig
 ) -> tuple[dict[str, Tensor], Tensor]:
     """One association map a memory and their mean, Eqs. (4) and (5)."""
-    precise = getattr(torch, config.aggregation_precision)
+    precise = _precision(features, config)
     maps, previous = {}, None
     if memory.patches is not None:
         tokens = features.patch_tokens[tower.depth]

@@ -36,12 +36,12 @@ def word_table(
     """
     from open_clip import decode
 
-    vocabulary = backbone.text.token_embedding.float()
+    vocabulary = backbone.text.token_embedding
     known = torch.nonzero(vocabulary.abs().sum(dim=1) > 0)[:, 0]
     columns = {}
     for row, state in enumerate(STATES):
         for when, learner in (("before", before), ("after", after)):
-            context = learner.context_tokens[row].detach().float()
+            context = learner.context_tokens[row].detach()
             distance = torch.cdist(context, vocabulary[known])
             nearest = known[distance.argmin(dim=1)]
             words = [decode(one[None]).strip() for one in nearest]

@@ -36,7 +36,7 @@ def load_examples(scorer: LearnedScorer, rows: pd.DataFrame) -> list[Example]:
     backbone, found = scorer.backbone(config), []
     for row in rows.to_dict("records"):
         path = scorer.data / str(row["image"])
-        pixels = as_input(np.asarray(read_image(path)), config.image_size)
+        pixels = as_input(np.asarray(read_image(path)), config.image_size, backbone.dtype)
         mask: NDArray[np.bool_] | None = None
         if row["mask"]:
             full = read_mask(scorer.data / str(row["mask"]), image_size(path))

@@ -96,7 +96,7 @@ def _draw_map(axes: Axes, example: Pictured, grid: Tensor, *, rated: bool) -> No
 
 def _full(example: Pictured, grid: Tensor) -> NDArray[np.float32]:
     side = example.picture.shape[0]
-    return np.asarray(upsample(grid.float()[None], (side, side))[0].numpy())
+    return np.asarray(upsample(grid[None], (side, side))[0].numpy())
 
 
 def _own_auroc(example: Pictured, full: NDArray[np.float32]) -> float | None:

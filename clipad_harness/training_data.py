@@ -36,14 +36,15 @@ def feature_store_of(
     """The store of one recipe of a learned method; ``backbone`` is prepared."""
 
     def encode_one(image: Pixels) -> Entry:
-        return _to_entry(method.encode(backbone, as_input(image, recipe.image_size), recipe))
+        pixels = as_input(image, recipe.image_size, backbone.dtype)
+        return _to_entry(method.encode(backbone, pixels, recipe))
 
     return FeatureStore(folder, backbone, recipe, encode_one, code)
 
 
-def as_input(image: Pixels, size: int) -> Tensor:
+def as_input(image: Pixels, size: int, dtype: torch.dtype) -> Tensor:
     """One RGB image, stretched and normalised as both methods do, (1, 3, S, S)."""
-    return make_views(image, size, "stretch").pixels
+    return make_views(image, size, "stretch", dtype=dtype).pixels
 
 
 def _to_entry(features: FrozenFeatures) -> Entry:
@@ -116,7 +117,7 @@ class TrainingData:
         else:
             parts = [self._one(place) for place in places]
             features, masks = join([one for one, _ in parts]), torch.cat([m for _, m in parts])
-        return features, labels, masks.float(), names
+        return features, labels, masks.to(features.image_embedding.dtype), names
 
     def _one(self, place: int) -> tuple[FrozenFeatures, Tensor]:
         if place in self._kept:
@@ -147,7 +148,8 @@ class TrainingData:
 
     def _augment(self, epoch: int, places: Sequence[int]) -> tuple[FrozenFeatures, Tensor]:
         found = [self._augmented(epoch, place) for place in places]
-        pixels = torch.cat([as_input(one.image, self.config.image_size) for one in found])
+        size, dtype = self.config.image_size, self.backbone.dtype
+        pixels = torch.cat([as_input(one.image, size, dtype) for one in found])
         features = self.method.encode(self.backbone, pixels, self.method.recipe(self.config))
         return features, torch.cat([self._resized(one.mask) for one in found])
 

@@ -68,7 +68,7 @@ def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCL
             name = f"{group}/{row}"
             try:
                 if isinstance(changes, str):
-                    preset = find_preset(changes)
+                    preset = find_preset(changes).changed(dict(fitted))
                     found.append(_variant(name, preset, {}, ablation.k_shots, settings))
                 else:
                     found.append(_variant(name, base, changes, ablation.k_shots, settings))

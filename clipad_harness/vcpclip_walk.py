@@ -95,7 +95,7 @@ def attention_figure(
     )
     shares = []
     for line, example, pair in zip(axes, examples, text, strict=True):
-        tokens = example.features.patch_tokens[block].float()
+        tokens = example.features.patch_tokens[block]
         seen = torch.nn.functional.normalize(tokens, dim=-1) if config.post_unit_tokens else tokens
         with torch.no_grad():
             asked = learner.post_vcp.ask(pair[None])

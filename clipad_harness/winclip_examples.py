@@ -61,7 +61,7 @@ def _to_canvas(mask: NDArray[np.bool_], views: Views) -> NDArray[np.bool_]:
 
 def to_picture(pixels: Tensor) -> NDArray[np.uint8]:
     """Normalised pixels (3, H, W) back to what a reader can look at."""
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    mean, std = pixels.new_tensor(MEAN)[:, None, None], pixels.new_tensor(STD)[:, None, None]
     shown = ((pixels * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
     return shown.permute(1, 2, 0).numpy()
 

@@ -92,9 +92,13 @@ def golden_weights(sizes: Mapping[str, int], kept: Mapping[str, Tensor]) -> dict
 
 
 def golden_backbone(
-    folder: Path, name: str, sizes: Mapping[str, int], kept: Mapping[str, Tensor]
+    folder: Path,
+    name: str,
+    sizes: Mapping[str, int],
+    kept: Mapping[str, Tensor],
+    precision: str,
 ) -> Backbone:
     """The recorded model, through the same loader a user's file goes through."""
     (folder / f"{name}.json").write_text(json.dumps(architecture(sizes)))
     save_file(golden_weights(sizes, kept), folder / f"{name}.safetensors")
-    return load_backbone(name, folder / f"{name}.safetensors")
+    return load_backbone(name, folder / f"{name}.safetensors", precision=precision)

@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 
 from clipad_core.backbone import Backbone, load_backbone
 
+# Equal to what was recorded within one tolerance, in both.
+PRECISIONS = ("float32", "float64")
 GOLDENS = Path(__file__).parent / "goldens"
 Recording = dict[str, np.ndarray]
 
@@ -30,7 +32,7 @@ def part(recording: Recording, prefix: str) -> dict[str, torch.Tensor]:
     }
 
 
-def recorded_backbone(recording: Recording, name: str, folder: Path) -> Backbone:
+def recorded_backbone(recording: Recording, name: str, folder: Path, precision: str) -> Backbone:
     """Write the recorded CLIP, whose tensors have OpenAI's names, into a folder and load it."""
     sizes = json.loads(str(recording["config_json"]))["clip"]
     architecture = {
@@ -51,7 +53,7 @@ def recorded_backbone(recording: Recording, name: str, folder: Path) -> Backbone
     }
     (folder / f"{name}.json").write_text(json.dumps(architecture))
     save_file(part(recording, "clip/"), folder / f"{name}.safetensors")
-    return load_backbone(name, folder / f"{name}.safetensors")
+    return load_backbone(name, folder / f"{name}.safetensors", precision=precision)
 
 
 def close(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:

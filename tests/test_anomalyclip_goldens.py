@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_clip import golden_backbone
-from recordings import GOLDENS, close, part, read_recording
+from recordings import GOLDENS, PRECISIONS, close, part, read_recording
 
 from clipad_core.anomalyclip import (
     AnomalyCLIP,
@@ -52,11 +52,11 @@ SCORED = [prefix for prefix in BRANCHES if prefix != "ffn/"]
 class Recorded:
     """A recording with its backbone, config, and a fresh learner at every call."""
 
-    def __init__(self, name: str, folder: Path, config: AnomalyCLIPConfig) -> None:
+    def __init__(self, name: str, folder: Path, config: AnomalyCLIPConfig, precision: str) -> None:
         self.values = read_recording(GOLDENS / "anomalyclip" / f"{name}.npz")
         self.said = json.loads(str(self.values["config_json"]))
         kept, sizes = part(self.values, "clip_kept/"), self.said["clip"]
-        self.loaded = golden_backbone(folder, f"anomalyclip-golden-{name}", sizes, kept)
+        self.loaded = golden_backbone(folder, f"anomalyclip-golden-{name}", sizes, kept, precision)
         self.config = config
         self.backbone = prepare_backbone(self.loaded, config)
 
@@ -66,23 +66,27 @@ class Recorded:
         named = {k: v for k, v in learned.items() if not k.startswith(left_out)}
         return from_official(named, self.backbone, self.config, Path("recording"))
 
+    def tensor(self, key: str) -> torch.Tensor:
+        """A recorded array in the backbone's precision."""
+        return torch.tensor(self.values[key]).to(self.backbone.dtype)
+
     def features(self, changes: dict[str, Any]) -> FrozenFeatures:
         changed = self.config.changed(changes)
         return encode(self.backbone, torch.tensor(self.values["image"]), recipe(changed))
 
 
-@pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+@pytest.fixture(scope="module", params=PRECISIONS)
+def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     config = AnomalyCLIPConfig().changed(
         {"image_size": 84, "blocks": [2, 4, 5, 6], "dpam_from_layer": 4, "prompt_depth": 3}
     )
-    return Recorded("A", tmp_path_factory.mktemp("A"), config)
+    return Recorded("A", tmp_path_factory.mktemp("A"), config, request.param)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+@pytest.fixture(scope="module", params=PRECISIONS)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     config = AnomalyCLIPConfig().changed({"image_size": 84, "batch_size": 6, "epochs": 2})
-    return Recorded("e2e", tmp_path_factory.mktemp("e2e"), config)
+    return Recorded("e2e", tmp_path_factory.mktemp("e2e"), config, request.param)
 
 
 def test_positional_embedding_is_resized_like_theirs(batch: Recorded) -> None:
@@ -130,21 +134,21 @@ def test_scores_and_maps_of_every_branch_equal_theirs(batch: Recorded, prefix: s
     found = detect(batch.learner(), batch.backbone, config, features)
     close(found.image_score, batch.values[f"{prefix}image_score"], 2e-5)
     close(found.anomaly_map, batch.values[f"{prefix}anomaly_map"], 2e-5)
-    text = torch.tensor(batch.values["text_features"])
+    text = batch.tensor("text_features")
     for i, block in enumerate(sorted(features.patch_tokens)):
         scores = patch_probabilities(features.patch_tokens[block], text, config.temperature)
         close(scores, batch.values[f"{prefix}similarity_{i}"][:, 1:, 1], 2e-5)
 
 
 def test_probabilities_are_upsampled_like_theirs(batch: Recorded) -> None:
-    text = torch.tensor(batch.values["text_features"])
+    text = batch.tensor("text_features")
     maps = block_maps(batch.backbone, batch.config, batch.features({}), text)
     for i in (0, 3):
         close(maps[i], batch.values[f"similarity_map_{i}"][..., 1], 2e-5)
 
 
 def loss_of(batch: Recorded, learner: AnomalyCLIPLearner) -> dict[str, torch.Tensor]:
-    masks = torch.tensor(batch.values["mask"][:, 0]).float()
+    masks = batch.tensor("mask")[:, 0]
     labels = torch.tensor(batch.values["label"])
     return loss(learner, batch.backbone, batch.config, batch.features({}), labels, masks, None)
 
@@ -256,7 +260,7 @@ def test_two_epochs_of_the_official_training(run: Recorded) -> None:
     images, config = images_of(run), run.config
     pixels = torch.cat([make_views(image, 84, "stretch").pixels for image in images])
     features = encode(run.backbone, pixels, recipe(config))
-    masks = torch.tensor(np.stack(masks_of(run))).float()
+    masks = torch.tensor(np.stack(masks_of(run))).to(run.backbone.dtype)
     labels = torch.tensor(run.values["label"])
     learner = make_learner(run.loaded, config, config.seed)
     groups = parameter_groups(learner, config, "btad")

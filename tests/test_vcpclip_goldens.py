@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recordings import GOLDENS, Recording, close, part, read_recording, recorded_backbone
+from recordings import (
+    GOLDENS,
+    PRECISIONS,
+    Recording,
+    close,
+    part,
+    read_recording,
+    recorded_backbone,
+)
 
 from clipad_core.backbone import Backbone
 from clipad_core.learned import FrozenFeatures
@@ -54,36 +62,40 @@ def recorded_config(recording: Recording) -> VCPCLIPConfig:
 class Recorded:
     """A recording with its backbone, config, and a fresh learner at every call."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, precision: str) -> None:
         self.values = read_recording(GOLDENS / "vcpclip" / f"{name}.npz")
         self.config = recorded_config(self.values)
-        self.loaded = recorded_backbone(self.values, f"vcpclip-golden-{name}", folder)
+        self.loaded = recorded_backbone(self.values, f"vcpclip-golden-{name}", folder, precision)
         self.backbone = prepare_backbone(self.loaded, self.config)
 
     def learner(self) -> VCPCLIPLearner:
         learnables = part(self.values, "learn/")
         return from_official(learnables, self.backbone, self.config, Path("recording"))
 
+    def tensor(self, key: str) -> torch.Tensor:
+        """A recorded array in the backbone's precision."""
+        return torch.tensor(self.values[key]).to(self.backbone.dtype)
+
     def features(self) -> FrozenFeatures:
         tokens = {
-            block: torch.tensor(self.values[f"patch_tokens_{i}"][:, 1:])
+            block: self.tensor(f"patch_tokens_{i}")[:, 1:]
             for i, block in enumerate(self.config.blocks)
         }
-        return FrozenFeatures(torch.tensor(self.values["image_features"]), tokens)
+        return FrozenFeatures(self.tensor("image_features"), tokens)
 
 
-@pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    return Recorded("A", tmp_path_factory.mktemp("A"))
+@pytest.fixture(scope="module", params=PRECISIONS)
+def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return Recorded("A", tmp_path_factory.mktemp("A"), request.param)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    return Recorded("e2e", tmp_path_factory.mktemp("e2e"))
+@pytest.fixture(scope="module", params=PRECISIONS)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return Recorded("e2e", tmp_path_factory.mktemp("e2e"), request.param)
 
 
-def text_of(batch: Recorded, backbone: Backbone, image_embedding: np.ndarray) -> torch.Tensor:
-    return text_embeddings(batch.learner(), backbone, batch.config, torch.tensor(image_embedding))
+def text_of(batch: Recorded, backbone: Backbone, key: str) -> torch.Tensor:
+    return text_embeddings(batch.learner(), backbone, batch.config, batch.tensor(key))
 
 
 def test_positional_embedding_is_resized_like_theirs(batch: Recorded) -> None:
@@ -99,17 +111,16 @@ def test_category_vectors_equal_theirs_with_and_without_the_image(batch: Recorde
 
 
 def test_text_embeddings_equal_theirs(batch: Recorded) -> None:
-    image = batch.values["image_features"]
-    close(text_of(batch, batch.backbone, image), batch.values["text_embeddings"], 3e-6)
+    close(text_of(batch, batch.backbone, "image_features"), batch.values["text_embeddings"], 3e-6)
     alone = batch.learner()
     alone.pre_vcp.use_global = False
-    found = text_embeddings(alone, batch.backbone, batch.config, torch.tensor(image))
+    found = text_embeddings(alone, batch.backbone, batch.config, batch.tensor("image_features"))
     close(found, batch.values["noglobal/text_embeddings"], 3e-6)
 
 
 def test_text_embeddings_with_quick_gelu_equal_those_of_the_changed_code(batch: Recorded) -> None:
     quick = prepare_backbone(batch.loaded, batch.config.changed({"activation": "quick_gelu"}))
-    image = batch.values["quickgelu_not_official/image_features"]
+    image = "quickgelu_not_official/image_features"
     expected = batch.values["quickgelu_not_official/text_embeddings"]
     close(text_of(batch, quick, image), expected, 3e-6)
     assert np.abs(text_of(batch, batch.backbone, image).detach().numpy() - expected).max() > 1e-3
@@ -117,7 +128,7 @@ def test_text_embeddings_with_quick_gelu_equal_those_of_the_changed_code(batch: 
 
 def test_both_branches_equal_theirs_at_every_block(batch: Recorded) -> None:
     learner, features = batch.learner(), batch.features()
-    text = torch.tensor(batch.values["text_embeddings"])
+    text = batch.tensor("text_embeddings")
     grid, size = batch.backbone.vision.grid, batch.config.image_size
     assert learner.post_vcp is not None
     for i, block in enumerate(batch.config.blocks):
@@ -146,7 +157,7 @@ def test_map_and_image_score_equal_theirs(batch: Recorded) -> None:
 
 
 def loss_of(batch: Recorded, learner: VCPCLIPLearner) -> dict[str, torch.Tensor]:
-    masks = torch.tensor(batch.values["mask"][:, 0]).float()
+    masks = batch.tensor("mask")[:, 0]
     labels = torch.tensor(batch.values["label"])
     return loss(learner, batch.backbone, batch.config, batch.features(), labels, masks, None)
 

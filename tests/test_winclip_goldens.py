@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recordings import close
+from recordings import PRECISIONS, close
 from safetensors.torch import save_file
 
 from clipad_core.backbone import Backbone, load_backbone
@@ -36,15 +36,15 @@ def golden(name: str) -> dict[str, np.ndarray]:
         return dict(opened)
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+@pytest.fixture(scope="module", params=PRECISIONS)
+def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """The recorded model, through the same loader a user's file goes through."""
     folder = tmp_path_factory.mktemp("weights")
     config = (FOLDER / "share_tiny6x6.config.json").read_text()
     (folder / "golden-tiny.json").write_text(config)
     weights = {key: torch.tensor(value) for key, value in golden("weights").items()}
     save_file(weights, folder / "golden-tiny.safetensors")
-    return load_backbone("golden-tiny", folder / "golden-tiny.safetensors")
+    return load_backbone("golden-tiny", folder / "golden-tiny.safetensors", precision=request.param)
 
 
 def as_views(images: np.ndarray) -> list[Views]:
@@ -107,7 +107,9 @@ def test_embeddings_equal_the_peers(backbone: Backbone) -> None:
     close(raw, golden("zqhang")["patch_embeddings"], 1e-4)
     tokens = backbone.vision.ln_post(raw)
     close(tokens, golden("anomalib")["patch_embeddings"], 2e-5)
-    assert patch_embeddings(backbone.vision, raw, "raw").norm(dim=-1).allclose(torch.ones(()))
+    assert (
+        patch_embeddings(backbone.vision, raw, "raw").norm(dim=-1).allclose(torch.ones(()).to(raw))
+    )
 
 
 def test_text_prototypes_equal_the_peers(backbone: Backbone) -> None:
