@@ -42,7 +42,7 @@ class CategoryMaps(Protocol):
     @property
     def images(self) -> pd.DataFrame: ...  # noqa: D102
     @property
-    def image_scores(self) -> NDArray[np.float64]: ...  # noqa: D102
+    def image_scores(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property
     def maps(self) -> list[NDArray[np.float32]]: ...  # noqa: D102
     @property
@@ -124,7 +124,7 @@ def _share_above(values: NDArray[np.float32], cuts: NDArray[np.float64]) -> NDAr
 
 
 def choose(
-    labels: NDArray[np.int64], scores: Sequence[NDArray[np.float64]], count: int
+    labels: NDArray[np.int64], scores: Sequence[NDArray[np.floating]], count: int
 ) -> list[int]:
     """Positions of the images to show: all, or an even walk from the lowest to the highest score.
 

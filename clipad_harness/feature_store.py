@@ -65,7 +65,8 @@ class FeatureStore:
         self.about: dict[str, Any] = {
             "recipe": asdict(recipe),
             "backbone": backbone.digest,
-            "precision": str(backbone.vision.transformer.dtype),
+            "precision": backbone.precision,
+            "device": backbone.device.type,
             "code": code,
         }
 

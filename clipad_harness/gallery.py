@@ -78,7 +78,7 @@ def _pixel_auroc(one: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     return auroc(mask.ravel().astype(int), one.ravel()) if mask.any() else float("nan")
 
 
-def ranked_right(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def ranked_right(labels: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """For every image the share of the other class on its right side; ties count half.
 
     The mean over the anomalous images is the image AUROC. NaN where the other class is missing.

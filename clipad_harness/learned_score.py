@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from clipad_core import aupro, metrics, ranking, scoring
@@ -26,7 +27,15 @@ from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.learned_variants import LearnedShard, LearnedVariant, Training
 from clipad_harness.methods import TITLES, find_method, method_digest
 from clipad_harness.settings import Profile
-from clipad_harness.shards import CategoryScores, DatasetImages, Record, hash_of, keep, measure
+from clipad_harness.shards import (
+    CategoryScores,
+    DatasetImages,
+    Record,
+    as_measured,
+    hash_of,
+    keep,
+    measure,
+)
 from clipad_harness.trainer import Trainer
 from clipad_harness.training_data import MASK_RULE, read_features
 from clipad_harness.workers import Advance
@@ -140,18 +149,18 @@ class LearnedScorer(DatasetImages):
         learner = self.learner(shard.variant.training(shard.seed))
         method, backbone = find_method(self.trainer.name), self.backbone(config)
         features = self._features(shard)
-        scores: list[float] = []
-        maps: list[np.ndarray] = []
+        scores: list[NDArray[np.float32]] = []
+        maps: list[NDArray[np.float32]] = []
         for part in chunks(len(features.paths), max(1, PIXELS_PER_PART // config.image_size**2)):
             some = join(features.read(range(part.start, part.stop), self.trainer.memory))
             found = method.detect(learner, backbone, config, some, (shard.category,))
-            scores += found.image_score.tolist()
+            scores.append(as_measured(found.image_score))
             scoring.check_maps(found.anomaly_map, f"{shard.variant.name}, {shard.category}")
-            maps += list(found.anomaly_map.numpy())
+            maps += list(as_measured(found.anomaly_map))
         images = self.trainer.datasets[shard.variant.tested_on]
         rows = images.rows(shard.category, "test")
         masks = images.masks(rows, maps, MASK_RULE)
-        return CategoryScores(rows, np.array(scores), maps, masks, [])
+        return CategoryScores(rows, np.concatenate(scores), maps, masks, [])
 
     def measure(self, shard: LearnedShard) -> dict[str, float]:
         """All metrics of a shard; one that is undefined for its data is nan."""
@@ -161,13 +170,14 @@ class LearnedScorer(DatasetImages):
     def key(self, shard: LearnedShard) -> str:
         """Everything a shard depends on, as one SHA-256."""
         variant = shard.variant
+        backbone = self.backbone(variant.tested_with(shard.seed))
         parts = {
             "training": self.trainer.key(variant.training(shard.seed)),
             "at_test": dict(variant.at_test),
             "metrics": [variant.aupro, variant.fpr_limit],
             "category": shard.category,
             "content": self.trainer.datasets[variant.tested_on].content(shard.category),
-            "backbone": self.backbone(variant.tested_with(shard.seed)).digest,
+            "backbone": [backbone.digest, backbone.precision, backbone.device.type],
             "code": [method_digest(self.trainer.name), _metrics_digest()],
         }
         return hash_of(parts)

@@ -31,7 +31,15 @@ from clipad_harness.feature_store import FeatureStore, code_digest
 from clipad_harness.features import Encoded, encoder_digest, feature_store_of, read_features
 from clipad_harness.images import image_size
 from clipad_harness.settings import Profile
-from clipad_harness.shards import CategoryScores, DatasetImages, Record, hash_of, keep, measure
+from clipad_harness.shards import (
+    CategoryScores,
+    DatasetImages,
+    Record,
+    as_measured,
+    hash_of,
+    keep,
+    measure,
+)
 from clipad_harness.variants import (
     WinCLIPShard,
     WinCLIPVariant,
@@ -165,9 +173,10 @@ class Scorer(DatasetImages):
     def _text(self, config: WinCLIPConfig, category: str) -> torch.Tensor:
         backbone = self.backbone(config)
         states, rule = config.extra_anomalous_states, config.class_name
-        key = (backbone.digest, config.prompts, states, rule, config.text_average, category)
+        frozen = f"{backbone.digest}/{backbone.precision}"
+        key = (frozen, config.prompts, states, rule, config.text_average, category)
         if key not in self._texts:
-            kept = self._beginnings.setdefault(backbone.digest, Beginnings())
+            kept = self._beginnings.setdefault(frozen, Beginnings())
             self._texts[key] = prototypes(backbone, config, category, kept)
         return self._texts[key]
 
@@ -187,18 +196,18 @@ class Scorer(DatasetImages):
         tau, prototypes_ = temperature(backbone, config), self._text(config, shard.category)
         crops = text_scores(encoded.crops, prototypes_, tau)
         memory = self._memory(shard, config)
-        found = []
+        image_scores, maps = [], []
         for part, views, extra in _parts(encoded):
             scores = score(backbone, encoded.features[views], prototypes_, config, memory)
-            found += stitch(
+            for image_score, anomaly_map in stitch(
                 scores, encoded.placements[part], crops[extra], config, backbone.image_size
-            )
+            ):
+                image_scores.append(as_measured(image_score))
+                maps.append(as_measured(anomaly_map))
         rows = self.rows(shard.category, "test")
-        maps = [one.numpy().astype(np.float32) for _, one in found]
         masks = self.masks(rows, maps, config.mask_rule)
         references = [path.relative_to(self.data).as_posix() for path in self.references(shard)]
-        image_scores = np.array([float(value) for value, _ in found])
-        return CategoryScores(rows, image_scores, maps, masks, references)
+        return CategoryScores(rows, np.array(image_scores), maps, masks, references)
 
     def measure(self, shard: WinCLIPShard) -> dict[str, float]:
         """All metrics of a shard; one that is undefined for its data is nan."""
@@ -217,7 +226,7 @@ class Scorer(DatasetImages):
             "category": shard.category,
             "content": self.content(shard.category),
             "references": [store.key(path) for path in self.references(shard)],
-            "backbone": [backbone.digest, str(backbone.vision.transformer.dtype)],
+            "backbone": [backbone.digest, backbone.precision, backbone.device.type],
             "code": [_scoring_digest(), encoder_digest()],
         }
         return hash_of(parts)

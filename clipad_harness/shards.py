@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from clipad_core.aupro import AuproDefinition
 from clipad_core.metrics import image_metrics, pixel_metrics
@@ -76,13 +77,28 @@ class Record(TypedDict):
 
 @dataclass(frozen=True)
 class CategoryScores:
-    """Scores of all test images of a category, in the order of the index."""
+    """Scores of all test images of a category, in the order of the index, as `as_measured` gives them."""
 
     images: pd.DataFrame
-    image_scores: NDArray[np.float64]
+    image_scores: NDArray[np.float32]
     maps: list[NDArray[np.float32]]
     masks: list[NDArray[np.bool_]]
     references: list[str]
+
+
+def as_measured(values: Tensor) -> NDArray[np.float32]:
+    """Scores or a map as every metric, table and picture sees them: rounded to 24 bits.
+
+    The published codes measure in float32 as well. Of float64 it takes the last bits away, in which one
+    CPU differs from another: what is equal but for the order of additions becomes equal, and no
+    threshold falls between the two.
+
+    >>> import torch
+    >>> one, other = as_measured(torch.tensor([0.1 + 0.2, 0.3], dtype=torch.float64))
+    >>> 0.1 + 0.2 == 0.3, bool(one == other)
+    (False, True)
+    """
+    return np.asarray(values.float().cpu().numpy())
 
 
 class DatasetImages:

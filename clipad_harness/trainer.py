@@ -82,12 +82,13 @@ class Trainer:
         """Everything a training depends on, as one SHA-256."""
         if training not in self._keys:
             code = code_digest([train_module, training_data, augment, images, feature_store])
+            backbone = self.backbone(training.config)
             parts = {
                 "method": self.name,
                 "config": asdict(training.config),
                 "dataset": training.dataset,
                 "content": self._content(training),
-                "backbone": self.backbone(training.config).digest,
+                "backbone": [backbone.digest, backbone.precision, backbone.device.type],
                 "code": [method_digest(self.name), code],
             }
             self._keys[training] = hash_of(parts)

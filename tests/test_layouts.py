@@ -372,7 +372,8 @@ def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
     random = np.random.default_rng(0)
     maps = [random.random(SIZE, dtype=np.float32) for _ in range(len(rows))]
     masks = images.masks(rows, maps, "nearest")
-    found = CategoryScores(rows, random.random(len(rows)), maps, masks, [])
+    scores = random.random(len(rows), dtype=np.float32)
+    found = CategoryScores(rows, scores, maps, masks, [])
     variant = WinCLIPVariant(MAIN, find_preset("paper"), (0,), "exact", 0.3)
     values = measure(found, images.has_masks(category), variant)
     defined = {key for key, value in values.items() if not np.isnan(value)}

@@ -30,7 +30,7 @@ def found(strength: float, seed: int, masks: bool = True) -> CategoryScores:
     for label, one in zip(LABELS, truth):
         one[4:8, 4:10] = bool(label)
     maps = [(rng.random((16, 16)) + strength * one).astype(np.float32) for one in truth]
-    scores = rng.random(len(LABELS)) + strength * LABELS
+    scores = (rng.random(len(LABELS)) + strength * LABELS).astype(np.float32)
     return CategoryScores(pd.DataFrame(rows), scores, maps, truth, [])
 
 
