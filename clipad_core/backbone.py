@@ -99,7 +99,8 @@ def load_backbone(
             AVX-512, slower without; error about 1e-3).
 
     Raises:
-        ClipadError: unknown name or tag, missing or wrong file, tensors that do not fit, no network.
+        ClipadError: unknown name or tag, missing or wrong file, tensors that do not fit, no network;
+            a precision that is unknown or that the device does not have.
     """
     if precision not in PRECISIONS:
         raise ClipadError(
@@ -123,6 +124,7 @@ def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Bac
 
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     if precision == "float64":
+        check_has_float64(next(iter(state.values())).device)
         model = model.double()
     vision, text = read_vision_tower(model.visual), read_text_tower(model)
     return Backbone(
@@ -135,6 +137,18 @@ def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Bac
         text=text,
         tokenizer=open_clip.get_tokenizer(name),
     )
+
+
+def check_has_float64(device: torch.device) -> None:
+    """Refuse float64 where the device has none: Apple's.
+
+    >>> check_has_float64(torch.device("cpu"))
+    """
+    if device.type == "mps":
+        raise ClipadError(
+            f"precision: found float64 on the device {device.type!r}, which has no such numbers, expected "
+            "float32 there; set `precision: float32`, or compute on the CPU."
+        )
 
 
 def _digest(state: Mapping[str, Tensor], vision: VisionTower, text: TextTower) -> str:
