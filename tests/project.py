@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import yaml
@@ -36,6 +38,9 @@ def make_project(folder: Path) -> Path:
     for notebook in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
         shutil.copy(notebook, project / "notebooks")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    if not (WEIGHTS / "clipad-tiny.safetensors").is_file():
+        for name in LEFT_OUT:  # of random weights no digest is known
+            params["profiles"]["demo"][name]["sha256"] = None
     (project / "params.yaml").write_text(
         yaml.safe_dump(_small(params), sort_keys=False), encoding="utf-8"
     )
@@ -82,6 +87,22 @@ def change(project: Path, *keys: str, value: object) -> None:
         section = section[key]
     section[keys[-1]] = value
     path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def with_one_bit_changed(path: Path, every: int = 0, some: int = 40) -> Iterator[int]:
+    """Change a bit of a file, in each of its first bytes and in some of the others, and restore it.
+
+    Yields:
+        The byte that is changed now.
+    """
+    whole, random = path.read_bytes(), Random(0)
+    for place in (*range(every), *(random.randrange(every, len(whole)) for _ in range(some))):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << random.randrange(8)
+        path.unlink(missing_ok=True)  # who has it open keeps what was there
+        path.write_bytes(changed)
+        yield place
+    path.write_bytes(whole)
 
 
 def dvc(folder: Path, *words: str) -> str:
