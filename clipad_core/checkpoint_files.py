@@ -6,6 +6,7 @@ config and the hashes of what it was trained with in its header. Nothing that co
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -24,6 +25,9 @@ from clipad_core.errors import ClipadError
 # A safetensors header maps strings to strings; all we say stands under this one, as JSON.
 HEADER = "clipad"
 FIELDS = {"method", "config", "backbone", "data"}
+DIGEST, KEY = "digest", "key"
+# As what a changed bit of a safetensors header or of JSON shows itself.
+UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 def read_pth(path: Path) -> dict[str, Any]:
@@ -73,22 +77,66 @@ def flatten(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return flat
 
 
-def read_safetensors(path: Path, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def tensor_digest(name: str, tensor: Tensor) -> str:
+    """SHA-256 over a tensor's name, type, shape and bytes.
+
+    >>> tensor_digest("a", torch.zeros(2)) == tensor_digest("a", torch.zeros(2, 1))
+    False
+    """
+    found = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+    found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def read_safetensors(
+    path: Path, method: str, key: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, and the header: method, config, backbone digest and data hash.
 
+    Args:
+        key: of the training that is wanted; None: whichever the file is of.
+
     Raises:
-        ClipadError: no file, not such a file, truncated, of another method, or not by clipad.
+        ClipadError: no file, not such a file, damaged, of another method or training, or not by
+            clipad.
     """
     _must_exist(path)
     try:
         with safe_open(path, "pt") as opened:
             said = (opened.metadata() or {}).get(HEADER)
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            names = opened.keys()
+            tensors = {name: opened.get_tensor(name).clone() for name in names}
+    except UNREADABLE as error:
         raise ClipadError(
             f"checkpoint: {path} could not be read ({_first_line(error)}), expected safetensors; it is "
             "truncated or another kind of file. Fetch it again."
         ) from error
+    header = _read_header(path, said)
+    found = _digest(tensors, header)
+    if found != header[DIGEST]:
+        raise ClipadError(
+            f"checkpoint: {path} holds other content than was written: found the digest {found[:12]}, "
+            f"expected {str(header[DIGEST])[:12]}; it is damaged. Fetch it again, or train it again."
+        )
+    if header["method"] != method:
+        raise ClipadError(
+            f"checkpoint: {path} is of the method {header['method']!r}, expected {method!r}; give the "
+            "file that this method trained."
+        )
+    if key is not None and header.get(KEY) != key:
+        raise ClipadError(
+            f"checkpoint: {path} is of the training {str(header.get(KEY))[:16]}, expected {key[:16]}; "
+            "files have changed places. Put the right one there, or train it again."
+        )
+    return tensors, header
+
+
+def _read_header(path: Path, said: str | None) -> dict[str, Any]:
+    """What a file says under `HEADER`.
+
+    Raises:
+        ClipadError: something else than clipad writes, or no digest.
+    """
     try:
         header = json.loads(said or "")
     except json.JSONDecodeError:  # the bundled stand-in says something else under this name
@@ -98,18 +146,28 @@ def read_safetensors(path: Path, method: str) -> tuple[dict[str, Tensor], dict[s
             f"checkpoint: {path} does not say what it was trained with; expected a file that clipad "
             "wrote. Read an official file by its own reader."
         )
-    if header["method"] != method:
+    if DIGEST not in header:
         raise ClipadError(
-            f"checkpoint: {path} is of the method {header['method']!r}, expected {method!r}; give the "
-            "file that this method trained."
+            f"checkpoint: {path} holds no digest of its content, expected one, as clipad writes; "
+            "without it damage would go unseen. Train it again."
         )
-    return tensors, header
+    return header
+
+
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """SHA-256 over all tensors and all that the header says beside it."""
+    rest = {field: value for field, value in header.items() if field != DIGEST}
+    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        found.update(tensor_digest(name, tensors[name]).encode())
+    return found.hexdigest()
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
-    """The bytes of a file; equal tensors and headers give equal bytes."""
+    """The bytes of a file, with a digest of its content; equal input gives equal bytes."""
     stored = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
-    return save(stored, {HEADER: json.dumps(header, sort_keys=True)})
+    sealed = dict(header) | {DIGEST: _digest(stored, header)}
+    return save(stored, {HEADER: json.dumps(sealed, sort_keys=True)})
 
 
 def check_fit(
@@ -136,23 +194,27 @@ def weights_digest(backbone: Backbone) -> str:
 
 
 def learner_bytes(
-    learner: nn.Module, method: str, config: Any, backbone: Backbone, data: str
+    learner: nn.Module, method: str, config: Any, backbone: Backbone, data: str, key: str | None
 ) -> bytes:
-    """A file of ours: the learner, its config, the backbone's digest and the data's hash."""
-    header = {"method": method, "config": asdict(config), "data": data}
+    """A file of ours: the learner, its config, the backbone's digest and the data's hash.
+
+    Args:
+        key: of everything that the training depended on; None where nobody will ask for it.
+    """
+    header = {"method": method, "config": asdict(config), "data": data, KEY: key}
     header["backbone"] = weights_digest(backbone)
     return to_safetensors(learner.state_dict(), header)
 
 
 def read_learner(
-    path: Path, method: str, backbone: Backbone
+    path: Path, method: str, backbone: Backbone, key: str | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a file of ours, after a check that the backbone is the one it had.
 
     Raises:
         ClipadError: see `read_safetensors`; another backbone.
     """
-    tensors, header = read_safetensors(path, method)
+    tensors, header = read_safetensors(path, method, key)
     if header["backbone"] != weights_digest(backbone):
         raise ClipadError(
             f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "

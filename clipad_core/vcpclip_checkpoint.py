@@ -111,22 +111,36 @@ def read_official(path: Path, backbone: Backbone, config: VCPCLIPConfig) -> VCPC
 
 
 def checkpoint_bytes(
-    learner: VCPCLIPLearner, config: VCPCLIPConfig, backbone: Backbone, data: str
+    learner: VCPCLIPLearner,
+    config: VCPCLIPConfig,
+    backbone: Backbone,
+    data: str,
+    key: str | None = None,
 ) -> bytes:
-    """Our file's bytes: the learner, its config, the backbone's digest and the data's hash."""
-    return learner_bytes(learner, METHOD, config, backbone, data)
+    """Our file's bytes: the learner, its config, the backbone's digest and the data's hash.
+
+    Args:
+        key: what `read_checkpoint` may ask for: all that the training depended on, as one hash.
+    """
+    return learner_bytes(learner, METHOD, config, backbone, data, key)
 
 
-def read_checkpoint(path: Path, backbone: Backbone) -> tuple[VCPCLIPLearner, VCPCLIPConfig, str]:
+def read_checkpoint(
+    path: Path, backbone: Backbone, key: str | None = None
+) -> tuple[VCPCLIPLearner, VCPCLIPConfig, str]:
     """Read our own file.
+
+    Args:
+        key: of the training that is wanted; None: whichever the file is of.
 
     Returns:
         The learner, the config it was trained with, and the hash of the data it was trained on.
 
     Raises:
-        ClipadError: no file, truncated, another method or backbone, a tensor that does not fit.
+        ClipadError: no file, a damaged one, another method, training or backbone, a tensor that does
+            not fit.
     """
-    tensors, header = read_learner(path, METHOD, backbone)
+    tensors, header = read_learner(path, METHOD, backbone, key)
     config = VCPCLIPConfig().changed(header["config"])
     learner = empty_learner(sizes_of(backbone, config), config)
     shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}

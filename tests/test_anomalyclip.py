@@ -1,6 +1,5 @@
 """AnomalyCLIP: equations written out, invariants, presets, checkpoints, and what must be refused."""
 
-import json
 import math
 import pickle
 from dataclasses import fields, replace
@@ -13,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from micro import MICRO, add_config
 from recordings import GOLDENS
-from safetensors.torch import save_file
 
 from clipad_core.anomalyclip import (
     AnomalyCLIP,
@@ -38,6 +36,7 @@ from clipad_core.anomalyclip_checkpoint import (
 from clipad_core.anomalyclip_config import PRESETS, AnomalyCLIPConfig, find_preset
 from clipad_core.anomalyclip_text import prompt_words, text_embeddings
 from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.checkpoint_files import to_safetensors
 from clipad_core.errors import ClipadError
 from clipad_core.learned import FrozenFeatures
 from clipad_core.vision import encode_images
@@ -321,7 +320,7 @@ def test_what_is_no_checkpoint_of_this_method_is_refused(loaded: Backbone, tmp_p
     assert "could not be read" in refused(cut, loaded)
     ours = tmp_path / "ours.safetensors"
     header = {"method": "vcpclip", "config": {}, "backbone": "", "data": ""}
-    save_file({"x": torch.zeros(1)}, ours, {"clipad": json.dumps(header)})
+    ours.write_bytes(to_safetensors({"x": torch.zeros(1)}, header))
     assert "is of the method 'vcpclip', expected 'anomalyclip'" in refused(ours, loaded)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from project import with_one_bit_changed
 from recordings import GOLDENS
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from vcpclip_cases import SMALL, features_of, learner_of, square
 
 from clipad_core.backbone import Backbone
-from clipad_core.checkpoint_files import flatten
+from clipad_core.checkpoint_files import flatten, to_safetensors
 from clipad_core.errors import ClipadError
 from clipad_core.official_init import Architecture
 from clipad_core.vcpclip import detect, prepare_backbone
@@ -141,7 +142,7 @@ def test_another_method_is_refused(square: Backbone, tmp_path: Path) -> None:
     assert "does not fit vcpclip" in message
     path = tmp_path / "anomalyclip.safetensors"
     header = {"method": "anomalyclip", "config": {}, "backbone": "", "data": ""}
-    save_file({"x": torch.zeros(1)}, path, {"clipad": json.dumps(header)})
+    path.write_bytes(to_safetensors({"x": torch.zeros(1)}, header))
     assert "is of the method 'anomalyclip', expected 'vcpclip'" in refused(path, square)
     numbers = stored(tmp_path / "list.pth", [1, 2])  # type: ignore[arg-type]
     assert "holds a list" in refused(numbers, square)
@@ -182,9 +183,8 @@ def test_truncated_absent_and_foreign_files_are_refused(square: Backbone, tmp_pa
         assert "does not exist" in refused(tmp_path / f"none{suffix}", square)
 
 
-def rewritten(path: Path, ours: bytes, header: Any) -> Path:
-    path.write_bytes(ours)
-    save_file(load_file(path), path, {"clipad": json.dumps(header)})
+def rewritten(path: Path, ours: bytes, header: dict[str, Any]) -> Path:
+    path.write_bytes(to_safetensors(load(ours), header))
     return path
 
 
@@ -203,7 +203,39 @@ def test_our_file_with_another_header_is_refused(square: Backbone, tmp_path: Pat
         read_checkpoint(rewritten(path, ours, said), square)
     del said["data"]
     assert "does not say" in refused(rewritten(path, ours, said), square)
-    assert "does not say" in refused(rewritten(path, ours, [1]), square)
+    save_file(load_file(path), path, {"clipad": "[1]"})
+    assert "does not say" in refused(path, square)
+    said |= {"data": DATA}
+    save_file(load_file(path), path, {"clipad": json.dumps(said)})
+    assert "holds no digest of its content" in refused(path, square)
+
+
+def test_our_file_with_a_changed_bit_is_refused_by_name(square: Backbone, tmp_path: Path) -> None:
+    learner, path = learner_of(square), tmp_path / "ours.safetensors"
+    ours = checkpoint_bytes(learner, SMALL, square, DATA, "k" * 64)
+    path.write_bytes(ours)
+    read = 0
+    for _ in with_one_bit_changed(path, every=8 + int.from_bytes(ours[:8], "little")):
+        try:
+            again, said, data = read_checkpoint(path, square)
+        except ClipadError as error:
+            assert str(path) in str(error)
+        else:  # 1e-05 became 1E-05
+            assert equal(learner, again) and (said, data) == (SMALL, DATA)
+            read += 1
+    assert read < 5
+    read_checkpoint(path, square, "k" * 64)
+
+
+def test_our_file_of_another_training_is_refused_where_one_is_asked_for(
+    square: Backbone, tmp_path: Path
+) -> None:
+    path = tmp_path / "ours.safetensors"
+    for key in ("k" * 64, None):
+        path.write_bytes(checkpoint_bytes(learner_of(square), SMALL, square, DATA, key))
+        read_checkpoint(path, square)
+        with pytest.raises(ClipadError, match=f"{path} is of the training .* expected jjjjjjjj"):
+            read_checkpoint(path, square, "j" * 64)
 
 
 def test_our_file_on_other_weights_is_refused(
