@@ -17,15 +17,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from clipad_core.backbone import Backbone
+from clipad_core.errors import ClipadError
 from clipad_core.preprocess import Pixels
-from clipad_harness.files import alone, replacing
+from clipad_harness.files import alone
 from clipad_harness.images import file_hash, read_image
+from clipad_harness.sealed import read_tensors, tell_damage, write_tensors
 from clipad_harness.shards import hash_of
 
 Entry = dict[str, Tensor]
@@ -108,37 +108,27 @@ class FeatureStore:
     def read(self, entry: Path, image: Path, wanted: Sequence[str] = ()) -> Entry:
         """One entry, or only the ``wanted`` tensors of it.
 
-        The file of a disk that filled up or of a copy cut short is made again.
+        A file that a disk that filled up, a copy cut short or a changed bit damaged, or that is in
+        the place of another, is made again.
+
+        Raises:
+            ClipadError: it cannot be read even then, or the image cannot.
         """
-        try:
-            return _read_tensors(entry, wanted)
-        except (SafetensorError, OSError):
-            entry.unlink(missing_ok=True)
+        found = read_tensors(entry, entry.stem, wanted)
+        if found is None:
+            tell_damage(entry)
             self._write(image, entry)
-            return _read_tensors(entry, wanted)
+            found = read_tensors(entry, entry.stem, wanted)
+        if found is None:
+            raise ClipadError(
+                f"{entry}: was just written and is damaged already, expected what was written; check "
+                "the disk and its memory."
+            )
+        return found
 
     def _path(self, image: Path) -> Path:
         key = self.key(image)
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _write(self, image: Path, entry: Path) -> None:
-        write_tensors(entry, self.encode(np.asarray(read_image(image))))
-
-
-def _read_tensors(path: Path, wanted: Sequence[str]) -> Entry:
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in wanted or file.keys()}
-
-
-def write_tensors(path: Path, tensors: Entry, metadata: dict[str, str] | None = None) -> None:
-    """Write safetensors atomically.
-
-    Raises:
-        ClipadError: the folder is read-only or the disk is full.
-    """
-    with replacing(path) as temporary:
-        try:
-            plain = {key: value.contiguous() for key, value in tensors.items()}
-            save_file(plain, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        write_tensors(entry, entry.stem, self.encode(np.asarray(read_image(image))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from clipad_core.aupro import AuproDefinition
 from clipad_core.metrics import image_metrics, pixel_metrics
-from clipad_harness.files import write_text
 from clipad_harness.images import MaskRule, file_hash, image_size, read_mask, resize_mask
+from clipad_harness.sealed import read_json, tell_damage, write_json
 
 MAIN = "main"
 
@@ -183,14 +182,15 @@ def keep(
 ) -> Record:
     """Read a finished shard, or compute its values and references and keep them.
 
-    The file of a disk that filled up or of a copy cut short is made again.
+    A file that a disk that filled up, a copy cut short or a changed digit damaged, or that is in the
+    place of another, is made again.
     """
     path = folder / "shards" / key[:2] / f"{key}.json"
-    with suppress(FileNotFoundError, ValueError):
-        record: Record = json.loads(path.read_text())
-        return record
-    values, references = compute()
-    known = {name: None if np.isnan(value) else value for name, value in values.items()}
-    record = {"key": key, "values": known, "references": references}
-    write_text(path, json.dumps(record, sort_keys=True))
+    record: Record | None = read_json(path, key)
+    if record is None:
+        tell_damage(path)
+        values, references = compute()
+        known = {name: None if np.isnan(value) else value for name, value in values.items()}
+        record = {"key": key, "values": known, "references": references}
+        write_json(path, key, record)
     return record

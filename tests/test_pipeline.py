@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
-from project import SIZE, change, make_project, run_stages
+from project import SIZE, WEIGHTS, change, make_project, run_stages, with_one_bit_changed
 
 from clipad_core.errors import ClipadError
 from clipad_core.winclip import WinCLIP, reference_recipe
 from clipad_harness import cli, pipeline, shards
+from clipad_harness.detectors import open_weights
 from clipad_harness.feature_store import FeatureStore
 from clipad_harness.files import alone
 from clipad_harness.images import read_image
@@ -185,6 +187,105 @@ def test_features_do_not_depend_on_what_was_encoded_beside_them(project: Path) -
     shutil.rmtree(project / ".cache" / "shards")
     pipeline.score_winclip(project)
     assert {path: path.read_bytes() for path in files} == before
+
+
+def test_features_with_a_changed_bit_are_encoded_again(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = pipeline.open_run(project)
+    scorer, config = run.scorer(), run.variants[0].config
+    store = scorer._store(scorer.backbone(config), reference_recipe(config))
+    image = run.data / str(run.index["image"][0])
+    [entry] = store.fill([image], "images")
+    whole, tensors = entry.read_bytes(), store.read(entry, image)
+    capsys.readouterr()
+    for _ in with_one_bit_changed(entry, every=8, some=32):
+        found = store.read(entry, image)
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+        assert entry.read_bytes() == whole
+        assert capsys.readouterr().err == f"clipad: {entry}: damaged, or another's; made again.\n"
+    assert store.read(entry, image, ["corners"])["corners"].equal(tensors["corners"])
+    assert capsys.readouterr().err == ""
+
+
+def test_features_that_a_disk_damages_at_once_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pipeline.open_run(project)
+    scorer, config = run.scorer(), run.variants[0].config
+    store = scorer._store(scorer.backbone(config), reference_recipe(config))
+    image = run.data / str(run.index["image"][0])
+    [entry] = store.fill([image], "images")
+    monkeypatch.setattr(FeatureStore, "_write", lambda *_: entry.write_bytes(b"rot"))
+    entry.unlink()
+    with pytest.raises(ClipadError, match=f"{entry.name}: was just written and is damaged"):
+        store.read(entry, image)
+
+
+def test_features_that_changed_places_are_encoded_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (project / pipeline.RESULTS).read_bytes()
+    shutil.rmtree(project / ".cache" / "shards")
+    entries = sorted((project / ".cache" / "features").rglob("*.safetensors"))
+    contents = [entry.read_bytes() for entry in entries]
+    for entry, content in zip(entries, [*contents[1:], contents[0]], strict=True):
+        entry.write_bytes(content)
+    found = counting(monkeypatch)
+    change(project, "workers", value=1)
+    pipeline.score_winclip(project)
+    assert found["encoded"] == len(entries)
+    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert [entry.read_bytes() for entry in entries] == contents
+
+
+def test_shards_with_a_changed_digit_or_bit_or_place_are_measured_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (project / pipeline.RESULTS).read_bytes()
+    first, second, third, *others = sorted((project / ".cache" / "shards").rglob("*.json"))
+    text = first.read_text()
+    place = text.index("0.", text.index("image_auroc"))
+    digit = str((int(text[place + 2]) + 1) % 10) if text[place + 2].isdigit() else "1"
+    first.write_text(text[: place + 2] + digit + text[place + 3 :])
+    contents = second.read_bytes(), third.read_bytes()
+    second.write_bytes(contents[1])
+    third.write_bytes(contents[0])
+    found = counting(monkeypatch)
+    change(project, "workers", value=1)
+    pipeline.score_winclip(project)
+    assert found == {"encoded": 0, "measured": 3}
+    assert (project / pipeline.RESULTS).read_bytes() == before
+    said = capsys.readouterr().err
+    assert all(f"clipad: {path}: damaged, or another's" in said for path in (first, second, third))
+    for _ in with_one_bit_changed(others[0], some=5):
+        pipeline.score_winclip(project)
+        assert (project / pipeline.RESULTS).read_bytes() == before
+    assert found["measured"] == 3 + 5
+
+
+@pytest.mark.skipif(
+    not (WEIGHTS / "clipad-tiny.safetensors").is_file(), reason="random weights have no digest"
+)
+def test_weights_with_a_changed_bit_are_refused_by_name(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    weights = project / "data" / "weights" / "clipad-tiny.safetensors"
+    photo = str(project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png")
+    commands = [
+        ["measure", "winclip"],
+        ["score", photo, "--class-name", "nut", "--quiet", "--out", str(project / "out")],
+    ]
+    for _ in with_one_bit_changed(weights, every=3, some=4):
+        for command in commands:
+            assert cli.main(command) == 1
+            error = capsys.readouterr().err
+            assert error.startswith(f"clipad: weights: {weights} has SHA-256 ")
+            assert "is damaged or another one" in error and error.count("\n") == 1
+        with pytest.raises(ClipadError, match="damaged"):
+            open_weights("", "")
 
 
 def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
