@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +19,8 @@ import torch
 from torch import nn
 
 from clipad_core.errors import ClipadError
-from clipad_harness.files import replacing
 from clipad_harness.methods import LearnedMethod
+from clipad_harness.sealed import read_bytes, tell_damage, write_bytes
 from clipad_harness.training_data import TrainingData
 from clipad_harness.workers import Advance
 
@@ -50,7 +49,7 @@ def train(
         learner: with its initial values.
         data: prepared; holds backbone and config.
         trained_on: name of the auxiliary dataset, which VCP-CLIP's learning rate depends on.
-        saved: where the state is kept meanwhile; removed at the end.
+        saved: where the state is kept meanwhile, named by the training's key; removed at the end.
         advance: told every step.
 
     Returns:
@@ -136,21 +135,18 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
     }
-    whole = io.BytesIO()  # torch says RuntimeError of a disk that is full
+    whole = io.BytesIO()
     torch.save(state, whole)
-    with replacing(path) as temporary:
-        temporary.write_bytes(whole.getbuffer())
+    write_bytes(path, path.stem, whole.getvalue())
 
 
 def _resume(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Read a saved state; one that cannot be read is one that was never finished."""
-    if not path.is_file():
+    """Read a saved state; with one that is damaged or another training's, begin from the start."""
+    whole = read_bytes(path, path.stem)
+    if whole is None:
+        tell_damage(path)
         return Progress(0, [])
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        path.unlink(missing_ok=True)
-        return Progress(0, [])
+    state: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +13,15 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from clipad_core.backbone import Backbone
+from clipad_core.checkpoint_files import read_safetensors
 from clipad_core.errors import ClipadError
 from clipad_harness import augment, feature_store, images, training_data
 from clipad_harness import train as train_module
 from clipad_harness.feature_store import FeatureStore, code_digest
-from clipad_harness.files import replacing, write_text
+from clipad_harness.files import replacing
 from clipad_harness.learned_variants import LearnedVariant, Training, training_rows, trainings
 from clipad_harness.methods import checkpoint_of, find_method, method_digest, shared_blocks
+from clipad_harness.sealed import read_json, tell_damage, write_json
 from clipad_harness.settings import Weights
 from clipad_harness.shards import DatasetImages, hash_of
 from clipad_harness.train import train
@@ -114,12 +115,44 @@ class Trainer:
         """Read a finished training.
 
         Raises:
-            ClipadError: it is not there, or its file is damaged.
+            ClipadError: it is not there, or its file is damaged or another training's.
         """
         self.require(training)
-        backbone = self.backbone(training.config)
-        learner, _, _ = checkpoint_of(self.name).read_checkpoint(self.path(training), backbone)
+        backbone, path = self.backbone(training.config), self.path(training)
+        read = checkpoint_of(self.name).read_checkpoint
+        try:
+            learner, _, _ = read(path, backbone, self.key(training))
+        except ClipadError as error:
+            raise ClipadError(f"{error} `./repro clipad train {self.name}` makes it again.") from error
         return learner
+
+    def unusable(self, training: Training) -> list[Path]:
+        """Of a training's two files, those that are missing, damaged or another training's."""
+        path, wrong = self.path(training), []
+        try:
+            read_safetensors(path, self.name, self.key(training))
+        except ClipadError:
+            wrong.append(path)
+        try:
+            self.curve(training)
+        except ClipadError:
+            wrong.append(path.with_suffix(".json"))
+        return wrong
+
+    def curve(self, training: Training) -> list[dict[str, float]]:
+        """The loss curve of a finished training, an entry an epoch.
+
+        Raises:
+            ClipadError: it is missing, damaged or another training's.
+        """
+        path = self.path(training).with_suffix(".json")
+        found: list[dict[str, float]] | None = read_json(path, self.key(training))
+        if found is None:
+            raise ClipadError(
+                f"{path}: found no whole loss curve of this training, expected one; run `./repro clipad "
+                f"train {self.name}` again."
+            )
+        return found
 
     def data(self, training: Training) -> TrainingData:
         """What a training reads; the latest is kept, since trainings of a recipe share it."""
@@ -143,20 +176,22 @@ class Trainer:
         return -(-images // config.batch_size) * config.epochs
 
     def finish(self, training: Training, advance: Advance) -> Path:
-        """Train, or find it trained."""
-        path = self.path(training)
-        if path.is_file():
+        """Train, or find it trained; what is damaged is trained again."""
+        path, wrong = self.path(training), self.unusable(training)
+        if not wrong:
             advance(self.steps(training))
             return path
+        for file in wrong:
+            tell_damage(file)
         data, config = self.data(training), training.config
         method, backbone = find_method(self.name), self.backbone(config)
         learner = method.make_learner(backbone, config, config.seed)
         key = self.key(training)
         saved = self.cache_folder / "training" / f"{key}.pt"
         curve = train(method, learner, data, training.dataset, saved, advance)
-        write_text(path.with_suffix(".json"), json.dumps(curve))
+        write_json(path.with_suffix(".json"), key, curve)
         content = hash_of({"content": self._content(training)})
-        found = checkpoint_of(self.name).checkpoint_bytes(learner, config, backbone, content)
+        found = checkpoint_of(self.name).checkpoint_bytes(learner, config, backbone, content, key)
         with replacing(path) as temporary:
             temporary.write_bytes(found)
         return path
@@ -184,7 +219,7 @@ def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         check_trainable(trainer.rows(next(job for job in jobs if job.dataset == dataset)))
     # Encoded once, before the trainings that read it start side by side; not for what is finished.
-    missing = [job for job in jobs if not trainer.path(job).is_file()]
+    missing = [job for job in jobs if trainer.unusable(job)]
     for job in {repr(trainer.store(job.config).about): job for job in missing}.values():
         trainer.data(job)
     total = sum(trainer.steps(job) for job in jobs)
@@ -203,12 +238,7 @@ def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -
         (variant.name, seed, epoch + 1, part, value)
         for variant in among
         for seed in variant.seeds
-        for epoch, parts in enumerate(_curve(done[variant.training(seed)]))
+        for epoch, parts in enumerate(trainer.curve(variant.training(seed)))
         for part, value in parts.items()
     ]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
-
-
-def _curve(path: Path) -> list[dict[str, float]]:
-    found: list[dict[str, float]] = json.loads(path.with_suffix(".json").read_text())
-    return found

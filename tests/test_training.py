@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from project import WEIGHTS
+from project import WEIGHTS, with_one_bit_changed
 from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
@@ -301,3 +301,130 @@ def test_a_saved_state_that_was_cut_short_is_started_afresh(project: Path) -> No
     saved.write_bytes(b"PK\x03\x04 half a file")
     learned_pipeline.train(project, "vcpclip")
     assert trainer.Trainer.path(run.trainer(), job).is_file()
+
+
+def exchange(one: Path, other: Path) -> None:
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+
+
+def files_of(project: Path, method: str) -> dict[Path, bytes]:
+    """Learners, then loss curves."""
+    found = (project / "data" / "trained" / method).iterdir()
+    return {
+        path: path.read_bytes() for path in sorted(found, key=lambda p: (p.suffix[1] != "s", p))
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learners_that_changed_places_are_refused_or_trained_again(
+    project: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(project, method, seeds=[1, 2])
+    learned_pipeline.train(project, method)
+    before = files_of(project, method)
+    learner, other, curve, other_curve = before
+    exchange(learner, other)
+    with pytest.raises(ClipadError) as refused:
+        learned_pipeline.measure(project, method)
+    message = str(refused.value)
+    assert str(learner) in message or str(other) in message
+    assert "is of the training" in message and f"`./repro clipad train {method}`" in message
+    exchange(curve, other_curve)
+    capsys.readouterr()
+    learned_pipeline.train(project, method)
+    assert files_of(project, method) == before
+    said = capsys.readouterr().err
+    assert all(f"clipad: {path}: damaged, or another's; made again." in said for path in before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_learner_or_curve_with_a_changed_bit_is_trained_again(project: Path, method: str) -> None:
+    learned_pipeline.train(project, method)
+    before = files_of(project, method)
+    table = project / "reports" / method / "training.csv"
+    written = table.read_bytes()
+    learner, curve = before
+    for path in (learner, curve):
+        for _ in with_one_bit_changed(path, every=1, some=2):
+            if path == learner:
+                with pytest.raises(
+                    ClipadError, match=f"{learner} .*`./repro clipad train {method}`"
+                ):
+                    learned_pipeline.measure(project, method)
+            learned_pipeline.train(project, method)
+            assert files_of(project, method) == before and table.read_bytes() == written
+    curve.unlink()
+    learned_pipeline.train(project, method)
+    assert files_of(project, method) == before
+
+
+def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch, project: Path) -> Path:
+    """Kill a training of VCP-CLIP after some steps; its resume point."""
+    numbers, step = iter(range(10**6)), train._take_step
+
+    def killed(*arguments: object) -> dict[str, float]:
+        if next(numbers) == steps:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "SECONDS_BETWEEN_SAVES", 0.0)
+        patched.setattr(train, "_take_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            learned_pipeline.train(project, "vcpclip")
+    [saved] = (project / ".cache" / "training").glob("*.pt")
+    return saved
+
+
+def test_from_a_resume_point_with_a_changed_bit_comes_the_learner_of_a_whole_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned_pipeline.train(project, "vcpclip")
+    before = files_of(project, "vcpclip")
+    shutil.rmtree(project / "data" / "trained")
+    saved = killed_after(6, monkeypatch, project)
+    resume, found = train._resume, []
+
+    def noted(*arguments: object) -> train.Progress:
+        found.append(resume(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(train, "_resume", noted)
+    for _ in with_one_bit_changed(saved, every=1, some=5):
+        capsys.readouterr()
+        learned_pipeline.train(project, "vcpclip")
+        assert files_of(project, "vcpclip") == before
+        assert f"clipad: {saved}: damaged, or another's" in capsys.readouterr().err
+        shutil.rmtree(project / "data" / "trained")
+    assert len(found) == 6
+    learned_pipeline.train(project, "vcpclip")
+    assert files_of(project, "vcpclip") == before and found[-1].step > 0
+
+
+def test_a_resume_point_of_another_training_is_not_gone_on_from(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = killed_after(6, monkeypatch, project)
+    change(project, "vcpclip", seeds=[2])
+    run = open_learned(project, "vcpclip")
+    [job] = trainings(run.variants)
+    saved.rename(saved.with_name(f"{run.trainer().key(job)}.pt"))
+    learned_pipeline.train(project, "vcpclip")
+    again = files_of(project, "vcpclip")
+    shutil.rmtree(project / "data" / "trained")
+    learned_pipeline.train(project, "vcpclip")
+    assert files_of(project, "vcpclip") == again
+
+
+@pytest.mark.skipif(not (WEIGHTS / "clipad-tiny.safetensors").is_file(), reason="no known weights")
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_with_a_changed_bit_are_trained_on_and_measured_by_nobody(
+    project: Path, method: str
+) -> None:
+    weights = project / "data" / "weights" / "clipad-tiny.safetensors"
+    for _ in with_one_bit_changed(weights, every=1, some=1):
+        for stage in (learned_pipeline.train, learned_pipeline.measure):
+            with pytest.raises(ClipadError, match=f"weights: {weights} has SHA-256 .* is damaged"):
+                stage(project, method)
