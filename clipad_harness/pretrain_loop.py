@@ -16,7 +16,6 @@ from tqdm import tqdm
 from clipad_core.errors import ClipadError
 from clipad_core.transformer import has_avx512
 from clipad_harness.captions import CompactTokenizer
-from clipad_harness.files import replacing
 from clipad_harness.pretrain_batch import Batch, loader
 from clipad_harness.pretrain_model import (
     Model,
@@ -36,6 +35,7 @@ from clipad_harness.pretrain_views import (
     relight,
     visible,
 )
+from clipad_harness.sealed import read_state, write_state
 
 LOG_EVERY = 25
 # (step, value): the value holds from that step on.
@@ -271,23 +271,22 @@ def average(found: list[dict[str, Tensor]], step: int) -> dict[str, float]:
 def save_checkpoint(config: PretrainConfig, run: Run, path: Path) -> None:
     """Write everything that the next step needs, in one rename."""
     parts = {name: getattr(run, name).state_dict() for name in ("model", "matrices", "others")}
-    state = parts | {
-        "past": past(config, run.step),
-        "step": run.step,
-        "log": run.log,
-        "scores": run.scores,
-    }
-    with replacing(path) as draft:
-        torch.save(state, draft)
+    state = parts | {"past": past(config, run.step), "step": run.step}
+    write_state(path, path.parent.name, state | {"log": run.log, "scores": run.scores})
 
 
 def load_checkpoint(config: PretrainConfig, run: Run, path: Path) -> None:
     """Continue from a checkpoint; rounds may have been appended since.
 
     Raises:
-        ClipadError: the steps that it has taken are not those that the settings ask for.
+        ClipadError: it is damaged, or its steps are not those that the settings ask for.
     """
-    state = torch.load(path, weights_only=True)
+    state = read_state(path, path.parent.name)
+    if state is None:
+        raise ClipadError(
+            f"{path}: damaged, or of another folder, and hours would be lost by starting over unasked; "
+            "put a copy in its place, or delete it to train from the start."
+        )
     if state["past"] != past(config, state["step"]):
         raise ClipadError(
             f"{path}: found {state['step']} steps of other pretrain.rounds, keep or least_pixels, "

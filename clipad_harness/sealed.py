@@ -9,12 +9,14 @@ instead: `clipad_core.checkpoint_files` seals them by the same digest.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -55,25 +57,29 @@ def read_json(path: Path, key: str) -> Any:
     return content if whole else None
 
 
-def write_bytes(path: Path, key: str, content: bytes) -> None:
-    """Write bytes behind a first line with their key and digest.
+def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
+    """Write a state of a training by ``torch.save``, behind a line with its key and digest.
 
     Raises:
         ClipadError: the folder is read-only or the disk is full.
     """
+    whole = io.BytesIO()  # torch says RuntimeError of a disk that is full
+    torch.save(state, whole)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(_first_line(key, content))
-        file.write(content)
+        file.write(_first_line(key, whole.getbuffer()))
+        file.write(whole.getbuffer())
 
 
-def read_bytes(path: Path, key: str) -> bytes | None:
-    """What `write_bytes` wrote under this key; None where it is missing, damaged or another's."""
+def read_state(path: Path, key: str) -> dict[str, Any] | None:
+    """What `write_state` wrote under this key; None where it is missing, damaged or another's."""
     try:
-        found = path.read_bytes()
+        line, end, whole = path.read_bytes().partition(b"\n")
     except OSError:
         return None
-    line, end, content = found.partition(b"\n")
-    return content if line + end == _first_line(key, content) else None
+    if line + end != _first_line(key, whole):
+        return None
+    found: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
+    return found
 
 
 def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
@@ -126,5 +132,5 @@ def _json_digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _first_line(key: str, content: bytes) -> bytes:
+def _first_line(key: str, content: bytes | memoryview) -> bytes:
     return f"{key} {hashlib.sha256(content).hexdigest()}\n".encode()

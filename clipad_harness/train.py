@@ -8,19 +8,17 @@ step, so that the result is the one of a run that was never stopped.
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from clipad_core.errors import ClipadError
 from clipad_harness.methods import LearnedMethod
-from clipad_harness.sealed import read_bytes, tell_damage, write_bytes
+from clipad_harness.sealed import read_state, tell_damage, write_state
 from clipad_harness.training_data import TrainingData
 from clipad_harness.workers import Advance
 
@@ -135,18 +133,15 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
     }
-    whole = io.BytesIO()
-    torch.save(state, whole)
-    write_bytes(path, path.stem, whole.getvalue())
+    write_state(path, path.stem, state)
 
 
 def _resume(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Read a saved state; with one that is damaged or another training's, begin from the start."""
-    whole = read_bytes(path, path.stem)
-    if whole is None:
+    state = read_state(path, path.stem)
+    if state is None:
         tell_damage(path)
         return Progress(0, [])
-    state: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"])

@@ -123,7 +123,9 @@ class Trainer:
         try:
             learner, _, _ = read(path, backbone, self.key(training))
         except ClipadError as error:
-            raise ClipadError(f"{error} `./repro clipad train {self.name}` makes it again.") from error
+            raise ClipadError(
+                f"{error} `./repro clipad train {self.name}` makes it again."
+            ) from error
         return learner
 
     def unusable(self, training: Training) -> list[Path]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from project import with_one_bit_changed
 from torch.testing import assert_close
 
 from clipad_core.backbone import load_backbone
@@ -455,6 +456,23 @@ def test_what_cannot_be_extended_is_refused(config: PretrainConfig, tmp_path: Pa
     for other in (slower, smaller):
         with pytest.raises(ClipadError, match="checkpoint.pt: found 2 steps of other pretrain"):
             pretrain(other, tmp_path / "a", stem)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_checkpoint_with_a_changed_bit_or_of_another_folder_is_refused_by_name(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    first = replace(config, rounds=config.rounds[:1])
+    pretrain(first, tmp_path, tmp_path / "micro")
+    [path] = tmp_path.rglob("checkpoint.pt")
+    for _ in with_one_bit_changed(path, every=1, some=3):
+        with pytest.raises(ClipadError, match=f"{path}: damaged, or of another folder"):
+            pretrain(first, tmp_path, tmp_path / "micro")
+    other = path.parents[1] / "other" / path.name
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(ClipadError, match=f"{other}: damaged, or of another folder"):
+        pretrain_loop.load_checkpoint(first, pretrain(first, tmp_path, tmp_path / "micro"), other)
 
 
 def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path) -> None:

@@ -23,7 +23,7 @@ TENSORS = {
 # What is written, and what reads and writes it.
 KINDS: dict[str, tuple[Any, Callable, Callable]] = {
     "json": ([{"total": 0.1, "dice": 1e-05}, {"total": 0.05}], sealed.write_json, sealed.read_json),
-    "bytes": (b"PK\n\x00" + bytes(range(256)), sealed.write_bytes, sealed.read_bytes),
+    "state": (TENSORS, sealed.write_state, sealed.read_state),
     "tensors": (TENSORS, sealed.write_tensors, sealed.read_tensors),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
