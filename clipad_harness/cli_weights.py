@@ -60,7 +60,7 @@ def _list(_arguments: argparse.Namespace) -> None:
         for one in read_registered(root):
             file = root / FOLDER / one.file
             rows.append((one.backbone, one.name, f"{one.sha256[:12]}…", "its record", _place(file)))
-        rows.append(("clipad-tiny", "stand-in", "in dvc.lock", "", _place(root / STAND_IN)))
+        rows.append(("clipad-tiny", "stand-in", "in params.yaml", "", _place(root / STAND_IN)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(
