@@ -13,42 +13,11 @@ from random import Random
 
 import numpy as np
 
-Array = np.ndarray
+from clipad_harness.drawing.exact import Array, cos, sin
+from clipad_harness.drawing.noise import TILE, cell_table, noise_tile
+
 Window = tuple[slice, slice]
 Colour = tuple[float, float, float]
-
-NOISE_SEED = 20240607
-_TILE = 3  # a noise tile spans this many images, so that crops of it differ
-
-
-@lru_cache(maxsize=64)
-def _noise_tile(size: int, kind: str) -> Array:
-    """Periodic Gaussian noise of unit deviation, (3 * size, 3 * size), by its spectrum.
-
-    `cloud`: smooth, falls as 1/f^2. `mottle`: blotches of a twelfth of the image.
-    `grain`: pixel noise, slightly softened. `fibre`: long streaks along x.
-    """
-    side = size * _TILE
-    spectrum = np.fft.rfft2(
-        np.random.default_rng([NOISE_SEED, size, len(kind)]).normal(size=(side, side))
-    )
-    fy = np.abs(np.fft.fftfreq(side, 1 / side))[:, None] / _TILE  # cycles per image
-    fx = np.fft.rfftfreq(side, 1 / side)[None, :] / _TILE
-    f = np.hypot(fx, fy)
-    gains = {
-        "cloud": 1 / (f + 0.7) ** 2,
-        "mottle": np.exp(-(((f - 10) / 6) ** 2)),
-        "grain": np.exp(-((f / (0.38 * size)) ** 2)),
-        "fibre": np.exp(-((fx / 2.0) ** 2)) * np.exp(-((fy / (0.3 * size)) ** 2)),
-    }
-    gain = gains[kind] * (f > 0)
-    tile = np.fft.irfft2(spectrum * gain, s=(side, side))
-    return np.ascontiguousarray(tile / tile.std(), dtype=np.float32)
-
-
-@lru_cache(maxsize=1)
-def _cell_table() -> Array:
-    return np.random.default_rng(NOISE_SEED).random(4096, dtype=np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -85,8 +54,8 @@ class Frame:
         """The rows and columns that hold all pixels within `extent` of a point of the thing."""
         ux, uy, vx, vy = self.axes
         x, y = self.project(u, v)
-        rows = self._pixels(y, extent * math.hypot(uy, vy))
-        return rows, self._pixels(x, extent * math.hypot(ux, vx))
+        rows = self._pixels(y, extent * math.sqrt(uy * uy + vy * vy))
+        return rows, self._pixels(x, extent * math.sqrt(ux * ux + vx * vx))
 
     def _pixels(self, middle: float, half: float) -> slice:
         first, last = ((end + 1) * self.size / 2 for end in (middle - half, middle + half))
@@ -105,16 +74,16 @@ class Frame:
         du, dv = self.u - x, self.v - y
         if angle == 0.0:
             return du, dv
-        c, s = math.cos(angle), math.sin(angle)
+        c, s = cos(angle), sin(angle)
         return c * du + s * dv, c * dv - s * du
 
 
 def pose(size: int, x: float, y: float, scale: float, angle: float, squeeze: float = 1.0) -> Frame:
     """A frame at (x, y), `scale` large, turned by `angle`; `squeeze` < 1 tilts it backwards."""
     gx, gy = grid(size)
-    c, s = math.cos(angle) / scale, math.sin(angle) / scale
+    c, s = cos(angle) / scale, sin(angle) / scale
     du, dv = gx - x, (gy - y) / squeeze
-    along, across = scale * math.cos(angle), scale * math.sin(angle)
+    along, across = scale * cos(angle), scale * sin(angle)
     axes = (along, across * squeeze, -across, along * squeeze)
     return Frame(c * du + s * dv, c * dv - s * du, 2 / size / scale, size, (x, y), axes)
 
@@ -134,15 +103,15 @@ class Sketch:
 
     def noise(self, kind: str) -> Array:
         """A crop of unit-deviation noise, (size, size); read only."""
-        tile = _noise_tile(self.size, kind)
-        room = (_TILE - 1) * self.size
+        tile = noise_tile(self.size, kind)
+        room = (TILE - 1) * self.size
         i, j = self.instance.randrange(room), self.instance.randrange(room)
         crop = tile[i : i + self.size, j : j + self.size]
         return crop[::-1] if self.instance.random() < 0.5 else crop
 
     def streaks(self, u: Array, v: Array, stretch: float = 1.0) -> Array:
         """Streaks along u, unit deviation, following given coordinates."""
-        tile = _noise_tile(self.size, "fibre")
+        tile = noise_tile(self.size, "fibre")
         half = 0.5 * self.size
         offset = self.instance.randrange(tile.shape[0])
         rows = ((v * half).astype(np.int32) + offset) % tile.shape[0]
@@ -153,7 +122,7 @@ class Sketch:
         """One uniform number in [0, 1) for every integer cell (i, j)."""
         start = (self.product if fixed else self.instance).randrange(4096)
         index = i.astype(np.int32) * 619 + j.astype(np.int32) * 1657 + start
-        return _cell_table()[index & 4095]  # a power of two, so the bits do for the remainder
+        return cell_table()[index & 4095]  # a power of two, so the bits do for the remainder
 
 
 class Surface:
@@ -231,6 +200,12 @@ def smoothstep(values: Array, low: float, high: float) -> Array:
     """Zero up to `low`, one from `high`, smooth between; falls where `high` < `low`."""
     t = np.clip((values - low) * (1 / (high - low)), 0, 1)
     return t * t * (3 - 2 * t)
+
+
+def brightness(colour: Colour) -> float:
+    """The sum of the channels, from the first to the last."""
+    r, g, b = colour
+    return r + g + b  # Python's own `sum` rounds otherwise since 3.12
 
 
 def scaled(colour: Colour, factor: float, offset: float = 0.0) -> Colour:

@@ -9,10 +9,12 @@ from random import Random
 import numpy as np
 
 from clipad_core.errors import ClipadError
-from clipad_harness.drawing.canvas import Array, Frame, Sketch, Surface, grid, pose
+from clipad_harness.drawing.canvas import Frame, Sketch, Surface, grid, pose
 from clipad_harness.drawing.catalogue import CATALOGUE, Category
 from clipad_harness.drawing.defects import PART_DEFECTS, SURFACE_DEFECTS, damage_part
+from clipad_harness.drawing.exact import Array, total
 from clipad_harness.drawing.items import Item, Look
+from clipad_harness.drawing.noise import Chance
 from clipad_harness.drawing.palette import MATERIALS
 from clipad_harness.drawing.prints import decorate
 from clipad_harness.drawing.scene import (
@@ -125,8 +127,8 @@ def _photograph_sound(
 ) -> tuple[Item, Sketch, Surface, Scene, Array]:
     """Build the thing and its scene, and take the picture without noise."""
     spec = _spec(category)
-    rng = Random(f"{category}/{seed}")
-    product = Random(f"{category}/product/{spec.product}") if spec.product is not None else rng
+    rng = Chance(f"{category}/{seed}")
+    product = Chance(f"{category}/product/{spec.product}") if spec.product is not None else rng
     sketch = Sketch(size, product, rng, _frame(spec, rng, size))
     look = Look.draw(product, MATERIALS[spec.material], spec.colour)
     item = spec.build(sketch, look)
@@ -153,9 +155,10 @@ def _candidates(category: str, item: Item, sketch: Sketch, defect: str | None) -
 
 def _is_visible(change: Array, mask: Array) -> bool:
     """Large and strong enough that a person finds it when told where to look."""
-    if mask.sum() < SMALLEST * mask.size:
+    changes = change[mask]
+    if changes.size < SMALLEST * mask.size:
         return False
-    return bool(change[mask].mean() > WEAKEST)
+    return total(changes) > WEAKEST * changes.size
 
 
 def _frame(spec: Category, rng: Random, size: int) -> Frame:
