@@ -13,9 +13,11 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipad_harness.drawing.canvas import Array, Sketch, Surface, grid, smoothstep
+from clipad_harness.drawing.canvas import Sketch, Surface, brightness, grid, smoothstep
+from clipad_harness.drawing.exact import Array, cos, exp, sin, total
 from clipad_harness.drawing.items import Item
 from clipad_harness.drawing.palette import colour_of, other_colour
+from clipad_harness.drawing.shapes import multiples
 
 Spot = tuple[float, float]
 BLACK, PALE = (0.012, 0.012, 0.014), (0.42, 0.40, 0.37)
@@ -53,7 +55,7 @@ def walk(
     points = [start]
     for _ in range(steps):
         turn += rng.uniform(-bend, bend)
-        x, y = x + math.cos(turn) * length / steps, y + math.sin(turn) * length / steps
+        x, y = x + cos(turn) * length / steps, y + sin(turn) * length / steps
         points.append((x, y))
     return points
 
@@ -63,27 +65,27 @@ def blob(sketch: Sketch, at: Spot, radius: float, rough: float) -> Array:
     rng = sketch.instance
     x, y = grid(sketch.size)
     turn, stretch = rng.uniform(0, math.pi), rng.uniform(0.6, 1.0)
-    c, s = math.cos(turn), math.sin(turn)
+    c, s = cos(turn), sin(turn)
     du, dv = x - at[0], y - at[1]
     u, v = (c * du + s * dv) / stretch, (c * dv - s * du) * stretch
     r = np.sqrt(u * u + v * v)
-    angle = np.arctan2(v, u)
-    wave = sum(
-        rng.uniform(-1, 1) * np.sin(k * angle + rng.uniform(0, 6.28)) / k for k in (2, 3, 5, 7)
-    )
-    return r - radius * (1 + rough * wave)
+    edge = np.ones_like(r)
+    for k, (cosine, sine) in multiples(u, v, (2, 3, 5, 7)).items():
+        size, turn = rough * rng.uniform(-1, 1) / k, rng.uniform(0, 6.28)
+        edge += (size * sin(turn)) * cosine + (size * cos(turn)) * sine
+    return r - radius * edge
 
 
 def under(s: Surface, cover: Array) -> tuple[float, float, float]:
     """Mean albedo below a defect, in [0, 1]."""
-    weight = cover.sum() + 1e-3
-    r, g, b = (np.einsum("hw,chw->c", cover, s.albedo) + 5e-4) / weight
-    return float(r), float(g), float(b)
+    weight = total(cover) + 1e-3
+    r, g, b = ((total(cover * plane) + 5e-4) / weight for plane in s.albedo)
+    return r, g, b
 
 
 def is_dark(s: Surface, cover: Array) -> bool:
     """Whether a black defect would drown in what it lies on."""
-    return sum(under(s, cover)) < 0.17
+    return brightness(under(s, cover)) < 0.17
 
 
 def scratch(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
@@ -93,12 +95,12 @@ def scratch(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         length = rng.uniform(0.2, 1.0)
         start = (
-            at[0] - math.cos(turn) * length / 2 + rng.uniform(-0.08, 0.08),
-            at[1] - math.sin(turn) * length / 2 + rng.uniform(-0.08, 0.08),
+            at[0] - cos(turn) * length / 2 + rng.uniform(-0.08, 0.08),
+            at[1] - sin(turn) * length / 2 + rng.uniform(-0.08, 0.08),
         )
         lines.append((walk(rng, start, length, turn, 0.06, 10), rng.uniform(0.014, 0.034)))
     cover = strokes(sketch.size, lines) * s.alpha
-    level = rng.choice((0.12, 0.9, 0.8)) if sum(under(s, cover)) > 0.3 else 0.75
+    level = rng.choice((0.12, 0.9, 0.8)) if brightness(under(s, cover)) > 0.3 else 0.75
     s.tint(cover * strength * rng.uniform(0.45, 0.9), (level, level, level))
     s.height -= cover * 0.02
     return cover
@@ -134,10 +136,10 @@ def stain(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     field = blob(sketch, at, rng.uniform(0.08, 0.34), 0.35) + 0.02 * sketch.noise("mottle")
     soft = rng.uniform(0.02, 0.08)
     cover = smoothstep(field, soft, -soft) * s.alpha
-    ring = np.exp(-((field / 0.025) ** 2)) * rng.choice((0.0, 0.3, 0.5))
+    ring = exp(-np.square(field / 0.025)) * rng.choice((0.0, 0.3, 0.5))
     names = ("dark brown", "brown", "olive", "black", "dark red", "dark blue", "dark green")
     colour = colour_of(rng.choice(names))
-    if sum(under(s, cover)) < 0.36:
+    if brightness(under(s, cover)) < 0.36:
         colour = colour_of(rng.choice(("beige", "white", "light grey")))
     s.tint(cover * np.clip(strength * rng.uniform(0.35, 0.8) + ring, 0, 1), colour)
     return cover
@@ -149,14 +151,15 @@ def hole(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     field = blob(sketch, at, rng.uniform(0.05, 0.17), 0.25)
     soft = 2.2 / sketch.size
     cover = smoothstep(field, soft, -soft)
-    rim = np.exp(-((field / 0.03) ** 2))
+    rim = exp(-np.square(field / 0.03))
     if is_dark(s, cover):
         s.tint(np.clip(0.4 * strength * rim, 0, 1), PALE)
     s.height -= 0.03 * rim + 0.1 * cover
     s.tint(cover, BLACK)
     s.gloss *= 1 - cover
     touched = cover * s.alpha
-    if rng.random() < 0.35 or s.alpha[cover > 0.5].mean() < 0.95:
+    inside = s.alpha[cover > 0.5]
+    if rng.random() < 0.35 or total(inside) < 0.95 * inside.size:
         s.cut(cover * smoothstep(field, 0.0, -0.04))
     return touched
 
@@ -167,7 +170,7 @@ def dent(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     radius = rng.uniform(0.1, 0.3)
     field = blob(sketch, at, radius, 0.15) + radius
     depth = radius * rng.uniform(0.25, 0.5) * strength * rng.choice((1, 1, -1))
-    bowl = np.exp(-((field / (0.55 * radius)) ** 2) * 2)
+    bowl = exp(-np.square(field / (0.55 * radius)) * 2)
     s.height -= depth * bowl
     if is_dark(s, bowl):  # black things show a dent by the wear on it
         s.tint(np.clip(0.1 * strength * bowl, 0, 1), PALE)
@@ -225,7 +228,7 @@ def tear(s: Surface, sketch: Sketch, at: Spot, strength: float) -> Array:
     rng = sketch.instance
     turn, length = rng.uniform(0, math.pi), rng.uniform(0.35, 0.9)
     gape = rng.uniform(0.05, 0.13)
-    c, n = (math.cos(turn), math.sin(turn)), 9
+    c, n = (cos(turn), sin(turn)), 9
     upper: list[Spot] = []
     lower: list[Spot] = []
     for k in range(n + 1):
@@ -289,8 +292,8 @@ def damage_part(item: Item, rng: Random, defect: str, strength: float) -> Surfac
     part.paint(
         surface,
         item.frame,
-        part.x + far * math.cos(way),
-        part.y + far * math.sin(way),
+        part.x + far * cos(way),
+        part.y + far * sin(way),
         part.angle + rng.uniform(0.3, 1.2),
     )
     return surface

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from clipad_harness.drawing import shapes
 from clipad_harness.drawing.canvas import Sketch, jitter, scaled, smoothstep
+from clipad_harness.drawing.exact import exp, power, sin
 from clipad_harness.drawing.items import (
     Item,
     Look,
@@ -31,19 +30,19 @@ def ball(sketch: Sketch, look: Look) -> Item:
     a, b = 0.92, p.uniform(0.62, 0.92)
     d = shapes.ellipse(f.u, f.v, a, b) + 0.02 * rng.uniform(0, 1) * sketch.noise("cloud")
     surface = body(sketch, look, d, 0.1, 0.1)
-    dome = np.sqrt(np.maximum(0.03, 1 - (f.u / a) ** 2 - (f.v / b) ** 2))
+    dome = np.sqrt(np.maximum(0.03, 1 - np.square(f.u / a) - np.square(f.v / b)))
     surface.height[:] = p.uniform(0.3, 0.7) * dome
     surface.tint(np.clip(0.2 * sketch.noise("cloud"), 0, 0.5), contrasting(p, look.colour))
     style = p.random()
     if style < 0.4:
         x, y = p.uniform(-0.4, 0.4), p.uniform(-0.3, 0.3)
-        pit = np.exp(-((f.u - x) ** 2 + (f.v - y) ** 2) * 30)
+        pit = exp(-(np.square(f.u - x) + np.square(f.v - y)) * 30)
         surface.height -= 0.12 * pit
         stalk = f.cover(shapes.segment(f.u - x, f.v - y, 0, 0, 0.12, 0.16, 0.035))
         surface.tint(stalk, colour_of("dark brown"))
     elif style < 0.7:
         for k in range(p.randint(1, 3)):
-            band = np.abs(f.v - 0.3 * math.sin(k * 2.4) - 0.2 * f.u * f.u) - p.uniform(0.02, 0.1)
+            band = np.abs(f.v - 0.3 * sin(k * 2.4) - 0.2 * f.u * f.u) - p.uniform(0.02, 0.1)
             surface.tint(f.cover(band) * 0.8, contrasting(p, look.colour))
     return item(sketch, look, surface)
 
@@ -147,8 +146,8 @@ def leaf(sketch: Sketch, look: Look) -> Item:
     """Leaf or feather: midrib and side veins."""
     p, f = sketch.product, sketch.frame
     width, point = p.uniform(0.35, 0.6), p.uniform(0.8, 1.4)
-    edge = width * np.maximum(0, 1 - (f.u / 0.95) ** 2) ** point
-    teeth = p.choice((0.0, 0.03)) * np.sin(f.u * 40)
+    edge = width * power(np.maximum(0, 1 - np.square(f.u / 0.95)), point)
+    teeth = p.choice((0.0, 0.03)) * sin(f.u * 40)
     d = np.maximum(np.abs(f.v) - edge - teeth, np.abs(f.u) - 0.95) * 0.8
     surface = body(sketch, look, d, 0.03, 0.02)
     rib = smoothstep(np.abs(f.v), 0.035, 0.01)
@@ -197,7 +196,7 @@ def tool(sketch: Sketch, look: Look) -> Item:
     if p.random() < 0.6:
         grip = f.cover(np.maximum(handle, f.u + p.uniform(0.1, 0.4)))
         surface.tint(grip, contrasting(p, look.colour))
-        surface.shade(1 - 0.25 * grip * (np.sin(f.u * p.uniform(30, 60)) > 0.4))
+        surface.shade(1 - 0.25 * grip * (sin(f.u * p.uniform(30, 60)) > 0.4))
     if p.random() < 0.4:
         drill(surface, f, shapes.circle(f.u + 0.84, f.v, 0.05))
     return item(sketch, look, surface)

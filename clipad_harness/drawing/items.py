@@ -11,15 +11,16 @@ import numpy as np
 
 from clipad_harness.drawing import shapes
 from clipad_harness.drawing.canvas import (
-    Array,
     Colour,
     Frame,
     Sketch,
     Surface,
     bevel,
+    brightness,
     jitter,
     smoothstep,
 )
+from clipad_harness.drawing.exact import Array
 from clipad_harness.drawing.palette import Material, colour_of, finish
 
 CONTACT = 0.35  # how far the shadow at the foot of a part reaches, in its half widths
@@ -108,7 +109,7 @@ def drill(surface: Surface, frame: Frame, distance: Array, rim: float = 0.02) ->
 
 def contrasting(rng: Random, colour: Colour) -> Colour:
     """A second product colour, lighter on dark things and darker on light ones."""
-    dark = sum(colour) < 0.6
+    dark = brightness(colour) < 0.6
     names = (
         ("white", "yellow", "light grey", "beige", "orange", "light blue")
         if dark
@@ -183,7 +184,7 @@ def block_part(
             surface.tint(0.9 * frame.cover(shapes.box(u - mx, v - my, 0.35 * a, 0.14 * b)), mark)
         return cover
 
-    return _nearby(paint, math.hypot(a, b) + CONTACT * min(a, b))
+    return _nearby(paint, math.sqrt(a * a + b * b) + CONTACT * min(a, b))
 
 
 def screw(rng: Random, radius: float) -> PaintPart:

@@ -8,6 +8,7 @@ import numpy as np
 
 from clipad_harness.drawing import shapes
 from clipad_harness.drawing.canvas import Sketch, jitter
+from clipad_harness.drawing.exact import sin
 from clipad_harness.drawing.items import (
     Item,
     Look,
@@ -27,8 +28,7 @@ from clipad_harness.drawing.palette import colour_of
 
 def around(n: int, radius: float) -> list[tuple[float, float]]:
     """So many points evenly on a circle."""
-    turns = (2 * math.pi * k / n for k in range(n))
-    return [(radius * math.cos(t), radius * math.sin(t)) for t in turns]
+    return [(radius * x, radius * y) for x, y in shapes.directions(n)]
 
 
 def disc(sketch: Sketch, look: Look) -> Item:
@@ -48,7 +48,7 @@ def disc(sketch: Sketch, look: Look) -> Item:
         emblem = shapes.polygon(f.u, f.v, p.randint(3, 6), p.uniform(0.12, 0.25))
         surface.tint(f.cover(emblem) * 0.8, contrasting(p, look.colour))
     style, n, r = p.random(), p.randint(2, 8), p.uniform(0.4, 0.7)
-    radius = min(p.uniform(0.07, 0.16), 0.7 * r * math.sin(math.pi / n))
+    radius = min(p.uniform(0.07, 0.16), 0.7 * r * sin(math.pi / n))
     parts: list[Part] = []
     if style < 0.35:
         for x, y in around(n, r):
@@ -178,10 +178,7 @@ def wheel(sketch: Sketch, look: Look) -> Item:
     p, f = sketch.product, sketch.frame
     n, w, rim = p.randint(3, 8), p.uniform(0.05, 0.1), p.uniform(0.68, 0.8)
     r = np.sqrt(f.u * f.u + f.v * f.v)
-    sector = 2 * math.pi / n
-    angle = np.arctan2(f.v, f.u)
-    folded = angle - sector * np.floor(angle / sector + 0.5)
-    spoke = np.maximum(np.abs(np.sin(folded)) * r - w, r - 0.9)
+    spoke = np.maximum(shapes.rays(f.u, f.v, n) - w, r - 0.9)
     hub = p.uniform(0.18, 0.28)
     d = shapes.union(shapes.ring(f.u, f.v, rim, 0.95), spoke, r - hub)
     surface = body(sketch, look, d, 0.05, 0.09)

@@ -114,9 +114,8 @@ def colour_of(name: str) -> Colour:
 def other_colour(rng: Random, colour: Colour, least: float = 0.35) -> Colour:
     """A named colour that nobody takes for the given one (L1 distance at least `least`)."""
     reflectances = [colour_of(name) for name in COLOURS]
-    far = [
-        c for c in reflectances if sum(abs(a - b) for a, b in zip(c, colour, strict=True)) >= least
-    ]
+    r, g, b = colour
+    far = [c for c in reflectances if abs(c[0] - r) + abs(c[1] - g) + abs(c[2] - b) >= least]
     return jitter(rng, rng.choice(far), 0.03)
 
 

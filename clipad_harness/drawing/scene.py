@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from clipad_harness.drawing.canvas import (
-    Array,
     Frame,
     Sketch,
     Surface,
@@ -20,6 +19,7 @@ from clipad_harness.drawing.canvas import (
     pose,
     smoothstep,
 )
+from clipad_harness.drawing.exact import Array, cos, sin
 from clipad_harness.drawing.palette import colour_of
 
 
@@ -42,12 +42,12 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     x, y = grid(size)
     turn, slant = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 0.95)
     direction = (
-        math.cos(turn) * math.cos(slant),
-        math.sin(turn) * math.cos(slant),
-        math.sin(slant),
+        cos(turn) * cos(slant),
+        sin(turn) * cos(slant),
+        sin(slant),
     )
     fall = rng.uniform(0.0, 0.22) * spread
-    field = 1 + fall * (math.cos(turn) * x + math.sin(turn) * y)
+    field = 1 + fall * (cos(turn) * x + sin(turn) * y)
     field -= rng.uniform(0.0, 0.14) * spread * (x * x + y * y)
     field *= rng.uniform(0.86, 1.2)
     if rng.random() < 0.3:
@@ -77,7 +77,7 @@ def _shade_edge(sketch: Sketch) -> Array:
     rng = sketch.instance
     x, y = grid(sketch.size)
     turn = rng.uniform(0, 2 * math.pi)
-    along = math.cos(turn) * x + math.sin(turn) * y + rng.uniform(-0.6, 0.6)
+    along = cos(turn) * x + sin(turn) * y + rng.uniform(-0.6, 0.6)
     if rng.random() < 0.4:
         along = np.abs(along) - rng.uniform(0.15, 0.4)
     soft = rng.uniform(0.04, 0.3)
@@ -105,15 +105,13 @@ def _background(sketch: Sketch) -> Array:
     kind = rng.random()
     x, y = grid(sketch.size)
     angle = rng.uniform(0, math.pi)
-    along = math.cos(angle) * x + math.sin(angle) * y
+    along = cos(angle) * x + sin(angle) * y
     if kind < 0.3:
         factor += rng.uniform(0.01, 0.07) * sketch.noise("grain")
     elif kind < 0.5:
-        factor += rng.uniform(0.03, 0.09) * sketch.streaks(
-            along, math.cos(angle) * y - math.sin(angle) * x
-        )
+        factor += rng.uniform(0.03, 0.09) * sketch.streaks(along, cos(angle) * y - sin(angle) * x)
     elif kind < 0.65:
-        factor += rng.uniform(0.02, 0.06) * np.sin(along * rng.uniform(25, 70))
+        factor += rng.uniform(0.02, 0.06) * sin(along * rng.uniform(25, 70))
     elif kind < 0.8:  # a joint of the bench
         line = np.abs(along - rng.uniform(-0.9, 0.9))
         factor -= rng.uniform(0.1, 0.4) * (1 - smoothstep(line, 0.005, 0.035))
@@ -148,7 +146,7 @@ def render(surface: Surface, scene: Scene) -> Array:
     shine = np.maximum(
         (hz - (hx + 0.22 * x) * gx - (hy + 0.22 * y) * gy - 0.28 * (hx * x + hy * y)) * inverse, 0
     )
-    shine = np.minimum(shine, 1.0) ** 2
+    shine = np.square(np.minimum(shine, 1.0))
     shine *= shine
     shine *= shine
     shine *= shine

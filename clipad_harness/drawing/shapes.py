@@ -1,15 +1,17 @@
 """Signed distances of plane shapes: negative inside, positive outside, in the units of (u, v).
 
-The formulas are the usual ones of computer graphics (Quilez, "2D distance functions").
+The formulas are the usual ones of computer graphics (Quilez, "2D distance functions"). Nothing needs
+an angle: where one would be turned or multiplied, its cosine and sine are.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache, reduce
 
 import numpy as np
 
-Array = np.ndarray
+from clipad_harness.drawing.exact import Array, cos, sin
 
 
 def circle(u: Array, v: Array, radius: float) -> Array:
@@ -19,8 +21,8 @@ def circle(u: Array, v: Array, radius: float) -> Array:
 
 def ellipse(u: Array, v: Array, a: float, b: float) -> Array:
     """First-order distance, exact on the outline."""
-    k = np.sqrt((u / a) ** 2 + (v / b) ** 2) + 1e-6
-    slope = np.sqrt((u / (a * a)) ** 2 + (v / (b * b)) ** 2) + 1e-6
+    k = np.sqrt(np.square(u / a) + np.square(v / b)) + 1e-6
+    slope = np.sqrt(np.square(u / (a * a)) + np.square(v / (b * b))) + 1e-6
     return k * (k - 1) / slope
 
 
@@ -32,7 +34,7 @@ def ring(u: Array, v: Array, inner: float, outer: float) -> Array:
 def box(u: Array, v: Array, a: float, b: float, corner: float = 0.0) -> Array:
     """A box of half sides (a, b) with rounded corners."""
     du, dv = np.abs(u) - (a - corner), np.abs(v) - (b - corner)
-    outside = np.sqrt(np.maximum(du, 0) ** 2 + np.maximum(dv, 0) ** 2)
+    outside = np.sqrt(np.square(np.maximum(du, 0)) + np.square(np.maximum(dv, 0)))
     return outside + np.minimum(np.maximum(du, dv), 0) - corner
 
 
@@ -40,21 +42,61 @@ def segment(u: Array, v: Array, x0: float, y0: float, x1: float, y1: float, r: f
     """A line with round ends, `r` half as thick."""
     dx, dy = x1 - x0, y1 - y0
     along = np.clip(((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy + 1e-9), 0, 1)
-    return np.sqrt((u - x0 - along * dx) ** 2 + (v - y0 - along * dy) ** 2) - r
+    return np.sqrt(np.square(u - x0 - along * dx) + np.square(v - y0 - along * dy)) - r
 
 
 def polygon(u: Array, v: Array, sides: int, radius: float) -> Array:
     """A regular polygon, `radius` to the middle of its sides; exact inside."""
-    angle = np.arctan2(v, u)
-    sector = 2 * math.pi / sides
-    folded = angle - sector * np.floor(angle / sector + 0.5)
-    return np.cos(folded) * np.sqrt(u * u + v * v) - radius
+    return reduce(np.maximum, (c * u + s * v for c, s in directions(sides))) - radius
 
 
 def wave_disc(u: Array, v: Array, radius: float, lobes: int, depth: float) -> Array:
     """A disc whose outline waves `lobes` times."""
-    r = np.sqrt(u * u + v * v)
-    return (r - radius - depth * np.cos(lobes * np.arctan2(v, u))) * 0.9
+    cosine, _ = multiples(u, v, (lobes,))[lobes]
+    return (np.sqrt(u * u + v * v) - radius - depth * cosine) * 0.9
+
+
+def rays(u: Array, v: Array, n: int) -> Array:
+    """Distance to the line of the nearest of n rays, evenly around the middle from (1, 0) on."""
+    along, across = u, np.abs(v)
+    for c, s in directions(n)[1:]:
+        reach = c * u + s * v
+        across = np.where(reach > along, np.abs(c * v - s * u), across)
+        along = np.maximum(along, reach)
+    return across
+
+
+@lru_cache(maxsize=64)
+def directions(n: int) -> tuple[tuple[float, float], ...]:
+    """So many unit vectors evenly around, from (1, 0) on.
+
+    >>> [(round(x, 9), round(y, 9)) for x, y in directions(2)]
+    [(1.0, 0.0), (-1.0, 0.0)]
+    """
+    turns = (2 * math.pi * k / n for k in range(n))
+    return tuple((cos(t), sin(t)) for t in turns)
+
+
+def multiples(u: Array, v: Array, factors: tuple[int, ...]) -> dict[int, tuple[Array, Array]]:
+    r"""Cosine and sine of multiples of the angle at which (u, v) lies, by products alone.
+
+    De Moivre: :math:`\cos k\theta + i \sin k\theta = (\cos\theta + i \sin\theta)^k`, with about
+    k roundings of error. In the middle, where no angle is, all are zero.
+
+    >>> cosine, sine = multiples(np.array([1.0, 1.0]), np.array([0.0, 1.0]), (2,))[2]
+    >>> np.round(cosine, 9), np.round(sine, 9)
+    (array([1., 0.]), array([0., 1.]))
+    """
+    r = np.maximum(np.sqrt(u * u + v * v), 1e-9)
+    powers = {0: (np.ones_like(u), np.zeros_like(u)), 1: (u / r, v / r)}
+
+    def power(k: int) -> tuple[Array, Array]:
+        if k not in powers:
+            (a, b), (c, d) = power(k // 2), power(k - k // 2)
+            powers[k] = a * c - b * d, a * d + b * c
+        return powers[k]
+
+    return {k: power(k) for k in factors}
 
 
 def union(*distances: Array) -> Array:

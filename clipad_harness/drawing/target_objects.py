@@ -8,7 +8,6 @@ import numpy as np
 
 from clipad_harness.drawing import shapes
 from clipad_harness.drawing.canvas import (
-    Array,
     Frame,
     Sketch,
     Surface,
@@ -17,6 +16,7 @@ from clipad_harness.drawing.canvas import (
     scaled,
     smoothstep,
 )
+from clipad_harness.drawing.exact import Array, cos, exp, sin
 from clipad_harness.drawing.items import (
     Item,
     Look,
@@ -39,7 +39,7 @@ def hex_nut(sketch: Sketch, look: Look) -> Item:
     r = np.sqrt(f.u * f.u + f.v * f.v)
     surface.height -= smoothstep(r, 0.76, 1.0) * 0.12
     surface.height -= smoothstep(r, 0.56, 0.44) * 0.09
-    thread = np.sin((r - 0.4) * (math.pi / 0.035)) * smoothstep(r, 0.53, 0.5)
+    thread = sin((r - 0.4) * (math.pi / 0.035)) * smoothstep(r, 0.53, 0.5)
     surface.shade(1 + 0.35 * thread)
     surface.shade(1 - 0.3 * f.cover(r - 0.52))
     drill(surface, f, r - 0.38)
@@ -75,11 +75,11 @@ def gear_wheel(sketch: Sketch, look: Look) -> Item:
     drill(surface, f, bore)
     for k in range(5):
         a = 2 * math.pi * (k + 0.5) / 5
-        drill(surface, f, shapes.circle(f.u - 0.46 * math.cos(a), f.v - 0.46 * math.sin(a), 0.085))
+        drill(surface, f, shapes.circle(f.u - 0.46 * cos(a), f.v - 0.46 * sin(a), 0.085))
     grain = 1 + 0.06 * sketch.noise("cloud") + 0.04 * sketch.noise("grain")
     tooth = _tooth(look, grain, 0.07)
     parts = [
-        Part(tooth, 0.83 * math.cos(a), 0.83 * math.sin(a), a, 0.1)
+        Part(tooth, 0.83 * cos(a), 0.83 * sin(a), a, 0.1)
         for a in (2 * math.pi * k / n for k in range(n))
     ]
     return item(sketch, look, surface, parts)
@@ -132,7 +132,7 @@ def circuit_board(sketch: Sketch, look: Look) -> Item:
         shapes.box(f.u + 0.28, np.abs(f.v + 0.22) - 0.22, 0.24, 0.03),
         shapes.box(np.abs(f.u - 0.2) - 0.22, f.v - 0.34, 0.03, 0.24),
     ]
-    stripes = (np.sin(f.u * 70), np.sin(f.v * 70))
+    stripes = (sin(f.u * 70), sin(f.v * 70))
     for leg, stripe in zip(legs, stripes, strict=True):
         surface.tint(f.cover(leg) * (stripe > 0), silver)
     return item(sketch, look, surface, parts)
@@ -145,9 +145,9 @@ def zip_fastener(sketch: Sketch, look: Look) -> Item:
     surface = body(sketch, look, d, 0.02, 0.02)
     i, j = np.floor(f.u * 22), np.floor(f.v * 22)
     surface.shade(0.9 + 0.2 * ((i + j) % 2))
-    surface.height += 0.006 * np.sin(f.u * 69) * np.sin(f.v * 69)
+    surface.height += 0.006 * sin(f.u * 69) * sin(f.v * 69)
     for y in (-0.42, 0.42):
-        stitch = f.cover(np.abs(f.v - y) - 0.018) * (np.sin(f.u * 26) > -0.5)
+        stitch = f.cover(np.abs(f.v - y) - 0.018) * (sin(f.u * 26) > -0.5)
         surface.tint(stitch * 0.7, scaled(look.colour, 2.2, 0.06))
         surface.height += 0.01 * stitch
     surface.shade(1 - 0.55 * f.cover(np.abs(f.v) - 0.06))
@@ -202,17 +202,17 @@ def light_bulb(sketch: Sketch, look: Look) -> Item:
         0.3,
     )
     surface.height[:] = 0.8 * np.sqrt(
-        np.maximum(0.02, 0.36 - (np.minimum(f.u, 0) + 0.3) ** 2 * (f.u < -0.3) - f.v * f.v)
+        np.maximum(0.02, 0.36 - np.square(np.minimum(f.u, 0) + 0.3) * (f.u < -0.3) - f.v * f.v)
     )
     cap = f.cover(shapes.box(f.u - 0.68, f.v, 0.24, 0.25, 0.03))
     surface.tint(cap, colour_of("silver"))
-    turns = np.sin((f.u + 0.1 * f.v) * 52)
+    turns = sin((f.u + 0.1 * f.v) * 52)
     surface.raise_to(cap, 0.7 * np.sqrt(np.maximum(0.004, 0.06 - f.v * f.v)) + 0.022 * turns)
     surface.shade(1 - 0.25 * cap * (turns < -0.3))
     surface.polish(cap, 0.8)
     tip = f.cover(0.9 - f.u)
     surface.tint(tip, (0.03, 0.03, 0.03))
-    glow = np.exp(-((f.u + 0.3) ** 2 + f.v**2) * 4)
+    glow = exp(-(np.square(f.u + 0.3) + np.square(f.v)) * 4)
     surface.shade(1 + 0.12 * glow * (1 - cap))
     return item(sketch, look, surface)
 

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from clipad_harness.drawing.canvas import Array, Sketch, Surface, scaled, smoothstep
+from clipad_harness.drawing.canvas import Sketch, Surface, scaled, smoothstep
+from clipad_harness.drawing.exact import Array, cos, exp, sin
 from clipad_harness.drawing.items import Item, Look, item
 from clipad_harness.drawing.palette import colour_of
 from clipad_harness.drawing.textures import cells_of, sheet
@@ -23,8 +24,8 @@ def wooden_floor(sketch: Sketch, look: Look) -> Item:
     du, dv = f.u - kx, f.v - ky
     near = np.sqrt(du * du * 0.35 + dv * dv)
     rings = f.v + 0.06 * warp + shift * 3 + 0.1 * f.u * (tone - 0.5)
-    rings += 0.16 * np.sign(dv) * np.exp(-near * 5) * (np.abs(dv) < 0.6)
-    phase = rings * rng.uniform(6, 9) + 0.8 * np.sin(rings * 4)
+    rings += 0.16 * np.sign(dv) * exp(-near * 5) * (np.abs(dv) < 0.6)
+    phase = rings * rng.uniform(6, 9) + 0.8 * sin(rings * 4)
     saw = phase - np.floor(phase)
     late = smoothstep(saw, 0.1, 0.85) * smoothstep(saw, 1.0, 0.88)
     surface = sheet(sketch, look)
@@ -65,7 +66,7 @@ def _sewn_seam(sketch: Sketch, surface: Surface, look: Look) -> None:
     fold = smoothstep(np.abs(u), 0.05, 0.0)
     surface.height -= 0.06 * fold
     surface.shade(1 - 0.5 * smoothstep(np.abs(u), 0.03, 0.0))
-    stitch = f.cover(np.abs(u - 0.14) - 0.02) * smoothstep(np.sin(v * 24), -0.5, -0.2)
+    stitch = f.cover(np.abs(u - 0.14) - 0.02) * smoothstep(sin(v * 24), -0.5, -0.2)
     surface.tint(0.8 * stitch, scaled(look.colour, 2.5, 0.25))
     surface.height += 0.02 * stitch
 
@@ -80,10 +81,10 @@ def wire_mesh(sketch: Sketch, look: Look) -> Item:
     half = 0.17
     sign = 1 - 2 * ((i + j) % 2)
     across, down = f.cover((np.abs(dv) - half) / n), f.cover((np.abs(du) - half) / n)
-    wave_u, wave_v = sign * np.cos(du * math.pi), -sign * np.cos(dv * math.pi)
+    wave_u, wave_v = sign * cos(du * math.pi), -sign * cos(dv * math.pi)
     surface = sheet(sketch, look)
-    bulge_u = np.sqrt(np.maximum(0.0, half**2 - dv * dv)) + 0.12 * wave_u
-    bulge_v = np.sqrt(np.maximum(0.0, half**2 - du * du)) + 0.12 * wave_v
+    bulge_u = np.sqrt(np.maximum(0.0, half * half - dv * dv)) + 0.12 * wave_u
+    bulge_v = np.sqrt(np.maximum(0.0, half * half - du * du)) + 0.12 * wave_v
     top = np.where(across * (bulge_u + 1) > down * (bulge_v + 1), bulge_u, bulge_v)
     surface.height[:] = top / n
     surface.shade(0.8 + 1.3 * np.clip(top, -0.3, 0.25))
@@ -102,13 +103,13 @@ def knitted_wool(sketch: Sketch, look: Look) -> Item:
     v = f.v * n * 1.15 + warp - du * 1.25
     j = np.floor(v)
     dv = v - j - 0.5
-    across = np.sqrt(np.maximum(0, 1 - (dv / 0.5) ** 2))
-    side = np.sqrt(np.maximum(0, 1 - ((du - 0.25) / 0.27) ** 2))
+    across = np.sqrt(np.maximum(0, 1 - np.square(dv / 0.5)))
+    side = np.sqrt(np.maximum(0, 1 - np.square((du - 0.25) / 0.27)))
     loop = across * side
     surface = sheet(sketch, look)
     surface.height += loop * (0.3 / n)
     surface.shade(0.3 + 0.7 * smoothstep(loop, 0.0, 0.6))
-    yarn = np.sin((du * 2 + dv) * 16)
+    yarn = sin((du * 2 + dv) * 16)
     surface.shade(1 + 0.1 * yarn)
     surface.shade(0.92 + 0.16 * sketch.cells(i, j))
     band = (np.floor(f.v * 1.2 + 0.3) % 2 == 0).astype(np.float32)

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from clipad_harness.drawing.canvas import Array, Sketch, Surface, jitter, smoothstep
+from clipad_harness.drawing.canvas import Sketch, Surface, jitter, smoothstep
+from clipad_harness.drawing.exact import Array, sin
 from clipad_harness.drawing.items import Item, Look, contrasting, item
 
 
@@ -47,7 +48,7 @@ def weave(sketch: Sketch, look: Look) -> Item:
     i, j = np.floor(u), np.floor(v)
     twill = p.choice((2, 2, 3, 4))
     over = ((i + j) % twill < twill / 2).astype(np.float32)
-    ridge = over * np.sin(math.pi * (u - i)) + (1 - over) * np.sin(math.pi * (v - j))
+    ridge = over * sin(math.pi * (u - i)) + (1 - over) * sin(math.pi * (v - j))
     surface = sheet(sketch, look)
     second = look.colour if p.random() < 0.4 else contrasting(p, look.colour)
     surface.tint(1 - over, second)
@@ -132,7 +133,7 @@ def pile(sketch: Sketch, look: Look) -> Item:
     surface.shade(1 + p.uniform(0.0, 0.2) * sketch.noise("mottle"))
     surface.height += p.uniform(0.002, 0.012) * sketch.noise("mottle")
     if p.random() < 0.4:
-        track = np.sin(f.v * p.uniform(3, 9) + 0.6 * sketch.noise("cloud"))
+        track = sin(f.v * p.uniform(3, 9) + 0.6 * sketch.noise("cloud"))
         surface.height += p.uniform(0.005, 0.02) * track
         surface.shade(1 + 0.1 * track)
     return item(sketch, look, surface)
@@ -150,7 +151,7 @@ def stripes(sketch: Sketch, look: Look) -> Item:
             t = (f.v if way else f.u) * n + phase
             t = np.abs(t - np.floor(t) - 0.5) * (1 / n)
             surface.tint(f.cover(t - 0.5 * width / n) * thick, colour)
-    surface.height += 0.004 * np.sin(f.u * 60) * np.sin(f.v * 60) * p.choice((0, 1))
+    surface.height += 0.004 * sin(f.u * 60) * sin(f.v * 60) * p.choice((0, 1))
     return item(sketch, look, surface)
 
 
@@ -158,13 +159,13 @@ def ribbed(sketch: Sketch, look: Look) -> Item:
     """Parallel ridges: corrugated sheet, corduroy, tread."""
     p, f = sketch.product, sketch.frame
     n, flat = p.uniform(3, 11), p.uniform(0.2, 1.0)
-    t = np.sin(f.u * n * math.pi)
+    t = sin(f.u * n * math.pi)
     ridge = np.clip(t * (1 / flat), -1, 1)
     surface = sheet(sketch, look)
     surface.height += ridge * p.uniform(0.08, 0.25) / n
     surface.shade(0.85 + 0.15 * ridge)
     if p.random() < 0.35:
-        cross = np.clip(np.sin(f.v * n * math.pi * p.uniform(0.4, 1)) * 3, -1, 1)
+        cross = np.clip(sin(f.v * n * math.pi * p.uniform(0.4, 1)) * 3, -1, 1)
         surface.height -= 0.1 / n * cross
         surface.shade(0.9 + 0.1 * cross)
     return item(sketch, look, surface)
@@ -198,14 +199,14 @@ def quilted(sketch: Sketch, look: Look) -> Item:
     p, f = sketch.product, sketch.frame
     n, turn = p.uniform(1.6, 4), p.choice((0.0, math.pi / 4))
     u, v = f.at(0, 0, turn)
-    du, dv = np.sin(u * n * math.pi), np.sin(v * n * math.pi)
+    du, dv = sin(u * n * math.pi), sin(v * n * math.pi)
     swell = np.sqrt(np.abs(du * dv))
     surface = sheet(sketch, look)
     surface.height += swell * p.uniform(0.15, 0.4) / n * p.choice((1, 1, -1))
     seam = smoothstep(np.minimum(np.abs(du), np.abs(dv)), 0.16, 0.02)
     surface.shade(1 - p.uniform(0.1, 0.5) * seam)
     if p.random() < 0.4:
-        stitch = seam * (np.sin((u + v) * 45) > 0)
+        stitch = seam * (sin((u + v) * 45) > 0)
         surface.tint(0.7 * stitch, contrasting(p, look.colour))
     return item(sketch, look, surface)
 
@@ -240,6 +241,6 @@ def brushed(sketch: Sketch, look: Look) -> Item:
         flip = 1 - 2 * ((i + j) % 2)
         du, dv = f.u * n - i - 0.5, f.v * n - j - 0.5
         a, b = (du + flip * dv) * 0.7071, (flip * du - dv) * 0.7071
-        bar = smoothstep(np.sqrt((a / 0.42) ** 2 + (b / 0.13) ** 2), 1.15, 0.7)
+        bar = smoothstep(np.sqrt(np.square(a / 0.42) + np.square(b / 0.13)), 1.15, 0.7)
         surface.height += bar * 0.12 / n
     return item(sketch, look, surface)
