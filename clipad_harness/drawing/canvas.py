@@ -81,9 +81,10 @@ class Frame:
 def pose(size: int, x: float, y: float, scale: float, angle: float, squeeze: float = 1.0) -> Frame:
     """A frame at (x, y), `scale` large, turned by `angle`; `squeeze` < 1 tilts it backwards."""
     gx, gy = grid(size)
-    c, s = cos(angle) / scale, sin(angle) / scale
+    cosine, sine = cos(angle), sin(angle)
+    c, s = cosine / scale, sine / scale
     du, dv = gx - x, (gy - y) / squeeze
-    along, across = scale * cos(angle), scale * sin(angle)
+    along, across = scale * cosine, scale * sine
     axes = (along, across * squeeze, -across, along * squeeze)
     return Frame(c * du + s * dv, c * dv - s * du, 2 / size / scale, size, (x, y), axes)
 

@@ -17,7 +17,7 @@ from clipad_harness.drawing.canvas import Sketch, Surface, brightness, grid, smo
 from clipad_harness.drawing.exact import Array, cos, exp, sin, total
 from clipad_harness.drawing.items import Item
 from clipad_harness.drawing.palette import colour_of, other_colour
-from clipad_harness.drawing.shapes import multiples
+from clipad_harness.drawing.shapes import ripple
 
 Spot = tuple[float, float]
 BLACK, PALE = (0.012, 0.012, 0.014), (0.42, 0.40, 0.37)
@@ -69,11 +69,11 @@ def blob(sketch: Sketch, at: Spot, radius: float, rough: float) -> Array:
     du, dv = x - at[0], y - at[1]
     u, v = (c * du + s * dv) / stretch, (c * dv - s * du) * stretch
     r = np.sqrt(u * u + v * v)
-    edge = np.ones_like(r)
-    for k, (cosine, sine) in multiples(u, v, (2, 3, 5, 7)).items():
-        size, turn = rough * rng.uniform(-1, 1) / k, rng.uniform(0, 6.28)
-        edge += (size * sin(turn)) * cosine + (size * cos(turn)) * sine
-    return r - radius * edge
+    waves = {}
+    for k in (2, 3, 5, 7):
+        size, phase = rough * rng.uniform(-1, 1) / k, rng.uniform(0, 6.28)
+        waves[k] = size * sin(phase), size * cos(phase)
+    return r - radius * (1 + ripple(u, v, waves))
 
 
 def under(s: Surface, cover: Array) -> tuple[float, float, float]:

@@ -41,13 +41,10 @@ def make_scene(sketch: Sketch, shadow_of: Array | None, spread: float = 1.0) -> 
     rng, size = sketch.instance, sketch.size
     x, y = grid(size)
     turn, slant = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 0.95)
-    direction = (
-        cos(turn) * cos(slant),
-        sin(turn) * cos(slant),
-        sin(slant),
-    )
+    across, down, level = cos(turn), sin(turn), cos(slant)
+    direction = (across * level, down * level, sin(slant))
     fall = rng.uniform(0.0, 0.22) * spread
-    field = 1 + fall * (cos(turn) * x + sin(turn) * y)
+    field = 1 + fall * (across * x + down * y)
     field -= rng.uniform(0.0, 0.14) * spread * (x * x + y * y)
     field *= rng.uniform(0.86, 1.2)
     if rng.random() < 0.3:
@@ -105,11 +102,12 @@ def _background(sketch: Sketch) -> Array:
     kind = rng.random()
     x, y = grid(sketch.size)
     angle = rng.uniform(0, math.pi)
-    along = cos(angle) * x + sin(angle) * y
+    c, s = cos(angle), sin(angle)
+    along = c * x + s * y
     if kind < 0.3:
         factor += rng.uniform(0.01, 0.07) * sketch.noise("grain")
     elif kind < 0.5:
-        factor += rng.uniform(0.03, 0.09) * sketch.streaks(along, cos(angle) * y - sin(angle) * x)
+        factor += rng.uniform(0.03, 0.09) * sketch.streaks(along, c * y - s * x)
     elif kind < 0.65:
         factor += rng.uniform(0.02, 0.06) * sin(along * rng.uniform(25, 70))
     elif kind < 0.8:  # a joint of the bench

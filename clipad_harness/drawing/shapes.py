@@ -52,8 +52,7 @@ def polygon(u: Array, v: Array, sides: int, radius: float) -> Array:
 
 def wave_disc(u: Array, v: Array, radius: float, lobes: int, depth: float) -> Array:
     """A disc whose outline waves `lobes` times."""
-    cosine, _ = multiples(u, v, (lobes,))[lobes]
-    return (np.sqrt(u * u + v * v) - radius - depth * cosine) * 0.9
+    return (np.sqrt(u * u + v * v) - radius - ripple(u, v, {lobes: (depth, 0.0)})) * 0.9
 
 
 def rays(u: Array, v: Array, n: int) -> Array:
@@ -77,26 +76,34 @@ def directions(n: int) -> tuple[tuple[float, float], ...]:
     return tuple((cos(t), sin(t)) for t in turns)
 
 
-def multiples(u: Array, v: Array, factors: tuple[int, ...]) -> dict[int, tuple[Array, Array]]:
-    r"""Cosine and sine of multiples of the angle at which (u, v) lies, by products alone.
+def ripple(u: Array, v: Array, terms: dict[int, tuple[float, float]]) -> Array:
+    r"""A wave around the middle, :math:`\sum_k a_k \cos k\theta + b_k \sin k\theta`, by products alone.
 
-    De Moivre: :math:`\cos k\theta + i \sin k\theta = (\cos\theta + i \sin\theta)^k`, with about
-    k roundings of error. In the middle, where no angle is, all are zero.
+    Horner's scheme on :math:`z = \cos\theta + i \sin\theta`, whose powers are the cosines and sines
+    (de Moivre): the sum is the real part of :math:`\sum_k (a_k - i b_k) z^k`.
 
-    >>> cosine, sine = multiples(np.array([1.0, 1.0]), np.array([0.0, 1.0]), (2,))[2]
-    >>> np.round(cosine, 9), np.round(sine, 9)
-    (array([1., 0.]), array([0., 1.]))
+    Args:
+        u, v: where; theta is the angle of (u, v). In the middle, where no angle is, the sum is zero.
+        terms: (a_k, b_k) by k of at least one, each with about k roundings of error.
+
+    >>> np.round(ripple(np.array([1.0, 1.0]), np.array([0.0, 1.0]), {2: (3.0, 4.0)}), 9)
+    array([3., 4.])
     """
     r = np.maximum(np.sqrt(u * u + v * v), 1e-9)
-    powers = {0: (np.ones_like(u), np.zeros_like(u)), 1: (u / r, v / r)}
-
-    def power(k: int) -> tuple[Array, Array]:
-        if k not in powers:
-            (a, b), (c, d) = power(k // 2), power(k - k // 2)
-            powers[k] = a * c - b * d, a * d + b * c
-        return powers[k]
-
-    return {k: power(k) for k in factors}
+    c, s = u / r, v / r
+    real, imaginary = np.zeros_like(r), np.zeros_like(r)
+    first, second = np.empty_like(r), np.empty_like(r)  # new memory costs more than the products
+    for k in range(max(terms), 0, -1):
+        if k in terms:
+            real += terms[k][0]
+            imaginary -= terms[k][1]
+        np.multiply(imaginary, s, out=first)
+        np.multiply(real, s, out=second)
+        real *= c
+        real -= first
+        imaginary *= c
+        imaginary += second
+    return real
 
 
 def union(*distances: Array) -> Array:
