@@ -14,8 +14,8 @@ from clipad_harness.tables import METRIC_LABELS
 from clipad_harness.workers import Worker, run_all
 
 COLUMNS = [
-    *("method", "variant", "backbone", "dataset", "category", "k_shot", "seed", "metric", "value"),
-    "key",
+    *("method", "variant", "backbone", "precision", "device", "dataset", "category", "k_shot"),
+    *("seed", "metric", "value", "key"),
 ]
 VariantT = TypeVar("VariantT", bound=VariantOf)
 
@@ -28,6 +28,9 @@ class GridScorer(Worker[Shard[VariantT], Record], Protocol, Generic[VariantT]):
 
     def label(self, shard: Shard[VariantT]) -> str:
         """What the results call the weights."""
+
+    def computed(self, shard: Shard[VariantT]) -> tuple[str, str]:
+        """Precision and kind of device."""
 
     def dataset(self, shard: Shard[VariantT]) -> str:
         """The dataset that is tested."""
@@ -67,7 +70,8 @@ def _tables(
     ):
         record = records[shard]
         place = (scorer.dataset(shard), shard.category, shard.k_shot, shard.seed)
-        head = (scorer.method, shard.variant.name, scorer.label(shard), *place)
+        how = (scorer.label(shard), *scorer.computed(shard))
+        head = (scorer.method, shard.variant.name, *how, *place)
         values = record["values"]
         rows += [(*head, m, values[m], record["key"][:16]) for m in METRIC_LABELS if m in values]
         if shard.variant.name == MAIN:

@@ -108,6 +108,11 @@ class LearnedScorer(DatasetImages):
         """What the results call the weights."""
         return self.backbone(shard.variant.config).label
 
+    def computed(self, shard: LearnedShard) -> tuple[str, str]:
+        """Precision and kind of device."""
+        backbone = self.backbone(shard.variant.tested_with(shard.seed))
+        return backbone.precision, backbone.device.type
+
     def dataset(self, shard: LearnedShard) -> str:
         """The dataset that is tested."""
         return shard.variant.tested_on

@@ -96,6 +96,9 @@ def summarise(scorer: MethodScorer, results: pd.DataFrame) -> Summary:
         method=scorer.method,
         dataset=scorer.profile.dataset,
         backbone=backbone.label,
+        weights_hash=backbone.digest,
+        precision=backbone.precision,
+        device=backbone.device.type,
         stand_in=backbone.kind == "stand-in",
         comparable=means,
         reason=reason,
@@ -140,7 +143,7 @@ def _number(value: object) -> float | None:
 def provenance(
     scorer: MethodScorer, data: Path, parameters: Mapping[str, object]
 ) -> dict[str, str]:
-    """What made the page: hashes and versions, no time, no host."""
+    """What made the page: hashes, precision and kind of device; no time, no host, no version."""
     return about_page(
         dataset=scorer.profile.dataset,
         images=len(scorer.index),

@@ -1,17 +1,15 @@
-"""What made a page: hashes of data, weights, code and settings; packages; and each number's origin.
+"""What made a page: hashes of data, weights, code and settings; how it was computed; each number's origin.
 
-Nothing here depends on time, host or folder; what does is kept by `sidecar`.
+Nothing here depends on time, host, folder, processor or packages; what does is kept by `sidecar`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from clipad_core.backbone import Backbone
 
 PACKAGES = Path(__file__).resolve().parents[1]
-_SHOWN = ("torch", "open_clip_torch", "numpy", "scipy", "pillow", "pandas")
 
 
 def about_page(
@@ -41,24 +38,29 @@ def about_page(
         dataset: its name.
         images: how many of it were read.
         data_hash: as from `datasets.index_hash`.
-        backbones: the frozen CLIPs; one that several methods share stands there once.
+        backbones: the frozen CLIP of each method; one that several share stands there once.
         parameters: the sections of params.yaml that the page depends on.
     """
-    import torch  # here: the index page, which needs the rest of this module, does without it
-
     return {
         "dataset": f"{dataset}, {images} images",
         "data hash": data_hash,
         "licence of the data": read_card(dataset).licence or "not stated by its publisher",
         "weights": "; ".join(dict.fromkeys(one.label for one in backbones)),
         "weights hash": "; ".join(dict.fromkeys(one.digest for one in backbones)),
+        "precision": _each([one.precision for one in backbones]),
+        "device": _each([one.device.type for one in backbones]),
         "code hash": code_hash(),
         "parameters hash": parameters_hash(parameters),
-        "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in _SHOWN),
-        "CPU features": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
     }
+
+
+def _each(values: Sequence[str]) -> str:
+    """What all have in common, else one after the other.
+
+    >>> _each(["float64", "float64"]), _each(["float64", "float32", "float32"])
+    ('float64', 'float64; float32; float32')
+    """
+    return "; ".join(values if len(set(values)) > 1 else values[:1])
 
 
 @cache

@@ -105,6 +105,11 @@ class Scorer(DatasetImages):
         """What the results call the weights."""
         return self.backbone(self.among[0].config).label
 
+    def computed(self, shard: WinCLIPShard) -> tuple[str, str]:
+        """Precision and kind of device."""
+        backbone = self.backbone(shard.variant.config)
+        return backbone.precision, backbone.device.type
+
     def dataset(self, shard: WinCLIPShard) -> str:
         """The dataset that is tested."""
         return self.profile.dataset

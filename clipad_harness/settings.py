@@ -12,6 +12,7 @@ import yaml
 
 from clipad_core.errors import ClipadError
 from clipad_harness.files import read_yaml
+from clipad_harness.machine import cores
 from clipad_harness.sections import PARAMS, build, get, mapping
 
 ROOT_VARIABLE = "CLIPAD_ROOT"
@@ -255,9 +256,7 @@ def read_workers(root: Path) -> int:
     share = os.environ.get("CLIPAD_WORKERS", "0")
     if not share.isdecimal():
         raise ClipadError(f"CLIPAD_WORKERS: found {share!r}, expected a whole number from 0.")
-    # As in ./repro, which must run without this package; macOS has no affinity.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return workers or int(share) or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+    return workers or int(share) or cores()
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:

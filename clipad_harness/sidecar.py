@@ -1,4 +1,4 @@
-"""Time, host, commit, run time and memory of every stage, in one untracked file beside the pages.
+"""Time, machine, commit, run time and memory of every stage, in one untracked file beside the pages.
 
 They differ from run to run, so they are in no tracked file and in no hash: `reports/run.js` assigns
 them to one name, and a page that finds the file shows them. A script, because a page opened from disk
@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from clipad_core.errors import ClipadError
 from clipad_harness.files import write_text
+from clipad_harness.machine import machine_facts
 
 SIDECAR = "run.js"
 _HEAD = "var clipadRun = "
@@ -50,6 +51,7 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         "when": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": platform.node(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "environment": machine_facts(),
         "commit": commit(root),
         "page": _mark(written),
     }

@@ -8,6 +8,9 @@ every number)::
       "method": "WinCLIP",
       "dataset": "mvtec",
       "backbone": "ViT-B-16-plus-240 / laion400m_e31",
+      "weights_hash": "1f0c...",      // SHA-256 of the weights
+      "precision": "float64",         // of the matrix products
+      "device": "cpu",                // kind of device that computed
       "stand_in": false,              // bundled stand-in weights were used
       "comparable": true,             // the paper's columns mean something
       "reason": "",                   // why not, when comparable is false
@@ -63,6 +66,9 @@ class Summary:
     method: str
     dataset: str
     backbone: str
+    weights_hash: str
+    precision: str
+    device: str
     stand_in: bool
     comparable: bool
     reason: str

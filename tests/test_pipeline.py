@@ -65,6 +65,8 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_results_are_tidy_and_complete(scored: Path) -> None:
     results = pipeline.read_results(scored)
     assert results["value"].between(0, 1).all()
+    assert list(results.columns[:5]) == ["method", "variant", "backbone", "precision", "device"]
+    assert set(results["precision"]) == {"float64"} and set(results["device"]) == {"cpu"}
     assert set(results["category"]) == {"hex_nut", "leather_hide"}
     key = ["variant", "category", "k_shot", "seed", "metric"]
     assert not results.duplicated(key).any()

@@ -10,7 +10,7 @@ from bs4 import BeautifulSoup
 
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_harness import citations, provenance, sidecar
+from clipad_harness import citations, machine, provenance, sidecar
 from clipad_harness.page import network_loads, page
 from clipad_harness.provenance import origin_anchor
 
@@ -56,6 +56,7 @@ def test_hashes_follow_the_settings_and_the_code(
         )
 
     one, other = made({"a": 1}), made({"a": 2})
+    assert (one["precision"], one["device"]) == ("float32", "cpu")
     assert {name for name in one if one[name] != other[name]} == {"parameters hash"}
     assert one["licence of the data"] == "CC BY-NC-SA 4.0" and one["weights hash"] == micro.digest
     for package in ("clipad_core", "clipad_harness"):
@@ -67,6 +68,44 @@ def test_hashes_follow_the_settings_and_the_code(
     assert provenance.code_hash.__wrapped__() == first
     (tmp_path / "clipad_core" / "a.py").write_text("2")
     assert provenance.code_hash.__wrapped__() != first
+
+
+def test_the_machine_is_told_by_the_sidecar_and_no_byte_of_a_page_depends_on_it(
+    micro: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made() -> tuple[str, dict[str, str]]:
+        facts = provenance.about_page(
+            dataset="mvtec", images=3, data_hash="0", backbones=[micro], parameters={}
+        )
+        written = tmp_path / "reports" / "page.html"
+        written.parent.mkdir(exist_ok=True)
+
+        def work() -> Path:
+            written.write_text(page("Title", "<p>body</p>", provenance=facts))
+            return written
+
+        sidecar.recorded(tmp_path, "notebook winclip", work)
+        found = sidecar.read_records(tmp_path / "reports" / "run.js")["notebook winclip"]
+        return written.read_text(), found["environment"]
+
+    here, about = made()
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text("processor\t: 0\nmodel name\t: Another CPU\nflags\t\t: fpu sse4_2 avx2\n")
+    monkeypatch.setattr(machine, "PROCESSOR", cpu)
+    monkeypatch.setattr(machine, "version", lambda name: "9.9")
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(96)), raising=False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 96)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    there, other = made()
+    assert there == here
+    assert [name for name in about if about[name] == other[name]] == []
+    assert other["processor"] == "Another CPU" and other["CPU features"] == "avx2, sse4_2"
+    assert (other["python"], other["cores"]) == ("3.99.0", "96")
+    assert "torch 9.9" in other["packages"] and "ATEN_CPU_CAPABILITY=avx2" in other["switches"]
+    monkeypatch.setattr(machine, "PROCESSOR", tmp_path / "none")  # as on macOS
+    assert made()[1]["CPU features"] == "not known"
 
 
 @pytest.mark.parametrize("method", ["winclip", "anomalyclip", "vcpclip"])

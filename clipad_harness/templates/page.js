@@ -103,7 +103,8 @@
       row(["made by", `clipad ${mine[0]}`]),
       row(["ended", mine[1].when.replace("T", " ")]),
       row(["host", `${mine[1].host} (${mine[1].machine})`]),
-      row(["commit", mine[1].commit || "not known: no git repository"])], [])
+      row(["commit", mine[1].commit || "not known: no git repository"]),
+      ...Object.entries(mine[1].environment || {}).map(row)], [])
       : element("p", "run.js beside this page tells of another version of it.");
     const all = element("details", undefined,
       [element("summary", "Run time and memory of every stage"), stages(records), element("p", note)]);
