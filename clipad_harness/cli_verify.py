@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipad_core.errors import ClipadError
+
+if TYPE_CHECKING:
+    from clipad_harness.differences import Comparison
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -17,6 +22,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "part", nargs="?", default="", metavar="PART", help="a stage or a method; none: everything"
     )
     verify.add_argument("--keep", type=Path, metavar="FOLDER", help="put the clone there, keep it")
+    verify.add_argument(
+        "--settings",
+        action="store_true",
+        help="run it once for every setting of the CPU libraries and compare one hash of each",
+    )
     verify.set_defaults(run=_verify)
     compare = commands.add_parser("compare", help="compare two results: folders or commits")
     compare.add_argument("one", metavar="A", help="what should come out: a folder or a commit")
@@ -25,10 +35,33 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from clipad_harness.promise import promise, warning
     from clipad_harness.settings import find_root
     from clipad_harness.verify import verify
 
-    _conclude(verify(find_root(), arguments.part, arguments.keep))
+    if arguments.settings and arguments.keep:
+        raise ClipadError("verify: found --settings with --keep, expected one of them.")
+    root, doubt = find_root(), warning()
+    if doubt:
+        print(f"verify: {doubt}", file=sys.stderr, flush=True)
+    if arguments.settings:
+        _conclude_settings(root, arguments.part, promise())
+    else:
+        _conclude(verify(root, arguments.part, arguments.keep), promise())
+
+
+def _conclude_settings(root: Path, part: str, promised: str) -> None:
+    """Print the table of settings; one that gives other outputs is an error."""
+    from clipad_harness.cpu_settings import settings_table, verify_settings
+
+    outcomes = verify_settings(root, part)
+    print(f"{settings_table(outcomes)}\n\n{promised}")
+    wrong = [outcome.setting.name for outcome in outcomes if outcome.others]
+    if wrong:
+        raise ClipadError(
+            f"{len(wrong)} of {len(outcomes)} settings give other outputs than dvc.lock says: "
+            f"{', '.join(wrong)}; see the table above."
+        )
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -38,12 +71,16 @@ def _compare(arguments: argparse.Namespace) -> None:
     _conclude(compare(find_root(), arguments.one, arguments.other))
 
 
-def _conclude(parts: list) -> None:
-    """Print the table; a part beyond its tolerance is an error."""
-    from clipad_harness.differences import DIFFERS, MISSING, as_text
+def _conclude(comparison: Comparison, below: str = "") -> None:
+    """Print the table; a part that is neither identical nor within its tolerance is an error."""
+    from clipad_harness.differences import as_text
 
-    print(as_text(parts))
-    wrong = [part for part in parts if part.verdict in (DIFFERS, MISSING)]
+    print(as_text(comparison) + (f"\n\n{below}" if below else ""))
+    parts, wrong = comparison.parts, comparison.wrong
     if wrong or not parts:
-        counted = f"{len(wrong)} of {len(parts)} parts differ" if parts else "nothing to compare"
-        raise ClipadError(f"{counted}; see the table above.")
+        counts: dict[str, int] = {}
+        for part in wrong:
+            counts[part.verdict] = counts.get(part.verdict, 0) + 1
+        told = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
+        counted = f"{len(wrong)} of {len(parts)} parts are not verified ({told})"
+        raise ClipadError(f"{counted if parts else 'nothing to compare'}; see the table above.")

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-import pandas as pd
-
-from clipad_core.errors import ClipadError
-from clipad_harness.paper_numbers import PAPER
 
 LEVELS = ("data", "weights", "features", "scores", "metrics", "figures", "pages")
 IDENTICAL, CLOSE, DIFFERS, MISSING = "identical", "within tolerance", "differs", "missing"
-TOLERANCES = PAPER.parent / "tolerances_rerun.csv"
-_COLUMNS = ["level", "metric", "tolerance", "reason"]
+# Numbers that nothing measured says how far they may move, and numbers of other weights.
+UNKNOWN, NOT_COMPARABLE = "not judged", "not comparable"
+PASSED = (IDENTICAL, CLOSE)
+_SEVERITY = (IDENTICAL, CLOSE, UNKNOWN, DIFFERS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Part:
         name: the file, or the part of it.
         numbers: how many numbers, pictures or files were compared.
         worst: the largest difference; NaN where there is no number to subtract.
-        verdict: identical, within tolerance, differs or missing.
+        verdict: identical, within tolerance, differs, missing, not judged or not comparable.
         where: the place of the worst difference, with both values; "" where there is none.
     """
 
@@ -47,46 +43,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Pair:
-    """One number of both sides: what it is, which tolerance holds for it, both values.
+    """One number of both sides: where it stands, how far it may move (None: nothing tells), both values.
 
     Texts that differ are a pair too: of None and None.
     """
 
     where: str
-    metric: str
+    tolerance: float | None
     expected: float | None
     found: float | None
 
 
-def tolerance(level: str, metric: str) -> float:
-    """The declared tolerance of a re-run; `value` holds where a metric has none of its own.
-
-    >>> tolerance("metrics", "aupro") > tolerance("metrics", "value") > 0
-    True
-    """
-    declared = _tolerances(TOLERANCES)
-    for key in ((level, metric), (level, "value")):
-        if key in declared:
-            return declared[key]
-    raise ClipadError(f"{TOLERANCES}: found no tolerance for {level} {metric}; declare one.")
-
-
-@cache
-def _tolerances(path: Path) -> dict[tuple[str, str], float]:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise ClipadError(f"{path}: cannot be read ({error}); restore it.") from error
-    if list(table.columns) != _COLUMNS or (table["reason"] == "").any():
-        raise ClipadError(f"{path}: expected the columns {', '.join(_COLUMNS)}, each row a reason.")
-    keys = zip(table["level"], table["metric"], strict=True)
-    return dict(zip(keys, table["tolerance"].astype(float), strict=True))
-
-
 def judged(level: str, name: str, pairs: Iterable[Pair]) -> Part:
-    """Compare pairs of numbers under the declared tolerances.
+    """Compare pairs of numbers, each under its own tolerance.
 
-    The worst place is the one that exceeds its tolerance most; without one, the largest difference.
+    The worst place is the one that exceeds its tolerance most; without one, the largest difference. One
+    number that moved and has no tolerance leaves the part not judged, unless another one differs.
     """
     pairs = list(pairs)
     worst, place, excess, verdict = 0.0, "", -math.inf, IDENTICAL
@@ -94,8 +66,10 @@ def judged(level: str, name: str, pairs: Iterable[Pair]) -> Part:
         gap = _gap(pair)
         if gap == 0:
             continue
-        beyond = gap - tolerance(level, pair.metric) if gap == gap else math.inf
-        verdict = DIFFERS if beyond > 0 or verdict == DIFFERS else CLOSE
+        beyond = gap - (pair.tolerance or 0.0) if gap == gap else math.inf
+        unknown = pair.tolerance is None and gap == gap
+        own = UNKNOWN if unknown else DIFFERS if beyond > 0 else CLOSE
+        verdict = max(verdict, own, key=_SEVERITY.index)
         if beyond > excess:
             worst, excess = gap, beyond
             place = f"{pair.where}: expected {_shown(pair.expected)}, found {_shown(pair.found)}"
@@ -154,15 +128,34 @@ def first_divergence(parts: Iterable[Part]) -> Part | None:
     return next((part for part in in_order(parts) if part.verdict != IDENTICAL), None)
 
 
-def as_text(parts: Iterable[Part]) -> str:
-    """The table of all parts, and below it the first place where things diverge."""
-    parts = in_order(parts)
-    lines = [["level", "part", "compared", "worst difference", "verdict"]]
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of results side by side.
+
+    Attributes:
+        parts: what was compared.
+        notes: a sentence each, on how both sides were computed and what follows for tolerances.
+    """
+
+    parts: Sequence[Part]
+    notes: Sequence[str] = ()
+
+    @property
+    def wrong(self) -> list[Part]:
+        """The parts that did not come out again, or of which nobody can say it."""
+        return [part for part in self.parts if part.verdict not in PASSED]
+
+
+def as_text(comparison: Comparison) -> str:
+    """How both sides were computed, the table of all parts, and where things first diverge."""
+    parts = in_order(comparison.parts)
+    lines = [["level", "part", "compared", "worst", "verdict"]]
     lines += [[one.level, one.name, str(one.numbers), _worst(one), one.verdict] for one in parts]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
-    text = "\n".join(row.rstrip() for row in rows)
+    table = "\n".join(row.rstrip() for row in rows)
+    text = "\n".join([*comparison.notes, *([""] if comparison.notes else []), table])
     first = first_divergence(parts)
     if first is None:
         return f"{text}\n\nIdentical bytes: nothing diverges."
@@ -170,7 +163,7 @@ def as_text(parts: Iterable[Part]) -> str:
     return (
         f"{text}\n\nFirst divergence: {first.level}, in {first.name} ({first.verdict})\n"
         + "\n".join(later)
-    )
+    ).rstrip("\n")
 
 
 def _worst(part: Part) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +10,27 @@ import numpy as np
 from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
+from clipad_harness.conditions import (
+    Condition,
+    allowance_for,
+    concerning,
+    read_conditions,
+)
 from clipad_harness.differences import (
     DIFFERS,
     IDENTICAL,
     MISSING,
+    Comparison,
     Pair,
     Part,
     compare_files,
     judged,
 )
 from clipad_harness.files import read_yaml
-from clipad_harness.result_kinds import file_parts
+from clipad_harness.result_kinds import file_parts, not_comparable
+from clipad_harness.tolerances import PRECISIONS, declared
 
+_PICTURE = "docs/methods.png"
 _KINDS = (".csv", ".json", ".ipynb", ".html", ".png")
 
 
@@ -43,6 +52,7 @@ class Side:
                  for path in self.reports.rglob("*")}  # fmt: skip
         if self.project:
             found |= {f"data/index/{p.name}": p for p in (self.project / "data/index").glob("*")}
+            found[_PICTURE] = self.project / _PICTURE
         kept = {n: p for n, p in found.items() if p.suffix in _KINDS and p.name[0] != "."}
         return {name: path for name, path in kept.items() if path.is_file()}
 
@@ -63,34 +73,55 @@ def open_side(folder: Path) -> Side:
     )
 
 
-def compare_sides(expected: Side, found: Side, only: tuple[str, ...] | None = None) -> list[Part]:
-    """All parts of two sets of results.
+def compare_sides(expected: Side, found: Side, only: tuple[str, ...] | None = None) -> Comparison:
+    """All parts of two sets of results, and how each method of both was computed.
 
     Args:
         expected: what should come out.
         found: what came out.
         only: names of files and folders that were made again; None compares everything.
     """
-    parts = _inputs(expected, found, only)
     ours, theirs = expected.files(), found.files()
+    conditions = read_conditions(ours, theirs)
+    parts, concerned = _inputs(expected, found, only, conditions), set()
     for name in sorted(ours.keys() | theirs.keys()):
         if not _asked(name, only):
             continue
+        methods = concerning(name, conditions)
+        concerned |= {one.method for one in methods}
         if name in ours and name in theirs:
-            parts += file_parts(name, ours[name], theirs[name])
+            both = ours[name], theirs[name]
+            if all(one.comparable for one in methods):
+                parts += file_parts(name, *both, allowance_for(name, conditions))
+            else:
+                parts.append(not_comparable(name, *both))
         elif not (by_hash := _by_hash(expected, found, name)):
             side = "expected" if name in ours else "found"
             parts.append(Part("pages", name, 0, np.nan, MISSING, f"only the {side} side has it"))
         else:
             parts += by_hash
-    return parts
+    return Comparison(parts, _notes(conditions, concerned))
+
+
+def _notes(conditions: Mapping[str, Condition], concerned: set[str]) -> list[str]:
+    """A line for all methods of which the same is to be said."""
+    said: dict[str, list[str]] = {}
+    for method in conditions.keys() & concerned:
+        said.setdefault(conditions[method].sentence(), []).append(method)
+    lines = [f"{', '.join(sorted(methods))}: {sentence}" for sentence, methods in said.items()]
+    return sorted(lines)
 
 
 def _asked(name: str, only: tuple[str, ...] | None) -> bool:
     return only is None or any(name == one or name.startswith(f"{one}/") for one in only)
 
 
-def _inputs(expected: Side, found: Side, only: tuple[str, ...] | None) -> list[Part]:
+def _inputs(
+    expected: Side,
+    found: Side,
+    only: tuple[str, ...] | None,
+    conditions: Mapping[str, Condition],
+) -> list[Part]:
     """Data, weights and features, where both sides have them; else their hashes in dvc.lock."""
     parts: list[Part] = []
     if expected.project is None or found.project is None:
@@ -109,7 +140,9 @@ def _inputs(expected: Side, found: Side, only: tuple[str, ...] | None) -> list[P
             parts += _by_hash(expected, found, place, level)
     both = [side.project / ".cache" / "features" for side in (expected, found) if side.project]
     if all(folder.is_dir() for folder in both):
-        parts.append(_features(both[0], both[1]))
+        sides = [one.allowance.precision for one in conditions.values()]
+        lowest = max(sides, key=PRECISIONS.index, default=PRECISIONS[0])
+        parts += _features(both[0], both[1], declared("features", "value", lowest))
     return parts
 
 
@@ -140,7 +173,7 @@ def _by_hash(expected: Side, found: Side, place: str, level: str = "pages") -> l
     return [Part(level, f"{place} (hash)", 1, np.nan, DIFFERS, where)]
 
 
-def _features(ours: Path, theirs: Path) -> Part:
+def _features(ours: Path, theirs: Path, tolerance: float) -> list[Part]:
     """Cached features that both sides have under the same key, tensor by tensor."""
     names = {p.relative_to(ours) for p in ours.rglob("*.safetensors")}
     both = sorted(names & {p.relative_to(theirs) for p in theirs.rglob("*.safetensors")})
@@ -156,6 +189,6 @@ def _features(ours: Path, theirs: Path) -> Part:
                     for k, v in tensors[0].items()
                     if v.numel()
                 )
-            yield Pair(f"{name.stem[:16]}, largest difference", "value", 0.0, gap)
+            yield Pair(f"{name.stem[:16]}, largest difference", tolerance, 0.0, gap)
 
-    return judged("features", ".cache/features, entries of both", pairs())
+    return [judged("features", ".cache/features, entries of both", pairs())] if both else []
