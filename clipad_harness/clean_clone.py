@@ -16,7 +16,10 @@ from clipad_core.errors import ClipadError
 from clipad_harness.files import read_yaml
 
 # Of a folder without git: what is no part of the project's files.
-_OWN = (".venv", ".cache", ".dvc/tmp", ".dvc/cache", "data/synthetic", "reports/run.js")
+_OWN = (
+    *(".venv", ".cache", ".dvc/tmp", ".dvc/cache"),
+    *("data/synthetic", "data/trained", "reports/run.js"),
+)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
+from torch import Tensor
 
 from clipad_core.errors import ClipadError
 from clipad_harness.conditions import (
@@ -28,6 +28,7 @@ from clipad_harness.differences import (
 )
 from clipad_harness.files import read_yaml
 from clipad_harness.result_kinds import file_parts, not_comparable
+from clipad_harness.sealed import read_tensors
 from clipad_harness.tolerances import PRECISIONS, declared
 
 _PICTURE = "docs/methods.png"
@@ -180,15 +181,20 @@ def _features(ours: Path, theirs: Path, tolerance: float) -> list[Part]:
 
     def pairs() -> Iterator[Pair]:
         for name in both:
-            one, other = ours / name, theirs / name
-            gap = 0.0
+            one, other, gap = ours / name, theirs / name, 0.0
             if one.read_bytes() != other.read_bytes():
-                tensors = load_file(one), load_file(other)
-                gap = max(
-                    float((v - tensors[1][k]).abs().max())
-                    for k, v in tensors[0].items()
-                    if v.numel()
-                )
-            yield Pair(f"{name.stem[:16]}, largest difference", tolerance, 0.0, gap)
+                tensors = [read_tensors(path, name.stem) for path in (one, other)]
+                gap = _largest_difference(*tensors)
+            damaged = " (damaged on a side)" if np.isnan(gap) else ""
+            yield Pair(f"{name.stem[:16]}, largest difference{damaged}", tolerance, 0.0, gap)
 
     return [judged("features", ".cache/features, entries of both", pairs())] if both else []
+
+
+def _largest_difference(
+    ours: Mapping[str, Tensor] | None, theirs: Mapping[str, Tensor] | None
+) -> float:
+    """Between the tensors of two entries; NaN where one of them is damaged."""
+    if ours is None or theirs is None:
+        return np.nan
+    return max(float((v - theirs[k]).abs().max()) for k, v in ours.items() if v.numel())

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -105,14 +105,14 @@ def with_one_bit_changed(path: Path, every: int = 0, some: int = 40) -> Iterator
     path.write_bytes(whole)
 
 
-def dvc(folder: Path, *words: str) -> str:
+def dvc(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> str:
     """Run DVC with the folder's own code and return what it printed."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
     found = subprocess.run(
         [sys.executable, "-m", "dvc", *words],
         cwd=folder,
-        env={**inherited, "PATH": path, "PYTHONPATH": str(folder)},
+        env={**inherited, **(environment or {}), "PATH": path, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         check=False,

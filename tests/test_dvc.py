@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from project import change, dvc
 
+from clipad_harness.cpu_settings import all_settings
+
 
 def outputs(folder: Path) -> dict[str, str]:
     """Hashes of everything the stages made."""
@@ -34,12 +36,18 @@ def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> 
     assert json.loads(dvc(reproduced, "status", "--json")) == {}
 
 
-def test_dvc_repro_by_force_gives_the_same_bytes(own_copy: Path) -> None:
-    before = outputs(own_copy)
-    shutil.rmtree(own_copy / ".cache" / "shards")
-    shutil.rmtree(own_copy / "data" / "trained" / "vcpclip")
-    dvc(own_copy, "repro", "--force")
+def test_everything_made_again_on_the_code_of_other_cpus_gives_the_same_bytes(
+    own_copy: Path,
+) -> None:
+    """Products by SSE2, numpy and the C library without AVX, four threads: `dvc.lock` included."""
+    before, lock = outputs(own_copy), (own_copy / "dvc.lock").read_bytes()
+    for folder in (".cache", "data/trained", "data/synthetic", "data/index"):
+        shutil.rmtree(own_copy / folder)
+    other = all_settings()[-1].environment
+    assert {"MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "OMP_NUM_THREADS"} <= set(other)
+    dvc(own_copy, "repro", "--force", environment=other)
     assert outputs(own_copy) == before
+    assert (own_copy / "dvc.lock").read_bytes() == lock
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from clipad_harness.differences import (
     judged,
 )
 from clipad_harness.result_files import compare_sides, open_side
+from clipad_harness.sealed import read_tensors, write_tensors
 from clipad_harness.tolerances import declared
 from clipad_harness.verify import compare, find_targets, verify
 
@@ -188,15 +189,24 @@ def test_a_tampered_image_is_data_that_diverge_before_all_else(
 def test_features_of_one_key_that_differ_are_found_before_the_metrics(
     clone: Path, touched: Path
 ) -> None:
-    from safetensors.torch import load_file, save_file
-
     entry = next((touched / ".cache" / "features").rglob("*.safetensors"))
-    tensors = load_file(entry)
+    tensors = read_tensors(entry, entry.stem)
+    assert tensors is not None
     tensors["image_embedding"] = tensors["image_embedding"] + 0.5
-    save_file(tensors, entry)
+    write_tensors(entry, entry.stem, tensors)
     wrong = first_divergence(against(clone, touched))
     assert wrong is not None and wrong.level == "features" and entry.stem[:16] in wrong.where
     assert wrong.worst == pytest.approx(0.5)
+
+
+def test_a_damaged_entry_is_named_not_compared(clone: Path, touched: Path) -> None:
+    entry = next((touched / ".cache" / "features").rglob("*.safetensors"))
+    whole = bytearray(entry.read_bytes())
+    for place in (9, len(whole) - 1):  # the header, a number
+        entry.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        wrong = first_divergence(against(clone, touched))
+        assert wrong is not None and wrong.level == "features" and wrong.verdict == DIFFERS
+        assert f"{entry.stem[:16]}, largest difference (damaged on a side)" in wrong.where
 
 
 def test_other_settings_show_in_the_keys_of_the_shards(clone: Path, touched: Path) -> None:
