@@ -8,11 +8,12 @@ import pytest
 import torch
 from micro import MICRO, add_config
 from project import change, make_project
+from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 from vcpclip_cases import SMALL as VCPCLIP_SMALL
 from vcpclip_cases import masks_of, pictures
 
-from clipad_core import anomalyclip, vcpclip
+from clipad_core import anomalyclip, scoring, vcpclip, winclip_scoring
 from clipad_core.anomalyclip_config import AnomalyCLIPConfig
 from clipad_core.backbone import Backbone, check_has_float64, load_backbone
 from clipad_core.detection import Detection
@@ -124,6 +125,66 @@ def test_a_step_of_training_in_float64_is_near_float32(
     assert all(grad.dtype == torch.float64 for grad in grads["float64"].values())
 
 
+NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class Roundings(TorchFunctionMode):
+    """Notes every call of torch that gives numbers in less than float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for one in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(one, torch.Tensor) and one.dtype in NARROWER:
+                self.names.add(getattr(function, "__name__", str(function)))
+        return found
+
+
+@pytest.fixture
+def roundings() -> Roundings:
+    scoring._weights.cache_clear()  # what is made once is made here
+    winclip_scoring._cover.cache_clear()
+    return Roundings()
+
+
+@pytest.mark.parametrize("changes", [{}, {"map_source": "patch_tokens"}, {"multi_crop": "five"}])
+def test_nothing_of_winclip_is_rounded_on_the_way(
+    both: dict[str, Backbone], roundings: Roundings, changes: dict
+) -> None:
+    config = WinCLIPConfig().changed({"prompts": "two_class", "resize": "stretch_float", **changes})
+    images = pictures([(40, 52)] * 3)
+    with roundings:
+        WinCLIP(both["float64"], config, "bottle", images[:1])(images[1:])
+    # The matrix of windows and patches holds zeros and ones.
+    assert roundings.names <= {"zeros", "__setitem__"}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_nothing_of_a_learned_method_is_rounded_on_the_way(
+    both: dict[str, Backbone], roundings: Roundings, name: str
+) -> None:
+    method, config = LEARNED[name]
+    exact = {"half_prompts": False} if name == "anomalyclip" else {}
+    config, images = config.changed(exact), pictures([(48, 48)] * 3)
+    learner = method.make_learner(both["float64"], config, 3)  # drawn in float32, as officially
+    backbone = method.prepare_backbone(both["float64"], config)
+    masks, draws = masks_of().double(), torch.Generator().manual_seed(0)
+    with roundings:
+        DETECTORS[name](both["float64"], config, learner)(images)
+        features = method.encode(
+            backbone,
+            stretch_all(images, config.image_size, backbone.dtype),
+            method.recipe(config),
+        )
+        given = (features, torch.tensor([0, 1, 1]), masks, draws)
+        method.loss(learner, backbone, config, *given, ["nut"] * 3)["total"].backward()
+    # Which vectors drop out is drawn in float32: a comparison, not a number.
+    assert roundings.names <= {"rand"}
+
+
 def test_values_that_differ_by_the_order_of_additions_are_measured_as_equal() -> None:
     values = torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     forwards, backwards = values.cumsum(0)[-1:], values.flip(0).cumsum(0)[-1:]
@@ -158,8 +219,9 @@ def test_an_entry_a_shard_and_a_training_of_another_precision_have_other_keys(
     scorer = pipeline.open_run(project).scorer()
     exact = scorer.among[0]
     single = replace(exact, config=exact.config.changed({"precision": "float32"}))
-    shards = [Shard(variant, "hex_nut", 1, 0) for variant in (exact, single)]
-    assert scorer.key(shards[0]) != scorer.key(shards[1])
+    for k_shot in (0, 1):
+        shards = [Shard(variant, "hex_nut", k_shot, 0) for variant in (exact, single)]
+        assert scorer.key(shards[0]) != scorer.key(shards[1])
     image, recipe = scorer.references(shards[0])[0], reference_recipe(exact.config)
     stores = [scorer._store(scorer.backbone(v.config), recipe) for v in (exact, single)]
     assert stores[0].key(image) != stores[1].key(image)
