@@ -143,7 +143,7 @@ def measure_vcpclip(rounds: int) -> dict[str, Any]:
     def loop() -> None:
         """Both prompts of one image after the other, all 77 places, as the released code does."""
         for _ in range(32):
-            read_out(backbone.text, run_text_blocks(backbone.text, whole, {}), torch.tensor([9, 9]))
+            read_out(backbone.text, run_text_blocks(backbone.text, whole, {}, torch.tensor([9, 9])))
 
     @torch.no_grad()
     def batched() -> None:

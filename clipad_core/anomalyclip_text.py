@@ -81,7 +81,7 @@ def _encode(
             # Copied before rounding, so that the gradient of every prompt is rounded by itself.
             copies = vectors.expand(len(tokens), -1, -1)
             replaced[index] = copies.half() if config.half_prompts else copies
-    embeddings = read_out(tower, run_text_blocks(tower, tokens, replaced), ends)
+    embeddings = read_out(tower, run_text_blocks(tower, tokens, replaced, ends))
     return rearrange(F.normalize(embeddings, dim=-1), "(u two) d -> u two d", two=2)
 
 

@@ -14,35 +14,36 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipad_core.text import TextTower
-from clipad_core.transformer import run_block
+from clipad_core.transformer import run_block, run_last_block
 
 
 def run_text_blocks(
     tower: TextTower,
     tokens: Float[Tensor, "n t c"],
     replaced: Mapping[int, Tensor],
-) -> Float[Tensor, "n t c"]:
+    ends: Int[Tensor, " n"],
+) -> Float[Tensor, "n c"]:
     """Run all blocks; before some of them the tokens behind the start token are replaced.
 
     Args:
         tokens: embedded prompts with their positional embeddings.
         replaced: index of a block (0-based) -> vectors that stand at positions 1, 2, ... from that
             block on: ``(m, c)`` for every prompt alike, or ``(n, m, c)``.
+        ends: where each prompt's end-of-text token stands, of which alone the last block is computed.
 
     Returns:
-        The output of the last block, before ``ln_final``.
+        The output of the last block for that token, before ``ln_final``.
     """
-    for index in range(len(tower.transformer.blocks)):
+    last = len(tower.transformer.blocks) - 1
+    for index in range(last + 1):
         if index in replaced:
             fresh = replaced[index].to(tokens.dtype).expand(len(tokens), -1, -1)
             tokens = torch.cat([tokens[:, :1], fresh, tokens[:, 1 + fresh.shape[1] :]], dim=1)
-        tokens = run_block(tower.transformer, index, tokens, causal=True)
-    return tokens
+        if index < last:
+            tokens = run_block(tower.transformer, index, tokens, causal=True)
+    return run_last_block(tower.transformer, tokens, ends, causal=True)
 
 
-def read_out(
-    tower: TextTower, tokens: Float[Tensor, "n t c"], ends: Int[Tensor, " n"]
-) -> Float[Tensor, "n d"]:
+def read_out(tower: TextTower, ends: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
     """``ln_final`` and projection of the token at each prompt's end, not normalised."""
-    last = tokens[torch.arange(len(tokens), device=tokens.device), ends]
-    return tower.ln_final(last) @ tower.projection
+    return tower.ln_final(ends) @ tower.projection

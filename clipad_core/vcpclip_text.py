@@ -113,9 +113,9 @@ def text_embeddings(
     ends = repeat(opened.ends.to(tokens.device), "m -> (b m)", b=len(filled))
     if config.deep_prompts:
         last = _run_deep(learner, backbone, config, tokens, ends, generator)
-        embeddings = read_out(tower, last[:, None], torch.zeros_like(ends))
+        embeddings = read_out(tower, last)
     else:
-        embeddings = read_out(tower, run_text_blocks(tower, tokens, {}), ends)
+        embeddings = read_out(tower, run_text_blocks(tower, tokens, {}, ends))
     each = rearrange(F.normalize(embeddings, dim=-1), "(b m) d -> b m d", b=len(filled))
     states = each[:, : opened.normal], each[:, opened.normal :]
     return F.normalize(torch.stack([one.mean(dim=1) for one in states], dim=1), dim=-1)
@@ -138,6 +138,4 @@ def _run_deep(
     vectors = deep.vectors(len(tokens), config.dropout, generator)
     tokens = torch.cat([tokens[:, :1], vectors[0], tokens[:, 1:]], dim=1)
     replaced = {index: vectors[index] for index in range(1, len(vectors))}
-    tokens = run_text_blocks(backbone.text, tokens, replaced)
-    rows = torch.arange(len(ends), device=ends.device)
-    return deep.norm(tokens[rows, ends + config.deep_length])
+    return deep.norm(run_text_blocks(backbone.text, tokens, replaced, ends + config.deep_length))

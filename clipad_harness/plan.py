@@ -45,6 +45,8 @@ from clipad_harness.variants import shares_views, variants
 
 # Forward and backward pass against a forward pass alone.
 TRAINING_FACTOR = 3.0
+# In float64 a number takes twice the bytes, a product twice the time (measured: 45, 90 GFLOP/s a core).
+WIDER = {"float64": 2.0, "float32": 1.0, "bfloat16": 1.0}
 # Scores and metrics of an image in a variant, seconds a megapixel of its map. Measured on the demo:
 # 0.101 CPU seconds a shard of WinCLIP, 40 maps of 96 pixels.
 SECONDS_PER_MEGAPIXEL = 0.27
@@ -149,6 +151,7 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
     numbers += side**2 * config["vision_cfg"]["width"]
     pixels, largest = config["vision_cfg"]["image_size"], int(images.max())
     scoring = _scoring(len(test), categories, len(shards), pixels)
+    wider = WIDER[among[0].config.precision]
     return Job(
         "winclip",
         profile.dataset,
@@ -156,10 +159,10 @@ def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
         len(shards),
         0,
         0,
-        encoded * one / rate + scoring,
-        4e-9 * numbers * encoded,
+        wider * encoded * one / rate + scoring,
+        4e-9 * wider * numbers * encoded,
         # The features of a category lie in memory twice while they are read.
-        _weights_gigabytes(config) + 1.5 + 8e-9 * numbers * largest + _maps(largest, pixels),
+        1.5 + _maps(largest, pixels) + wider * (_weights(config) + 8e-9 * numbers * largest),
     )
 
 
@@ -188,6 +191,7 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
     numbers = tokens * config["vision_cfg"]["width"] * sum(encodings)
     tested = sum(counts[name] for name in categories)
     largest = max(int(_per_category(frames[name]).max()) for name in categories)
+    wider = WIDER[among[0].config.precision]
     return Job(
         method,
         profile.dataset,
@@ -195,12 +199,12 @@ def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
         len(shards),
         len(jobs),
         sum(_steps(job, images) for job, images in sizes),
-        (encoded + learned) / rate
+        wider * (encoded + learned) / rate
         + _scoring(tested, categories[profile.dataset], len(shards), size),
-        4e-9 * numbers * sum(counts.values()),
-        _weights_gigabytes(config)
+        4e-9 * wider * numbers * sum(counts.values()),
+        wider * _weights(config)
         + 2.0
-        + min(4e-9 * numbers * largest, 1e-9 * read_feature_memory(root))
+        + min(4e-9 * wider * numbers * largest, 1e-9 * read_feature_memory(root))
         + _maps(largest, size),
     )
 
@@ -242,7 +246,8 @@ def _scoring(images: int, categories: list[str], shards: int, size: int) -> floa
     return SECONDS_PER_MEGAPIXEL * shards * images / len(categories) * size**2 / 1e6
 
 
-def _weights_gigabytes(config: dict[str, Any]) -> float:
+def _weights(config: dict[str, Any]) -> float:
+    """Gigabytes of both towers in float32."""
     parts = ("vision_cfg", "text_cfg")
     numbers = sum(12 * config[p]["width"] ** 2 * config[p]["layers"] for p in parts)
     return 4e-9 * (numbers + config["text_cfg"]["vocab_size"] * config["text_cfg"]["width"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from clipad_core import aupro, metrics, prompts, ranking, scoring, text, winclip_scoring
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.preprocess import ALIKE_ON_SQUARES, CROPS
+from clipad_core.preprocess import CROPS
 from clipad_core.scoring import text_scores
 from clipad_core.text import Beginnings
 from clipad_core.transformer import chunks
@@ -44,6 +44,7 @@ from clipad_harness.variants import (
     WinCLIPShard,
     WinCLIPVariant,
     choose_references,
+    named_alike,
     shared_recipe,
     shares_views,
 )
@@ -141,16 +142,15 @@ class Scorer(DatasetImages):
     def _encoded(self, shard: WinCLIPShard, config: WinCLIPConfig) -> Encoded:
         """Features of the test images; the latest are kept, since variants of a category share them."""
         backbone = self.backbone(config)
-        recipe = shared_recipe(config, shard.k_shot, self.among)
+        paths = [self.data / image for image in self.rows(shard.category, "test")["image"]]
+        recipe = shared_recipe(config, shard.k_shot, self.among, _are_square(tuple(paths)))
         key = (backbone.digest, config.precision, shard.category, recipe)
         if self._latest is None or self._latest[0] != key:
             self._latest = None
-            paths = [self.data / image for image in self.rows(shard.category, "test")["image"]]
-            cut = _named_alike(recipe, paths)
-            plain = self._store(backbone, replace(cut, multi_crop="none"))
+            plain = self._store(backbone, replace(recipe, multi_crop="none"))
             found = read_features(plain, paths, shard.category)
-            if cut.multi_crop != "none":
-                found = self._with_crops(found, backbone, cut, paths, shard.category)
+            if recipe.multi_crop != "none":
+                found = self._with_crops(found, backbone, recipe, paths, shard.category)
             self._latest = (key, found)
         return self._latest[1]
 
@@ -190,7 +190,9 @@ class Scorer(DatasetImages):
             return None
         backbone = self.backbone(config)
         paths = self.references(shard)
-        store = self._store(backbone, _named_alike(reference_recipe(config), paths))
+        store = self._store(
+            backbone, named_alike(reference_recipe(config), _are_square(tuple(paths)))
+        )
         found = read_features(store, paths, f"{shard.category} references")
         return build_memory(backbone.vision, found.features, config)
 
@@ -253,11 +255,11 @@ class Scorer(DatasetImages):
         return dict(self.__dict__) | {"_texts": {}, "_beginnings": {}, "_latest": None}
 
 
-def _named_alike(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
-    """One name for what several rules cut from square images, so that they are encoded once."""
-    sizes = [image_size(path) for path in paths if recipe.resize in ALIKE_ON_SQUARES]
-    alike = bool(sizes) and all(height == width for height, width in sizes)
-    return replace(recipe, resize=ALIKE_ON_SQUARES[0]) if alike else recipe
+@lru_cache(maxsize=64)
+def _are_square(paths: tuple[Path, ...]) -> bool:
+    """Whether all images are square; kept, since every shard of a category asks."""
+    sizes = [image_size(path) for path in paths]
+    return all(height == width for height, width in sizes)
 
 
 def _parts(encoded: Encoded) -> Iterator[tuple[slice, slice, slice]]:

@@ -15,6 +15,7 @@ import torch
 
 from clipad_core.aupro import AuproDefinition
 from clipad_core.errors import ClipadError
+from clipad_core.preprocess import ALIKE_ON_SQUARES
 from clipad_core.winclip import Recipe, image_recipe
 from clipad_core.winclip_config import WinCLIPConfig, find_preset
 from clipad_harness.settings import WinCLIPSettings
@@ -148,21 +149,32 @@ def _views_first(variant: WinCLIPVariant) -> tuple[str, ...]:
     )
 
 
-def shared_recipe(config: WinCLIPConfig, k_shot: int, among: Sequence[WinCLIPVariant]) -> Recipe:
+def shared_recipe(
+    config: WinCLIPConfig, k_shot: int, among: Sequence[WinCLIPVariant], are_square: bool
+) -> Recipe:
     """The recipe that serves every variant cutting its views as ``config`` does.
 
     One pass over the images then encodes all scales and tokens that any of them reads.
+
+    Args:
+        are_square: whether all images are, so that several rules cut the same from them.
     """
-    wanted = image_recipe(config, k_shot)
+    wanted = named_alike(image_recipe(config, k_shot), are_square)
     alike = [
         recipe
         for variant in among
         for k in variant.k_shots
-        if _cut(recipe := image_recipe(variant.config, k)) == _cut(wanted)
+        if _cut(recipe := named_alike(image_recipe(variant.config, k), are_square)) == _cut(wanted)
     ]
     scales = {scale for recipe in [wanted, *alike] for scale in recipe.scales}
     tokens = any(recipe.patch_tokens for recipe in [wanted, *alike])
     return replace(wanted, scales=tuple(sorted(scales)), patch_tokens=tokens)
+
+
+def named_alike(recipe: Recipe, are_square: bool) -> Recipe:
+    """One name for what several rules cut from square images, so that they are encoded once."""
+    alike = are_square and recipe.resize in ALIKE_ON_SQUARES
+    return replace(recipe, resize=ALIKE_ON_SQUARES[0]) if alike else recipe
 
 
 def _cut(recipe: Recipe) -> tuple[str, str, str, bool]:

@@ -148,6 +148,18 @@ def test_a_changed_prompt_encodes_no_image_again(
     assert found["encoded"] == 0 and found["measured"] == 4
 
 
+def test_a_rule_that_cuts_alike_reads_what_another_asked_for(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zero-shot reads no patch tokens, with which the main variant's images are encoded."""
+    change(project, "workers", value=1)
+    rows = {"one": {"resize": "centre_crop"}}
+    change(project, "winclip", "ablations", value={"resize": {"k_shots": [0], "rows": rows}})
+    found = counting(monkeypatch)
+    pipeline.score_winclip(project)
+    assert found == {"encoded": 0, "measured": 1}
+
+
 @pytest.mark.parametrize(("rule", "encoded"), [("centre_crop", 0), ("stretch_1024", 1)])
 def test_a_rule_that_cuts_square_images_alike_encodes_none_again(
     project: Path, monkeypatch: pytest.MonkeyPatch, rule: str, encoded: int

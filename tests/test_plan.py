@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from project import make_project
+from project import change, make_project
 
 from clipad_harness import cli, pipeline, plan
 from clipad_harness.learned_pipeline import open_learned
@@ -36,6 +36,18 @@ def test_twice_the_speed_is_less_time(project: Path) -> None:
         plan.make_plan(project, profile, 1e9), plan.make_plan(project, profile, 2e9), strict=True
     ):
         assert fast.seconds < slow.seconds < 2 * fast.seconds + 1e-9
+
+
+def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) -> None:
+    wide = plan.make_plan(project, read_profile(project), 1e9)
+    before = (project / "params.yaml").read_text()
+    for method in ("winclip", "anomalyclip", "vcpclip"):
+        change(project, "profiles", "demo", method, "changes", "precision", value="float32")
+    narrow = plan.make_plan(project, read_profile(project), 1e9)
+    (project / "params.yaml").write_text(before)
+    for one, other in zip(wide, narrow, strict=True):
+        assert one.gigabytes == pytest.approx(2 * other.gigabytes)
+        assert one.memory > other.memory and one.seconds > other.seconds
 
 
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
