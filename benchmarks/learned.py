@@ -29,7 +29,8 @@ from clipad_core import anomalyclip, vcpclip
 from clipad_core.anomalyclip_config import AnomalyCLIPConfig
 from clipad_core.anomalyclip_text import text_embeddings as anomalyclip_text
 from clipad_core.backbone import Backbone, load_backbone
-from clipad_core.soft_prompts import read_out, run_text_blocks
+from clipad_core.soft_prompts import run_text_blocks
+from clipad_core.text import read_out
 from clipad_core.vcpclip_config import VCPCLIPConfig
 from clipad_core.vcpclip_text import text_embeddings as vcpclip_text
 from clipad_core.vision import embed_patches, encode_whole, pre_norm

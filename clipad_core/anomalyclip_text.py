@@ -20,7 +20,8 @@ from clipad_core.anomalyclip_learner import AnomalyCLIPLearner
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.prompts import class_words
-from clipad_core.soft_prompts import read_out, run_text_blocks
+from clipad_core.soft_prompts import run_text_blocks
+from clipad_core.text import read_out
 
 
 def prompt_words(config: AnomalyCLIPConfig, category: str = "") -> tuple[str, str]:

@@ -84,6 +84,11 @@ class Backbone:
         """Of the matrix products: a key of `PRECISIONS`."""
         return str(self.vision.transformer.dtype).removeprefix("torch.")
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a result depends on of it: digest, precision and kind of device."""
+        return self.digest, self.precision, self.device.type
+
 
 def load_backbone(
     name: str, weights: str | Path, sha256: str | None = None, precision: str = "float32"

@@ -32,7 +32,7 @@ def run_text_blocks(
         ends: where each prompt's end-of-text token stands, of which alone the last block is computed.
 
     Returns:
-        The output of the last block for that token, before ``ln_final``.
+        The output of the last block for that token, for `read_out`.
     """
     last = len(tower.transformer.blocks) - 1
     for index in range(last + 1):
@@ -42,8 +42,3 @@ def run_text_blocks(
         if index < last:
             tokens = run_block(tower.transformer, index, tokens, causal=True)
     return run_last_block(tower.transformer, tokens, ends, causal=True)
-
-
-def read_out(tower: TextTower, ends: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
-    """``ln_final`` and projection of the token at each prompt's end, not normalised."""
-    return tower.ln_final(ends) @ tower.projection

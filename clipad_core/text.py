@@ -71,6 +71,11 @@ def read_text_tower(model: Any) -> TextTower:
     )
 
 
+def read_out(tower: TextTower, last: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+    """``ln_final`` and projection of what the last block says of each prompt's end, not normalised."""
+    return tower.ln_final(last) @ tower.projection
+
+
 class Beginnings:
     """Keys and values of the beginnings of prompts, kept for the next class.
 
@@ -131,7 +136,7 @@ def encode_tokens(
             x = run_block(tower.transformer, index, x, causal=True, past=past[index])
         rows = ends[part] - skip
         x = run_last_block(tower.transformer, x, rows, causal=True, past=past[-1])
-        found.append(tower.ln_final(x) @ tower.projection)
+        found.append(read_out(tower, x))
     return torch.cat(found)
 
 

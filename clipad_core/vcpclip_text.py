@@ -18,8 +18,8 @@ from torch import Tensor
 
 from clipad_core.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.soft_prompts import read_out, run_text_blocks
-from clipad_core.text import Tokenizer
+from clipad_core.soft_prompts import run_text_blocks
+from clipad_core.text import Tokenizer, read_out
 from clipad_core.vcpclip_config import CATEGORY, VCPCLIPConfig, prompts
 from clipad_core.vcpclip_learner import VCPCLIPLearner
 

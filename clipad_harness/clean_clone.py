@@ -96,19 +96,24 @@ def read_stages(root: Path) -> dict[str, Any]:
     return dict(found["stages"])
 
 
-def outputs(folder: Path) -> dict[str, str]:
-    """What the stages that are not frozen write, by dvc.lock: hash by place."""
+def locked(folder: Path, frozen: bool = True) -> dict[str, str]:
+    """What the stages wrote, by dvc.lock: hash by place; ``frozen``: also those that are not run."""
     path = folder / "dvc.lock"
     if not path.is_file():
         return {}
-    frozen = {name for name, stage in read_stages(folder).items() if stage.get("frozen")}
-    locked = read_yaml(path).get("stages", {})
+    stages = {} if frozen else read_stages(folder)
+    left_out = {name for name, stage in stages.items() if stage.get("frozen")}
     return {
         str(entry["path"]): str(entry.get("md5", ""))
-        for name, stage in locked.items()
-        if name.partition("@")[0] not in frozen
+        for name, stage in read_yaml(path).get("stages", {}).items()
+        if name.partition("@")[0] not in left_out
         for entry in stage.get("outs", [])
     }
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """What the stages that are not frozen write, by dvc.lock: hash by place."""
+    return locked(folder, frozen=False)
 
 
 def made(folder: Path) -> dict[str, str]:

@@ -64,9 +64,7 @@ class FeatureStore:
         self.folder, self.backbone, self.encode = folder, backbone, encode
         self.about: dict[str, Any] = {
             "recipe": asdict(recipe),
-            "backbone": backbone.digest,
-            "precision": backbone.precision,
-            "device": backbone.device.type,
+            "backbone": backbone.key,
             "code": code,
         }
 

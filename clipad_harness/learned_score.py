@@ -175,14 +175,13 @@ class LearnedScorer(DatasetImages):
     def key(self, shard: LearnedShard) -> str:
         """Everything a shard depends on, as one SHA-256."""
         variant = shard.variant
-        backbone = self.backbone(variant.tested_with(shard.seed))
         parts = {
             "training": self.trainer.key(variant.training(shard.seed)),
             "at_test": dict(variant.at_test),
             "metrics": [variant.aupro, variant.fpr_limit],
             "category": shard.category,
             "content": self.trainer.datasets[variant.tested_on].content(shard.category),
-            "backbone": [backbone.digest, backbone.precision, backbone.device.type],
+            "backbone": self.backbone(variant.tested_with(shard.seed)).key,
             "code": [method_digest(self.trainer.name), _metrics_digest()],
         }
         return hash_of(parts)

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
+from clipad_harness.clean_clone import locked
 from clipad_harness.conditions import (
     Condition,
     allowance_for,
@@ -26,7 +27,6 @@ from clipad_harness.differences import (
     compare_files,
     judged,
 )
-from clipad_harness.files import read_yaml
 from clipad_harness.result_kinds import file_parts, not_comparable
 from clipad_harness.sealed import read_tensors
 from clipad_harness.tolerances import PRECISIONS, declared
@@ -127,7 +127,7 @@ def _inputs(
     parts: list[Part] = []
     if expected.project is None or found.project is None:
         return parts
-    locks = [_locked(side) for side in (expected, found)]
+    locks = locked(expected.project), locked(found.project)
     for place in sorted(locks[0].keys() & locks[1].keys()):
         level = "weights" if place.startswith("data/weights") else "data"
         if not place.startswith(("data/synthetic/", "data/weights/")):
@@ -153,19 +153,10 @@ def _tree(path: Path) -> dict[str, Path]:
     return {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
 
 
-def _locked(side: Side) -> dict[str, str]:
-    """Hashes of everything that the stages wrote, by place."""
-    path = side.project / "dvc.lock" if side.project else None
-    if path is None or not path.is_file():
-        return {}
-    stages = read_yaml(path).get("stages", {})
-    entries = [entry for stage in stages.values() for entry in stage.get("outs", [])]
-    return {str(entry["path"]): str(entry.get("md5", "")) for entry in entries}
-
-
 def _by_hash(expected: Side, found: Side, place: str, level: str = "pages") -> list[Part]:
     """What is known of a file or folder that one side lacks: its hash in dvc.lock."""
-    ours, theirs = _locked(expected).get(place), _locked(found).get(place)
+    sides = [locked(side.project) if side.project else {} for side in (expected, found)]
+    ours, theirs = (side.get(place) for side in sides)
     if not ours or not theirs:
         return []
     if ours == theirs:

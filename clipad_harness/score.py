@@ -85,7 +85,7 @@ class Scorer(DatasetImages):
     ) -> None:
         super().__init__(index, data)
         self.profile, self.among, self.cache_folder = profile, among, cache_folder
-        self._beginnings: dict[str, Beginnings] = {}
+        self._beginnings: dict[tuple[str, str, str], Beginnings] = {}
         self._texts: dict[tuple[object, ...], torch.Tensor] = {}
         self._latest: tuple[tuple[object, ...], Encoded] | None = None
 
@@ -144,7 +144,7 @@ class Scorer(DatasetImages):
         backbone = self.backbone(config)
         paths = [self.data / image for image in self.rows(shard.category, "test")["image"]]
         recipe = shared_recipe(config, shard.k_shot, self.among, _are_square(tuple(paths)))
-        key = (backbone.digest, config.precision, shard.category, recipe)
+        key = (backbone.key, shard.category, recipe)
         if self._latest is None or self._latest[0] != key:
             self._latest = None
             plain = self._store(backbone, replace(recipe, multi_crop="none"))
@@ -178,10 +178,9 @@ class Scorer(DatasetImages):
     def _text(self, config: WinCLIPConfig, category: str) -> torch.Tensor:
         backbone = self.backbone(config)
         states, rule = config.extra_anomalous_states, config.class_name
-        frozen = f"{backbone.digest}/{backbone.precision}"
-        key = (frozen, config.prompts, states, rule, config.text_average, category)
+        key = (backbone.key, config.prompts, states, rule, config.text_average, category)
         if key not in self._texts:
-            kept = self._beginnings.setdefault(frozen, Beginnings())
+            kept = self._beginnings.setdefault(backbone.key, Beginnings())
             self._texts[key] = prototypes(backbone, config, category, kept)
         return self._texts[key]
 
@@ -233,7 +232,7 @@ class Scorer(DatasetImages):
             "category": shard.category,
             "content": self.content(shard.category),
             "references": [store.key(path) for path in self.references(shard)],
-            "backbone": [backbone.digest, backbone.precision, backbone.device.type],
+            "backbone": backbone.key,
             "code": [_scoring_digest(), encoder_digest()],
         }
         return hash_of(parts)

@@ -83,13 +83,12 @@ class Trainer:
         """Everything a training depends on, as one SHA-256."""
         if training not in self._keys:
             code = code_digest([train_module, training_data, augment, images, feature_store])
-            backbone = self.backbone(training.config)
             parts = {
                 "method": self.name,
                 "config": asdict(training.config),
                 "dataset": training.dataset,
                 "content": self._content(training),
-                "backbone": [backbone.digest, backbone.precision, backbone.device.type],
+                "backbone": self.backbone(training.config).key,
                 "code": [method_digest(self.name), code],
             }
             self._keys[training] = hash_of(parts)
@@ -224,15 +223,12 @@ def train_all(trainer: Trainer, among: Sequence[LearnedVariant], workers: int) -
     missing = [job for job in jobs if trainer.unusable(job)]
     for job in {repr(trainer.store(job.config).about): job for job in missing}.values():
         trainer.data(job)
-    total = sum(trainer.steps(job) for job in jobs)
+    total = sum(trainer.steps(job) for job in missing)
     with tqdm(total=total, desc=f"train {trainer.name}", unit="step", smoothing=0.05) as bar:
-        done = dict(
-            pair
-            for group, found in run_all(trainer, [[job] for job in jobs], workers, bar)
-            for pair in zip(group, found, strict=True)
-        )
+        for _ in run_all(trainer, [[job] for job in missing], workers, bar):
+            pass
         bar.update(total - bar.n)
-    wanted = {path.stem for path in done.values()}
+    wanted = {trainer.path(job).stem for job in jobs}
     for path in trainer.folder.iterdir():
         if path.is_file() and path.stem not in wanted:
             path.unlink()

@@ -203,14 +203,20 @@ def test_features_do_not_depend_on_what_was_encoded_beside_them(project: Path) -
     assert {path: path.read_bytes() for path in files} == before
 
 
-def test_features_with_a_changed_bit_are_encoded_again(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def stored(project: Path) -> tuple[FeatureStore, Path, Path]:
+    """The store of references, an image, and the file of its features."""
     run = pipeline.open_run(project)
     scorer, config = run.scorer(), run.variants[0].config
     store = scorer._store(scorer.backbone(config), reference_recipe(config))
     image = run.data / str(run.index["image"][0])
     [entry] = store.fill([image], "images")
+    return store, image, entry
+
+
+def test_features_with_a_changed_bit_are_encoded_again(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, image, entry = stored(project)
     whole, tensors = entry.read_bytes(), store.read(entry, image)
     capsys.readouterr()
     for _ in with_one_bit_changed(entry, every=8, some=32):
@@ -226,11 +232,7 @@ def test_features_with_a_changed_bit_are_encoded_again(
 def test_features_that_a_disk_damages_at_once_are_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = pipeline.open_run(project)
-    scorer, config = run.scorer(), run.variants[0].config
-    store = scorer._store(scorer.backbone(config), reference_recipe(config))
-    image = run.data / str(run.index["image"][0])
-    [entry] = store.fill([image], "images")
+    store, image, entry = stored(project)
     monkeypatch.setattr(FeatureStore, "_write", lambda *_: entry.write_bytes(b"rot"))
     entry.unlink()
     with pytest.raises(ClipadError, match=f"{entry.name}: was just written and is damaged"):
