@@ -14,8 +14,8 @@ from filelock import FileLock
 from micro import MICRO, add_config
 from project import dvc, make_repository
 
-from clipad_core.backbone import Backbone, load_backbone
-from clipad_harness.settings import ROOT_VARIABLE
+from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_harness.base.settings import ROOT_VARIABLE
 
 NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
 MAKER = "test_dvc.py"

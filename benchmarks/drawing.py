@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.environment import REPOSITORY
 from benchmarks.metrics import cpu_name
-from clipad_harness.drawing import PRETRAINING, draw_pair, draw_sound
-from clipad_harness.files import write_text
-from clipad_harness.synthetic import DATASETS, Parameters, draw_dataset, plan
+from clipad_harness.base.files import write_text
+from clipad_harness.standin.datasets import DATASETS, Parameters, draw_dataset, plan
+from clipad_harness.standin.drawing import PRETRAINING, draw_pair, draw_sound
 
 RESULTS = REPOSITORY / "benchmarks/results/drawing.json"
 SIZES = (96, 112, 128, 192)

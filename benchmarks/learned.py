@@ -25,16 +25,17 @@ import torch
 
 from benchmarks.environment import REPOSITORY
 from benchmarks.metrics import cpu_name
-from clipad_core import anomalyclip, vcpclip
-from clipad_core.anomalyclip_config import AnomalyCLIPConfig
-from clipad_core.anomalyclip_text import text_embeddings as anomalyclip_text
-from clipad_core.backbone import Backbone, load_backbone
-from clipad_core.soft_prompts import run_text_blocks
-from clipad_core.text import read_out
-from clipad_core.vcpclip_config import VCPCLIPConfig
-from clipad_core.vcpclip_text import text_embeddings as vcpclip_text
-from clipad_core.vision import embed_patches, encode_whole, pre_norm
-from clipad_harness.files import write_text
+from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.soft_prompts import run_text_blocks
+from clipad_core.clip.text import read_out
+from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
+from clipad_core.methods.anomalyclip import detector as anomalyclip
+from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.anomalyclip.text import text_embeddings as anomalyclip_text
+from clipad_core.methods.vcpclip import detector as vcpclip
+from clipad_core.methods.vcpclip.config import VCPCLIPConfig
+from clipad_core.methods.vcpclip.text import text_embeddings as vcpclip_text
+from clipad_harness.base.files import write_text
 
 RESULTS = REPOSITORY / "benchmarks/results/learned.json"
 ARCHITECTURE = ("ViT-L-14-336-quickgelu", "random:0")

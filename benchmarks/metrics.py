@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.environment import PEER_PINS, REPOSITORY, peer_python
 from clipad_core.errors import ClipadError
-from clipad_harness.files import write_text
+from clipad_harness.base.files import write_text
 
 SIZES = (240, 518)
 RESULTS = REPOSITORY / "benchmarks/results/metrics.json"

@@ -42,14 +42,14 @@ def draw(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def clipad_four(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """This project: four pixel metrics."""
-    from clipad_core.metrics import pixel_metrics
+    from clipad_core.metrics.metrics import pixel_metrics
 
     return pixel_metrics(maps, masks)
 
 
 def clipad_cflow200(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """This project: AUPRO with 200 thresholds."""
-    from clipad_core.metrics import aupro
+    from clipad_core.metrics.metrics import aupro
 
     return {"aupro": aupro(maps, masks, "cflow200")}
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.rerun_spread [CATEGORIES]
 
-Every setting of `clipad_harness.cpu_settings`, and one below AVX2, scores some images of some categories
-(three, evenly spread) of the drawn dataset zero-shot and with one reference, each in a process and with a
-feature cache of its own. Printed, and written to benchmarks/results/rerun_spread.json: the largest difference
+Every setting of `clipad_harness.verify.cpu_settings`, and one below AVX2, scores some images of
+some categories (three, evenly spread) of the drawn dataset zero-shot and with one reference, each
+in a process and with a feature cache of its own. Printed, and written to
+benchmarks/results/rerun_spread.json: the largest difference
 from the first setting of the same precision, and from float64. These are the figures in the column
 `measured` of data/tolerances_rerun.csv. Methods that train are not measured here: their tolerance follows
 from the spread over their seeds.
@@ -23,12 +24,12 @@ import numpy as np
 from safetensors.torch import load_file
 
 from benchmarks.environment import REPOSITORY
-from clipad_core.backbone import PRECISIONS
-from clipad_harness.cpu_settings import Setting, all_settings
-from clipad_harness.files import write_text
-from clipad_harness.pipeline import open_run
-from clipad_harness.score import Scorer
-from clipad_harness.shards import Shard
+from clipad_core.clip.backbone import PRECISIONS
+from clipad_harness.base.files import write_text
+from clipad_harness.experiments.pipeline import open_run
+from clipad_harness.experiments.scorer import Scorer
+from clipad_harness.experiments.shards import Shard
+from clipad_harness.verify.cpu_settings import Setting, all_settings
 
 RESULTS = REPOSITORY / "benchmarks/results/rerun_spread.json"
 IMAGES = 4  # of every defect of a category, and as many normal ones

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.environment import PEER_PINS, REPOSITORY, peer_python
 from benchmarks.metrics import ONE_THREAD, cpu_name
 from clipad_core.errors import ClipadError
-from clipad_harness.files import write_text
+from clipad_harness.base.files import write_text
 
 RESULTS = REPOSITORY / "benchmarks/results/winclip.json"
 WEIGHTS = REPOSITORY / ".cache/benchmarks/vit-b-16-plus-240.safetensors"

@@ -24,9 +24,9 @@ class Ours:
     """The detector on tensors: preprocessing is left out on both sides."""
 
     def __init__(self, weights: Path, precision: str) -> None:
-        from clipad_core.backbone import load_backbone
-        from clipad_core.text import Beginnings
-        from clipad_core.winclip_config import find_preset
+        from clipad_core.clip.backbone import load_backbone
+        from clipad_core.clip.text import Beginnings
+        from clipad_core.methods.winclip.config import find_preset
 
         self.backbone = load_backbone(ARCHITECTURE, weights, precision=precision)
         self.config = find_preset("anomalib")
@@ -35,18 +35,18 @@ class Ours:
         self.memory = None
 
     def set_up(self, name: str) -> None:
-        from clipad_core.winclip import prototypes
+        from clipad_core.methods.winclip.detector import prototypes
 
         self.text = prototypes(self.backbone, self.config, name, self.beginnings)
 
     def forget(self) -> None:
-        from clipad_core.text import Beginnings
+        from clipad_core.clip.text import Beginnings
 
         self.beginnings = Beginnings()
 
     def _encode(self, batch, k_shot: int):
-        from clipad_core.preprocess import Placement, Views
-        from clipad_core.winclip import encode, image_recipe
+        from clipad_core.clip.preprocess import Placement, Views
+        from clipad_core.methods.winclip.detector import encode, image_recipe
 
         empty = batch[:0]
         place = Placement(((0, 0),), (240, 240))
@@ -54,7 +54,7 @@ class Ours:
         return encode(self.backbone, views, image_recipe(self.config, k_shot))[0]
 
     def refer(self, k_shot: int) -> None:
-        from clipad_core.winclip_scoring import build_memory
+        from clipad_core.methods.winclip.scoring import build_memory
 
         self.memory = None
         if k_shot:
@@ -62,8 +62,8 @@ class Ours:
             self.memory = build_memory(self.backbone.vision, found, self.config)
 
     def detect(self, batch) -> list[float]:
-        from clipad_core.scoring import upsample
-        from clipad_core.winclip_scoring import score
+        from clipad_core.maps import upsample
+        from clipad_core.methods.winclip.scoring import score
 
         features = self._encode(batch, int(self.memory is not None))
         found = score(self.backbone, features, self.text, self.config, self.memory)
@@ -120,9 +120,9 @@ def variants_cost(side: Ours, count: int) -> dict[str, float]:
     """
     from dataclasses import replace
 
-    from clipad_core.vision import Features
-    from clipad_core.winclip import prototypes
-    from clipad_core.winclip_scoring import score
+    from clipad_core.clip.vision import Features
+    from clipad_core.methods.winclip.detector import prototypes
+    from clipad_core.methods.winclip.scoring import score
 
     def repeated(features: Features) -> Features:
         return Features(

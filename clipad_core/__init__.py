@@ -7,14 +7,14 @@ What most programs need can be imported from here; torch is loaded when it is fi
 
 from typing import TYPE_CHECKING
 
-from clipad_core._torchvision import install_hook
+from clipad_core.clip._torchvision import install_hook
 
 if TYPE_CHECKING:
-    from clipad_core.backbone import load_backbone
+    from clipad_core.clip.backbone import load_backbone
     from clipad_core.detection import Detection
     from clipad_core.errors import ClipadError
-    from clipad_core.winclip import WinCLIP
-    from clipad_core.winclip_config import WinCLIPConfig
+    from clipad_core.methods.winclip.config import WinCLIPConfig
+    from clipad_core.methods.winclip.detector import WinCLIP
 
 __version__ = "0.1.0"
 __all__ = ["ClipadError", "Detection", "WinCLIP", "WinCLIPConfig", "load_backbone"]
@@ -22,9 +22,9 @@ __all__ = ["ClipadError", "Detection", "WinCLIP", "WinCLIPConfig", "load_backbon
 _HOMES = {
     "ClipadError": "errors",
     "Detection": "detection",
-    "WinCLIP": "winclip",
-    "WinCLIPConfig": "winclip_config",
-    "load_backbone": "backbone",
+    "WinCLIP": "methods.winclip.detector",
+    "WinCLIPConfig": "methods.winclip.config",
+    "load_backbone": "clip.backbone",
 }
 
 install_hook()

@@ -2,7 +2,7 @@
 
 import os
 
-from clipad_harness.quick_start import VARIABLE, start_quickly
+from clipad_harness.base.quick_start import VARIABLE, start_quickly
 
 if VARIABLE in os.environ:  # the kernel or a worker of a stage
     start_quickly()

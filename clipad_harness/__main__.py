@@ -2,8 +2,8 @@
 
 import sys
 
-from clipad_harness.cli import main
-from clipad_harness.quick_start import start_quickly
+from clipad_harness.base.quick_start import start_quickly
+from clipad_harness.cli.main import main
 
 start_quickly()
 sys.exit(main())

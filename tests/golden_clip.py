@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.clip.backbone import Backbone, load_backbone
 
 VOCABULARY = 49408
 LOGIT_SCALE = math.log(1 / 0.07)

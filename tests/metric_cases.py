@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipad_core.metrics import aupr_trapezoid, auroc, average_precision, f1_max
+from clipad_core.metrics.metrics import aupr_trapezoid, auroc, average_precision, f1_max
 
 DEFINITIONS = ("exact", "cflow200", "mvtec")
 SCALARS = (auroc, average_precision, aupr_trapezoid, f1_max)

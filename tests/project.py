@@ -56,7 +56,7 @@ def make_project(folder: Path) -> Path:
 
 def run_stages(project: Path) -> None:
     """Draw, index and score, as dvc.yaml would."""
-    from clipad_harness import pipeline
+    from clipad_harness.experiments import pipeline
 
     pipeline.draw(project, "synthetic_target")
     pipeline.write_index(project)

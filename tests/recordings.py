@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from clipad_core.backbone import Backbone, load_backbone
+from clipad_core.clip.backbone import Backbone, load_backbone
 
 # Equal to what was recorded within one tolerance, in both.
 PRECISIONS = ("float32", "float64")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from project import change, dvc
 
-from clipad_harness.cpu_settings import all_settings
+from clipad_harness.verify.cpu_settings import all_settings
 
 
 def outputs(folder: Path) -> dict[str, str]:

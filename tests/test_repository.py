@@ -122,15 +122,6 @@ def test_the_harness_imports_declared_dependencies_only() -> None:
     assert not undeclared("clipad_harness", declared | {"clipad_core", "clipad_harness"})
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_modules_stay_within_300_lines_and_functions_within_60(module: Path) -> None:
-    text = module.read_text()
-    assert len(text.splitlines()) <= 300
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            assert node.end_lineno - node.lineno < 60, node.name
-
-
 def test_no_tracked_file_names_a_place_on_somebodys_disk() -> None:
     place = re.compile(r"(?<![\w.~+=$}>/-])/(?:work|tmp|home|root|opt|mnt|scratch|Users)/\w")
     found = {name: place.findall(text) for name, text in tracked_texts().items()}
@@ -197,7 +188,7 @@ def test_importing_the_core_is_quick_and_loads_no_torch() -> None:
 def test_open_clip_imports_after_the_core_and_the_hook_is_gone() -> None:
     code = """
 import clipad_core, sys
-from clipad_core._torchvision import TorchvisionHook
+from clipad_core.clip._torchvision import TorchvisionHook
 waiting = sum(isinstance(finder, TorchvisionHook) for finder in sys.meta_path)
 import open_clip, torchvision.transforms
 left = sum(isinstance(finder, TorchvisionHook) for finder in sys.meta_path)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from micro import MICRO, add_config
 
-from clipad_core.backbone import Backbone, load_backbone
-from clipad_core.learned import FrozenFeatures
-from clipad_core.vcpclip import encode, make_learner, prepare_backbone, recipe
-from clipad_core.vcpclip_config import VCPCLIPConfig
-from clipad_core.vcpclip_learner import VCPCLIPLearner
+from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.learned.features import FrozenFeatures
+from clipad_core.methods.vcpclip.config import VCPCLIPConfig
+from clipad_core.methods.vcpclip.detector import encode, make_learner, prepare_backbone, recipe
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 
 SMALL = VCPCLIPConfig().changed(
     {"image_size": 48, "blocks": [1, 3], "heads": 4, "top_pixels": 50, "sigma": 1.5}

@@ -1,0 +1,1 @@
+"""One frozen CLIP: backbone, towers, text, preprocessing, weights, published archives."""

@@ -1,0 +1,224 @@
+"""One frozen CLIP: both towers, tokenizer, pixel statistics and a digest, loaded together.
+
+Weights come by open_clip's published name, from a local file with a known SHA-256 (the bundled
+stand-in is one), or from a seed (random, for tests and for timing architectures).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipad_core.clip.published import (
+    Published,
+    architecture_config,
+    check_pixels,
+    create_architecture,
+    find_published,
+    has_own_repository,
+    learn_architecture,
+    recognise,
+    uses_quick_gelu,
+)
+from clipad_core.clip.text import TextTower, Tokenizer, read_text_tower
+from clipad_core.clip.vision import VisionTower, optimise, read_vision_tower
+from clipad_core.clip.weights import (
+    check_activation,
+    check_fit,
+    check_towers,
+    file_sha256,
+    fill_vocabulary,
+    kind_of_file,
+    read_state_dict,
+)
+from clipad_core.errors import ClipadError
+
+PRECISIONS = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen CLIP.
+
+    Attributes:
+        label: what a report calls these weights, e.g. "ViT-B-16-plus-240 (laion400m_e31)".
+        kind: "published" (by tag), "file" (yours to vouch for), "stand-in" or "random"; the last two
+            are never comparable with a paper.
+        digest: SHA-256 over every tensor and the architecture; part of every cache key.
+        image_size: side of the square input in pixels.
+        temperature: CLIP's own learned temperature, 1 / logit_scale.
+    """
+
+    label: str
+    kind: str
+    digest: str
+    image_size: int
+    temperature: float
+    vision: VisionTower
+    text: TextTower
+    tokenizer: Tokenizer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of images, embeddings and scores: float64 where asked for, else float32."""
+        return self.vision.proj.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers lie."""
+        return self.vision.proj.device
+
+    @property
+    def precision(self) -> str:
+        """Of the matrix products: a key of `PRECISIONS`."""
+        return str(self.vision.transformer.dtype).removeprefix("torch.")
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a result depends on of it: digest, precision and kind of device."""
+        return self.digest, self.precision, self.device.type
+
+
+def load_backbone(
+    name: str, weights: str | Path, sha256: str | None = None, precision: str = "float32"
+) -> Backbone:
+    """Load a frozen CLIP and everything that must match it.
+
+    Args:
+        name: an open_clip architecture, or the name of a ``<name>.json`` config beside the file.
+        weights: a published tag ("laion400m_e31"), a file, or "random:SEED".
+        sha256: expected digest of the file, at least its first 8 digits; unchecked where None.
+        precision: "float32", as published; "float64", in which the order of additions, and so the
+            CPU, no longer reaches a digit that anybody reads; or "bfloat16" (about twice as fast with
+            AVX-512, slower without; error about 1e-3).
+
+    Raises:
+        ClipadError: unknown name or tag, missing or wrong file, tensors that do not fit, no network;
+            a precision that is unknown or that the device does not have.
+    """
+    if precision not in PRECISIONS:
+        raise ClipadError(
+            f"precision: found {precision!r}, expected one of {', '.join(PRECISIONS)}."
+        )
+    path = Path(weights)
+    if seed := re.fullmatch(r"random:(\d+)", str(weights)):
+        model = _random_model(name, int(seed[1]))
+        label, kind = f"{name} (random weights, seed {seed[1]})", "random"
+    elif path.suffix or path.exists():
+        model, kind, label = _model_from_file(name, path, sha256)
+    else:
+        published = find_published(name, str(weights))
+        model, kind, label = _published_model(published), "published", published.label
+    return _freeze(model.eval(), name, label, kind, precision)
+
+
+def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Backbone:
+    """Keep the tensors and drop the module: nothing can run its forward by accident."""
+    import open_clip  # late: it takes seconds, and many programs only name a Backbone
+
+    state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    if precision == "float64":
+        check_has_float64(next(iter(state.values())).device)
+        model = model.double()
+    vision, text = read_vision_tower(model.visual), read_text_tower(model)
+    return Backbone(
+        label=label,
+        kind=kind,
+        digest=_digest(state, vision, text),
+        image_size=vision.grid[0] * vision.patch_size,
+        temperature=float(torch.exp(-model.logit_scale.detach())),
+        vision=optimise(vision, PRECISIONS[precision]),
+        text=text,
+        tokenizer=open_clip.get_tokenizer(name),
+    )
+
+
+def check_has_float64(device: torch.device) -> None:
+    """Refuse float64 where the device has none: Apple's.
+
+    >>> check_has_float64(torch.device("cpu"))
+    """
+    if device.type == "mps":
+        raise ClipadError(
+            f"precision: found float64 on the device {device.type!r}, which has no such numbers, expected "
+            "float32 there; set `precision: float32`, or compute on the CPU."
+        )
+
+
+def _digest(state: Mapping[str, Tensor], vision: VisionTower, text: TextTower) -> str:
+    """Of every tensor, and of what the tensors do not say: the same ones run in other ways."""
+    about: list[Any] = [vision.grid]
+    for tower in (vision.transformer, text.transformer):
+        about += [tower.heads, tower.quick_gelu, tower.blocks[0].ln_1.eps]
+    return hashlib.sha256(f"{digest_tensors(state)}{about}".encode()).hexdigest()
+
+
+def digest_tensors(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes, independent of order and file format."""
+    found = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().to("cpu", torch.float32).contiguous()
+        found.update(f"{key}{tuple(tensor.shape)}".encode())
+        found.update(tensor.numpy().data)
+    return found.hexdigest()
+
+
+def _random_model(name: str, seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return create_architecture(name)
+
+
+def _published_model(weights: Published) -> nn.Module:
+    import open_clip
+
+    architecture_config(weights.name)  # refuses some, before gigabytes are fetched
+    check_pixels(weights)
+    if weights.quick_gelu and not uses_quick_gelu(weights.name):
+        raise ClipadError(
+            f"backbone: found {weights.name}, which computes GELU, for {weights.tag} weights trained "
+            f"with QuickGELU; set `backbone: {weights.name}-quickgelu`."
+        )
+    try:
+        source = weights.tag
+        if not has_own_repository(weights):
+            source = open_clip.download_pretrained_from_url(weights.url)
+        return open_clip.create_model(weights.name, pretrained=source)
+    except (RuntimeError, OSError) as error:
+        why = str(error).partition("\n")[0][:200]
+        raise ClipadError(
+            f"weights: {weights.label} is not on this machine and could not be fetched "
+            f"({why}). Connect to the network once, or download the file "
+            "elsewhere and set `weights` to its path with its SHA-256."
+        ) from error
+
+
+def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str, str]:
+    """The model, its kind and its label."""
+    published = recognise(path, file_sha256(path, sha256))
+    learn_architecture(name, path)
+    check_activation(name, path, published)
+    state = read_state_dict(path)
+    check_towers(state, path)
+    model = create_architecture(name, device="meta")
+    wanted = model.state_dict()
+    state = fill_vocabulary(state, wanted)
+    check_fit(state, wanted, path)
+    # Half precision becomes float32 with the rounded values, as in the published code. Assigned, not
+    # copied: weights that nobody reads are never made, and those that count lie in memory once.
+    model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    if published is not None:
+        check_pixels(published)
+        return model, "published", f"{name} ({published.tag})"
+    return model, kind_of_file(path), f"{name} ({path.name})"

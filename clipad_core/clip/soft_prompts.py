@@ -1,0 +1,44 @@
+"""The text tower on vectors instead of words: learnable tokens at the input and in deeper blocks.
+
+Shared by AnomalyCLIP (compound prompts) and VCP-CLIP (deep text prompts). Gradients reach whatever
+vectors need them; the tower itself stays frozen. Sequences end at the last token that matters: the
+tower is causal, so nothing behind it is ever seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipad_core.clip.text import TextTower
+from clipad_core.clip.transformer import run_block, run_last_block
+
+
+def run_text_blocks(
+    tower: TextTower,
+    tokens: Float[Tensor, "n t c"],
+    replaced: Mapping[int, Tensor],
+    ends: Int[Tensor, " n"],
+) -> Float[Tensor, "n c"]:
+    """Run all blocks; before some of them the tokens behind the start token are replaced.
+
+    Args:
+        tokens: embedded prompts with their positional embeddings.
+        replaced: index of a block (0-based) -> vectors that stand at positions 1, 2, ... from that
+            block on: ``(m, c)`` for every prompt alike, or ``(n, m, c)``.
+        ends: where each prompt's end-of-text token stands, of which alone the last block is computed.
+
+    Returns:
+        The output of the last block for that token, for `read_out`.
+    """
+    last = len(tower.transformer.blocks) - 1
+    for index in range(last + 1):
+        if index in replaced:
+            fresh = replaced[index].to(tokens.dtype).expand(len(tokens), -1, -1)
+            tokens = torch.cat([tokens[:, :1], fresh, tokens[:, 1 + fresh.shape[1] :]], dim=1)
+        if index < last:
+            tokens = run_block(tower.transformer, index, tokens, causal=True)
+    return run_last_block(tower.transformer, tokens, ends, causal=True)

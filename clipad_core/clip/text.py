@@ -1,0 +1,227 @@
+"""Prompts to text embeddings.
+
+The text tower is causal, so a prompt's embedding depends on nothing behind its end-of-text token:
+the context is cut there, which is exact and about four times cheaper than the full 77 tokens.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipad_core.clip.transformer import (
+    KeyValue,
+    LayerNorm,
+    Transformer,
+    chunks,
+    finish_block,
+    project_qkv,
+    read_layer_norm,
+    read_transformer,
+    run_block,
+    run_last_block,
+)
+from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.prompts import PromptEnsemble
+
+Tokenizer = Callable[[list[str]], Tensor]
+PROMPTS_PER_CHUNK = 64
+# An ensemble has about ten; of ViT-B/16+ a hundred of them are half a gigabyte.
+CHUNKS_KEPT = 128
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The frozen text tower of one CLIP model."""
+
+    token_embedding: Tensor
+    positional_embedding: Tensor
+    transformer: Transformer
+    ln_final: LayerNorm
+    projection: Tensor
+
+
+def read_text_tower(model: Any) -> TextTower:
+    """Read the tensors of an open_clip text tower (of ``CLIP`` or ``CustomTextCLIP``).
+
+    Raises:
+        ClipadError: the tower is not causal or does not read the end-of-text token.
+    """
+    tower = getattr(model, "text", model)
+    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
+    if getattr(tower, "attn_mask", None) is None or pool != "argmax":
+        raise ClipadError(
+            "backbone: its text tower is not CLIP's causal one read at the end-of-text token; choose "
+            "a backbone such as ViT-B-16-plus-240."
+        )
+    return TextTower(
+        token_embedding=tower.token_embedding.weight.detach(),
+        positional_embedding=tower.positional_embedding.detach(),
+        transformer=read_transformer(tower.transformer),
+        ln_final=read_layer_norm(tower.ln_final),
+        projection=tower.text_projection.detach(),
+    )
+
+
+def read_out(tower: TextTower, last: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+    """``ln_final`` and projection of what the last block says of each prompt's end, not normalised."""
+    return tower.ln_final(last) @ tower.projection
+
+
+class Beginnings:
+    """Keys and values of the beginnings of prompts, kept for the next class.
+
+    "a blurry photo of the flawless" stands before every class name, and a causal tower computes the
+    same for it whatever follows. So a second class of an ensemble costs only its own words. What is
+    embedded together is kept together: beside others the last bits of a matrix product differ, and an
+    embedding would depend on what the process had embedded before.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[tuple[int, ...], ...], list[KeyValue]] = OrderedDict()
+
+    def past(self, tower: TextTower, beginnings: Int[Tensor, "n t"]) -> list[KeyValue]:
+        """Keys and values of every block for n beginnings of one length."""
+        rows = [tuple(row) for row in beginnings.tolist()]
+        together = tuple(dict.fromkeys(rows))
+        if together not in self._kept:
+            self._kept[together] = self._compute(tower, beginnings.new_tensor(together))
+            if len(self._kept) > CHUNKS_KEPT:
+                self._kept.popitem(last=False)
+        places = [together.index(row) for row in rows]
+        return [(key[places], value[places]) for key, value in self._kept[together]]
+
+    def _compute(self, tower: TextTower, ids: Int[Tensor, "n t"]) -> list[KeyValue]:
+        x = tower.token_embedding[ids] + tower.positional_embedding[: ids.shape[1]]
+        computed: list[KeyValue] = []
+        heads = tower.transformer.heads
+        for index in range(len(tower.transformer.blocks)):
+            qkv = project_qkv(tower.transformer, index, x)
+            _, key, value = rearrange(qkv, "n t (three h e) -> three n h t e", three=3, h=heads)
+            computed.append((key, value))
+            if index + 1 < len(tower.transformer.blocks):
+                x = finish_block(tower.transformer, index, x, qkv, causal=True)
+        return computed
+
+
+@torch.inference_mode()
+def encode_tokens(
+    tower: TextTower,
+    token_ids: Int[Tensor, "n t"],
+    skip: int = 0,
+    beginnings: Beginnings | None = None,
+) -> Float[Tensor, "n d"]:
+    """Embed tokenised prompts, not normalised (the averagings below need their lengths).
+
+    The end-of-text token has the largest id, so ``argmax`` finds it, as CLIP does. The keys and
+    values of the first ``skip`` tokens come from ``beginnings``.
+    """
+    ends = token_ids.argmax(dim=-1)
+    found = []
+    for part in chunks(len(token_ids), PROMPTS_PER_CHUNK):
+        ids, here = token_ids[part], slice(skip, int(ends[part].max()) + 1)
+        past: Sequence[KeyValue | None] = [None] * len(tower.transformer.blocks)
+        if beginnings is not None and skip:
+            past = beginnings.past(tower, ids[:, :skip])
+        x = tower.token_embedding[ids[:, here]] + tower.positional_embedding[here]
+        for index in range(len(past) - 1):
+            x = run_block(tower.transformer, index, x, causal=True, past=past[index])
+        rows = ends[part] - skip
+        x = run_last_block(tower.transformer, x, rows, causal=True, past=past[-1])
+        found.append(read_out(tower, x))
+    return torch.cat(found)
+
+
+def encode_prompts(
+    tower: TextTower,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    starts: Sequence[str] = (),
+    beginnings: Beginnings | None = None,
+) -> Float[Tensor, "n d"]:
+    """Embed prompts, each distinct one once; row i belongs to ``prompts[i]``, not normalised.
+
+    Args:
+        prompts: any texts.
+        starts: for each prompt a beginning it shares with others; none: nothing is shared.
+        beginnings: where computed beginnings are kept between calls.
+
+    Raises:
+        ClipadError: a prompt that fills the context, whose end the tokenizer may have cut off.
+    """
+    start_of = dict(zip(prompts, starts, strict=True)) if starts else dict.fromkeys(prompts, "")
+    distinct = list(start_of)
+    ids = tokenizer(distinct).to(tower.projection.device)
+    full = (ids.argmax(dim=-1) == ids.shape[1] - 1).nonzero()
+    if len(full):
+        raise ClipadError(
+            f"prompt: found one of {ids.shape[1]} tokens or more, expected at most {ids.shape[1] - 1}: "
+            f"{distinct[int(full[0])][:80]!r} ...; shorten the name of the category."
+        )
+    skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]).to(ids.device))
+    embeddings = tower.projection.new_empty(len(distinct), tower.projection.shape[1])
+    for skip in skips.unique().tolist():
+        rows = (skips == skip).nonzero()[:, 0]
+        # Prompts of about the same length share a chunk, so none pays for a longer neighbour.
+        rows = rows[ids[rows].argmax(dim=-1).argsort(stable=True)]
+        kept = beginnings or Beginnings()
+        embeddings[rows] = encode_tokens(tower, ids[rows], skip if starts else 0, kept)
+    position = {prompt: row for row, prompt in enumerate(distinct)}
+    return embeddings[[position[prompt] for prompt in prompts]]
+
+
+def _shared_tokens(ids: Int[Tensor, "n t"], starts: Int[Tensor, "n t"]) -> Int[Tensor, " n"]:
+    """How many leading tokens a prompt has in common with its beginning (its end-of-text not)."""
+    same = (ids == starts) & (
+        torch.arange(ids.shape[1], device=ids.device) < ids.argmax(-1)[:, None]
+    )
+    return same.long().cumprod(dim=-1).sum(dim=-1)
+
+
+def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
+    r"""Average the prompt embeddings of one state into its prototype, unit norm.
+
+    WinCLIP (Jeong et al., CVPR 2023), section 4.1 averages per label and leaves the norm open:
+
+    - ``mean_raw``: :math:`n(\frac1n \sum_i e_i)` (anomalib, zqhang, caoyunkang);
+    - ``norm_mean``: :math:`n(\frac1n \sum_i n(e_i))` (mala-lab, common CLIP practice).
+
+    >>> average(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), "norm_mean")
+    tensor([0.7071, 0.7071])
+    """
+    if rule not in ("mean_raw", "norm_mean"):
+        raise ClipadError(
+            f"text_average: found {rule!r}, expected 'mean_raw' or 'norm_mean'; choose one of them."
+        )
+    if rule == "norm_mean":
+        embeddings = F.normalize(embeddings, dim=-1)
+    return F.normalize(embeddings.mean(dim=0), dim=-1)
+
+
+def text_embeddings(
+    tower: TextTower,
+    tokenizer: Tokenizer,
+    ensemble: PromptEnsemble,
+    class_name: str,
+    rule: str = "mean_raw",
+    beginnings: Beginnings | None = None,
+) -> Float[Tensor, "s d"]:
+    """Prototypes of an ensemble for one class: row 0 normal, row 1 anomalous, unit norm.
+
+    A one-class ensemble has no anomalous prompt and gives row 0 alone. Pass the same ``beginnings``
+    for every class, and what stands before the class name is encoded once.
+    """
+    groups = [group for group in ensemble.prompts(class_name) if group]
+    prompts = [prompt for group in groups for prompt in group]
+    starts = [start for group in ensemble.beginnings() for start in group]
+    embeddings = encode_prompts(tower, tokenizer, prompts, starts, beginnings)
+    parts = embeddings.split([len(group) for group in groups])
+    return torch.stack([average(part, rule) for part in parts])

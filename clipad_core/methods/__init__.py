@@ -1,0 +1,1 @@
+"""The methods, a room each: a folder that exposes one `METHOD`."""

@@ -1,0 +1,200 @@
+"""Checkpoints of AnomalyCLIP: the official ``.pth`` layout read and written, and ours.
+
+The official file holds one group, ``prompt_learner``: what is learned, the embedded words around it,
+and linear layers that are never used. Some forks leave the last out, or the group.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.errors import ClipadError
+from clipad_core.learned.checkpoint_files import (
+    check_fit,
+    fill,
+    flatten,
+    learner_bytes,
+    read_learner,
+    read_pth,
+)
+from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.anomalyclip.learner import (
+    UNUSED_WIDTH,
+    AnomalyCLIPLearner,
+    empty_learner,
+    sizes_of,
+)
+from clipad_core.methods.anomalyclip.text import prompt_words
+
+METHOD = "anomalyclip"
+GROUP = "prompt_learner"
+CONTEXT = ("ctx_pos", "ctx_neg")
+DEEPER, UNUSED = "compound_prompts_text", "compound_prompt_projections"
+# Words before and behind the context, of the normal and of the anomalous prompt; never learned.
+PREFIX, SUFFIX = ("token_prefix_pos", "token_prefix_neg"), ("token_suffix_pos", "token_suffix_neg")
+
+
+def to_official(
+    learner: AnomalyCLIPLearner, backbone: Backbone, config: AnomalyCLIPConfig
+) -> dict[str, dict[str, Tensor]]:
+    """The learner as the official dictionary.
+
+    Raises:
+        ClipadError: a config that the official code has no place for.
+    """
+    _check_official(config)
+    found: dict[str, Tensor] = {}
+    for row, name in enumerate(CONTEXT):
+        found[name] = learner.context_tokens[row][None, None]
+    for row, (before, behind) in enumerate(zip(PREFIX, SUFFIX)):
+        words = _embedded_words(backbone, config, row)
+        found[before] = words[:, :, :1]
+        found[behind] = words[:, :, 1 + config.context_length :]
+    later = config.prompt_depth - 1
+    for index in range(later):
+        found[f"{DEEPER}.{index}"] = learner.compound_prompts[index]
+        if len(learner.unused_weight):
+            own = min(index, len(learner.unused_weight) - 1)
+            found[f"{UNUSED}.{index}.weight"] = learner.unused_weight[own]
+            found[f"{UNUSED}.{index}.bias"] = learner.unused_bias[own]
+    return {GROUP: {name: value.detach().cpu().clone() for name, value in found.items()}}
+
+
+def _embedded_words(backbone: Backbone, config: AnomalyCLIPConfig, row: int) -> Tensor:
+    """The official prompt of one state, embedded: its context is written as as many X."""
+    words = " ".join(["X"] * config.context_length) + " " + prompt_words(config)[row]
+    embedding = backbone.text.token_embedding
+    return embedding[backbone.tokenizer([words]).to(embedding.device)][None].float()
+
+
+def _check_official(config: AnomalyCLIPConfig) -> None:
+    """The official code has two contexts and one word for every object."""
+    wanted = {"context": "learned", "shared_context": False, "object_word": "object"}
+    for name, value in wanted.items():
+        if getattr(config, name) != value:
+            raise ClipadError(
+                f"{name}: found {getattr(config, name)!r}, expected {value!r}: the official file has "
+                "no place for another; use a checkpoint of clipad's own."
+            )
+
+
+def official_bytes(
+    learner: AnomalyCLIPLearner, backbone: Backbone, config: AnomalyCLIPConfig
+) -> bytes:
+    """The official file's bytes."""
+    buffer = io.BytesIO()
+    torch.save(to_official(learner, backbone, config), buffer)
+    return buffer.getvalue()
+
+
+def from_official(
+    found: Mapping[str, Any], backbone: Backbone, config: AnomalyCLIPConfig, path: Path
+) -> AnomalyCLIPLearner:
+    """A learner from the official dictionary, with or without its group and its unused layers.
+
+    The embedded words are the backbone's own and are not read.
+
+    Raises:
+        ClipadError: naming the first tensor that is missing, unknown or of another shape.
+    """
+    _check_official(config)
+    sizes = sizes_of(backbone, config)
+    flat = {name.removeprefix(f"{GROUP}/"): one for name, one in flatten(found, path).items()}
+    has_unused = any(name.startswith(UNUSED) for name in flat)
+    shapes = _official_shapes(sizes.text_width, len(backbone.text.positional_embedding), config)
+    words = {name for name in (*PREFIX, *SUFFIX) if name not in flat}
+    shapes = {
+        name: shape
+        for name, shape in shapes.items()
+        if name not in words and (has_unused or not name.startswith(UNUSED))
+    }
+    check_fit(flat, shapes, path, METHOD)
+    later = range(config.prompt_depth - 1)
+    values = {"context_tokens": torch.stack([flat[name][0, 0] for name in CONTEXT])}
+    unused = 0
+    if later:
+        values["compound_prompts"] = torch.stack([flat[f"{DEEPER}.{i}"] for i in later])
+        kept = [
+            torch.stack([flat[f"{UNUSED}.{i}.{part}"] for i in later if has_unused])
+            if has_unused
+            else torch.empty(0, UNUSED_WIDTH, *rest)
+            for part, rest in (("weight", (sizes.text_width,)), ("bias", ()))
+        ]
+        # Equal layers, as the official code copies them, are kept once.
+        same = has_unused and all(bool((one == one[:1]).all()) for one in kept)
+        values["unused_weight"], values["unused_bias"] = [one[:1] if same else one for one in kept]
+        unused = len(values["unused_weight"])
+    learner = empty_learner(sizes.text_width, config, unused)
+    fill(learner, values, backbone)
+    return learner
+
+
+def _official_shapes(
+    width: int, context: int, config: AnomalyCLIPConfig
+) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+        CONTEXT, (1, 1, config.context_length, width)
+    )
+    shapes |= dict.fromkeys(PREFIX, (1, 1, 1, width))
+    shapes |= dict.fromkeys(SUFFIX, (1, 1, context - 1 - config.context_length, width))
+    for index in range(config.prompt_depth - 1):
+        shapes[f"{DEEPER}.{index}"] = (config.prompt_length, width)
+        shapes[f"{UNUSED}.{index}.weight"] = (UNUSED_WIDTH, width)
+        shapes[f"{UNUSED}.{index}.bias"] = (UNUSED_WIDTH,)
+    return shapes
+
+
+def read_official(path: Path, backbone: Backbone, config: AnomalyCLIPConfig) -> AnomalyCLIPLearner:
+    """Read an official ``.pth``, as in the authors' folder ``checkpoints``, or one of your own.
+
+    Raises:
+        ClipadError: no file, truncated, code inside, another method, or a tensor that does not fit.
+    """
+    return from_official(read_pth(path), backbone, config, path)
+
+
+def checkpoint_bytes(
+    learner: AnomalyCLIPLearner,
+    config: AnomalyCLIPConfig,
+    backbone: Backbone,
+    data: str,
+    key: str | None = None,
+) -> bytes:
+    """Our file's bytes: the learner, its config, the backbone's digest and the data's hash.
+
+    Args:
+        key: what `read_checkpoint` may ask for: all that the training depended on, as one hash.
+    """
+    return learner_bytes(learner, METHOD, config, backbone, data, key)
+
+
+def read_checkpoint(
+    path: Path, backbone: Backbone, key: str | None = None
+) -> tuple[AnomalyCLIPLearner, AnomalyCLIPConfig, str]:
+    """Read our own file.
+
+    Args:
+        key: of the training that is wanted; None: whichever the file is of.
+
+    Returns:
+        The learner, the config it was trained with, and the hash of the data it was trained on.
+
+    Raises:
+        ClipadError: no file, a damaged one, another method, training or backbone, a tensor that does
+            not fit.
+    """
+    tensors, header = read_learner(path, METHOD, backbone, key)
+    config = AnomalyCLIPConfig().changed(header["config"])
+    unused = len(tensors["unused_weight"]) if "unused_weight" in tensors else 1
+    learner = empty_learner(sizes_of(backbone, config).text_width, config, unused)
+    shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    check_fit(tensors, shapes, path, METHOD)
+    fill(learner, tensors, backbone)
+    return learner, config, header["data"]

@@ -1,0 +1,120 @@
+"""The text side of AnomalyCLIP: two prompts, learned vectors in front of their words.
+
+"[V_1] ... [V_E] object." and "[W_1] ... [W_E] damaged object." (section 3.2), and fresh vectors in
+the deeper blocks (Eq. (3)). The tower is causal, so the sequences end at their end-of-text token:
+17 tokens instead of 77.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.soft_prompts import run_text_blocks
+from clipad_core.clip.text import read_out
+from clipad_core.errors import ClipadError
+from clipad_core.methods.anomalyclip.config import OBJECT, STATE, AnomalyCLIPConfig
+from clipad_core.methods.anomalyclip.learner import AnomalyCLIPLearner
+from clipad_core.methods.winclip.prompts import class_words
+
+
+def prompt_words(config: AnomalyCLIPConfig, category: str = "") -> tuple[str, str]:
+    """The words of the normal and of the anomalous prompt.
+
+    >>> prompt_words(AnomalyCLIPConfig())
+    ('object.', 'damaged object.')
+    >>> prompt_words(AnomalyCLIPConfig().changed({"object_word": "category"}), "metal_nut")
+    ('metal nut.', 'damaged metal nut.')
+    """
+    rule = "object" if config.object_word == "object" else "spaces"
+    named = config.template.replace(OBJECT, class_words(category, rule))
+    states = (config.normal_state, config.anomalous_state)
+    normal, anomalous = (" ".join(named.replace(STATE, state).split()) for state in states)
+    return normal, anomalous
+
+
+def text_embeddings(
+    learner: AnomalyCLIPLearner,
+    backbone: Backbone,
+    config: AnomalyCLIPConfig,
+    categories: Sequence[str] = (),
+) -> Float[Tensor, "n 2 d"]:
+    """Text embeddings: row 0 normal, row 1 anomalous, unit norm.
+
+    Args:
+        categories: what each image shows; read only where ``object_word`` says so.
+
+    Returns:
+        One pair an entry of ``categories``, or a single pair that serves every image.
+
+    Raises:
+        ClipadError: no category where the prompts name it; a prompt that is too long.
+    """
+    if config.object_word == "object":
+        return _encode(learner, backbone, config, ("",))
+    if not categories or not all(categories):
+        raise ClipadError(
+            "categories: found none, expected the category of every image: object_word is 'category'."
+        )
+    distinct = tuple(dict.fromkeys(categories))
+    rows = [distinct.index(category) for category in categories]
+    return _encode(learner, backbone, config, distinct)[rows]
+
+
+def _encode(
+    learner: AnomalyCLIPLearner,
+    backbone: Backbone,
+    config: AnomalyCLIPConfig,
+    categories: tuple[str, ...],
+) -> Float[Tensor, "u 2 d"]:
+    """Run the tower on both prompts of every category, as one batch."""
+    tower = backbone.text
+    tokens, ends = embed_prompts(learner, backbone, config, categories)
+    replaced: dict[int, Tensor] = {}
+    if config.prompt_depth > 1:
+        for index, vectors in enumerate(learner.compound_prompts, start=1):
+            # Copied before rounding, so that the gradient of every prompt is rounded by itself.
+            copies = vectors.expand(len(tokens), -1, -1)
+            replaced[index] = copies.half() if config.half_prompts else copies
+    embeddings = read_out(tower, run_text_blocks(tower, tokens, replaced, ends))
+    return rearrange(F.normalize(embeddings, dim=-1), "(u two) d -> u two d", two=2)
+
+
+def embed_prompts(
+    learner: AnomalyCLIPLearner,
+    backbone: Backbone,
+    config: AnomalyCLIPConfig,
+    categories: tuple[str, ...] = ("",),
+) -> tuple[Float[Tensor, "n t c"], Int[Tensor, " n"]]:
+    """Embed both prompts of every category, context in place, with positions.
+
+    Returns:
+        Tokens of the first category's normal and anomalous prompt, then of the next category's; and
+        where each end-of-text token stands. Behind it there are only places to fill up a row.
+
+    Raises:
+        ClipadError: a prompt that does not fit into the tower's context.
+    """
+    tower = backbone.text
+    prompts = [words for category in categories for words in prompt_words(config, category)]
+    ids = backbone.tokenizer(prompts).to(tower.token_embedding.device)
+    ends = ids.argmax(dim=-1)
+    embedded = tower.token_embedding[ids[:, : int(ends.max()) + 1]]
+    if config.context == "learned":
+        length, limit = config.context_length, len(tower.positional_embedding)
+        longest = prompts[int(ends.argmax())]
+        if int(ends.max()) + 1 + length > limit:
+            raise ClipadError(
+                f"template: {longest!r} takes {int(ends.max()) + 1} tokens and the context {length}, "
+                f"expected at most {limit} together; shorten it or context_length."
+            )
+        context = learner.context_tokens.expand(2, -1, -1).repeat(len(categories), 1, 1)
+        embedded = torch.cat([embedded[:, :1], context, embedded[:, 1:]], dim=1)
+        ends = ends + length
+    return embedded + tower.positional_embedding[: embedded.shape[1]], ends

@@ -1,0 +1,1 @@
+"""VCP-CLIP (Qu et al., ECCV 2024)."""

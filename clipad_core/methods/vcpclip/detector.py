@@ -1,0 +1,235 @@
+"""VCP-CLIP (Qu et al., ECCV 2024): the image speaks into the prompt, the prompt looks back at it.
+
+Read top to bottom: `encode` runs the frozen tower once, `loss` and `detect` turn what it said into
+a training signal and into maps, `VCPCLIP` is the detector that ties them together. The text side is
+in `vcpclip_text`, the maps are in `vcpclip_maps`, what is learned is in `vcpclip_learner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.prepare import prepare
+from clipad_core.clip.preprocess import AnyPixels, stretch_all
+from clipad_core.clip.transformer import chunks
+from clipad_core.clip.vision import TOKENS_PER_CHUNK, embed_patches, encode_whole, pre_norm
+from clipad_core.detection import Detection
+from clipad_core.errors import ClipadError
+from clipad_core.learned.features import FrozenFeatures, check_masks
+from clipad_core.learned.losses import dice_loss, focal_loss
+from clipad_core.maps import check_finite
+from clipad_core.methods.vcpclip.config import MVTEC, VCPCLIPConfig
+from clipad_core.methods.vcpclip.initial import make_learner, sample_order
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, sizes_of
+from clipad_core.methods.vcpclip.maps import (
+    branch_map,
+    fuse,
+    mean_of_top,
+    new_logits,
+    probabilities,
+    raw_logits,
+    upsampled_difference,
+)
+from clipad_core.methods.vcpclip.text import text_embeddings
+
+__all__ = [
+    "VCPCLIP",
+    "Recipe",
+    "VCPCLIPLearner",
+    "detect",
+    "encode",
+    "loss",
+    "make_learner",
+    "parameter_groups",
+    "prepare_backbone",
+    "recipe",
+    "sample_order",
+]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What must be encoded of an image; equal recipes share their features, whatever is trained.
+
+    Attributes:
+        image_size: side of the square input in pixels.
+        blocks: 1-based numbers of the blocks whose raw patch tokens are kept, ascending.
+    """
+
+    image_size: int
+    blocks: tuple[int, ...]
+
+
+def recipe(config: VCPCLIPConfig, also: Sequence[int] = ()) -> Recipe:
+    """What ``config`` reads of an image, and ``also`` blocks that others read of the same pass."""
+    return Recipe(config.image_size, tuple(sorted({*config.blocks, *also})))
+
+
+def prepare_backbone(backbone: Backbone, config: VCPCLIPConfig) -> Backbone:
+    """The backbone as VCP-CLIP runs it: another input size, another GELU, another digest.
+
+    Raises:
+        ClipadError: blocks, heads or an input size that do not fit this backbone.
+    """
+    sizes_of(backbone, config)
+    return prepare(backbone, config.image_size, config.positional, config.activation)
+
+
+@torch.no_grad()
+def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe) -> FrozenFeatures:
+    """Run the frozen tower on normalised images, a bounded number at a time.
+
+    Args:
+        backbone: the one that ``prepare_backbone`` gave.
+
+    Returns:
+        ``ln_post`` and projection of the class token, not normalised, and the raw tokens of the
+        recipe's blocks.
+    """
+    tower = backbone.vision
+    length = tower.grid[0] * tower.grid[1] + 1
+    classes: list[Tensor] = []
+    tokens: dict[int, list[Tensor]] = {block: [] for block in recipe.blocks}
+    for part in chunks(len(pixels), max(1, TOKENS_PER_CHUNK // length)):
+        embedded, _ = embed_patches(tower, pixels[part])
+        last, kept = encode_whole(tower, pre_norm(tower, embedded), recipe.blocks)
+        classes.append(tower.ln_post(last) @ tower.proj)
+        for block in recipe.blocks:
+            tokens[block].append(kept[block])
+    joined = {block: torch.cat(found) for block, found in tokens.items()}
+    return FrozenFeatures(torch.cat(classes), joined)
+
+
+def loss(
+    learner: VCPCLIPLearner,
+    backbone: Backbone,
+    config: VCPCLIPConfig,
+    features: FrozenFeatures,
+    labels: Shaped[Tensor, " b"],
+    masks: Float[Tensor, "b H W"],
+    generator: torch.Generator | None,
+    categories: Sequence[str] = (),
+) -> dict[str, Tensor]:
+    """The loss of Eq. (10) and its parts, each the sum over the blocks, unweighted.
+
+    Args:
+        labels: part of the shared signature; VCP-CLIP learns from masks alone.
+        masks: 1 where a pixel is anomalous, at ``config.image_size``.
+        generator: draws the dropout of the deep prompts; none: no dropout.
+        categories: part of the shared signature; the image itself takes the place of its name.
+
+    Returns:
+        ``raw_focal``, ``raw_dice``, with Post-VCP ``new_focal``, ``new_dice``, and ``total``.
+    """
+    check_masks(masks, len(features), config.image_size)
+    text = text_embeddings(learner, backbone, config, features.image_embedding, generator)
+    branches = {
+        "raw": raw_logits(learner, config, features, text),
+        "new": new_logits(learner, config, features, text),
+    }
+    parts: dict[str, Tensor] = {}
+    for name, logits in branches.items():
+        if logits:
+            blocks = torch.stack(logits)
+            difference = upsampled_difference(blocks, backbone.vision.grid, config.image_size)
+            normal, anomalous = probabilities(difference)
+            parts[f"{name}_focal"] = focal_loss(normal, anomalous, masks)
+            parts[f"{name}_dice"] = dice_loss(anomalous, masks)
+    return parts | {"total": torch.stack(list(parts.values())).sum()}
+
+
+def parameter_groups(
+    learner: VCPCLIPLearner, config: VCPCLIPConfig, trained_on: str
+) -> list[dict[str, Any]]:
+    """Groups for ``torch.optim.Adam``: everything, and the two temperatures with a rate of their own.
+
+    Args:
+        trained_on: name of the auxiliary dataset; MVTec AD has another learning rate.
+    """
+    named = list(learner.named_parameters())
+    rate = config.learning_rate_mvtec if trained_on == MVTEC else config.learning_rate
+    return [
+        {"params": [p for name, p in named if "logit_scale" not in name], "lr": rate},
+        {
+            "params": [p for name, p in named if "logit_scale" in name],
+            "lr": config.learning_rate_temperature,
+        },
+    ]
+
+
+@torch.no_grad()
+def branch_maps(
+    learner: VCPCLIPLearner, backbone: Backbone, config: VCPCLIPConfig, features: FrozenFeatures
+) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b H W"] | None]:
+    """The map of the raw branch and, with Post-VCP, the new one, before fusion and smoothing."""
+    text = text_embeddings(learner, backbone, config, features.image_embedding)
+    grid, size = backbone.vision.grid, config.image_size
+    raw = branch_map(raw_logits(learner, config, features, text), grid, size)
+    logits = new_logits(learner, config, features, text)
+    return raw, branch_map(logits, grid, size) if logits else None
+
+
+@torch.no_grad()
+def detect(
+    learner: VCPCLIPLearner,
+    backbone: Backbone,
+    config: VCPCLIPConfig,
+    features: FrozenFeatures,
+    categories: Sequence[str] = (),
+) -> Detection:
+    """Score images from their frozen features.
+
+    Args:
+        categories: part of the shared signature; the image itself takes the place of its name.
+
+    Returns:
+        Maps of ``image_size`` pixels and image scores: for each branch the mean of its
+        ``top_pixels`` largest pixels before smoothing, added up (up to 2), or the map's maximum.
+
+    Raises:
+        ClipadError: scores that are not finite; more ``top_pixels`` than the map has.
+    """
+    if config.image_score == "top_pixels" and config.top_pixels > config.image_size**2:
+        raise ClipadError(
+            f"top_pixels: found {config.top_pixels}, expected at most {config.image_size**2}, the "
+            "pixels of a map; lower it."
+        )
+    raw, new = branch_maps(learner, backbone, config, features)
+    anomaly_map = check_finite(fuse(raw, new, config), "anomaly map")
+    if config.image_score == "map_maximum":
+        return Detection(anomaly_map.amax(dim=(1, 2)), anomaly_map)
+    score = mean_of_top(raw, config.top_pixels)
+    if new is not None:
+        score = score + mean_of_top(new, config.top_pixels)
+    return Detection(score, anomaly_map)
+
+
+class VCPCLIP:
+    """The detector: ``VCPCLIP(backbone, config, learner)(images)``.
+
+    Args:
+        backbone: a frozen CLIP as it was loaded; it is prepared here.
+        config: the one the learner was made with, or a change of what is not learned.
+        learner: from `make_learner` or a checkpoint.
+    """
+
+    def __init__(self, backbone: Backbone, config: VCPCLIPConfig, learner: VCPCLIPLearner) -> None:
+        self.backbone, self.config = prepare_backbone(backbone, config), config
+        self.learner, self.recipe = learner, recipe(config)
+
+    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
+        """Score RGB images of any size; each is stretched to ``image_size``.
+
+        Raises:
+            ClipadError: no image, or one that is not uint8 RGB.
+        """
+        pixels = stretch_all(images, self.config.image_size, self.backbone.dtype)
+        features = encode(self.backbone, pixels.to(self.backbone.device), self.recipe)
+        return detect(self.learner, self.backbone, self.config, features)

@@ -1,0 +1,120 @@
+"""From patch tokens to maps: the raw branch, the branch of Post-VCP, and how they are fused.
+
+Both branches give two logits a patch and block. They are upsampled before the softmax, so a map is
+smooth where its logits are.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from clipad_core.learned.features import FrozenFeatures
+from clipad_core.maps import smoothed, upsample_by_matrices
+from clipad_core.methods.vcpclip.config import VCPCLIPConfig
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
+
+NORM_LEAST = 1e-12  # as torch.nn.functional.normalize has it
+
+
+def raw_logits(
+    learner: VCPCLIPLearner,
+    config: VCPCLIPConfig,
+    features: FrozenFeatures,
+    text: Float[Tensor, "b 2 d"],
+) -> list[Float[Tensor, "b p 2"]]:
+    r"""Patches against the text embeddings, a linear head a block (Eq. (3), before upsampling).
+
+    :math:`\langle n(W_l x + b_l), t \rangle / \tau_1` for every block l, ascending.
+    """
+    scale, found = learner.raw_logit_scale.exp(), []
+    for head, block in zip(learner.raw_heads, sorted(config.blocks), strict=True):
+        patches = head(features.patch_tokens[block])
+        # The two products are divided by the norm, not the whole patch: up to a fifth less time.
+        norm = patches.norm(dim=-1, keepdim=True).clamp_min(NORM_LEAST)
+        found.append(scale * (patches @ text.transpose(1, 2)) / norm)
+    return found
+
+
+def new_logits(
+    learner: VCPCLIPLearner,
+    config: VCPCLIPConfig,
+    features: FrozenFeatures,
+    text: Float[Tensor, "b 2 d"],
+) -> list[Float[Tensor, "b p 2"]]:
+    r"""Patches against text embeddings that saw them (Eq. (9), before upsampling); may be empty.
+
+    :math:`\langle n(x), O_t \rangle / \tau_2`, where Post-VCP makes :math:`O_t` of each block's own
+    patches with the same weights.
+    """
+    if learner.post_vcp is None:
+        return []
+    scale, asked, found = learner.post_vcp.logit_scale.exp(), learner.post_vcp.ask(text), []
+    for block in sorted(config.blocks):
+        tokens = features.patch_tokens[block]
+        patches = F.normalize(tokens, dim=-1)
+        seen = patches if config.post_unit_tokens else tokens
+        found.append(scale * (patches @ learner.post_vcp(asked, seen).transpose(1, 2)))
+    return found
+
+
+def upsampled_difference(
+    logits: Float[Tensor, "*l b p 2"], grid: tuple[int, int], size: int
+) -> Float[Tensor, "*l b H W"]:
+    """Anomalous minus normal logit of every pixel, bilinear with ``align_corners=True``.
+
+    A softmax of two is the sigmoid of their difference, and upsampling is linear, so one map does.
+
+    >>> corner = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
+    >>> upsampled_difference(corner, (1, 2), 3)
+    tensor([[[0.0000, 0.5000, 1.0000],
+             [0.0000, 0.5000, 1.0000],
+             [0.0000, 0.5000, 1.0000]]])
+    """
+    difference = rearrange(logits[..., 1] - logits[..., 0], "... (h w) -> ... h w", h=grid[0])
+    return upsample_by_matrices(difference, (size, size), align_corners=True)
+
+
+def probabilities(
+    difference: Float[Tensor, "*l b H W"],
+) -> tuple[Float[Tensor, "*l b H W"], Float[Tensor, "*l b H W"]]:
+    """Softmax of the two upsampled logits: normal and anomalous.
+
+    >>> probabilities(torch.zeros(1, 1, 1))
+    (tensor([[[0.5000]]]), tensor([[[0.5000]]]))
+    """
+    return torch.sigmoid(-difference), torch.sigmoid(difference)
+
+
+def branch_map(
+    logits: list[Float[Tensor, "b p 2"]], grid: tuple[int, int], size: int
+) -> Float[Tensor, "b H W"]:
+    """Probability of an anomaly at every pixel, the mean over the blocks (section 3.4)."""
+    total = torch.sigmoid(upsampled_difference(logits[0], grid, size))
+    for one in logits[1:]:
+        total += torch.sigmoid(upsampled_difference(one, grid, size))
+    return total / len(logits)
+
+
+def fuse(
+    raw: Float[Tensor, "b H W"], new: Float[Tensor, "b H W"] | None, config: VCPCLIPConfig
+) -> Float[Tensor, "b H W"]:
+    """Weigh and smooth the branches; without Post-VCP the raw one is the map.
+
+    The official evaluation then stretches the maps of a whole category to [0, 1]. That moves its
+    printed threshold and no metric here, so it is left out: a map does not depend on other images.
+    """
+    fused = raw if new is None else config.alpha * raw + (1 - config.alpha) * new
+    return smoothed(fused, config.sigma)
+
+
+def mean_of_top(maps: Float[Tensor, "b H W"], count: int) -> Float[Tensor, " b"]:
+    """Mean of the ``count`` largest pixels of each map.
+
+    >>> mean_of_top(torch.tensor([[[1.0, 2.0], [3.0, 6.0]]]), 2)
+    tensor([4.5000])
+    """
+    return maps.flatten(1).topk(count, sorted=False).values.mean(dim=1)

@@ -1,0 +1,1 @@
+"""WinCLIP and WinCLIP+ (Jeong et al., CVPR 2023)."""

@@ -1,0 +1,1 @@
+"""Ranking metrics and AUPRO: what scores and maps are measured by."""

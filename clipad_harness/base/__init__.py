@@ -1,0 +1,1 @@
+"""Files, settings, workers, run records."""

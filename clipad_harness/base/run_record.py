@@ -1,0 +1,119 @@
+"""Time, machine, commit, run time and memory of every stage, in one untracked file beside the pages.
+
+They differ from run to run, so they are in no tracked file and in no hash: `reports/run.js` assigns
+them to one name, and a page that finds the file shows them. A script, because a page opened from disk
+may load nothing else. Each record of a page carries the page's own mark, so that a page never shows
+the record of another version of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.files import write_text
+from clipad_harness.base.machine import machine_facts
+
+SIDECAR = "run.js"
+_HEAD = "var clipadRun = "
+_MARK = re.compile(r'<html [^>]*data-page="([0-9a-f]+)"')
+
+
+def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
+    """Do the work of a stage and record how it went; a stage that fails leaves no record.
+
+    Args:
+        root: the project.
+        stage: its command without the program, as in `measure winclip`.
+        work: does it and returns the file it wrote.
+
+    Returns:
+        What `work` returned.
+    """
+    start, used = time.monotonic(), _cpu_seconds()
+    written = work()
+    record = {
+        "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(_cpu_seconds() - used, 1),
+        "peak_mib": round(_peak_mib()),
+        "when": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "environment": machine_facts(),
+        "commit": commit(root),
+        "page": _mark(written),
+    }
+    try:
+        _write_record(root / "reports" / SIDECAR, stage, record)
+    except (OSError, ClipadError) as error:  # the work is done all the same
+        print(f"clipad: {SIDECAR} is not written ({error})", file=sys.stderr)
+    return written
+
+
+def _write_record(path: Path, stage: str, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # stages may run side by side
+        text = json.dumps(read_records(path) | {stage: record}, indent=1)
+        # "<" could end a script early only inside HTML; escaped, the file may be pasted there as well.
+        write_text(path, f"{_HEAD}{text.replace('<', chr(92) + 'u003c')};\n")
+
+
+def read_records(path: Path) -> dict[str, Any]:
+    """The records of the file, by stage; none where it is missing or was written by something else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text.removeprefix(_HEAD).rstrip().removesuffix(";"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def commit(root: Path) -> str:
+    """The commit of the folder, and whether tracked files differ from it; "" outside git."""
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{head} with changes" if changed else head
+
+
+def _git(root: Path, *words: str) -> str:
+    if not (root / ".git").exists():
+        raise FileNotFoundError(".git")
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _mark(written: Path) -> str:
+    """The mark of a page; "" for a file that is none."""
+    if written.suffix != ".html":
+        return ""
+    with written.open(encoding="utf-8") as file:
+        found = _MARK.search(file.read(2000))
+    return found[1] if found else ""
+
+
+def _cpu_seconds() -> float:
+    """Of this process and its finished children."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _peak_mib() -> float:
+    """Of the largest process so far, this one or a finished child."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(who).ru_maxrss for who in kinds)
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

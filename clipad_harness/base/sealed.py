@@ -1,0 +1,136 @@
+"""Files kept under a key: each holds its key and a digest of its content, compared at every read.
+
+A disk, a copy or a hand can change any bit, and other numbers would come out of it without a word. A
+file that fails the comparison is worth as much as one that is not there: what can be made again is
+made again. So whoever reads gets None in both cases. Learners, which are handed on, are refused by name
+instead: `clipad_core.learned.checkpoint_files` seals them by the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clipad_core.learned.checkpoint_files import HEADER, UNREADABLE, tensor_digest
+from clipad_harness.base.files import replacing, write_text
+
+_KEY, _DIGEST, _CONTENT = "key", "sha256", "content"
+
+
+def write_json(path: Path, key: str, content: Any) -> Path:
+    """Write what JSON can hold.
+
+    Raises:
+        ClipadError: the folder is read-only or the disk is full.
+    """
+    sealed = {_KEY: key, _DIGEST: _json_digest(content), _CONTENT: content}
+    return write_text(path, json.dumps(sealed, sort_keys=True))
+
+
+def read_json(path: Path, key: str) -> Any:
+    """What `write_json` wrote under this key; None where it is missing, damaged or another's.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = write_json(Path(folder) / "curve.json", "a key", [0.5, 0.25])
+    ...     whole = read_json(path, "a key"), read_json(path, "another key")
+    ...     size = path.write_text(path.read_text().replace("0.25", "0.26"))
+    ...     (*whole, read_json(path, "a key"))
+    ([0.5, 0.25], None, None)
+    """
+    try:
+        sealed = json.loads(path.read_bytes())
+        content = sealed[_CONTENT]
+        whole = (sealed[_KEY], sealed[_DIGEST]) == (key, _json_digest(content))
+    except UNREADABLE:
+        return None
+    return content if whole else None
+
+
+def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
+    """Write a state of a training by ``torch.save``, behind a line with its key and digest.
+
+    Raises:
+        ClipadError: the folder is read-only or the disk is full.
+    """
+    whole = io.BytesIO()  # torch says RuntimeError of a disk that is full
+    torch.save(state, whole)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_first_line(key, whole.getbuffer()))
+        file.write(whole.getbuffer())
+
+
+def read_state(path: Path, key: str) -> dict[str, Any] | None:
+    """What `write_state` wrote under this key; None where it is missing, damaged or another's."""
+    try:
+        line, end, whole = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if line + end != _first_line(key, whole):
+        return None
+    found: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
+    return found
+
+
+def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write safetensors with a digest a tensor, so that some can be read and compared alone.
+
+    Raises:
+        ClipadError: the folder is read-only or the disk is full.
+    """
+    plain = {name: value.contiguous() for name, value in tensors.items()}
+    digests = {name: tensor_digest(name, value) for name, value in plain.items()}
+    # Under one name: safetensors writes several in an order of chance.
+    seal = {HEADER: json.dumps({_KEY: key, _DIGEST: digests}, sort_keys=True)}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, seal)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def read_tensors(path: Path, key: str, wanted: Sequence[str] = ()) -> dict[str, Tensor] | None:
+    """What `write_tensors` wrote under this key, or only the ``wanted`` tensors of it.
+
+    They are copied before they are compared, so that they are not the file any more: what happens to
+    it afterwards does not reach them.
+
+    Returns:
+        None where the file, or what is wanted of it, is missing, damaged or another's.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            seal = json.loads((file.metadata() or {})[HEADER])
+            names = list(file.keys())
+            if seal[_KEY] != key or sorted(seal[_DIGEST]) != sorted(names):
+                return None
+            found = {name: file.get_tensor(name).clone() for name in wanted or names}
+            digests = {name: seal[_DIGEST][name] for name in found}
+    except UNREADABLE:
+        return None
+    whole = all(tensor_digest(name, value) == digests[name] for name, value in found.items())
+    return found if whole else None
+
+
+def tell_damage(path: Path) -> None:
+    """Say that a file which could not be used is made again; nothing where there was none."""
+    if path.exists():
+        print(f"clipad: {path}: damaged, or another's; made again.", file=sys.stderr)
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(key: str, content: bytes | memoryview) -> bytes:
+    return f"{key} {hashlib.sha256(content).hexdigest()}\n".encode()

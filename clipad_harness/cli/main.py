@@ -1,0 +1,110 @@
+"""The command line: `clipad ...` or `python -m clipad_harness ...`.
+
+Whatever a user can get wrong ends in one message on standard error and exit code 1; Ctrl-C ends with
+130 and keeps what was finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.settings import LEARNED
+from clipad_harness.cli import data, plan, score, verify, weights
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands; each sets `run`, which takes the arguments and returns what it wrote, or None."""
+    top = argparse.ArgumentParser(prog="clipad", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_stages(commands)
+    plan.add_commands(commands)
+    data.add_commands(commands)
+    weights.add_commands(commands)
+    score.add_commands(commands)
+    verify.add_commands(commands)
+    return top
+
+
+def _add_stages(commands: argparse._SubParsersAction) -> None:
+    """One command a stage of dvc.yaml."""
+    draw = commands.add_parser("draw", help="draw one procedural dataset")
+    draw.add_argument("name", help="synthetic_target or synthetic_auxiliary")
+    index = commands.add_parser("index", help="index the chosen dataset, draw its contact sheet")
+    train = commands.add_parser("train", help="train all variants of a method that learns; resumes")
+    train.add_argument("name", metavar="METHOD", choices=LEARNED)
+    measure = commands.add_parser("measure", help="measure all variants of a method; resumes")
+    measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
+    notebook = commands.add_parser("notebook", help="run one notebook and write its page")
+    notebook.add_argument("name", metavar="NAME", help="as in notebooks/NAME.ipynb")
+    explore = commands.add_parser(
+        "explore", help="write reports/explorer.html and docs/methods.png, the README's picture"
+    )
+    pages = commands.add_parser("pages", help="write reports/index.html")
+    for stage in (draw, index, train, measure, notebook, explore, pages):
+        stage.set_defaults(run=_run_stage)
+
+
+def _run_stage(arguments: argparse.Namespace) -> Path:
+    """Run a stage and record how it went, beside its results and outside of them."""
+    from clipad_harness.base.run_record import recorded
+    from clipad_harness.base.settings import find_root
+
+    root = find_root()
+    words = [arguments.command, *([arguments.name] if "name" in arguments else [])]
+    return recorded(root, " ".join(words), lambda: _stage(root, arguments))
+
+
+def _stage(root: Path, arguments: argparse.Namespace) -> Path:
+    """The work of a stage; the slow libraries are imported only now, so that --help is quick."""
+    from clipad_harness.experiments import learned_pipeline, pipeline
+    from clipad_harness.site import stages
+
+    if arguments.command == "draw":
+        return pipeline.draw(root, arguments.name)
+    if arguments.command == "index":
+        return pipeline.write_index(root)
+    if arguments.command == "train":
+        return learned_pipeline.train(root, arguments.name)
+    if arguments.command == "measure" and arguments.name in LEARNED:
+        return learned_pipeline.measure(root, arguments.name)
+    if arguments.command == "measure":
+        return pipeline.score_winclip(root)
+    if arguments.command == "notebook":
+        return stages.notebook(root, arguments.name)
+    if arguments.command == "explore":
+        from clipad_harness.site.explorer import explore
+
+        return explore(root)
+    return stages.pages(root)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = parser().parse_args(words)
+    try:
+        written = arguments.run(arguments)
+    except ClipadError as error:
+        print(f"clipad: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a list has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"clipad: {where}cannot be read or written ({error.strerror or error}). Make the place "
+            "writable or free some space, then run again; what was finished is kept.",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("clipad: stopped; what was finished is kept, run again to go on.", file=sys.stderr)
+        return 130
+    if written is not None:
+        print(os.path.relpath(written))
+    return 0

@@ -1,0 +1,142 @@
+"""`clipad weights`: what is known of the papers' weights, what is here, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipad_core.errors import ClipadError
+
+STAND_IN = Path("data") / "weights" / "clipad-tiny.safetensors"
+
+_EXAMPLES = """examples:
+  clipad weights list
+  clipad weights check ViT-B-16-plus-240/laion400m_e31
+  clipad weights check ViT-L-14-336px.pt
+  clipad weights check my_clip.safetensors --backbone ViT-B-16 --sha256 1f3a90c2
+  clipad weights add ViT-L-14-336px.pt --name openai-336
+
+After `add`, `weights: openai-336` in params.yaml means that file. Nothing is downloaded here, and
+nothing in a file is run. Exit code 0: in order; 1: something is wrong; 2: a mistyped command."""
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `weights` and its three subcommands."""
+    top = commands.add_parser(
+        "weights",
+        help="list, check and register CLIP weights",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = top.add_subparsers(dest="part", required=True, metavar="list|check|add")
+    parts.add_parser("list", help="the papers' weights and the registered ones").set_defaults(
+        run=_list
+    )
+    check = parts.add_parser("check", help="find everything that is wrong with a file")
+    check.add_argument("weights", metavar="NAME_OR_FILE", help="see the examples of `weights -h`")
+    check.set_defaults(run=_check)
+    add = parts.add_parser("add", help="register a file under a name")
+    add.add_argument("weights", metavar="FILE")
+    add.add_argument("--name", required=True, help="what params.yaml will call it")
+    add.add_argument("--link", action="store_true", help="link to the file instead of copying it")
+    add.set_defaults(run=_add)
+    for part in (check, add):
+        part.add_argument("--backbone", help="architecture; known for published files")
+        part.add_argument("--sha256", help="expected digest, at least its first 8 digits")
+
+
+def _list(_arguments: argparse.Namespace) -> None:
+    from clipad_core.clip.published import find_published
+    from clipad_harness.base.weights import FOLDER, PAPER_WEIGHTS, locate, read_registered
+
+    rows = [("backbone", "weights", "SHA-256", "known from", "on this machine")]
+    for name, tag in PAPER_WEIGHTS:
+        weights = find_published(name, tag)
+        source = "OpenAI's address" if len(weights.sha256) == 64 else "open_clip's file name"
+        rows.append((name, tag, f"{weights.sha256[:12]}…", source, _place(locate(weights))))
+    root = _root()
+    if root is not None:
+        for one in read_registered(root):
+            file = root / FOLDER / one.file
+            rows.append((one.backbone, one.name, f"{one.sha256[:12]}…", "its record", _place(file)))
+        rows.append(("clipad-tiny", "stand-in", "in params.yaml", "", _place(root / STAND_IN)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _place(file: Path | None) -> str:
+    return str(file) if file is not None and file.is_file() else "no"
+
+
+def _root() -> Path | None:
+    """The project's folder; the papers' weights can be looked at without one."""
+    from clipad_harness.base.settings import find_root
+
+    try:
+        return find_root()
+    except ClipadError:
+        return None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from clipad_harness.base.weights import inspect
+
+    file, backbone, sha256 = _find(arguments)
+    print(file)
+    findings = inspect(file, backbone, sha256)
+    for finding in findings:
+        print(f"  {'ok   ' if finding.ok else 'WRONG'}  {finding.what:13} {finding.found}")
+    wrong = [finding.what for finding in findings if not finding.ok]
+    if wrong:
+        raise ClipadError(f"{file}: {', '.join(wrong)} wrong, see above; not usable as it is.")
+
+
+def _find(arguments: argparse.Namespace) -> tuple[Path, str | None, str | None]:
+    """The file that a name means, its architecture and its expected digest."""
+    from clipad_core.clip.published import find_published
+    from clipad_harness.base.weights import FOLDER, locate, read_registered
+
+    word, root = arguments.weights, _root()
+    if Path(word).is_file():
+        return Path(word), arguments.backbone, arguments.sha256
+    for one in read_registered(root) if root else []:
+        if root and one.name == word:
+            return root / FOLDER / one.file, one.backbone, arguments.sha256 or one.sha256
+    name, slash, tag = word.partition("/")
+    if not slash or Path(word).suffix or Path(word).is_dir():
+        raise ClipadError(
+            f"weights: found {word!r}, expected a file, a registered name, or BACKBONE/TAG such as "
+            "ViT-B-16-plus-240/laion400m_e31; `clipad weights list` shows them."
+        )
+    published = find_published(name, tag)
+    file = locate(published)
+    if file is None:
+        raise ClipadError(
+            f"weights: {published.label} is not on this machine. Get {published.url}, or run once "
+            "with a network; then check the file."
+        )
+    # A copy from the hub is another file than the published one, with a digest of its own.
+    is_original = file.name == published.url.rpartition("/")[2]
+    return file, name, arguments.sha256 or (published.sha256 if is_original else None)
+
+
+def _add(arguments: argparse.Namespace) -> Path:
+    from clipad_core.clip.published import recognise
+    from clipad_core.clip.weights import file_sha256
+    from clipad_harness.base.settings import find_root
+    from clipad_harness.base.weights import register
+
+    root, file = find_root(), Path(arguments.weights)
+    published = recognise(file, file_sha256(file, arguments.sha256))
+    backbone = arguments.backbone or (published.name if published else None)
+    if backbone is None:
+        raise ClipadError(
+            "--backbone: found none, and the file is not in open_clip's list; name its architecture."
+        )
+    record = register(root, file, backbone, arguments.name, arguments.sha256, arguments.link)
+    print(f"in params.yaml: backbone: {backbone}, weights: {arguments.name}")
+    return record

@@ -1,0 +1,197 @@
+"""The original folder layouts of the datasets, one short function each.
+
+A layout reads one category of a dataset into a `Reading`: where its images and masks lie, and which
+image belongs to which split. Pairing goes by name and never by position in a listing: the
+published preparation scripts sort images and masks apart and pair the n-th with the n-th, which
+shifts all pairs behind one missing file.
+
+A new dataset in MVTec's layout needs a card and no code; any other needs a card and a function here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from clipad_core.errors import ClipadError
+from clipad_harness.data.images import image_size, part_of, read_mask
+from clipad_harness.data.reading import Reading, folders_of
+
+_MASK_NAMES = ("{}", "{}_mask")  # MVTec AD's own is NNN_mask; anomalib's toy set has NNN
+
+
+def mvtec(reading: Reading, category: str) -> None:
+    """MVTec AD, MPDD, BTAD, DTD-Synthetic: a folder for every split and every defect.
+
+    The card may name another folder for normal images (``good: ok`` for BTAD). Without masks
+    (a card with level ``image`` alone) anomalous images stand alone.
+    """
+    folder, good = reading.root / category, str(reading.folders.get("good", "good"))
+    tests = {one.name: reading.images(one) for one in folders_of(folder / "test")}
+    truth = {one.name: reading.images(one) for one in folders_of(folder / "ground_truth")}
+    if not any(tests.values()):
+        reading.problem(folder / "test", "no test images")
+    for one in folders_of(folder / "train"):
+        for image in reading.images(one):
+            if one.name != good:
+                reading.problem(image, f"training image outside train/{good}")
+            reading.row(category, "train", "good", image)
+    for defect, images in tests.items():
+        masks = {}
+        if defect != good and reading.masked:
+            place = folder / "ground_truth" / defect
+            masks = reading.pair(images, truth.get(defect, []), _MASK_NAMES, place)
+        for image in images:
+            name = "good" if defect == good else defect
+            reading.row(category, "test", name, image, masks.get(image))
+    for defect, unpaired in truth.items():
+        if defect == good or defect not in tests:
+            what = "mask for a normal image" if defect == good else "mask without an image"
+            for mask in unpaired:
+                reading.problem(mask, what)
+
+
+def visa(reading: Reading, category: str) -> None:
+    """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``."""
+    name = str(reading.folders["split_file"])
+    table = reading.table(name, ("object", "split", "label", "image", "mask"))
+    kinds = [reading.root / category / "Data" / kind for kind in ("Images", "Masks")]
+    on_disk = {path for kind in kinds for one in folders_of(kind) for path in reading.images(one)}
+    unlisted = set(on_disk)
+    for row in table[table["object"] == category].to_dict("records"):
+        image = reading.root / row["image"]
+        mask = reading.root / row["mask"] if row["mask"] else None
+        gone = [path for path in (image, mask) if path is not None and path not in on_disk]
+        unlisted -= {image, mask}
+        normal = row["label"] == "normal"
+        if gone:
+            reading.problem(gone[0], f"named in {name}, but not there")
+        elif normal != (mask is None) or row["split"] not in ("train", "test"):
+            reading.problem(image, f"{row['split']}, {row['label']}, {row['mask']!r} in {name}")
+        elif mask is not None and mask.stem != image.stem:
+            reading.problem(mask, f"mask of another name than its image {image.name}")
+        else:
+            if mask is not None:
+                reading.compare(image, mask)
+            reading.row(category, row["split"], "good" if normal else "anomaly", image, mask)
+    for path in sorted(unlisted):
+        reading.problem(path, f"not in {name}")
+
+
+def dagm(reading: Reading, category: str) -> None:
+    """DAGM: ``Train`` and ``Test`` with capitals; ``Label/NNNN_label.PNG`` marks an anomalous image.
+
+    Normal is what has no label; anomalous training images are left out.
+    """
+    for split in ("Train", "Test"):
+        folder = reading.root / category / split
+        images = reading.images(folder, beside=("Label",))
+        if not images:
+            reading.problem(folder, "no images")
+        masks = reading.pair(images, reading.images(folder / "Label"), ("{}_label",), None)
+        for image in images:
+            if image not in masks:
+                reading.row(category, split.lower(), "good", image)
+            elif split == "Test":
+                reading.row(category, "test", "defect", image, masks[image])
+
+
+def kolektor(reading: Reading, category: str) -> None:
+    """KolektorSDD: ``kosNN/PartN.jpg`` with ``PartN_label.bmp``, cut into upper and lower halves.
+
+    A half is anomalous where its half of the label marks a pixel, so the labels are decoded.
+    """
+    items = [item for item in folders_of(reading.root) if item.name.startswith("kos")]
+    if not items:
+        reading.problem(reading.root / "kos01", "no such folder")
+    for item in items:
+        files = reading.images(item)
+        images = [file for file in files if not file.stem.endswith("_label")]
+        masks = [file for file in files if file.stem.endswith("_label")]
+        for image, label in reading.pair(images, masks, ("{}_label",), item).items():
+            for number in (1, 2):
+                half, mask = part_of(image, number, 2), part_of(label, number, 2)
+                try:
+                    marked = read_mask(mask, image_size(mask)).any()
+                except ClipadError as error:
+                    reading.problem(label, str(error).removeprefix(f"{label}: "))
+                    break
+                defect = "crack" if marked else "good"
+                reading.row(category, "test", defect, half, mask if marked else None)
+
+
+def pairs(reading: Reading, category: str) -> None:
+    """Polyps, nodules, lesions: a folder of images and one of masks; all images are anomalous."""
+    names = reading.folders
+    images, place = reading.images(reading.place(names["images"])), reading.place(names["masks"])
+    masks = reading.pair(images, reading.images(place), (names["mask"],), place)
+    for image in images:
+        reading.row(category, "test", names["defect"], image, masks.get(image))
+
+
+def classes(reading: Reading, category: str) -> None:
+    """BrainMRI, Br35H, COVID-19: a folder of normal and one of anomalous images, no masks."""
+    for kind, defect in (("normal", "good"), ("anomalous", reading.folders["defect"])):
+        folder = reading.place(reading.folders[kind])
+        images = reading.images(folder, beside=("images", "masks"))
+        if folder.is_dir() and not images:
+            reading.problem(folder, "no images")
+        for image in images:
+            reading.row(category, "test", defect, image)
+
+
+def labels(reading: Reading, category: str) -> None:
+    """HeadCT: images by number, and a table with a label for each, no masks."""
+    names = reading.folders
+    folder = reading.place(names["images"])
+    table = reading.table(names["labels"], ("id", "hemorrhage"))
+    wanted = dict(zip(table["id"].str.strip(), table["hemorrhage"].str.strip(), strict=True))
+    known = {f"{int(key):03d}" if key.isdigit() else key: label for key, label in wanted.items()}
+    for image in reading.images(folder):
+        label = known.pop(image.stem, None)
+        if label not in ("0", "1"):
+            what = "no line" if label is None else f"label {label!r}, neither 0 nor 1,"
+            reading.problem(image, f"{what} in {names['labels']}")
+            continue
+        reading.row(category, "test", "good" if label == "0" else names["defect"], image)
+    for key in known:
+        reading.problem(reading.root / names["labels"], f"names image {key}, not there")
+
+
+class Layout(NamedTuple):
+    """How to read a category, whether each has a folder of its own, and the layout in words."""
+
+    read: Callable[[Reading, str], None]
+    by_category: bool
+    words: str
+
+
+LAYOUTS = {
+    "mvtec": Layout(
+        mvtec,
+        True,
+        "<category>/train/{good}, <category>/test/<{good} or a defect>, "
+        "<category>/ground_truth/<defect>",
+    ),
+    "visa": Layout(
+        visa,
+        True,
+        "{split_file}, <category>/Data/Images/<Normal or Anomaly>, <category>/Data/Masks/Anomaly",
+    ),
+    "dagm": Layout(dagm, True, "<category>/<Train or Test>/NNNN.PNG, .../Label/NNNN_label.PNG"),
+    "kolektor": Layout(kolektor, False, "kosNN/PartN.jpg, kosNN/PartN_label.bmp"),
+    "pairs": Layout(pairs, False, "{images}/NAME, {masks}/{mask}"),
+    "classes": Layout(classes, False, "{normal}/*, {anomalous}/*"),
+    "labels": Layout(labels, False, "{images}/NNN.png, {labels}"),
+}
+
+
+def expected(layout: str, folders: Mapping[str, object]) -> str:
+    """A layout in words, with the names that a card gives.
+
+    >>> expected("mvtec", {"good": "ok"}).split(", ")[0]
+    '<category>/train/ok'
+    """
+    names = {"good": "good"} | dict(folders)
+    first = {key: name[0] if isinstance(name, list) else name for key, name in names.items()}
+    return LAYOUTS[layout].words.format_map(first).replace("{}", "NAME")

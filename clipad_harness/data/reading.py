@@ -1,0 +1,197 @@
+"""One pass over a dataset's folder: the rows that are found, and everything that is wrong with it.
+
+The layouts (`clipad_harness.data.layouts`) say where images and masks lie; what is the same for all of
+them lives here: listing in one order, headers, pairing of image and mask by name, problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clipad_core.errors import ClipadError
+from clipad_harness.data.images import LONGEST_SIDE_RATIO, image_size
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+_LITTER = {"thumbs.db", "desktop.ini"}
+_DOCUMENTS = {".txt", ".md", ".csv", ".json"}
+
+
+class Reading:
+    """Collects the rows and the problems of one dataset.
+
+    Args:
+        root: the dataset's folder.
+        folders: the names that its card gives to the layout.
+        masked: whether every anomalous image has a mask.
+        headers: whether to open the files; without, only names are read.
+    """
+
+    def __init__(
+        self, root: Path, folders: Mapping[str, Any], masked: bool = True, headers: bool = True
+    ) -> None:
+        self.root, self.folders, self.masked, self.headers = root, folders, masked, headers
+        self.rows: list[dict[str, object]] = []
+        self.problems: list[str] = []
+        self._sizes: dict[Path, tuple[int, int]] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def images(self, folder: Path, beside: Sequence[str] = ()) -> list[Path]:
+        """The images of a folder, sorted by code point; what else lies there is a problem.
+
+        Texts and the folders named in ``beside`` are no problem.
+        """
+        found = []
+        for path in entries(folder) if folder.is_dir() else []:
+            if path.is_dir():
+                if path.name not in beside:
+                    self.problem(path, "a folder")
+            elif path.suffix.lower() in SUFFIXES:
+                found += [path] if self._readable(path) else []
+            elif path.suffix.lower() not in _DOCUMENTS:
+                self.problem(path, "no image by its name")
+        return found
+
+    def place(self, names: Sequence[str]) -> Path:
+        """The first of these folders that exists; none of them is a problem."""
+        for name in names:
+            if (self.root / name).is_dir():
+                return self.root / name
+        self.problem(self.root / names[0], "no such folder")
+        return self.root / names[0]
+
+    def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        """A table of texts; a missing or a foreign one is a problem and gives no rows.
+
+        Spaces around the names of columns are removed (HeadCT's second column is `` hemorrhage``).
+        """
+        if name not in self._tables:
+            found = pd.DataFrame(columns=list(columns))
+            try:
+                read = pd.read_csv(self.root / name, dtype=str, keep_default_na=False)
+                read.columns = read.columns.str.strip()
+                if set(columns) <= set(read.columns):
+                    found = read
+                else:
+                    what = f"columns {', '.join(read.columns)} instead of {', '.join(columns)}"
+                    self.problem(self.root / name, what)
+            except (OSError, ValueError) as error:
+                missing = isinstance(error, FileNotFoundError)
+                self.problem(self.root / name, "no such file" if missing else "no readable table")
+            self._tables[name] = found
+        return self._tables[name]
+
+    def pair(
+        self, images: list[Path], masks: list[Path], names: Sequence[str], place: Path | None
+    ) -> dict[Path, Path]:
+        """The mask of every image, by name; sizes are compared, and what is left over is a problem.
+
+        Args:
+            images, masks: as `images` lists them.
+            names: what the stem of a mask may be, with ``{}`` for the stem of its image.
+            place: where every image must have its mask; None where an image may have none.
+        """
+        by_stem: dict[str, list[Path]] = {}
+        for mask in masks:
+            by_stem.setdefault(mask.stem, []).append(mask)
+        pairs: dict[Path, Path] = {}
+        owners: dict[Path, Path] = {}
+        for image in images:
+            stems = [name.format(image.stem) for name in names]
+            fitting = sorted((m for stem in stems for m in by_stem.get(stem, ())), key=str)
+            for mask in fitting:
+                if mask in owners:
+                    what = f"mask of two images, {owners[mask].name} and {image.name}"
+                    self.problem(mask, what)
+                owners[mask] = image
+            if len(fitting) == 1:
+                pairs[image] = fitting[0]
+                self.compare(image, fitting[0])
+            elif fitting:
+                self.problem(image, f"two masks, {' and '.join(mask.name for mask in fitting)}")
+            elif place is not None:
+                self.problem(image, f"no mask in {self.name(place)}")
+        for mask in masks:
+            if mask not in owners:
+                self.problem(mask, "mask without an image")
+        return pairs
+
+    def compare(self, image: Path, mask: Path) -> None:
+        """A mask of another size than its image is a problem."""
+        if image not in self._sizes or mask not in self._sizes:
+            return
+        (height, width), (rows, columns) = self._sizes[image], self._sizes[mask]
+        if (height, width) != (rows, columns):
+            what = f"mask of {rows} x {columns} pixels for an image of {height} x {width}"
+            self.problem(mask, what)
+
+    def row(
+        self, category: str, split: str, defect: str, image: Path, mask: Path | None = None
+    ) -> None:
+        """One image: ``defect`` is ``good`` for a normal one."""
+        self.rows.append(
+            {
+                "category": category,
+                "split": split,
+                "defect": defect,
+                "label": int(defect != "good"),
+                "image": self.name(image),
+                "mask": self.name(mask) if mask is not None else "",
+            }
+        )
+
+    def name(self, path: Path) -> str:
+        """A path below the root, with slashes."""
+        return path.relative_to(self.root).as_posix()
+
+    def problem(self, path: Path, what: str) -> None:
+        """Note what is wrong with a file or a folder."""
+        name = path.as_posix().removeprefix(f"{self.root.as_posix()}/")
+        self.problems.append(f"{printable(name)}: {what}")
+
+    def _readable(self, path: Path) -> bool:
+        """Notes a file that is no image; it stays among the images, so that its mask is not alone."""
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            self.problem(path, "its name is not UTF-8")
+            return False
+        if self.headers:
+            try:
+                self._sizes[path] = size = image_size(path)
+                if max(size) > LONGEST_SIDE_RATIO * min(size):
+                    self.problem(path, f"one side more than {LONGEST_SIDE_RATIO} times the other")
+            except ClipadError as error:
+                self.problem(path, str(error).removeprefix(f"{path}: ").split(", expected")[0])
+        return True
+
+
+def printable(name: str) -> str:
+    r"""A name that any terminal and file can take: bytes that are no UTF-8 are written as escapes.
+
+    >>> printable("caf\udce9.png")
+    'caf\\udce9.png'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted by code point, without the litter of file managers."""
+    try:
+        paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise ClipadError(
+            f"{folder}: cannot be listed ({error.strerror or error}), expected a readable folder; "
+            "correct its permissions."
+        ) from error
+    return [path for path in paths if path.name[0] != "." and path.name.lower() not in _LITTER]
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted by code point."""
+    if not folder.is_dir():
+        return []
+    return [path for path in entries(folder) if path.is_dir() and path.name != "__MACOSX"]

@@ -1,0 +1,1 @@
+"""From params.yaml through variants, features and trainings to one table of results."""

@@ -1,0 +1,147 @@
+"""One training loop for the methods that learn: resumable at any step, the same bytes every time.
+
+A trained learner is a file named by the hash of everything it depends on, so it is trained once. A
+run that is killed goes on from the last saved step; every random draw is a function of seed and
+step, so that the result is the one of a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.sealed import read_state, tell_damage, write_state
+from clipad_harness.base.workers import Advance
+from clipad_harness.experiments.methods import LearnedMethod
+from clipad_harness.experiments.training_data import TrainingData
+
+SECONDS_BETWEEN_SAVES = 20.0
+
+
+@dataclass
+class Progress:
+    """Where a training stands: everything that the rest of it depends on."""
+
+    step: int
+    curve: list[dict[str, float]]
+
+
+def train(
+    method: LearnedMethod,
+    learner: nn.Module,
+    data: TrainingData,
+    trained_on: str,
+    saved: Path,
+    advance: Advance,
+) -> list[dict[str, float]]:
+    """Train a learner in place; go on where an earlier run was killed.
+
+    Args:
+        learner: with its initial values.
+        data: prepared; holds backbone and config.
+        trained_on: name of the auxiliary dataset, which VCP-CLIP's learning rate depends on.
+        saved: where the state is kept meanwhile, named by the training's key; removed at the end.
+        advance: told every step.
+
+    Returns:
+        The mean of every part of the loss, an entry an epoch.
+
+    Raises:
+        ClipadError: a loss that is not finite.
+    """
+    config = data.config
+    groups = method.parameter_groups(learner, config, trained_on)
+    # Fused: the same update up to rounding in a fifth of the time.
+    optimizer = torch.optim.Adam(groups, betas=tuple(config.betas), fused=True)
+    order = method.sample_order(config, data.backbone, len(data), config.epochs)
+    batches = [
+        (epoch, places[start : start + config.batch_size])
+        for epoch, places in enumerate(order)
+        for start in range(0, len(places), config.batch_size)
+    ]
+    progress = _resume(saved, learner, optimizer)
+    advance(progress.step)
+    last_save = time.monotonic()
+    for step in range(progress.step, len(batches)):
+        epoch, places = batches[step]
+        parts = _take_step(method, learner, optimizer, data, epoch, places, step)
+        _note(progress, epoch, len(places), parts)
+        progress.step = step + 1
+        advance(1)
+        if time.monotonic() - last_save > SECONDS_BETWEEN_SAVES:
+            _save(saved, learner, optimizer, progress)
+            last_save = time.monotonic()
+    saved.unlink(missing_ok=True)
+    return [
+        {k: v / row["images"] for k, v in row.items() if k != "images"} for row in progress.curve
+    ]
+
+
+def _take_step(
+    method: LearnedMethod,
+    learner: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+    epoch: int,
+    places: Sequence[int],
+    step: int,
+) -> dict[str, float]:
+    features, labels, masks, names = data.batch(epoch, places)
+    generator = torch.Generator().manual_seed(_seed_of(data.config.seed, step))
+    parts = method.loss(
+        learner, data.backbone, data.config, features, labels, masks, generator, names
+    )
+    total = parts["total"]
+    if not torch.isfinite(total):
+        raise ClipadError(
+            f"training: the loss is {float(total.detach())} at step {step}, expected a finite number; lower "
+            "learning_rate, or check the weights and the masks of the auxiliary dataset."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    optimizer.step()
+    return {name: float(value.detach()) for name, value in parts.items()}
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """A seed a step, so that no state of a generator has to outlive a kill."""
+    found = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+    return int.from_bytes(found[:7], "little")
+
+
+def _note(progress: Progress, epoch: int, images: int, parts: dict[str, float]) -> None:
+    if len(progress.curve) == epoch:
+        progress.curve.append(dict.fromkeys(parts, 0.0) | {"images": 0.0})
+    row = progress.curve[epoch]
+    row["images"] += images
+    for name, value in parts.items():
+        row[name] += images * value
+
+
+def _save(
+    path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    state = {
+        "learner": learner.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": asdict(progress),
+    }
+    write_state(path, path.stem, state)
+
+
+def _resume(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Read a saved state; with one that is damaged or another training's, begin from the start."""
+    state = read_state(path, path.stem)
+    if state is None:
+        tell_damage(path)
+        return Progress(0, [])
+    learner.load_state_dict(state["learner"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Progress(**state["progress"])

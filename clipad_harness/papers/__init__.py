@@ -1,0 +1,1 @@
+"""What papers print, claim and leave open, and verdicts on it."""

@@ -1,0 +1,89 @@
+"""What a page asks to cite, as BibTeX: the paper, the dataset, and this project."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.files import read_yaml
+from clipad_harness.data.cards import Card, read_card
+from clipad_harness.papers.numbers import PAPER
+
+BIBLIOGRAPHY = PAPER / "citations.bib"
+CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
+_ENTRY = re.compile(r"^@\w+\{([\w-]+),\n.*?^\}", re.M | re.S)
+
+
+def read_bibliography(path: Path = BIBLIOGRAPHY) -> dict[str, str]:
+    """The entries of a BibTeX file by key.
+
+    Raises:
+        ClipadError: a key that stands there twice.
+
+    >>> print(read_bibliography()["winclip"].splitlines()[0])
+    @inproceedings{winclip,
+    """
+    found: dict[str, str] = {}
+    for entry in _ENTRY.finditer(path.read_text(encoding="utf-8")):
+        if entry[1] in found:
+            raise ClipadError(f"{path}: found the key {entry[1]!r} twice, expected it once.")
+        found[entry[1]] = entry[0]
+    return found
+
+
+def citations(method: str, dataset: str) -> list[tuple[str, str]]:
+    """Label and BibTeX of a method's paper, of a dataset, and of clipad.
+
+    Args:
+        method: its key in `data/paper/citations.bib`, as in `winclip`; "" for a page of no method.
+        dataset: its name; a dataset without an entry is cited by its card.
+
+    Raises:
+        ClipadError: a method without an entry.
+    """
+    entries = read_bibliography()
+    if method and method not in entries:
+        raise ClipadError(
+            f"{BIBLIOGRAPHY.name}: found no entry for {method!r}, only {', '.join(entries)}; add one."
+        )
+    found = [("The method", entries[method])] if method else []
+    card = read_card(dataset)
+    found.append((f"The dataset: {card.title}", entries.get(dataset) or _of_card(card)))
+    # A checkout that is only a part of the repository has no citation of its own to give.
+    return found + ([("clipad", of_project())] if CITATION.is_file() else [])
+
+
+def _of_card(card: Card) -> str:
+    fields = {
+        "title": f"{{{card.title}}}",
+        "howpublished": card.source_page,
+        "note": " ".join(card.citation.split()),
+    }
+    return _entry("misc", card.name, fields)
+
+
+def of_project(path: Path = CITATION) -> str:
+    """Clipad's own entry, from CITATION.cff."""
+    cff = read_yaml(path)
+    names = [
+        f"{who['family-names']}, {who['given-names']}"
+        if "family-names" in who
+        else f"{{{who['name']}}}"
+        for who in cff["authors"]
+    ]
+    fields = {
+        "title": f"{{{cff['title']}}}",
+        "author": " and ".join(names),
+        "version": str(cff["version"]),
+        "note": f"{cff['license']} licence",
+    }
+    if "repository-code" in cff:
+        fields["url"] = str(cff["repository-code"])
+    return _entry("software", "clipad", fields)
+
+
+def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    width = max(map(len, fields))
+    lines = ",\n".join(f"  {name:{width}} = {{{value}}}" for name, value in fields.items())
+    return f"@{kind}{{{key},\n{lines}\n}}"

@@ -1,0 +1,223 @@
+"""Numbers that papers print, each with its source.
+
+`data/paper/<paper>.csv` holds one row a printed number, in per cent. Where sources contradict each
+other all rows are kept; which one a table shows is decided here: the paper's own before a
+quotation, the main text before the supplement. Runs by others never stand for the paper.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from clipad_core.errors import ClipadError
+from clipad_harness.report.tables import METRIC_LABELS
+
+PAPER = Path(__file__).resolve().parents[2] / "data" / "paper"
+
+_KEY = [
+    *("method", "variant", "table", "backbone", "resolution", "trained_on"),
+    *("dataset", "category", "k_shot", "metric"),
+]
+_COLUMNS = [*_KEY, "mean", "std", "source", "quality", "note"]
+_QUALITIES = ("primary", "secondary", "rerun")
+_METHODS = {
+    "winclip": ("WinCLIP", "WinCLIP+"),
+    "winclip+": ("WinCLIP", "WinCLIP+"),
+    "anomalyclip": ("AnomalyCLIP",),
+    "vcpclip": ("VCP-CLIP",),
+}
+_DATASETS = {
+    "mvtec": ("MVTec AD",),
+    "visa": ("VisA",),
+    "mpdd": ("MPDD",),
+    "btad": ("BTAD", "BTech (BTAD)"),
+    "dagm": ("DAGM",),
+    "dtd_synthetic": ("DTD-Synthetic",),
+    "kolektor_sdd": ("SDD", "KSDD (SDD)"),
+    "kolektor_sdd2": ("KSDD2",),
+    "brain_mri": ("BrainMRI",),
+    "cvc_clinicdb": ("CVC-ClinicDB",),
+    "cvc_colondb": ("CVC-ColonDB",),
+}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One printed number in per cent; `std` is None where none is printed."""
+
+    mean: float
+    std: float | None
+    table: str
+    source: str
+    quality: str
+    note: str
+
+
+def load_reported(folder: Path = PAPER) -> pd.DataFrame:
+    """All printed numbers: the columns of the files, `""` for an empty text, NaN for no `std`.
+
+    `category` is `""` for a mean over categories. `k_shot` and `resolution` are text: some papers
+    print `full` or a range.
+
+    Raises:
+        ClipadError: a file with other columns, a row without a source, an unknown quality, a number
+            that is missing or out of range, or the same row twice; file and line are named.
+    """
+    return _reported(folder).copy()
+
+
+@cache
+def _reported(folder: Path) -> pd.DataFrame:
+    paths = sorted(path for path in folder.glob("*.csv") if path.name != "tolerances.csv")
+    if not paths:
+        raise ClipadError(f"{folder}: found no CSV file, expected the printed numbers; restore it.")
+    rows = pd.concat([_read_paper(path) for path in paths], ignore_index=True)
+    twice = rows.duplicated([*_KEY, "source"])
+    if twice.any():
+        row = rows[twice].iloc[0]
+        raise ClipadError(
+            f"{folder}: found {row['method']} {row['variant']} {row['dataset']} "
+            f"{row['category'] or 'mean'} {row['metric']} twice from {row['source']}; remove one."
+        )
+    return rows
+
+
+def _read_paper(path: Path) -> pd.DataFrame:
+    rows = read_numbers(path, _COLUMNS, ("mean",), ("std",))
+    refuse(path, rows["source"].str.strip() == "", rows["source"], "source: expected one")
+    known = f"quality: expected one of {', '.join(_QUALITIES)}"
+    refuse(path, ~rows["quality"].isin(_QUALITIES), rows["quality"], known)
+    outside = rows["metric"].isin(METRIC_LABELS) & ~rows["mean"].between(0, 100)
+    refuse(path, outside, rows["mean"], "mean: expected per cent, 0 to 100")
+    refuse(path, rows["std"] < 0, rows["std"], "std: expected 0 or more")
+    return rows
+
+
+def read_numbers(
+    path: Path, columns: list[str], numbers: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """Read a CSV file of text columns and number columns; an empty optional number is NaN.
+
+    Raises:
+        ClipadError: other columns, or no number where one is expected.
+    """
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if list(rows.columns) != columns:
+        found = ", ".join(map(str, rows))
+        raise ClipadError(f"{path}: found {found}, expected {', '.join(columns)}.")
+    for name in (*numbers, *optional):
+        text = rows[name]
+        rows[name] = pd.to_numeric(text, errors="coerce")
+        wrong = rows[name].isna() | rows[name].isin([math.inf, -math.inf])
+        wrong &= (text != "") | (name in numbers)
+        refuse(path, wrong, text, f"{name}: expected a number")
+    return rows
+
+
+def refuse(path: Path, wrong: pd.Series, values: pd.Series, what: str) -> None:
+    """Raise a ClipadError that names the line of the first wrong row, if any."""
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise ClipadError(f"{path}, line {row + 2}: {what}, found {values.iloc[row]!r}.")
+
+
+def dataset_titles(dataset: str) -> tuple[str, ...]:
+    """A dataset's printed names, the usual one first; its own name where no paper prints it.
+
+    >>> dataset_titles("btad"), dataset_titles("synthetic_target")
+    (('BTAD', 'BTech (BTAD)'), ('synthetic_target',))
+    """
+    return _DATASETS.get(dataset, (dataset,))
+
+
+def printed_methods(method: str) -> tuple[str, ...]:
+    """A method's printed names, the zero-shot one first; the name itself for others.
+
+    >>> printed_methods("winclip"), printed_methods("VCP-CLIP"), printed_methods("CLIP-AC")
+    (('WinCLIP', 'WinCLIP+'), ('VCP-CLIP',), ('CLIP-AC',))
+    """
+    return _METHODS.get(re.sub(r"[-_ ]", "", method.lower()), (method,))
+
+
+def select(
+    table: pd.DataFrame, method: str, dataset: str, variant: str = "", reruns: bool = False
+) -> pd.DataFrame:
+    """The rows of one method on one dataset, the best source for every category and metric.
+
+    Args:
+        table: as from `load_reported`.
+        method: ours (`winclip` covers WinCLIP and WinCLIP+) or the printed name.
+        dataset: ours (`mvtec`) or the printed name.
+        variant: a printed variant, for an ablation; the method as such where empty.
+        reruns: let runs by others fill what the paper leaves empty.
+    """
+    qualities = _QUALITIES if reruns else _QUALITIES[:2]
+    titles = dataset_titles(dataset)
+    rows = table[table["method"].isin(printed_methods(method)) & table["dataset"].isin(titles)]
+    rows = rows[rows["quality"].isin(qualities)]
+    if variant:
+        rows = rows[rows["variant"] == variant]
+    else:
+        main = [_main_variant(k_shot) for k_shot in rows["k_shot"]]
+        quoted = [f"{name} (as quoted)" for name in main]
+        rows = rows[(rows["variant"] == main) | (rows["variant"] == quoted)]
+    ranks = [
+        (_QUALITIES.index(quality), *_table_rank(name), position)
+        for position, (quality, name) in enumerate(zip(rows["quality"], rows["table"]))
+    ]
+    order = sorted(range(len(rows)), key=ranks.__getitem__)
+    return rows.iloc[order].drop_duplicates(["category", "k_shot", "metric"])
+
+
+@cache
+def reported(
+    method: str,
+    dataset: str,
+    k_shot: int,
+    metric: str,
+    category: str | None = None,
+    variant: str = "",
+    reruns: bool = False,
+) -> Reported | None:
+    """One printed number, None where no source prints it; see `select`.
+
+    Args:
+        category: None for the mean over categories.
+
+    >>> reported("winclip", "mvtec", 0, "image_auroc").mean
+    91.8
+    """
+    return look_up(
+        select(_reported(PAPER), method, dataset, variant, reruns), category or "", k_shot, metric
+    )
+
+
+def look_up(chosen: pd.DataFrame, category: str, k_shot: int, metric: str) -> Reported | None:
+    """One number out of `select`'s rows; the category of a mean is `""`."""
+    row = chosen[
+        (chosen["category"] == category)
+        & (chosen["k_shot"] == str(k_shot))
+        & (chosen["metric"] == metric)
+    ]
+    if row.empty:
+        return None
+    found = row.iloc[0]
+    texts = [str(found[name]) for name in ("table", "source", "quality", "note")]
+    std = float(found["std"])
+    return Reported(float(found["mean"]), None if math.isnan(std) else std, *texts)
+
+
+def _main_variant(k_shot: str) -> str:
+    return "zero-shot" if k_shot == "0" else f"{k_shot}-shot"
+
+
+def _table_rank(table: str) -> tuple[int, int, int]:
+    """Main text before supplement before anything else, then by number."""
+    found = re.match(r"(supplement )?Table (\d+)", table)
+    return (1 if found[1] else 0, int(found[2]), len(table)) if found else (2, 0, 0)

@@ -1,0 +1,262 @@
+"""The ablations of a page: tables and figures of ours beside the printed ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clipad_core.errors import ClipadError
+from clipad_harness.experiments.shards import MAIN
+from clipad_harness.experiments.switch_steps import walk_group
+from clipad_harness.papers.ablation_groups import PRESET, Group, gives
+from clipad_harness.papers.method_facts import FACTS, find_group
+from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
+from clipad_harness.report.figures import PALETTE
+from clipad_harness.report.tables import METRIC_LABELS, Html, percent, with_spread
+
+# So many categories are named beside their number.
+FEW = 3
+# Why ablations are measured on fewer categories than the main result.
+FEWER = "so that many rows fit into minutes; every group has its own base row"
+
+
+def group_of(results: pd.DataFrame, name: str) -> Group:
+    """What is known of a group of the method that the results are of."""
+    return find_group(_method(results), name)
+
+
+def _method(results: pd.DataFrame) -> str:
+    return str(results["method"].iloc[0])
+
+
+def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One ablation, long: a row a variant, number of shots and metric; per cent, categories' mean.
+
+    Returns:
+        Columns ``row, k_shot, metric, ours, std (over the seeds' means), paper``; NaN for unknown.
+
+    Raises:
+        ClipadError: the results hold no such group.
+    """
+    mine = results[results["variant"].str.startswith(f"{name}/")]
+    if mine.empty:
+        known = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
+        raise ClipadError(
+            f"ablation: found {name!r}, expected one of {', '.join(known) or 'none'}; add it to "
+            f"{FACTS[_method(results)].name}.ablations in params.yaml and measure again."
+        )
+    group = group_of(results, name)
+    by_seed = mine.groupby(["variant", "k_shot", "metric", "seed"], sort=False)["value"]
+    # The mean over the categories of a seed is unknown where one of them is.
+    means = 100 * by_seed.mean().where(by_seed.count() == by_seed.size())
+    seeds = means.groupby(level=[0, 1, 2], sort=False).agg(["mean", "std"])
+    rows = []
+    for variant, k_shot in mine[["variant", "k_shot"]].drop_duplicates().itertuples(index=False):
+        row = variant.removeprefix(f"{name}/")
+        # A metric of pixels is missing where there are no masks.
+        found = seeds.loc[variant, k_shot].reindex(group.metrics)
+        for metric, ours, std in found.itertuples():
+            if name == PRESET and not gives(row, metric):
+                ours = std = math.nan
+            paper = _printed(results, group, row, k_shot, metric)
+            rows.append((row, k_shot, metric, ours, std, paper))
+    return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
+
+
+def _printed(results: pd.DataFrame, group: Group, row: str, k_shot: int, metric: str) -> float:
+    """What the paper prints of a row; NaN for nothing."""
+    variant = dict(group.printed).get(row)
+    if variant is None:
+        return float("nan")
+    found = reported(_method(results), group.dataset, k_shot, metric, variant=variant)
+    return found.mean if found else float("nan")
+
+
+def ablation_table(results: pd.DataFrame, name: str) -> Html:
+    """The ablation as the paper lays it out: a row a variant, the paper's number below ours."""
+    long, group = ablation(results, name), group_of(results, name)
+    shots = list(long["k_shot"].unique())
+    cells = {(c["row"], c["metric"], c["k_shot"]): c for c in long.to_dict("records")}
+    body = []
+    for row in long["row"].unique():
+        line = "".join(
+            _cell(cells[row, metric, k_shot]) for metric in group.metrics for k_shot in shots
+        )
+        body.append(f'<tr><th scope="row">{escape(pretty(row))}</th>{line}</tr>')
+    heads = "".join(
+        f'<th class="number" scope="colgroup" colspan="{len(shots)}">{METRIC_LABELS[metric]}</th>'
+        for metric in group.metrics
+    )
+    below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
+    mine = results[results["variant"].str.startswith(f"{name}/")]
+    seeds = mine["seed"].nunique()
+    over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
+    caption = (
+        f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, mine)}, {over}, "
+        f"per cent{_where_printed(group, bool(long['paper'].notna().any()))}"
+    )
+    return Html(
+        f"<table><caption>{caption}</caption><thead>"
+        f'<tr><th scope="col" rowspan="2"></th>{heads}</tr><tr>{below * len(group.metrics)}</tr>'
+        f"</thead><tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _where_printed(group: Group, printed: bool) -> str:
+    """The end of a caption: where the numbers below ours stand, or that there are none."""
+    if not group.table:
+        return ""
+    of = "" if group.table.startswith("rebuttal") else " of the paper"
+    if not printed:
+        return f"; {group.table}{of} prints no number for these rows"
+    return f"; below: {group.table}{of} ({dataset_titles(group.dataset)[0]})"
+
+
+def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
+    """What a mean of some results is over: "categories" where it is all, else how many of them.
+
+    A few are named, as in "2 of 13 categories (hex nut, light bulb)".
+    """
+    every = set(results.loc[results["variant"] == MAIN, "category"])
+    some = list(dict.fromkeys(part.loc[part["category"].isin(every), "category"]))
+    if len(some) >= len(every):
+        return "categories"
+    names = f" ({', '.join(some).replace('_', ' ')})" if 0 < len(some) <= FEW else ""
+    return f"{len(some)} of {len(every)} categories{names}"
+
+
+def _cell(value: Mapping[Hashable, Any]) -> str:
+    printed = f'<span class="cell-paper">paper {percent(value["paper"])}</span>'
+    below = "" if pd.isna(value["paper"]) else printed
+    return f'<td class="number">{with_spread(value["ours"], value["std"])}{below}</td>'
+
+
+def pretty(row: str) -> str:
+    """The row of params.yaml with the paper's symbols."""
+    return row.replace("M^W", "Mᵂ").replace("M^P", "Mᴾ")
+
+
+def ablation_figure(results: pd.DataFrame, name: str) -> tuple[Figure, str]:
+    """Dots by row and number of shots, the paper's in a panel of their own scale; the alt text."""
+    long, group = ablation(results, name), group_of(results, name)
+    long = long[long["metric"] == group.metrics[0]]
+    printed = long["paper"].notna().any()
+    order = list(long["row"].unique())
+    figure, axes = plt.subplots(
+        1,
+        2 if printed else 1,
+        sharey=True,
+        squeeze=False,
+        figsize=(9.4 if printed else 7.0, 0.95 + 0.32 * len(order)),
+    )
+    _dots(axes[0, 0], long, "ours", order)
+    axes[0, 0].set_title(f"this run: {name}", fontsize=9.5)
+    if printed:
+        _dots(axes[0, 1], long.dropna(subset="paper"), "paper", order)
+        where = dataset_titles(group.dataset)[0]
+        axes[0, 1].set_title(f"paper, {group.table}: {where}", fontsize=9.5)
+    for one in axes[0]:
+        one.set_xlabel(f"{METRIC_LABELS[group.metrics[0]]}, per cent")
+        one.set_ylabel("")
+    if long["k_shot"].nunique() > 1:
+        axes[0, -1].legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            frameon=False,
+            fontsize=8,
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+        )
+    return figure, _alt(long, name, group.metrics[0])
+
+
+def _dots(axes: Axes, long: pd.DataFrame, value: str, order: list[str]) -> None:
+    shots = sorted(long["k_shot"].unique())
+    places = {name: position for position, name in enumerate(order)}
+    for shift, k_shot in enumerate(shots):
+        part = long[long["k_shot"] == k_shot]
+        height = [places[row] + 0.16 * (shift - (len(shots) - 1) / 2) for row in part["row"]]
+        spread = part["std"].fillna(0) if value == "ours" else 0 * part[value]
+        axes.errorbar(
+            part[value],
+            height,
+            xerr=spread,
+            fmt="o",
+            markersize=6,
+            capsize=2,
+            color=PALETTE[shift],
+            label=f"{k_shot}-shot",
+        )
+    axes.set_yticks(range(len(order)), [pretty(row) for row in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.margins(x=0.12)
+    seaborn.despine(ax=axes, left=True)
+
+
+def _alt(long: pd.DataFrame, name: str, metric: str) -> str:
+    """The figure in words: highest and lowest row at every number of shots."""
+    parts = []
+    for k_shot, cell in long.groupby("k_shot"):
+        known = cell.dropna(subset="ours").set_index("row")["ours"]
+        if known.empty:
+            continue
+        parts.append(
+            f"{k_shot}-shot from {percent(known.min())} ({known.idxmin()}) to "
+            f"{percent(known.max())} ({known.idxmax()})"
+        )
+    what = f"{name}: {METRIC_LABELS[metric]} in per cent"
+    return f"{what}, {'; '.join(parts)}." if parts else f"{what}: undefined for this data."
+
+
+def backbones(
+    results: pd.DataFrame, table: str, metrics: Sequence[str] = ("image_auroc", "pixel_auroc")
+) -> pd.DataFrame:
+    """A paper's table of zero-shot backbones on MVTec AD, and below it this run's."""
+    printed = load_reported()
+    printed = printed[printed["method"] == _method(results)]
+    printed = printed[(printed["table"] == table) & (printed["dataset"] == "MVTec AD")]
+    wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
+    main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
+    values = main.groupby("metric")["value"]
+    ours = 100 * values.mean().where(values.count() == values.size())
+    frame = wide.reindex(columns=list(metrics)).rename(columns=METRIC_LABELS)
+    frame.insert(0, "dataset", "MVTec AD")
+    frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")
+    mine = [str(main["dataset"].iloc[0]), *(float(ours.get(m, float("nan"))) for m in metrics)]
+    here = pd.DataFrame([mine], columns=frame.columns)
+    here.index = pd.Index([f"this run: {main['backbone'].iloc[0]}"], name="backbone")
+    return pd.concat([frame, here])
+
+
+def further(results: pd.DataFrame) -> list[str]:
+    """The groups of this run of which the paper prints nothing, but for the walks of the autopsy."""
+    names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
+    walks = tuple(name for name in names if name.startswith(walk_group("")))
+    return [n for n in names if n not in walks and not group_of(results, n).table]
+
+
+def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -> pd.DataFrame:
+    """What a row adds to another by category, points, highest first."""
+    mine = results[results["metric"] == metric]
+    wide = mine.pivot_table(index="category", columns="variant", values="value")
+    wide = wide.reindex(columns=[f"{group}/{row}", f"{group}/{base}"]).dropna(how="all")
+    found = 100 * (wide.iloc[:, 0] - wide.iloc[:, 1]).sort_values(ascending=False)
+    found.index = pd.Index([str(name).replace("_", " ") for name in found.index], name="category")
+    return found.rename(f"{METRIC_LABELS[metric]}, points").to_frame()
+
+
+def printed_gains(method: str, variant: str, dataset: str) -> pd.DataFrame:
+    """Gains by category as a paper prints them."""
+    rows = load_reported()
+    rows = rows[(rows["method"] == method) & (rows["variant"] == variant)]
+    rows = rows[rows["dataset"].isin(dataset_titles(dataset)) & (rows["category"] != "")]
+    ordered = rows.sort_values("mean", ascending=False, kind="stable")
+    index = pd.Index([name.replace("_", " ") for name in ordered["category"]], name="category")
+    return pd.DataFrame({"paper, points": ordered["mean"].to_numpy()}, index=index)

@@ -1,0 +1,234 @@
+"""Tables, figures and pictures of the comparison page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from clipad_harness.data.cards import read_card
+from clipad_harness.data.images import read_image
+from clipad_harness.experiments.contenders import Contender
+from clipad_harness.experiments.pipeline import Run
+from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.report.figures import PALETTE
+from clipad_harness.report.map_grid import Pictured, map_grid
+from clipad_harness.report.side_by_side import SideBySide, differences
+from clipad_harness.report.tables import METRIC_LABELS, Html, callout, percent, table, with_spread
+from clipad_harness.site.index import COSTS
+
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+# Longest side of a picture; images and maps are stretched to squares, to stand side by side.
+SIDE = 160
+
+
+def seed_means(found: SideBySide, metric: str) -> pd.DataFrame:
+    """Mean over categories, a row a contender, a column a seed; per cent."""
+    mine = found.metrics[found.metrics["metric"] == metric]
+    wide = mine.pivot_table(
+        index=["contender", "seed"], columns="category", values="value", sort=False
+    )
+    return (100 * wide.mean(axis=1, skipna=False)).rename("value").reset_index()
+
+
+def headline(found: SideBySide, among: Sequence[Contender]) -> Html:
+    """All contenders and metrics, the best of a column marked, with what each reads and costs."""
+    columns = {}
+    for metric in METRICS:
+        grouped = seed_means(found, metric).groupby("contender")["value"]
+        columns[metric] = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(ddof=1)})
+    body = []
+    for one in among:
+        cells = ""
+        for frame in columns.values():
+            best = frame["mean"].idxmax() == one.label
+            mean, std = (float(frame["mean"].get(one.label, np.nan)),
+                         float(frame["std"].get(one.label, np.nan)))  # fmt: skip
+            text = with_spread(mean, std)
+            cells += f'<td class="number">{f"<strong>{text}</strong>" if best else text}</td>'
+        cells += f"<td>{escape(one.reads)}</td>"
+        body.append(f'<tr><th scope="row">{escape(one.label)}</th>{cells}</tr>')
+    heads = "".join(f'<th class="number" scope="col">{METRIC_LABELS[m]}</th>' for m in METRICS)
+    return Html(
+        "<table><caption>Mean over categories, per cent; ± is the deviation of that mean over seeds, "
+        "which is smaller than the methods' pages give; the highest of a column in "
+        "bold. AUPRO at every distinct threshold for all methods</caption><thead><tr>"
+        f'<th scope="col">method</th>{heads}<th scope="col">reads of a category</th></tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def standing(run: Run) -> Html:
+    """What the numbers are worth: which data, and whether the weights are the published ones."""
+    card = read_card(run.profile.dataset)
+    scorer = run.scorer()
+    kind = scorer.backbone(scorer.among[0].config).kind
+    test = run.index[run.index["split"] == "test"]
+    about = f"{card.title}: {len(test)} test images of {len(run.categories)} categories."
+    if kind == "published":
+        return callout(f"{about} Published weights.")
+    return callout(
+        f"{about} The weights are {kind} weights: the page shows how things compare on them. Where a "
+        "paper's number stands beside one of these, it is for orientation alone.",
+        "warning",
+    )
+
+
+def costs(found: SideBySide, among: Sequence[Contender]) -> Html:
+    """What each method costs, in units that no machine changes."""
+    rows = [
+        (one.reads, f"{one.learned:,}", f"{one.operations / 1e9:.2f}", found.sizes[one.label])
+        for one in among
+    ]
+    columns = ["reads of a category", "numbers learned", "10⁹ operations", "map, pixels"]
+    index = pd.Index([one.label for one in among], name="method")
+    frame = pd.DataFrame(rows, columns=columns, index=index)
+    return table(frame, "Cost of one test image, once the detector is made")
+
+
+def run_costs() -> Html:
+    """Seconds and memory of every stage; filled in by the page from a file that is no part of it."""
+    return Html(COSTS)
+
+
+def cost_figure(found: SideBySide, among: Sequence[Contender]) -> tuple[Figure, str]:
+    """Accuracy against operations, image and pixel level; the alt text."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.4), sharex=True)
+    alt = []
+    for one, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
+        means = seed_means(found, metric).groupby("contender")["value"].mean()
+        for place, method in enumerate(among):
+            value, cost = means.get(method.label, np.nan), method.operations / 1e9
+            one.scatter(cost, value, s=70, color=PALETTE[place], label=method.label, zorder=3)
+            alt.append(f"{method.label} {percent(value)} {METRIC_LABELS[metric]} at {cost:.2f}")
+        one.set(xlabel="10⁹ operations an image", ylabel="")
+        one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        one.margins(0.2)
+    axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, f"Accuracy against billions of operations: {'; '.join(alt)}."
+
+
+def difference_figure(
+    found: SideBySide, first: str, second: str
+) -> tuple[Figure, str, pd.DataFrame]:
+    """First minus second by category with intervals, both levels; the alt text and the numbers."""
+    frames = {level: differences(found, first, second, level) for level in ("image", "pixel")}
+    names = [name.replace("_", " ") for name in frames["image"].index]
+    height = 0.9 + 0.26 * len(names)
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, height), sharey=True)
+    alt = []
+    for one, (level, frame) in zip(axes, frames.items(), strict=True):
+        errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["difference"].to_numpy())
+        colours = [PALETTE[0] if clear else "#8a929c" for clear in frame["clear"]]
+        for place, colour in enumerate(colours):
+            one.errorbar(
+                frame["difference"].iloc[place],
+                place,
+                xerr=errors[:, place : place + 1],
+                fmt="D" if place == len(names) - 1 else "o",
+                color=colour,
+                capsize=2,
+            )
+        one.axvline(0, color="black", linewidth=1)
+        one.set_yticks(range(len(names)), names)
+        one.set_ylim(len(names) - 0.5, -0.5)
+        one.set_title(f"{level} AUROC, points", fontsize=9.5)
+        seaborn.despine(ax=one, left=True)
+        points = [percent(float(v), signed=True) for v in frame.iloc[-1, :3]]
+        alt.append(
+            f"{level} AUROC on the mean {points[0]} points, interval {points[1]} to {points[2]}"
+        )
+    joined = pd.concat(frames, axis=1)
+    return figure, f"{first} minus {second}: {'; '.join(alt)}.", joined
+
+
+def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
+    """Where the first is clearly better, clearly worse, and where nothing can be said."""
+    parts = []
+    for level in ("image", "pixel"):
+        own = frame[level].drop(index="mean")
+        better = own[own["low"] > 0].index
+        worse = own[own["high"] < 0].index
+        listed = [
+            f"{word} in {len(names)} ({', '.join(names).replace('_', ' ')})"
+            if len(names)
+            else f"{word} in none"
+            for word, names in (("better", better), ("worse", worse))
+        ]
+        rest = len(own) - len(better) - len(worse)
+        parts.append(f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {rest}")
+    return f"{first} against {second}, categories: {'; '.join(parts)}."
+
+
+def by_category(found: SideBySide, among: Sequence[Contender], metric: str) -> Html:
+    """One metric of all contenders, a row a category, the mean last."""
+    mine = found.metrics[found.metrics["metric"] == metric]
+    wide = 100 * mine.pivot_table(
+        index="category", columns="contender", values="value", sort=False, dropna=False
+    )
+    wide = wide.reindex(columns=[one.label for one in among])
+    wide.loc["mean"] = wide.mean(skipna=False)
+    wide.index = pd.Index([str(name).replace("_", " ") for name in wide.index], name="category")
+    return table(wide, f"{METRIC_LABELS[metric]}, per cent")
+
+
+def apart(found: SideBySide, first: str, second: str, count: int = 3) -> pd.DataFrame:
+    """The damaged images on which the first ranks most above the second, each category once."""
+    damaged = found.images[found.images["label"] == 1]
+    wide = damaged.pivot_table(
+        index=["category", "image", "defect"], columns="contender", values="ranked", sort=False
+    ).reset_index()
+    wide = wide.assign(gain=wide[first] - wide[second])
+    ordered = wide.sort_values(["gain", "image"], ascending=[False, True], kind="stable")
+    return ordered[ordered["gain"] > 0].drop_duplicates("category").head(count)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test image and its map by every method, label -> (SIDE, SIDE), all stretched to squares."""
+
+    example: Pictured
+    maps: dict[str, torch.Tensor]
+
+
+def under_maps(
+    data: Path, chosen: pd.DataFrame, methods: Mapping[str, Callable[[str], CategoryScores]]
+) -> dict[str, Shown]:
+    """The chosen images, by path; a category is scored once, however many of its images are chosen.
+
+    Args:
+        chosen: rows with ``category, image, defect``.
+        methods: label -> what a method found on a category's test images; the first gives the masks.
+    """
+    found = {}
+    for category, rows in chosen.drop_duplicates("image").groupby("category", sort=False):
+        scored = {label: detect(str(category)) for label, detect in methods.items()}
+        first = next(iter(scored.values()))
+        for row in rows.to_dict("records"):
+            name = str(row["image"])
+            place = list(first.images["image"]).index(name)
+            mask = _square(first.masks[place].astype(np.float32)).numpy() > 0.5
+            opened = np.asarray(read_image(data / name).resize((SIDE, SIDE)))
+            maps = {label: _square(scores.maps[place]) for label, scores in scored.items()}
+            found[name] = Shown(Pictured(str(category), str(row["defect"]), opened, mask), maps)
+    return found
+
+
+def pictures(shown: Sequence[Shown]) -> tuple[Figure, str]:
+    """Some images, each under the maps of every method; and the alt text."""
+    columns = {label: [one.maps[label] for one in shown] for label in shown[0].maps}
+    return map_grid([one.example for one in shown], columns)
+
+
+def _square(one: np.ndarray) -> torch.Tensor:
+    resized = Image.fromarray(one, mode="F").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized))

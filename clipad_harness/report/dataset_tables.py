@@ -1,0 +1,80 @@
+"""What every page says about its data: counts, contact sheet, weakest categories, credit."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from clipad_harness.data.cards import read_card
+from clipad_harness.data.contact_sheet import contact_sheet
+from clipad_harness.experiments.learned_pipeline import LearnedRun
+from clipad_harness.experiments.pipeline import INDEX, SHEET, Run
+from clipad_harness.papers.verdicts import MEAN
+from clipad_harness.report.tables import METRIC_LABELS, percent
+
+
+def counts(index: pd.DataFrame) -> pd.DataFrame:
+    """A row a category: normal images to refer to, test images, kinds of defects."""
+    test = index[index["split"] == "test"]
+    grouped = test.groupby("category", sort=False)
+    defects = test[test["label"] == 1].groupby("category", sort=False)["defect"].unique()
+    frame = pd.DataFrame(
+        {
+            "train, normal": index[index["split"] == "train"].groupby("category").size(),
+            "test, normal": grouped["label"].apply(lambda labels: int((labels == 0).sum())),
+            "test, damaged": grouped["label"].sum(),
+            "defects": defects.map(lambda names: ", ".join(sorted(names)).replace("_", " ")),
+        }
+    )
+    frame.index = pd.Index([str(name).replace("_", " ") for name in frame.index], name="category")
+    return frame
+
+
+def sheet(run: Run | LearnedRun) -> tuple[Figure, str]:
+    """The contact sheet of the dataset and its alt text; read where the index stage has drawn it."""
+    path, index = run.root / SHEET, run.root / INDEX
+    drawn = path.is_file() and index.is_file()
+    if drawn and set(pd.read_csv(index)["dataset"]) == {run.profile.dataset}:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    else:
+        picture = contact_sheet(run.data.parent, run.data.name, categories=run.profile.categories)
+    width = 9.6
+    figure = plt.figure(figsize=(width, width * picture.height / picture.width))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.asarray(picture))
+    axes.set_axis_off()
+    names = ", ".join(run.categories).replace("_", " ")
+    alt = f"Contact sheet of {run.profile.dataset}: normal images and one of each kind of defect, "
+    return figure, f"{alt}outlined, a row a category ({names})."
+
+
+def weakest(comparison: pd.DataFrame, k_shot: int) -> str:
+    """The lowest categories at one number of shots, in words."""
+    sentences = []
+    for metric in ("image_auroc", "pixel_auroc"):
+        wanted = (comparison["k_shot"] == k_shot) & (comparison["metric"] == metric)
+        rows = comparison[wanted & (comparison["category"] != MEAN)].dropna(subset="ours_mean")
+        if rows.empty:
+            continue
+        ordered = rows.sort_values("ours_mean", kind="stable")
+        low, high = ordered.iloc[0], ordered.iloc[-1]
+        sentences.append(
+            f"Lowest {METRIC_LABELS[metric]} at {k_shot}-shot: {_words(low)} "
+            f"({percent(low['ours_mean'])}); highest: {_words(high)} "
+            f"({percent(high['ours_mean'])})."
+        )
+    return " ".join(sentences)
+
+
+def _words(row: pd.Series) -> str:
+    return str(row["category"]).replace("_", " ")
+
+
+def credit(run: Run | LearnedRun) -> str:
+    """What to cite for the data, and their licence."""
+    card = read_card(run.profile.dataset)
+    return f"{card.title}: {card.citation.strip()} Licence of the images: {card.licence}."

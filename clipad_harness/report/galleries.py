@@ -1,0 +1,271 @@
+"""Image by image: which test images a method gets right, which it misses, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm.auto import tqdm
+
+from clipad_core.metrics.metrics import auroc
+from clipad_harness.data.images import read_image
+from clipad_harness.experiments.shards import CategoryScores, Shard
+from clipad_harness.papers.method_facts import MethodScorer
+from clipad_harness.report.figures import PALETTE, GalleryItem, gallery
+
+# A damaged image counts as found where at most one normal image in ten scores higher.
+FOUND = 0.9
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Every test image of a run at one number of shots.
+
+    Attributes:
+        images: a row an image: ``category, defect, label, image, image_score``, ``ranked``: the
+            share of the other class's images of its category that it stands on the right side of
+            (its part of the image AUROC, ties half), ``pixel_auroc`` of its own map, ``area``: the
+            defect's share of the image in per cent, ``found``: whether it scores above nine tenths
+            of the other class's images, as a threshold with one false alarm in ten would find it.
+        maps, masks: one a row, in the same order.
+    """
+
+    images: pd.DataFrame
+    maps: list[NDArray[np.float32]]
+    masks: list[NDArray[np.bool_]]
+
+
+def score_images(scorer: MethodScorer, k_shot: int, seed: int) -> Scored:
+    """Score every test image with the main variant."""
+    frames, maps, masks = [], [], []
+    categories = list(dict.fromkeys(scorer.index["category"]))
+    for category in tqdm(
+        categories, desc=f"{scorer.method}, {k_shot}-shot", unit="category", delay=2
+    ):
+        found = scorer.detect(Shard(scorer.among[0], category, k_shot, seed))
+        has_masks = scorer.has_masks(category)
+        frames.append(_images(found, has_masks))
+        maps += found.maps
+        masks += found.masks
+    return Scored(pd.concat(frames, ignore_index=True), maps, masks)
+
+
+def _images(found: CategoryScores, has_masks: bool) -> pd.DataFrame:
+    frame = found.images[["category", "defect", "label", "image"]].reset_index(drop=True)
+    labels, scores = frame["label"].to_numpy(), found.image_scores
+    ranked = ranked_right(labels, scores)
+    pairs = list(zip(found.maps, found.masks, strict=True))
+    own = [_pixel_auroc(one, mask) if has_masks else float("nan") for one, mask in pairs]
+    shares = [float(mask.mean()) if has_masks and mask.any() else float("nan") for _, mask in pairs]
+    return frame.assign(
+        image_score=scores,
+        ranked=ranked,
+        pixel_auroc=own,
+        area=100 * np.array(shares),
+        found=ranked >= FOUND,
+    )
+
+
+def _pixel_auroc(one: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    return auroc(mask.ravel().astype(int), one.ravel()) if mask.any() else float("nan")
+
+
+def ranked_right(labels: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """For every image the share of the other class on its right side; ties count half.
+
+    The mean over the anomalous images is the image AUROC. NaN where the other class is missing.
+
+    >>> ranked_right(np.array([0, 0, 1, 1]), np.array([0.1, 0.5, 0.4, 0.9])).tolist()
+    [1.0, 0.5, 0.5, 1.0]
+    """
+    above = (scores[:, None] > scores[None, :]) + 0.5 * (scores[:, None] == scores[None, :])
+    shares = np.full(len(labels), np.nan)
+    for label, wins in ((1, above), (0, above.T)):
+        mine, others = labels == label, labels != label
+        if others.any():
+            shares[mine] = wins[mine][:, others].mean(axis=1)
+    return shares
+
+
+def damaged(scored: Scored) -> pd.DataFrame:
+    """The anomalous images from worst to best: by `ranked`, then by the map, then by name."""
+    mine = scored.images[scored.images["label"] == 1]
+    return mine.sort_values(["ranked", "pixel_auroc", "image"], kind="stable")
+
+
+def pick(ordered: pd.DataFrame, count: int) -> list[int]:
+    """The first rows, each category once as long as there are others; their positions."""
+    once = ordered.drop_duplicates("category").index
+    rest = ordered.index.difference(once, sort=False)
+    return [int(row) for row in [*once, *rest][:count]]
+
+
+def best(scored: Scored, count: int = 3) -> list[int]:
+    """Positions of the damaged images that score and map get most right."""
+    return pick(damaged(scored)[::-1], count)
+
+
+def median(scored: Scored, count: int = 3) -> list[int]:
+    """Positions of the damaged images in the middle of the order."""
+    ordered = damaged(scored)
+    start = max(0, (len(ordered) - count) // 2)
+    return [int(row) for row in ordered.index[start : start + count]]
+
+
+def worst(scored: Scored, count: int = 3) -> list[int]:
+    """Positions of the damaged images that are missed most."""
+    return pick(damaged(scored), count)
+
+
+def false_alarms(scored: Scored, count: int = 3) -> list[int]:
+    """Positions of the normal images that stand above the most damaged ones."""
+    normal = scored.images[scored.images["label"] == 0]
+    return pick(normal.sort_values(["ranked", "image"], kind="stable"), count)
+
+
+def items(scorer: MethodScorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
+    """Gallery items: image and map at the map's size, mask, caption and score."""
+    found = []
+    for position in positions:
+        row, one = scored.images.loc[position], scored.maps[position]
+        image = read_image(scorer.data / str(row["image"]))
+        if image.size != one.shape[::-1]:
+            image = image.resize(one.shape[::-1], Image.Resampling.BICUBIC)
+        name = str(row["image"]).rsplit("/", maxsplit=1)[-1].split(".")[0]
+        caption = f"{row['category']}/{row['defect']}/{name}"
+        mask = scored.masks[position] if row["label"] else None
+        found.append(
+            GalleryItem(np.asarray(image), one, mask, caption, float(str(row["image_score"])))
+        )
+    return found
+
+
+def draw(
+    scorer: MethodScorer, scored: Scored, positions: Sequence[int], what: str
+) -> tuple[Figure, str, str]:
+    """A gallery of some images, its alt text and its caption."""
+    figure = gallery(items(scorer, scored, positions))
+    return figure, _gallery_alt(scored, positions, what), what
+
+
+def _gallery_alt(scored: Scored, positions: Sequence[int], what: str) -> str:
+    """The gallery in words: which images, and how right score and map are."""
+    parts = []
+    for row in scored.images.loc[list(positions)].to_dict("records"):
+        text = f"{row['image']}, on the right side of {100 * row['ranked']:.0f} % of the others"
+        if row["pixel_auroc"] == row["pixel_auroc"]:
+            text += f", pixel AUROC {100 * row['pixel_auroc']:.0f}"
+        parts.append(text)
+    return f"{what}: {'; '.join(parts)}."
+
+
+def by_defect(scored: Scored) -> pd.DataFrame:
+    """A row a defect type, from most missed to best found; per cent."""
+    mine = scored.images[scored.images["label"] == 1]
+    grouped = mine.groupby("defect")
+    frame = pd.DataFrame(
+        {
+            "images": grouped.size(),
+            "categories": grouped["category"].nunique(),
+            "image AUROC": 100 * grouped["ranked"].mean(),
+            "found": 100 * grouped["found"].mean(),
+            "pixel AUROC": 100 * grouped["pixel_auroc"].mean(),
+            "median area": grouped["area"].median(),
+        }
+    )
+    frame.index = pd.Index([str(name).replace("_", " ") for name in frame.index], name="defect")
+    return frame.sort_values(["image AUROC", "images"], kind="stable")
+
+
+def size_figure(scored: Scored) -> Figure:
+    """The size of a defect against how well score and map find it."""
+    mine = scored.images[scored.images["label"] == 1].dropna(subset="area")
+    words = mine["found"].map({True: "found", False: "missed"})
+    figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.6), sharex=True)
+    for one, value, label in zip(
+        axes,
+        ("ranked", "pixel_auroc"),
+        ("share of normal images below it", "pixel AUROC of its map"),
+    ):
+        seaborn.scatterplot(
+            data=mine.assign(shown=100 * mine[value], found=words),
+            x="area",
+            y="shown",
+            hue="found",
+            hue_order=["found", "missed"],
+            palette=list(PALETTE[:2]),
+            style="found",
+            style_order=["found", "missed"],
+            alpha=0.7,
+            s=30,
+            legend=value == "pixel_auroc",
+            ax=one,
+        )
+        one.set(xscale="log", xlabel="area of the defect, per cent of the image", ylabel="")
+        one.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        one.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        one.xaxis.set_minor_formatter(NullFormatter())
+        one.set_title(f"{label}, per cent", fontsize=9.5)
+    axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def size_sentence(scored: Scored) -> str:
+    """Median defect size of what was missed and of what was found."""
+    mine = scored.images[scored.images["label"] == 1].dropna(subset="area")
+    halves = {flag: part["area"].median() for flag, part in mine.groupby("found")}
+    if len(halves) < 2:
+        kind = "All" if halves.get(True) is not None else "None"
+        return f"{kind} of the {len(mine)} damaged images with a mask are found."
+    missed = int((~mine["found"]).sum())
+    return (
+        f"{missed} of {len(mine)} damaged images are missed. The median defect covers "
+        f"{halves[False]:.2f} % of a missed image and {halves[True]:.2f} % of a found one."
+    )
+
+
+def scores_figure(scored: Scored, what: str) -> tuple[Figure, str]:
+    """Image scores of normal and damaged test images by category, and the alt text."""
+    frame = scored.images
+    names = list(dict.fromkeys(frame["category"]))
+    # Spread by the golden ratio instead of at random: the same picture every time.
+    offset = 0.3 * ((frame.groupby(["category", "label"]).cumcount() * 0.618034) % 1 - 0.5)
+    place = frame["category"].map({name: i for i, name in enumerate(names)})
+    figure, axes = plt.subplots(figsize=(max(5.0, min(10.0, 1.2 + 0.72 * len(names))), 3.6))
+    seaborn.scatterplot(
+        x=place + 0.4 * (frame["label"] - 0.5) + offset,
+        y=frame["image_score"],
+        hue=frame["label"].map({0: "normal", 1: "damaged"}),
+        hue_order=["normal", "damaged"],
+        palette=list(PALETTE[:2]),
+        s=18,
+        alpha=0.75,
+        ax=axes,
+    )
+    turned = len(names) > 5
+    axes.set_xticks(
+        range(len(names)),
+        [name.replace("_", " ") for name in names],
+        rotation=45 if turned else 0,
+        ha="right" if turned else "center",
+    )
+    axes.set(xlabel="", ylabel="image score")
+    axes.grid(visible=False, axis="x")
+    axes.legend(frameon=False, fontsize=8, title="", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, _scores_alt(scored, what)
+
+
+def _scores_alt(scored: Scored, what: str) -> str:
+    """The figure in words: how far normal and damaged images separate in every category."""
+    mine = scored.images[scored.images["label"] == 1]
+    shares = 100 * mine.groupby("category", sort=False)["ranked"].mean()
+    parts = [f"{name} {share:.0f}" for name, share in shares.items()]
+    return f"{what} by category, normal beside damaged; image AUROC: {', '.join(parts)}."

@@ -1,0 +1,159 @@
+"""What a method's page says in numbers: ours beside the paper's, verdicts, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from clipad_core.errors import ClipadError
+from clipad_harness.data.cards import read_card
+from clipad_harness.data.datasets import index_hash
+from clipad_harness.experiments.shards import MAIN
+from clipad_harness.papers.method_facts import FACTS, PAPER_DATASET, MethodScorer
+from clipad_harness.papers.numbers import load_reported, reported
+from clipad_harness.papers.verdicts import MEAN, compare
+from clipad_harness.report.provenance import about_page, origins
+from clipad_harness.report.summary import Headline, Summary
+from clipad_harness.report.tables import Html
+
+
+def matching(scorer: MethodScorer, results: pd.DataFrame) -> pd.DataFrame:
+    """The results table, after a check that this run's data and weights made it.
+
+    Raises:
+        ClipadError: another dataset, other categories or other weights.
+    """
+    ours = {
+        "dataset": {scorer.profile.dataset},
+        "categories": set(scorer.index["category"]),
+        "weights": {scorer.backbone(scorer.among[0].config).label},
+    }
+    main, name = results[results["variant"] == MAIN], FACTS[scorer.method].name
+    theirs = {
+        "dataset": set(main["dataset"]),
+        "categories": set(main["category"]),
+        "weights": set(main["backbone"]),
+    }
+    for what, wanted in ours.items():
+        if theirs[what] != wanted:
+            raise ClipadError(
+                f"reports/{name}/results.csv: its {what} are {', '.join(sorted(theirs[what]))}, "
+                f"expected {', '.join(sorted(wanted))}; set profile and dataset in params.yaml and "
+                f"run `./repro clipad measure {name}`."
+            )
+    return results
+
+
+def comparable(scorer: MethodScorer) -> tuple[bool, str]:
+    """Whether the paper's columns mean something beside this run, and if not, why."""
+    backbone = scorer.backbone(scorer.among[0].config)
+    dataset = scorer.profile.dataset
+    if backbone.kind in ("stand-in", "random"):
+        return False, f"this run uses {backbone.kind} weights, not the published ones"
+    facts = FACTS[scorer.method]
+    if scorer.profile.weights_of(facts.name).backbone != facts.backbone:
+        return False, f"the paper's numbers were made with {facts.backbone}"
+    if not _is_printed(scorer):
+        return False, f"the paper prints no number for the dataset {dataset}"
+    for category, complete in read_card(dataset).counts.categories.items():
+        found = len(scorer.rows(category, "test"))
+        if found not in (0, complete):
+            return False, f"{category} has {found} of its {complete} test images"
+    return True, ""
+
+
+def comparison(scorer: MethodScorer, results: pd.DataFrame) -> pd.DataFrame:
+    """Ours, paper, difference and verdict for every category, number of shots and metric."""
+    main = results[results["variant"] == MAIN]
+    return compare(main, load_reported(), comparable(scorer)[0], shown_dataset(scorer))
+
+
+def shown_dataset(scorer: MethodScorer) -> str:
+    """Whose printed numbers stand beside ours: its own where the paper has it."""
+    return scorer.profile.dataset if _is_printed(scorer) else PAPER_DATASET
+
+
+def _is_printed(scorer: MethodScorer) -> bool:
+    own, metrics = scorer.profile.dataset, FACTS[scorer.method].metrics
+    return any(reported(scorer.method, own, 0, metric) for metric in metrics)
+
+
+def summarise(scorer: MethodScorer, results: pd.DataFrame) -> Summary:
+    """The page's metrics file: headline means, verdict counts, what is missing."""
+    frame = comparison(scorer, matching(scorer, results))
+    lines: dict[str, dict[str, Headline]] = {}
+    for row in frame[frame["category"] == MEAN].to_dict("records"):
+        shots = lines.setdefault(f"{row['k_shot']}-shot", {})
+        shots[str(row["metric"])] = headline(row)
+    means, reason = comparable(scorer)
+    backbone = scorer.backbone(scorer.among[0].config)
+    counts = frame["verdict"].value_counts()
+    return Summary(
+        title=FACTS[scorer.method].title,
+        method=scorer.method,
+        dataset=scorer.profile.dataset,
+        backbone=backbone.label,
+        weights_hash=backbone.digest,
+        precision=backbone.precision,
+        device=backbone.device.type,
+        stand_in=backbone.kind == "stand-in",
+        comparable=means,
+        reason=reason,
+        categories=int(scorer.index["category"].nunique()),
+        images=int((scorer.index["split"] == "test").sum()),
+        seeds=int(results.loc[results["variant"] == MAIN, "seed"].nunique()),
+        headline=lines,
+        verdicts={k: int(counts.get(k, 0)) for k in ("pass", "fail", "not comparable")},
+        missing=_missing(scorer),
+    )
+
+
+def headline(row: dict) -> Headline:
+    """One row of `comparison`, with None for unknown."""
+    return Headline(
+        ours=_number(row["ours_mean"]),
+        ours_std=_number(row["ours_std"]),
+        paper=_number(row["paper_mean"]),
+        paper_std=_number(row["paper_std"]),
+        difference=_number(row["difference"]),
+        verdict=str(row["verdict"]),
+        source=str(row["source"]),
+    )
+
+
+def _missing(scorer: MethodScorer) -> list[str]:
+    found = list(FACTS[scorer.method].missing)
+    wanted = set(read_card(scorer.profile.dataset).categories)
+    absent = sorted(wanted - set(scorer.index["category"]))
+    if absent:
+        names = ", ".join(absent)
+        found.append(f"{len(absent)} of the {len(wanted)} categories are not run: {names}")
+    if not all(scorer.has_masks(category) for category in set(scorer.index["category"])):
+        found.append("pixel metrics of categories without masks")
+    return found
+
+
+def _number(value: object) -> float | None:
+    return None if pd.isna(value) else float(str(value))  # type: ignore[call-overload]
+
+
+def provenance(
+    scorer: MethodScorer, data: Path, parameters: Mapping[str, object]
+) -> dict[str, str]:
+    """What made the page: hashes, precision and kind of device; no time, no host, no version."""
+    return about_page(
+        dataset=scorer.profile.dataset,
+        images=len(scorer.index),
+        data_hash=index_hash(scorer.index, data),
+        backbones=[scorer.backbone(scorer.among[0].config)],
+        parameters=parameters,
+    )
+
+
+def number_origins(scorer: MethodScorer, results: pd.DataFrame, facts: Mapping[str, str]) -> Html:
+    """Where each headline number comes from: seeds, shards, data, licence, code, settings."""
+    main = results[results["variant"] == MAIN]
+    return origins(main, asdict(scorer.among[0].config), facts, FACTS[scorer.method].code)

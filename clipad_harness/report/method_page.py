@@ -1,0 +1,152 @@
+"""The parts of a method's page that are no figure: banner, first screen, tables by category."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import pandas as pd
+from IPython.display import display
+
+from clipad_harness.data.cards import read_card
+from clipad_harness.experiments.shards import MAIN
+from clipad_harness.papers.method_facts import FACTS, MethodScorer
+from clipad_harness.papers.numbers import dataset_titles
+from clipad_harness.papers.verdicts import MEAN
+from clipad_harness.report.ablations import (
+    ablation_figure,
+    ablation_table,
+    group_of,
+)
+from clipad_harness.report.claims import direction_table
+from clipad_harness.report.figures import show
+from clipad_harness.report.method import comparable, comparison, headline, shown_dataset
+from clipad_harness.report.summary import headline_cell
+from clipad_harness.report.tables import (
+    METRIC_LABELS,
+    Html,
+    callout,
+    facts,
+    source_list,
+    with_spread,
+)
+
+
+def banner(scorer: MethodScorer, frame: pd.DataFrame) -> Html:
+    """The one sentence above everything: reproduced, not reproduced, or why that cannot be said."""
+    means, reason = comparable(scorer)
+    kind = scorer.backbone(scorer.among[0].config).kind
+    if kind == "random":
+        return callout(
+            "Random weights: the maps and scores on this page mean nothing. It shows that the "
+            "pipeline runs.",
+            "fail",
+        )
+    if not means:
+        beside = dataset_titles(shown_dataset(scorer))[0]
+        return callout(
+            f"The paper's columns are not comparable: {reason}. Its numbers ({beside}) stand beside "
+            "ours for orientation only; no difference is taken and no verdict is given.",
+            "warning",
+        )
+    counts = frame["verdict"].value_counts()
+    failed, passed = int(counts.get("fail", 0)), int(counts.get("pass", 0))
+    word = "Not reproduced" if failed else "Reproduced"
+    text = (
+        f"{word}: {passed} of {passed + failed} numbers are within the tolerance declared in "
+        "data/paper/tolerances.csv."
+    )
+    return callout(text, "fail" if failed else "pass")
+
+
+def first_screen(scorer: MethodScorer, results: pd.DataFrame) -> Html:
+    """What was run, on what, with which weights, and how far from the paper."""
+    frame = comparison(scorer, results)
+    backbone = scorer.backbone(scorer.among[0].config)
+    test = scorer.index[scorer.index["split"] == "test"]
+    rows = frame[(frame["category"] == MEAN) & frame["metric"].isin(FACTS[scorer.method].metrics)]
+    categories = test["category"].nunique()
+    bundled = backbone.kind in ("stand-in", "random")
+    boxes = facts(
+        {
+            "dataset": read_card(scorer.profile.dataset).title,
+            "categories": categories if categories > 1 else test["category"].iloc[0],
+            "test images": f"{len(test)}, {int(test['label'].sum())} anomalous",
+            "weights": f"{scorer.profile.weights_of(FACTS[scorer.method].name).backbone}, {backbone.kind}"
+            if bundled
+            else backbone.label,
+            "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),
+        }
+    )
+    caption = (
+        "Mean over categories, per cent; ± is the mean of the categories' standard deviations over "
+        "seeds, as in WinCLIP's tables, not the deviation of the mean, which is smaller"
+    )
+    return Html(banner(scorer, frame) + boxes + shots_table(rows, caption, "metric"))
+
+
+def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html:
+    """A row a category (or metric), a column a number of shots; ours above the paper's number.
+
+    The source of every printed number is listed below and marked in its cell.
+
+    Args:
+        frame: rows of `comparison`; one metric where ``by`` is the category.
+        caption: what the table shows.
+        by: ``category`` or ``metric``.
+    """
+    shots = sorted(frame["k_shot"].unique())
+    sources = list(dict.fromkeys(text for text in frame["source"] if text))
+    anchor = "note-" + hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
+    marks = {
+        text: f'<sup><a href="#{anchor}-{number}">{number}</a></sup>'
+        for number, text in enumerate(sources, 1)
+    }
+    body = []
+    for name, block in frame.groupby(by, sort=False):
+        cells = {row["k_shot"]: row for row in block.to_dict("records")}
+        label = METRIC_LABELS.get(str(name), str(name).replace("_", " "))
+        line = "".join(_shots_cell(cells.get(k_shot), marks) for k_shot in shots)
+        total = " class=total" if name == MEAN else ""
+        body.append(f'<tr{total}><th scope="row">{escape(label)}</th>{line}</tr>')
+    head = "".join(f'<th scope="col">{k_shot}-shot</th>' for k_shot in shots)
+    below = source_list(sources, anchor)
+    return Html(
+        f'<table><caption>{escape(caption)}</caption><thead><tr><th scope="col">{by}</th>{head}'
+        f"</tr></thead><tbody>{''.join(body)}</tbody></table>{below}"
+    )
+
+
+def _shots_cell(row: dict | None, marks: Mapping[str, str]) -> str:
+    if row is None:
+        return "<td>–</td>"
+    line = headline(row)
+    if line.paper is None:
+        return f"<td>{with_spread(line.ours, line.ours_std)}</td>"
+    return headline_cell(line, marks.get(line.source, ""))
+
+
+def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
+    """One `shots_table` a metric: the first open, the others behind a line to open."""
+    parts: list[str] = []
+    for metric in metrics:
+        rows = frame[frame["metric"] == metric]
+        if rows.empty:
+            continue
+        label = METRIC_LABELS[metric]
+        made = shots_table(rows, f"{label}, per cent")
+        parts.append(
+            made
+            if not parts
+            else f"<details><summary>{label} by category</summary>{made}</details>"
+        )
+    return Html("".join(parts) or callout("Undefined for this data: there are no masks."))
+
+
+def ablation_panel(results: pd.DataFrame, name: str) -> None:
+    """One ablation as a page shows it: table, figure, and whether the paper's claims hold here."""
+    display(ablation_table(results, name))
+    show(*ablation_figure(results, name))
+    if group_of(results, name).claims:
+        display(direction_table(results, name))

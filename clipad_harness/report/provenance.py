@@ -1,0 +1,150 @@
+"""What made a page: hashes of data, weights, code and settings; how it was computed; each number's origin.
+
+Nothing here depends on time, host, folder, processor or packages; what does is kept by `sidecar`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from clipad_harness.data.cards import read_card
+from clipad_harness.report.tables import Html
+
+if TYPE_CHECKING:
+    from clipad_core.clip.backbone import Backbone
+
+PACKAGES = Path(__file__).resolve().parents[2]
+
+
+def about_page(
+    *,
+    dataset: str,
+    images: int,
+    data_hash: str,
+    backbones: Sequence[Backbone],
+    parameters: Mapping[str, object],
+) -> dict[str, str]:
+    """What made a page, as label and value.
+
+    Args:
+        dataset: its name.
+        images: how many of it were read.
+        data_hash: as from `datasets.index_hash`.
+        backbones: the frozen CLIP of each method; one that several share stands there once.
+        parameters: the sections of params.yaml that the page depends on.
+    """
+    return {
+        "dataset": f"{dataset}, {images} images",
+        "data hash": data_hash,
+        "licence of the data": read_card(dataset).licence or "not stated by its publisher",
+        "weights": "; ".join(dict.fromkeys(one.label for one in backbones)),
+        "weights hash": "; ".join(dict.fromkeys(one.digest for one in backbones)),
+        "precision": _each([one.precision for one in backbones]),
+        "device": _each([one.device.type for one in backbones]),
+        "code hash": code_hash(),
+        "parameters hash": parameters_hash(parameters),
+    }
+
+
+def _each(values: Sequence[str]) -> str:
+    """What all have in common, else one after the other.
+
+    >>> _each(["float64", "float64"]), _each(["float64", "float32", "float32"])
+    ('float64', 'float64; float32; float32')
+    """
+    return "; ".join(values if len(set(values)) > 1 else values[:1])
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 over names and contents of the files of both packages."""
+    found = hashlib.sha256()
+    for package in ("clipad_core", "clipad_harness"):
+        files = (path for path in (PACKAGES / package).rglob("*") if path.is_file())
+        for path in sorted(path for path in files if path.suffix != ".pyc"):
+            found.update(f"{path.relative_to(PACKAGES).as_posix()}\n".encode())
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def parameters_hash(parameters: Mapping[str, object]) -> str:
+    """SHA-256 over settings, whatever order they were written in.
+
+    >>> parameters_hash({"a": 1, "b": [2]}) == parameters_hash({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(parameters, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def origin_anchor(shots: str) -> str:
+    """The anchor of one number of shots on its page.
+
+    >>> origin_anchor("0-shot")
+    'origin-0-shot'
+    """
+    return f"origin-{shots}"
+
+
+def origins(
+    results: pd.DataFrame,
+    config: Mapping[str, object],
+    facts: Mapping[str, str],
+    code: Sequence[str],
+) -> Html:
+    """Where the headline numbers come from: one row a number of shots, with an anchor for each.
+
+    Args:
+        results: rows of the results table that the headline is the mean of.
+        config: the fields of the variant's config.
+        facts: as from `about_page`.
+        code: the files that say how it is scored, relative to the project.
+    """
+    names = ("shots", "seeds", "shards", "data hash", "licence", "code", "settings")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    links = ", ".join(f'<a href="../{escape(path)}">{escape(path)}</a>' for path in code)
+    settings = '<a href="../params.yaml">params.yaml</a>, <a href="#origin-config">all fields</a>'
+    rows, keys = [], []
+    for k_shot, block in results.groupby("k_shot"):
+        shots = f"{k_shot}-shot"
+        shards = block.drop_duplicates(["category", "seed"])
+        seeds = ", ".join(map(str, sorted(shards["seed"].unique())))
+        cells = [seeds, f'<a href="#keys-{shots}">{len(shards)}</a>', facts["data hash"][:16]]
+        cells += [escape(facts["licence of the data"]), links, settings]
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        anchor = origin_anchor(shots)
+        rows.append(f'<tr id="{anchor}"><th scope="row">{escape(shots)}</th>{row}</tr>')
+        keys.append(_keys(shots, shards))
+    fields = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
+        for name, value in config.items()
+    )
+    return Html(
+        "<h3>Where the headline numbers come from</h3>"
+        "<table><caption>The means over categories above, by number of shots</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        '<details id="origin-config"><summary>All fields of the config, weights as the preset names '
+        "them</summary>"
+        f"<table><tbody>{fields}</tbody></table></details>{''.join(keys)}"
+    )
+
+
+def _keys(shots: str, shards: pd.DataFrame) -> str:
+    """The keys of the shards: each is the hash of all that a shard depends on."""
+    texts = [
+        f"{escape(str(row['category']))}, seed {row['seed']}: "
+        f"<code>{escape(str(row['key']))}</code>"
+        for row in shards.to_dict("records")
+    ]
+    return (
+        f'<details id="keys-{escape(shots)}"><summary>Keys of the {len(shards)} shards, '
+        f'{escape(shots)}</summary><p class="keys">{"; ".join(texts)}.</p></details>'
+    )

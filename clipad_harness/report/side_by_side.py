@@ -1,0 +1,193 @@
+"""The methods on the same images under the same definitions, and intervals of their differences.
+
+A difference between two methods rests on few images of a category and few seeds. Both are drawn
+again with replacement, many times, the same images for both methods: the middle 95 per cent of the
+differences found so is the interval (percentile bootstrap, Efron and Tibshirani 1993, chapter 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from clipad_core.metrics.metrics import image_metrics, pixel_metrics
+from clipad_harness.experiments.contenders import Contender
+from clipad_harness.report.galleries import ranked_right
+
+RESAMPLES = 2000
+# Pixel scores are counted in so many bins; the AUROC of bins is within 1e-3 of that of the scores.
+BINS = 512
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One method on one category: what a resample needs, a row a seed.
+
+    Attributes:
+        scores: image scores (seeds, b).
+        normal, damaged: pixels by bin of their score (seeds, b, BINS); None without masks.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    normal: NDArray[np.float64] | None
+    damaged: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Every contender on every category.
+
+    Attributes:
+        metrics: `contender, category, seed, metric, value`, one definition of each metric for all.
+        images: a row a test image and contender, first seed: `contender, category, image, defect,
+            label, ranked`.
+        drawn: by contender and category.
+        sizes: by contender, the maps' sizes in pixels.
+    """
+
+    metrics: pd.DataFrame
+    images: pd.DataFrame
+    drawn: dict[tuple[str, str], Drawn]
+    sizes: dict[str, str]
+
+
+def measure_all(
+    among: Sequence[Contender], categories: Sequence[str], fpr_limit: float
+) -> SideBySide:
+    """Score every category with every contender and seed; AUPRO at every distinct threshold."""
+    rows, frames, drawn, sizes = [], [], {}, {}
+    for category in tqdm(categories, desc="compare", unit="category", delay=2):
+        for one in among:
+            parts = []
+            for seed in one.seeds:
+                found = one.detect(category, seed)
+                labels = found.images["label"].to_numpy()
+                values = image_metrics(labels, found.image_scores)
+                has_masks = bool((found.images.loc[labels == 1, "mask"] != "").all())
+                if has_masks:
+                    values |= pixel_metrics(found.maps, found.masks, fpr_limit=fpr_limit)
+                rows += [(one.label, category, seed, *pair) for pair in values.items()]
+                counted = _counts(found.maps, found.masks) if has_masks else (None, None)
+                parts.append((labels, found.image_scores, *counted))
+                if seed == one.seeds[0]:
+                    kept = found.images[["category", "image", "defect", "label"]]
+                    ranked = ranked_right(labels, found.image_scores)
+                    frames.append(kept.assign(contender=one.label, ranked=ranked))
+                    sizes[one.label] = " × ".join(map(str, found.maps[0].shape))
+            drawn[one.label, category] = _stack(parts)
+    columns = ["contender", "category", "seed", "metric", "value"]
+    images = pd.concat(frames, ignore_index=True)
+    return SideBySide(pd.DataFrame(rows, columns=columns), images, drawn, sizes)
+
+
+def _counts(
+    maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Normal and damaged pixels of every image by bin; bins hold equal shares of all pixels."""
+    values = np.concatenate([one.ravel() for one in maps])
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    counts = np.zeros((2, len(maps), BINS))
+    for place, (one, mask) in enumerate(zip(maps, masks, strict=True)):
+        bins = np.searchsorted(edges, one.ravel(), side="right")
+        for kind, chosen in enumerate((~mask.ravel(), mask.ravel())):
+            counts[kind, place] = np.bincount(bins[chosen], minlength=BINS)
+    return counts[0], counts[1]
+
+
+def _stack(parts: Sequence[tuple]) -> Drawn:
+    labels, scores, normal, damaged = zip(*parts, strict=True)
+    known = normal[0] is not None
+    return Drawn(
+        labels[0],
+        np.stack(scores),
+        np.stack(normal) if known else None,
+        np.stack(damaged) if known else None,
+    )
+
+
+def resampled(
+    first: Drawn, second: Drawn, level: str, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """AUROC of the first method minus that of the second, in every resample of images and seeds.
+
+    Args:
+        level: `image` or `pixel`.
+
+    Returns:
+        `RESAMPLES` differences in [-1, 1]; nan where undefined.
+    """
+    labels = first.labels
+    weights = np.zeros((RESAMPLES, len(labels)))
+    for label in (0, 1):  # so that no resample is without one of the classes
+        mine = np.flatnonzero(labels == label)
+        if len(mine):
+            shares = np.full(len(mine), 1 / len(mine))
+            weights[:, mine] = generator.multinomial(len(mine), shares, RESAMPLES)
+    values = []
+    for one in (first, second):
+        by_seed = np.stack([_aurocs(one, seed, weights, level) for seed in range(len(one.scores))])
+        chosen = generator.integers(len(by_seed), size=(len(by_seed), RESAMPLES))
+        values.append(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
+    found: NDArray[np.float64] = values[0] - values[1]
+    return found
+
+
+def _aurocs(one: Drawn, seed: int, weights: NDArray[np.float64], level: str) -> NDArray[np.float64]:
+    """The AUROC of every resample, from the pairs that each two images contribute.
+
+    All counts are whole or half, and far below 2^53, so sums are exact in whatever order.
+    """
+    if level == "image":
+        scores = one.scores[seed]
+        wins = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
+        positive, negative = one.labels == 1, one.labels == 0
+        right = wins * positive[:, None] * negative
+    else:
+        if one.normal is None or one.damaged is None:
+            return np.full(len(weights), np.nan)
+        normal, damaged = one.normal[seed], one.damaged[seed]
+        below = np.cumsum(normal, axis=1) - normal / 2
+        right = damaged @ below.T
+        positive, negative = damaged.sum(axis=1), normal.sum(axis=1)
+    pairs = (weights @ positive) * (weights @ negative)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(pairs > 0, ((weights @ right) * weights).sum(axis=1) / pairs, np.nan)
+
+
+def differences(
+    found: SideBySide, first: str, second: str, level: str, seed: int = 0
+) -> pd.DataFrame:
+    """First minus second by category and on the mean, in points, with the 95 per cent interval.
+
+    Returns:
+        Columns ``difference, low, high, clear`` (the interval leaves zero out), indexed by
+        category; the last row is the mean over categories.
+    """
+    generator = np.random.default_rng(seed)
+    metric = f"{level}_auroc"
+    own = found.metrics[found.metrics["metric"] == metric]
+    means = own.groupby(["contender", "category"], sort=False)["value"].mean()
+    categories = list(dict.fromkeys(name for _, name in found.drawn))
+    rows, spread = [], []
+    for name in categories:
+        samples = resampled(found.drawn[first, name], found.drawn[second, name], level, generator)
+        spread.append(samples)
+        known = (first, name) in means and (second, name) in means
+        exact = means[first, name] - means[second, name] if known else np.nan
+        rows.append((exact, *_interval(samples)))
+    total = np.mean(spread, axis=0)
+    rows.append((np.mean([row[0] for row in rows]), *_interval(total)))
+    index = pd.Index([*categories, "mean"], name="category")
+    frame = 100 * pd.DataFrame(rows, columns=["difference", "low", "high"], index=index)
+    return frame.assign(clear=(frame["low"] > 0) | (frame["high"] < 0))
+
+
+def _interval(samples: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return float(low), float(high)

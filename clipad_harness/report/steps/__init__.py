@@ -1,0 +1,1 @@
+"""Drawings of a method at work, a module a method."""

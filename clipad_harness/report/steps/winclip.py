@@ -1,0 +1,150 @@
+"""The method on a few images: what the WinCLIP page draws step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.vision import Features, window_index
+from clipad_core.maps import association_scores
+from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.scoring import ReferenceMemory, patch_embeddings
+from clipad_harness.report.figures import PALETTE
+from clipad_harness.report.map_grid import draw_picture
+from clipad_harness.report.steps.winclip_examples import Example
+
+
+def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) -> Figure:
+    """The patch grid, and for every scale three windows: what is kept, what is dropped."""
+    grid, patch = backbone.vision.grid, backbone.vision.patch_size
+    figure, axes = plt.subplots(
+        1, 1 + 2 * len(scales), figsize=(9.6, 9.6 / (1 + 2 * len(scales)) + 0.15)
+    )
+    draw_picture(axes[0], example.picture)
+    for place in range(1, grid[0]):
+        axes[0].axhline(place * patch - 0.5, color="white", linewidth=0.5)
+        axes[0].axvline(place * patch - 0.5, color="white", linewidth=0.5)
+    axes[0].set_title(f"{grid[0]} × {grid[1]} patches", fontsize=8.5, fontweight="normal")
+    for number, scale in enumerate(scales):
+        index = window_index(grid, scale)
+        for shift, chosen in enumerate((0, _window_of(example, index, patch, grid))):
+            one = axes[1 + 2 * number + shift]
+            kept = np.zeros(grid, dtype=bool)
+            kept.ravel()[index[chosen].numpy()] = True
+            full = np.kron(kept, np.ones((patch, patch), dtype=bool))
+            faded = (0.15 * example.picture + 0.85 * 255).astype(np.uint8)
+            draw_picture(one, np.where(full[..., None], example.picture, faded))
+            one.set_title(
+                f"{scale} × {scale}: {chosen + 1} of {len(index)}",
+                fontsize=8.5,
+                fontweight="normal",
+            )
+    return figure
+
+
+def _window_of(example: Example, index: Tensor, patch: int, grid: tuple[int, int]) -> int:
+    """The window with most of the defect; without a mask the middle one."""
+    if example.mask is None or not example.mask.any():
+        return len(index) // 2
+    cells = example.mask.reshape(grid[0], patch, grid[1], patch).mean(axis=(1, 3)).ravel()
+    return int(cells[index.numpy()].sum(axis=1).argmax())
+
+
+def prompts_figure(normal: Tensor, anomalous: Tensor, text: Tensor) -> Figure:
+    """Prompts and prototypes in the plane that separates the prototypes best.
+
+    Across: along the line from the normal to the anomalous prototype; up: the direction in which
+    the prompts differ most besides.
+
+    Args:
+        normal, anomalous: unit-norm prompt embeddings (n, d).
+        text: the two prototypes (2, d).
+    """
+    across = torch.nn.functional.normalize(text[1] - text[0], dim=0)
+    points = torch.cat([normal, anomalous, text])
+    rest = points - points.mean(dim=0) - ((points - points.mean(dim=0)) @ across)[:, None] * across
+    up = torch.linalg.svd(rest, full_matrices=False).Vh[0]
+    # The sign of a singular vector is arbitrary; its largest entry decides it here.
+    up = up * torch.sign(up[up.abs().argmax()])
+    middle = text.mean(dim=0)
+    x, y = ((points - middle) @ across).numpy(), ((points - middle) @ up).numpy()
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    kinds = ["normal prompts"] * len(normal) + ["anomalous prompts"] * len(anomalous)
+    seaborn.scatterplot(
+        x=x[:-2], y=y[:-2], hue=kinds, palette=list(PALETTE[:2]), s=26, alpha=0.65, ax=axes
+    )
+    axes.scatter(x[-2:], y[-2:], marker="*", s=320, c=PALETTE[:2], edgecolors="black", zorder=3)
+    axes.axvline(0, color="#8a929c", linewidth=1, linestyle="--")
+    axes.set(xlabel="from the normal to the anomalous prototype (stars)", ylabel="largest rest")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def nearest_figure(
+    backbone: Backbone,
+    example: Example,
+    references: Sequence[Example],
+    features: Features,
+    memory: ReferenceMemory,
+    config: WinCLIPConfig,
+) -> Figure:
+    """Four query patches and the reference patches nearest to them, in matching colours.
+
+    Args:
+        example: the query.
+        references: the k normal shots in the memory's order.
+        features, memory, config: what `score` reads; without a patch memory no patch is marked.
+    """
+    grid, side = backbone.vision.grid, backbone.vision.patch_size
+    figure, axes = plt.subplots(
+        1, 1 + len(references), figsize=(2.1 * (1 + len(references)), 2.6), squeeze=False
+    )
+    draw_picture(axes[0, 0], example.picture, example.mask)
+    axes[0, 0].set_title("query", fontsize=8.5, fontweight="normal")
+    for number, reference in enumerate(references):
+        draw_picture(axes[0, 1 + number], reference.picture)
+        axes[0, 1 + number].set_title(f"reference {number + 1}", fontsize=8.5, fontweight="normal")
+    found = _nearest(backbone, features, memory, config)
+    for (patch, nearest, _), colour in zip(found, PALETTE[1:], strict=False):
+        image, place = divmod(nearest, grid[0] * grid[1])
+        _box(axes[0, 0], patch, grid[1], side, colour)
+        _box(axes[0, 1 + image], place, grid[1], side, colour)
+    if not found:
+        axes[0, 0].set_xlabel("no patch memory", fontsize=8, loc="left")
+    for number, ((_, _, distance), colour) in enumerate(zip(found, PALETTE[1:], strict=False)):
+        below = (0.26 * number, -0.04)
+        axes[0, 0].annotate(
+            f"{distance:.3f}", below, xycoords="axes fraction", va="top", fontsize=8, color=colour
+        )
+    return figure
+
+
+def _nearest(
+    backbone: Backbone, features: Features, memory: ReferenceMemory, config: WinCLIPConfig
+) -> list[tuple[int, int, float]]:
+    """Four patches from the most to the least anomalous: patch, its nearest reference, distance."""
+    if memory.patches is None:
+        return []
+    tokens = features.patch_tokens[backbone.vision.depth]
+    patches = patch_embeddings(backbone.vision, tokens, config.patch_feature)
+    scores = association_scores(patches, memory.patches)[0]
+    ranked = scores.argsort(descending=True)
+    chosen = [int(ranked[len(ranked) * part // 100]) for part in (0, 20, 60, 95)]
+    nearest = (patches[0][chosen] @ memory.patches.T).argmax(dim=1)
+    return [(patch, int(best), float(scores[patch])) for patch, best in zip(chosen, nearest)]
+
+
+def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:
+    top, left = divmod(patch, width)
+    for line, shade in ((4.0, "white"), (2.2, colour)):
+        corner = (left * side - 0.5, top * side - 0.5)
+        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=shade, linewidth=line))

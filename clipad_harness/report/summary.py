@@ -1,0 +1,178 @@
+"""The metrics file of a report page, `reports/<name>.json`: what the index page reads.
+
+Layout (per cent, null for unknown; nested by shots and metric so that `dvc metrics diff` can follow
+every number)::
+
+    {
+      "title": "WinCLIP and WinCLIP+",
+      "method": "WinCLIP",
+      "dataset": "mvtec",
+      "backbone": "ViT-B-16-plus-240 / laion400m_e31",
+      "weights_hash": "1f0c...",      // SHA-256 of the weights
+      "precision": "float64",         // of the matrix products
+      "device": "cpu",                // kind of device that computed
+      "stand_in": false,              // bundled stand-in weights were used
+      "comparable": true,             // the paper's columns mean something
+      "reason": "",                   // why not, when comparable is false
+      "categories": 15, "images": 1725, "seeds": 3,
+      "headline": {
+        "0-shot": {
+          "image_auroc": {
+            "ours": 91.8, "ours_std": null, "paper": 91.8, "paper_std": null,
+            "difference": 0.0, "verdict": "pass", "source": "Jeong et al. 2023, Table 1"
+          }
+        }
+      },
+      "verdicts": {"fail": 0, "not comparable": 0, "pass": 12},
+      "missing": ["visa: no dataset folder was given"]
+    }
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from clipad_core.errors import ClipadError
+from clipad_harness.report.tables import METRIC_LABELS, VERDICTS, badge, percent, with_spread
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One metric at one number of shots, over all categories; per cent, None for unknown."""
+
+    ours: float | None
+    ours_std: float | None
+    paper: float | None
+    paper_std: float | None
+    difference: float | None
+    verdict: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a report page says, in numbers; the module's text shows the file.
+
+    Attributes:
+        headline: by number of shots (`0-shot`), then by metric.
+        verdicts: how many comparisons of the page ended how.
+        missing: what the page should show and does not, a sentence each.
+    """
+
+    title: str
+    method: str
+    dataset: str
+    backbone: str
+    weights_hash: str
+    precision: str
+    device: str
+    stand_in: bool
+    comparable: bool
+    reason: str
+    categories: int
+    images: int
+    seeds: int
+    headline: dict[str, dict[str, Headline]]
+    verdicts: dict[str, int]
+    missing: list[str]
+
+
+def summary_text(summary: Summary, path: Path) -> str:
+    """The metrics file that is to lie at ``path``; the same summary gives the same bytes.
+
+    Raises:
+        ClipadError: contents that `read_summary` would refuse.
+    """
+    record = dataclasses.asdict(summary)
+    for shots in record["headline"].values():
+        for line in shots.values():
+            for name, value in line.items():
+                if isinstance(value, float):
+                    line[name] = None if math.isnan(value) else round(value, 4)
+    _summary(record, path)
+    return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_summary(path: Path) -> Summary:
+    """Read and check a metrics file.
+
+    Raises:
+        ClipadError: a file that is unreadable, is no JSON, or has another layout.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ClipadError(
+            f"{path}: found no readable JSON ({error}); run the page's stage again."
+        ) from error
+    return _summary(record, path)
+
+
+def _summary(record: object, path: Path) -> Summary:
+    if not isinstance(record, dict):
+        raise _wrong(path, "the file", record, "one JSON object")
+    fields = {field.name: field.type for field in dataclasses.fields(Summary)}
+    if set(record) != set(fields):
+        raise _wrong(path, "its fields", sorted(record), ", ".join(fields))
+    for name, kind in fields.items():
+        plain = kind if isinstance(kind, type) else getattr(kind, "__origin__", object)
+        if type(record[name]) is not plain:
+            raise _wrong(path, name, record[name], f"{plain.__name__}")
+    for name in record["verdicts"]:
+        if name not in VERDICTS:
+            raise _wrong(path, "verdicts", name, ", ".join(VERDICTS))
+    headline = {
+        shots: {metric: _headline(line, metric, path) for metric, line in metrics.items()}
+        for shots, metrics in record["headline"].items()
+    }
+    return Summary(**{**record, "headline": headline})
+
+
+def _headline(line: object, metric: str, path: Path) -> Headline:
+    names = [field.name for field in dataclasses.fields(Headline)]
+    if metric not in METRIC_LABELS:
+        raise _wrong(path, "headline", metric, ", ".join(METRIC_LABELS))
+    if not isinstance(line, dict) or set(line) != set(names):
+        raise _wrong(path, f"headline {metric}", line, f"the fields {', '.join(names)}")
+    for name in names[:5]:
+        if type(line[name]) not in (float, int, type(None)):
+            raise _wrong(path, f"headline {metric} {name}", line[name], "a number or null")
+    if line["verdict"] not in ("", *VERDICTS):
+        raise _wrong(path, f"headline {metric} verdict", line["verdict"], ", ".join(VERDICTS))
+    return Headline(**line)
+
+
+def _wrong(path: Path, what: str, found: object, expected: str) -> ClipadError:
+    return ClipadError(
+        f"{path}: {what}: found {str(found)[:80]!r}, expected {expected}; "
+        "run the page's stage again."
+    )
+
+
+def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> str:
+    """One table cell: ours, below it the paper's number, the difference and the verdict.
+
+    Args:
+        line: None gives a dash.
+        mark: HTML after the paper's number, for example a note's number.
+        link: where our number comes from.
+    """
+    if line is None:
+        return "<td>–</td>"
+    paper = "no paper number"
+    if line.paper is not None:
+        source = escape(line.source)
+        paper = f'<span title="{source}">paper {with_spread(line.paper, line.paper_std)}</span>'
+        if line.difference is not None:
+            paper += f" · {percent(line.difference, signed=True)}"
+    ours = with_spread(line.ours, line.ours_std)
+    if link:
+        ours = f'<a href="{escape(link)}">{ours}</a>'
+    verdict = badge(line.verdict) if line.verdict else ""
+    return (
+        f'<td><span class="cell-ours">{ours}</span>'
+        f'<span class="cell-paper">{paper}{mark}</span>{verdict}</td>'
+    )

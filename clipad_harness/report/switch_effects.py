@@ -1,0 +1,214 @@
+"""Why numbers differ: the effect of every switch between a paper and the codes that repeat it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+
+from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.config import REFERENCE_FIELDS
+from clipad_harness.experiments.switch_steps import differing, walk_group
+from clipad_harness.papers.ablation_groups import gives
+from clipad_harness.papers.method_facts import FACTS
+from clipad_harness.papers.switches import NOT_MEASURED, OWN, SWITCHES
+from clipad_harness.report.ablations import how_many_categories
+from clipad_harness.report.figures import PALETTE
+from clipad_harness.report.tables import METRIC_LABELS, Html, callout, percent, table
+
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")
+DRAWN = ("image_auroc", "pixel_auroc", "aupro")
+# Points: an axis is never shorter, so that a hair does not look like a leap.
+SHORTEST_AXIS = 4.0
+
+
+def walk(results: pd.DataFrame, preset: str, k_shot: int = 0) -> pd.DataFrame:
+    """Means over categories after every step of a walk, per cent: a row a step, a column a metric.
+
+    Raises:
+        ClipadError: the results hold no such walk.
+    """
+    group = f"{walk_group(preset)}/"
+    mine = results[results["variant"].str.startswith(group) & (results["k_shot"] == k_shot)]
+    if mine.empty:
+        name = FACTS[str(results["method"].iloc[0])].name
+        raise ClipadError(
+            f"walk: found none to {preset!r} with {k_shot} shots; add it to {name}.walks in params.yaml "
+            "and measure again."
+        )
+    wide = mine.pivot_table(
+        index="variant", columns="metric", values="value", sort=False, dropna=False
+    )
+    wide.index = pd.Index([str(name).removeprefix(group) for name in wide.index], name="step")
+    if not k_shot:  # what is read only with references cannot act
+        wide = wide[[field_of(str(step)) not in REFERENCE_FIELDS for step in wide.index]]
+    return 100 * wide.reindex(columns=[name for name in METRICS if gives(preset, name)]).reindex(
+        columns=list(METRICS)
+    )
+
+
+def effects(values: pd.DataFrame) -> pd.DataFrame:
+    """What each step adds, in points; the start is left out. They sum to last minus first."""
+    return values.diff().iloc[1:]
+
+
+def measured_on(results: pd.DataFrame) -> Html:
+    """What the walks are measured on, where that is less than what the headline numbers are."""
+    walks = results[results["variant"].str.startswith(walk_group(""))]
+    found = how_many_categories(results, walks)
+    if found == "categories":
+        return callout("Every walk is measured on all categories.")
+    return callout(
+        f"Walks and tables of this page are means over {found}, so their start is not the headline "
+        "number, which is over all. The differences are what counts here."
+    )
+
+
+def field_of(step: str) -> str:
+    """The field that names a step.
+
+    >>> field_of("3 class_name")
+    'class_name'
+    """
+    return step.partition(" ")[2]
+
+
+def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
+    """Start, the effect of every step, end, a panel a metric; the alt text."""
+    names = ["start", *(field_of(step).replace("_", " ") for step in values.index[1:]), end]
+    drawn = [metric for metric in DRAWN if values[metric].notna().all()] or [DRAWN[0]]
+    size = (1.8 + 3.2 * len(drawn), 1.0 + 0.27 * len(names))
+    figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
+    alt = []
+    for one, metric in zip(axes[0], drawn, strict=True):
+        heights = values[metric].to_numpy()
+        changes = np.diff(heights)
+        lefts = [heights[0], *heights[:-1], heights[-1]]
+        widths = [0.0, *changes, 0.0]
+        colours = ["#4a525c", *(PALETTE[2] if c >= 0 else PALETTE[1] for c in changes), "#4a525c"]
+        places = range(len(names))
+        one.barh(places, widths, left=lefts, color=colours, height=0.62)
+        one.plot([heights[0], heights[-1]], [0, len(names) - 1], "D", color="#4a525c")
+        for place, left, width in zip(places, lefts, widths, strict=True):
+            is_end = place in (0, len(names) - 1)
+            text = percent(left) if is_end else percent(width, signed=True)
+            one.annotate(
+                text,
+                (max(left, left + width), place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+            )
+        one.set_yticks(places, names)
+        one.set_ylim(len(names) - 0.5, -0.5)
+        low, high = heights.min(), heights.max()
+        more = max(0.0, SHORTEST_AXIS - (high - low)) / 2
+        if np.isfinite(high - low):
+            one.set_xlim(
+                low - more - 0.3 - 0.03 * (high - low), high + more + 0.25 * (high - low + 2 * more)
+            )
+        one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        seaborn.despine(ax=one, left=True)
+        largest = int(np.abs(changes).argmax()) if len(changes) else 0
+        alt.append(
+            f"{METRIC_LABELS[metric]} from {percent(heights[0])} to {percent(heights[-1])}, largest "
+            f"step {names[largest + 1]} {percent(changes[largest], signed=True)}"
+        )
+    return figure, f"{title}: {'; '.join(alt)}."
+
+
+def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title: str) -> Html:
+    """A row a switch: its positions before and after, and its effect on every metric in points.
+
+    Args:
+        values: as from `walk`.
+        among: the variants of the method; those of the walk say what is switched.
+        title: what the walk is, for the caption.
+    """
+    mine = [one for one in among if one.name.startswith(f"{walk_group(preset)}/")]
+    before = {after.name.partition("/")[2]: one for one, after in pairwise(mine)}
+    positions = {one.name.partition("/")[2]: one for one in mine}
+    found = effects(values)
+    rows = []
+    for step, worth in found.iterrows():
+        shown = [percent(float(worth[metric]), signed=True) for metric in METRICS]
+        rows.append([*_turned(before[str(step)], positions[str(step)]), *shown])
+    columns = ["from", "to", *(METRIC_LABELS[metric] for metric in METRICS)]
+    index = pd.Index([field_of(str(step)).replace("_", " ") for step in found.index], name="switch")
+    frame = pd.DataFrame(rows, columns=columns, index=index)
+    return table(frame, f"{title}: what every switch is worth, points")
+
+
+def _config(variant: Any) -> Any:
+    """What a variant scores with."""
+    return (
+        variant.tested_with(variant.seeds[0]) if hasattr(variant, "tested_with") else variant.config
+    )
+
+
+def _turned(before: Any, after: Any) -> list[str]:
+    """The positions of a switch: one value, or those of the fields that are thrown together."""
+    names = differing(_config(before), _config(after))
+    sides = [[getattr(_config(one), name) for name in names] for one in (before, after)]
+    if before.aupro != after.aupro:  # decided where it is measured, not in the method
+        sides = [[*values, one.aupro] for values, one in zip(sides, (before, after), strict=True)]
+    return [
+        ", ".join(" ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
+        for values in sides
+    ]
+
+
+def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
+    """What the switches of some walks are, each once, with its source."""
+    names = dict.fromkeys(field_of(str(step)) for one in walks for step in one.index[1:])
+    known = [SWITCHES.get(name, OWN) for name in names]
+    rows = [[one.meaning, one.source] for one in known]
+    index = pd.Index([name.replace("_", " ") for name in names], name="switch")
+    frame = pd.DataFrame(rows, columns=["what it changes", "source"], index=index)
+    return linked(table(frame, "The switches; P is the method's paper"))
+
+
+def linked(html: Html) -> Html:
+    """The repositories, at their commits, and the threads that a table names, as links.
+
+    An address of an issue leads on to the pull request where the number is one's.
+
+    >>> linked(Html("zqhang/AnomalyCLIP@45ed4dd"))[:63]
+    '<a href="https://github.com/zqhang/AnomalyCLIP/tree/45ed4dd">zq'
+    """
+    at_commit = r"([\w-]+/[\w.-]+)@([0-9a-f]{7}|v\d+\.\d+\.\d+)\b"
+    issue = r"([\w-]+/[\w.-]+)#(\d+)"
+    text = re.sub(at_commit, r'<a href="https://github.com/\1/tree/\2">\g<0></a>', html)
+    return Html(re.sub(issue, r'<a href="https://github.com/\1/issues/\2">\g<0></a>', text))
+
+
+def not_measured() -> Html:
+    """Switches that no run can throw, with the reason."""
+    index = pd.Index([row[0] for row in NOT_MEASURED], name="switch")
+    rows = [[row[1], "–", row[2]] for row in NOT_MEASURED]
+    frame = pd.DataFrame(rows, columns=["why it is not measured", "effect", "source"], index=index)
+    return linked(table(frame, "Known causes without a number here"))
+
+
+def largest_switches(walks: dict[str, pd.DataFrame], count: int = 3) -> Html:
+    """The first screen's sentence: which steps of the walks move a number most."""
+    rows = [
+        (abs(float(value)), f"{title}, {field_of(str(step)).replace('_', ' ')}: "
+         f"{percent(float(value), signed=True)} points of {METRIC_LABELS[metric]}")
+        for title, values in walks.items()
+        for metric in METRICS
+        for step, value in effects(values)[metric].items()
+        if value == value
+    ]  # fmt: skip
+    if not rows:
+        return callout("No walk of this run is defined for its data.", "warning")
+    top = [text for _, text in sorted(rows, reverse=True)[:count]]
+    return callout(f"The steps that move a number most here: {'; '.join(top)}.")

@@ -1,0 +1,68 @@
+"""What a page says about training: what was trained on, and the loss curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from clipad_core.errors import ClipadError
+from clipad_harness.experiments.learned_pipeline import REPORTS, LearnedRun
+from clipad_harness.experiments.shards import MAIN
+from clipad_harness.report.tables import Html, facts
+
+
+def read_curves(root: Path, method: str) -> pd.DataFrame:
+    """The loss curves of the last training: `variant, seed, epoch, part, value`."""
+    path = REPORTS / method / "training.csv"
+    if not (root / path).is_file():
+        raise ClipadError(f"{path}: does not exist yet; run `./repro clipad train {method}` first.")
+    return pd.read_csv(root / path)
+
+
+def training_facts(run: LearnedRun) -> Html:
+    """What the main variant was trained on, how long, and how much is learned."""
+    main, trainer = run.variants[0], run.trainer()
+    training = main.training(main.seeds[0])
+    learner = trainer.learner(training)
+    learned = sum(one.numel() for one in learner.parameters() if one.requires_grad)
+    return facts(
+        {
+            "trained on": main.trained_on,
+            "images": len(trainer.rows(training)),
+            "epochs": training.config.epochs,
+            "steps": trainer.steps(training),
+            "learned": f"{learned:,} numbers",
+        }
+    )
+
+
+def curves_figure(curves: pd.DataFrame, variant: str = MAIN) -> tuple[Figure, str]:
+    """Every part of the loss by epoch, a panel a part, a line a seed; the alt text."""
+    mine = curves[curves["variant"] == variant]
+    if mine.empty:
+        raise ClipadError(f"training: found no curve of {variant!r}; train again.")
+    parts = list(dict.fromkeys(mine["part"]))
+    figure, axes = plt.subplots(1, len(parts), figsize=(2.6 * len(parts), 2.6), squeeze=False)
+    for one, part in zip(axes[0], parts, strict=True):
+        shown = mine[mine["part"] == part].assign(seed=lambda frame: frame["seed"].astype(str))
+        seaborn.lineplot(
+            data=shown,
+            x="epoch",
+            y="value",
+            hue="seed",
+            marker="o",
+            legend=part == parts[-1],
+            ax=one,
+        )
+        one.set(xlabel="epoch", ylabel="")
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))
+        one.set_title(part.replace("_", " "), fontsize=9.5)
+    axes[0, -1].legend(title="seed", frameon=False, fontsize=8, title_fontsize=8)
+    ends = mine.groupby(["part", "epoch"], sort=False)["value"].mean()
+    words = [f"{part} from {ends[part].iloc[0]:.3g} to {ends[part].iloc[-1]:.3g}" for part in parts]
+    return figure, f"Loss by epoch, mean over the seeds: {'; '.join(words)}."

@@ -1,0 +1,1 @@
+"""Notebooks become pages: Papermill, canonical notebooks, the index, the explorer."""

@@ -1,0 +1,141 @@
+"""The explorer: for any test image the maps of all methods side by side, under one threshold.
+
+`reports/explorer.html` is one file without a network: pictures, small maps, and the script of
+`templates/explorer.js`. A further method is one more `Layer`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.files import write_text
+from clipad_harness.base.settings import Explorer, read_explorer, read_params
+from clipad_harness.data.datasets import index_hash
+from clipad_harness.experiments.layers import Layer, compared_shots, learned_layer, winclip_layer
+from clipad_harness.experiments.learned_pipeline import open_measured
+from clipad_harness.experiments.pipeline import open_run
+from clipad_harness.papers.citations import citations
+from clipad_harness.papers.method_facts import MethodScorer
+from clipad_harness.report.provenance import about_page
+from clipad_harness.report.tables import callout
+from clipad_harness.site.explorer_data import RATES, Sizes, category_record
+from clipad_harness.site.page import TEMPLATES, page
+from clipad_harness.site.readme_figure import write_readme_figure
+from clipad_harness.site.stages import METHODS
+
+TITLE = "Explorer"
+
+
+def explore(root: Path) -> Path:
+    """Stage `explore`: score every category with every method once more; write page and picture."""
+    # The number of threads of a matrix product would change bits of the maps.
+    torch.set_num_threads(1)
+    run, settings, params = open_run(root), read_explorer(root), read_params(root)
+    learned = open_measured(root)
+    winclip, scorers = run.scorer(), [one.scorer() for one in learned]
+    layers = [winclip_layer(run, winclip, k_shot) for k_shot in compared_shots(run)]
+    layers += [learned_layer(one, scorer) for one, scorer in zip(learned, scorers, strict=True)]
+    used: list[MethodScorer] = [winclip, *scorers]
+    backbones = [one.backbone(one.among[0].config) for one in used]
+    kinds = sorted({one.kind for one in backbones} - {"published"})
+    cited = [one for name in METHODS for one in citations(name, run.profile.dataset)]
+    written = write_explorer(
+        layers,
+        run.categories,
+        run.data,
+        root / "reports" / "explorer.html",
+        settings,
+        provenance=about_page(
+            dataset=run.profile.dataset,
+            images=len(run.index),
+            data_hash=index_hash(run.index, run.data),
+            backbones=backbones,
+            parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
+        ),
+        citations=list(dict.fromkeys(cited)),
+        warning=f"{kinds[0].capitalize()} weights: the maps show how the methods work, not how good they "
+        "are with the published ones."
+        if kinds
+        else "",
+    )
+    write_readme_figure(root, run, winclip, {layer.label: layer.first for layer in layers})
+    return written
+
+
+def write_explorer(
+    layers: Sequence[Layer],
+    categories: Sequence[str],
+    data: Path,
+    output: Path,
+    settings: Explorer,
+    *,
+    provenance: Mapping[str, str],
+    citations: Sequence[tuple[str, str]] = (),
+    warning: str = "",
+) -> Path:
+    """Write the page.
+
+    Args:
+        layers: the columns, in the order of the reader's interest.
+        categories: what to show, in order.
+        data: the dataset's folder.
+        output: the HTML file.
+        settings: how many images, how large.
+        provenance: what made the maps.
+        citations: label and BibTeX.
+        warning: what stands above everything, as that the weights are no published ones.
+
+    Raises:
+        ClipadError: no layers, layers of different images, or a page above the declared size.
+    """
+    if not layers or not categories:
+        raise ClipadError("explorer: found no method or no category, expected at least one.")
+    sizes = Sizes(settings.images_per_category, settings.picture_size, settings.map_size)
+    records = [
+        category_record(name, {one.label: one.first(name) for one in layers}, data, sizes)
+        for name in tqdm(categories, "explore", unit="category", delay=2)
+    ]
+    found = {
+        "rates": [float(f"{rate:.4g}") for rate in RATES],
+        "layers": [layer.label for layer in layers],
+        "categories": records,
+    }
+    above = callout(warning, "warning") if warning else ""
+    html = page(
+        TITLE, above + _body(found), provenance=provenance, citations=citations, command="./repro"
+    )
+    megabytes = len(html.encode()) / 1e6
+    if megabytes > settings.max_megabytes:
+        raise ClipadError(
+            f"explorer: found a page of {megabytes:.1f} MB, expected at most "
+            f"{settings.max_megabytes}; lower explorer.images_per_category, picture_size or "
+            "map_size in params.yaml."
+        )
+    return write_text(output, html)
+
+
+def read_explorer_data(html: str) -> dict[str, object]:
+    """What a page written by `write_explorer` shows, as plain data."""
+    start = html.index(">", html.index('<script type="application/json" id="explorer-data"')) + 1
+    found: dict[str, object] = json.loads(html[start : html.index("</script>", start)])
+    return found
+
+
+def _body(found: Mapping[str, object]) -> str:
+    """The page's own part; a name from the data cannot end the script that holds it."""
+    text = json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        name: (TEMPLATES / f"explorer.{name}").read_text(encoding="utf-8")
+        for name in ("css", "html", "js")
+    }
+    return (
+        f"<style>\n{parts['css']}</style>\n{parts['html']}"
+        f'<script type="application/json" id="explorer-data">{text}</script>\n'
+        f"<script>\n{parts['js']}</script>"
+    )

@@ -1,0 +1,236 @@
+"""The page that leads to all others: headline numbers, reports, costs, and what is missing."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+
+from clipad_harness.base.files import write_text
+from clipad_harness.data.images import file_hash
+from clipad_harness.papers import citations as bibliography
+from clipad_harness.report.provenance import code_hash, origin_anchor
+from clipad_harness.report.summary import Headline, Summary, headline_cell, read_summary
+from clipad_harness.report.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
+from clipad_harness.site.page import Heading, page, tidy_tables
+
+HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
+# WinCLIP with reference images is WinCLIP+; the other methods have none.
+WITH_REFERENCES = "+"
+# Filled by the page's script, since what differs from run to run is no part of the page.
+COSTS = (
+    '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
+    "beside this page, a file that is no part of the results. Where this text is seen, the file or "
+    "the browser's scripts are missing.</p></div>"
+)
+
+
+# Title and purpose of the pages that are about all methods.
+_FURTHER = {
+    "comparison": (
+        "Comparison",
+        "the methods side by side on the same images, accuracy against cost, and where each wins.",
+    ),
+    "why_numbers_differ": (
+        "Why numbers differ",
+        "from each paper's setting to each published code, one switch at a time.",
+    ),
+    "explorer": (
+        "Explorer",
+        "for any test image the maps of all methods side by side, under one threshold.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    summary: Summary
+    link: str
+
+
+def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> Path:
+    """Stage `pages`: the page that leads to the reports of these names, the essays, the explorer."""
+    reports = root / "reports"
+    summaries = [reports / f"{name}.json" for name in names]
+    facts_ = {f"reports/{path.name}": file_hash(path) for path in summaries if path.is_file()}
+    cited = [
+        one
+        for path in summaries
+        if path.is_file()
+        for one in bibliography.citations(path.stem, read_summary(path).dataset)
+    ]
+    return index_page(
+        summaries,
+        reports / "index.html",
+        further=[*(reports / f"{name}.html" for name in essays), reports / "explorer.html"],
+        provenance={"code hash": code_hash(), **facts_},
+        citations=list(dict.fromkeys(cited)),
+        command="./repro",
+    )
+
+
+def index_page(
+    pages: Sequence[Path],
+    output: Path,
+    *,
+    further: Sequence[Path] = (),
+    provenance: Mapping[str, str] | None = None,
+    citations: Sequence[tuple[str, str]] = (),
+    command: str | None = None,
+) -> Path:
+    """Write the page that leads to all others.
+
+    Args:
+        pages: metrics files `reports/<name>.json`, in the order of the reader's interest; each
+            page's HTML lies beside its metrics file. A file that does not exist is listed as
+            missing: an index of half a run is still useful.
+        output: the HTML file to write.
+        further: pages about all methods, each linked or listed as missing.
+        provenance: what made the page, as label and value.
+        citations: label and BibTeX of what to cite.
+        command: what makes the reports again; shown at the end.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ClipadError: a metrics file that cannot be read.
+    """
+    entries, missing = [], []
+    for path in pages:
+        if not path.is_file():
+            missing.append(f"{path.stem}: this report has not been made yet")
+            continue
+        summary, html = read_summary(path), path.with_suffix(".html")
+        missing += [f"{summary.title}: {text}" for text in summary.missing]
+        if not html.is_file():
+            missing.append(f"{summary.title}: {html.name} has not been made yet")
+        entries.append(_Entry(summary, Path(os.path.relpath(html, output.parent)).as_posix()))
+    missing += [f"{path.name}: has not been made yet" for path in further if not path.is_file()]
+    sections = [
+        ("headline", "Headline", _headline_table(entries)),
+        ("reports", "Reports", _reports_table(entries)),
+        ("costs", "Run time and memory", COSTS),
+        ("missing", "What is missing", _missing_list(missing)),
+    ]
+    body = _opening(entries, _further_links(further, output)) + "".join(
+        f'<h2 id="{anchor}">{title}</h2>\n{content}\n' for anchor, title, content in sections
+    )
+    contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
+    text = page(
+        "Reports",
+        tidy_tables(body),
+        contents=contents,
+        provenance=provenance,
+        citations=citations,
+        command=command,
+        is_home=True,
+    )
+    return write_text(output, text)
+
+
+def _further_links(further: Sequence[Path], output: Path) -> str:
+    """The pages over all methods that are there, each with what it is for."""
+    items = "".join(
+        f'<li><a href="{escape(Path(os.path.relpath(path, output.parent)).as_posix())}">'
+        f"{title}</a>: {purpose}</li>"
+        for path in further
+        if path.is_file()
+        for title, purpose in [_FURTHER[path.stem]]
+    )
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _opening(entries: list[_Entry], links: str) -> str:
+    lead = (
+        '<p class="lead">Tables, ablations and figures of the CLIP anomaly-detection papers, made '
+        "again: what we measure, what the papers print, and, where the two can be compared, how far they are "
+        "apart.</p>"
+    )
+    stand_in = sorted({entry.summary.method for entry in entries if entry.summary.stand_in})
+    banner = (
+        callout(
+            f"Stand-in weights: paper columns are not comparable ({', '.join(stand_in)}). The "
+            "numbers show that the pipeline runs, not how good a method is.",
+            "warning",
+        )
+        if stand_in
+        else ""
+    )
+    counts = {v: sum(e.summary.verdicts.get(v, 0) for e in entries) for v in VERDICTS}
+    values: dict[str, object] = {"reports": len(entries)}
+    values["datasets"] = len({entry.summary.dataset for entry in entries})
+    values |= {f"comparisons: {verdict}": count for verdict, count in counts.items()}
+    return lead + banner + facts(values) + links
+
+
+def _headline_table(entries: list[_Entry]) -> str:
+    if not entries:
+        return "<p>No report has been made yet.</p>"
+    names = ["method", "dataset", "shots", *(METRIC_LABELS[m] for m in HEADLINE_METRICS)]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = []
+    for entry in entries:
+        about = entry.summary
+        for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
+            origin = f"{entry.link}#{origin_anchor(shots)}"
+            name = about.method + (WITH_REFERENCES if _shots(shots)[0] else "")
+            link = f'<a href="{escape(entry.link)}">{escape(name)}</a>'
+            cells = "".join(
+                headline_cell(_plain(metrics.get(metric)), link=origin)
+                for metric in HEADLINE_METRICS
+            )
+            rows.append(
+                f'<tr><th scope="row">{link}</th><td>{escape(about.dataset)}</td>'
+                f'<td class="short">{escape(shots)}</td>{cells}</tr>'
+            )
+    caption = (
+        "Mean over categories in per cent; each number leads to its seeds, data, code and settings. "
+        "Below it: what the paper prints and, where the two can be compared, the difference in points."
+    )
+    return (
+        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _plain(line: Headline | None) -> Headline | None:
+    """Without the verdict that nothing can be compared: the banner says it once for all."""
+    return replace(line, verdict="") if line and line.verdict == "not comparable" else line
+
+
+def _shots(label: str) -> tuple[int, str]:
+    number = label.partition("-")[0]
+    return (int(number), label) if number.isdigit() else (10**9, label)
+
+
+def _reports_table(entries: list[_Entry]) -> str:
+    if not entries:
+        return "<p>No report has been made yet.</p>"
+    names = ["report", "weights", "dataset", "categories", "images", "seeds", "verdicts"]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = []
+    for entry in entries:
+        about = entry.summary
+        verdicts = [badge(name, count=n) for name, n in about.verdicts.items() if n]
+        reason = (
+            "" if about.comparable else f'<span class="cell-paper">{escape(about.reason)}</span>'
+        )
+        texts = [about.backbone, about.dataset]
+        numbers = [about.categories, about.images, about.seeds]
+        rows.append(
+            f'<tr><th scope="row"><a href="{escape(entry.link)}">{escape(about.title)}</a></th>'
+            + "".join(f"<td>{escape(text)}</td>" for text in texts)
+            + "".join(f"<td>{number}</td>" for number in numbers)
+            + f"<td>{' '.join(verdicts) or '–'}{reason}</td></tr>"
+        )
+    return (
+        "<table><caption>Every report, what it was run on, and how its comparisons ended."
+        f"</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _missing_list(missing: list[str]) -> str:
+    if not missing:
+        return "<p>Nothing: every planned report is here and complete.</p>"
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in missing)}</ul>"

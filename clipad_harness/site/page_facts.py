@@ -1,0 +1,52 @@
+"""What the process that runs a notebook says of the page it makes: hashes, origins, the metrics file.
+
+It has loaded the weights and read the results, so nobody else needs to; see `page_stages`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from IPython.display import JSON, display
+
+from clipad_harness.base.settings import find_root, read_params
+from clipad_harness.data.datasets import index_hash
+from clipad_harness.report.method import number_origins, provenance, summarise
+from clipad_harness.report.provenance import about_page
+from clipad_harness.report.summary import summary_text
+from clipad_harness.site.stages import METHODS, open_method, read_method
+
+
+def tell(name: str) -> None:
+    """Display the facts of the page of this name, for `run_notebook`."""
+    root = find_root()
+    display(JSON(about_method(root, name) if name in METHODS else about_essay(root)))
+
+
+def about_method(root: Path, name: str) -> dict[str, Any]:
+    """Provenance, origins and summary of a method's page."""
+    run, params = open_method(root, name), read_params(root)
+    scorer, results = run.scorer(), read_method(root, name)
+    used = {section: params[section] for section in ("profile", "profiles", name)}
+    facts = provenance(scorer, run.data, used)
+    return {
+        "provenance": facts,
+        "origins": str(number_origins(scorer, results, facts)),
+        "summary": summary_text(summarise(scorer, results), root / "reports" / f"{name}.json"),
+    }
+
+
+def about_essay(root: Path) -> dict[str, Any]:
+    """Provenance of a page about all methods."""
+    runs, params = [open_method(root, method) for method in METHODS], read_params(root)
+    scorers, first = [run.scorer() for run in runs], runs[0]
+    return {
+        "provenance": about_page(
+            dataset=first.profile.dataset,
+            images=len(first.index),
+            data_hash=index_hash(first.index, first.data),
+            backbones=[scorer.backbone(scorer.among[0].config) for scorer in scorers],
+            parameters={section: params[section] for section in ("profile", "profiles", *METHODS)},
+        )
+    }

@@ -1,0 +1,1 @@
+"""The drawn world and the CLIP trained on it."""

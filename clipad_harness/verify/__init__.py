@@ -1,0 +1,1 @@
+"""Run again and compare."""

@@ -1,0 +1,125 @@
+"""The numbers, words and pictures of pages and figures, as pairs of both sides."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from clipad_harness.site.explorer import read_explorer_data
+from clipad_harness.verify.conditions import Allowance
+from clipad_harness.verify.differences import DIFFERS, IDENTICAL, Pair, Part, judged
+from clipad_harness.verify.result_tables import json_pairs
+
+_NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+# The layers of the explorer whose scores follow from no training.
+_UNTRAINED = "WinCLIP"
+
+
+def page_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
+    """The numbers that a reader sees; what made the page stands below and is compared by its hashes."""
+    if ours.read_bytes() == theirs.read_bytes():
+        return [Part("pages", name, 1, 0.0, IDENTICAL)]
+    tolerance = allowance.of("pages", "number")
+    return [judged("pages", name, _page_pairs(ours, theirs, tolerance))]
+
+
+def _page_pairs(ours: Path, theirs: Path, tolerance: float | None) -> Iterator[Pair]:
+    texts = []
+    for path in (ours, theirs):
+        main = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").main
+        texts.append(main.get_text(" ", strip=True) if main else "")
+    numbers = [_NUMBER.findall(text) for text in texts]
+    words = [_NUMBER.sub("#", text) for text in texts]
+    if words[0] != words[1]:
+        yield Pair("its words", tolerance, None, None)
+        return
+    for one, other in zip(*numbers, strict=True):
+        values = [float(text.replace(",", "").replace("−", "-")) for text in (one, other)]
+        yield Pair(f"the number {one}", tolerance, *values)
+
+
+def explorer_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
+    """Image scores, thresholds and the range of every map.
+
+    Below float64 a training moves the scores of its method, and nobody measured how far one score may
+    go; then WinCLIP's alone are compared, those of all images of a category.
+    """
+    records: list[Any] = [
+        read_explorer_data(path.read_text(encoding="utf-8")) for path in (ours, theirs)
+    ]
+    if allowance.learned and not allowance.exact:
+        records, name = [_untrained(record) for record in records], f"{name}, {_UNTRAINED}"
+    tolerance = allowance.of("scores", "value")
+    pairs = (
+        Pair(place, tolerance, one, other)
+        for place, one, other in json_pairs(*map(_scores_only, records))
+    )
+    return [judged("scores", name, pairs)]
+
+
+def _untrained(record: Mapping[str, Any]) -> list[Any]:
+    places = [i for i, label in enumerate(record["layers"]) if label.startswith(_UNTRAINED)]
+    return [[one["layers"][i] for i in places] for one in record["categories"]]
+
+
+def _scores_only(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _scores_only(v) for k, v in value.items() if k not in ("overlap", "marked")}
+    if isinstance(value, list):
+        return [_scores_only(one) for one in value]
+    return "" if isinstance(value, str) and value.startswith("data:") else value
+
+
+def notebook_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
+    """Hashes of data and weights, and the figures one by one."""
+    books = [nbformat.read(path, as_version=4) for path in (ours, theirs)]
+    facts = [book.metadata.get("clipad", {}).get("provenance", {}) for book in books]
+    parts = [
+        _fact(level, f"{name}, {label}", facts[0].get(label), facts[1].get(label))
+        for level, label in (("data", "data hash"), ("weights", "weights hash"))
+    ]
+    pictures = [list(_pictures(book)) for book in books]
+    tolerance = allowance.of("figures", "pixel")
+    count = max(len(some) for some in pictures)
+    pairs = [
+        picture_pair(f"figure {i + 1}", pictures[0][i], pictures[1][i], tolerance)
+        if i < min(map(len, pictures)) else Pair(f"figure {i + 1}", tolerance, None, None)
+        for i in range(count)
+    ]  # fmt: skip
+    return [*parts, judged("figures", f"{name}, figures", pairs)]
+
+
+def _fact(level: str, name: str, ours: object, theirs: object) -> Part:
+    if ours == theirs:
+        return Part(level, name, 1, 0.0, IDENTICAL)
+    return Part(level, name, 1, np.nan, DIFFERS, f"expected {ours}, found {theirs}")
+
+
+def _pictures(book: nbformat.NotebookNode) -> Iterator[bytes]:
+    for cell in book.cells:
+        for output in cell.get("outputs", []):
+            for kind, data in sorted(output.get("data", {}).items()):
+                if kind in ("image/png", "image/jpeg"):
+                    yield base64.b64decode(data)
+
+
+def picture_pair(where: str, ours: bytes, theirs: bytes, tolerance: float | None) -> Pair:
+    """The mean absolute difference of the pixels, from 0 to 1; None where the sizes differ."""
+    if ours == theirs:
+        return Pair(where, tolerance, 0.0, 0.0)
+    one, other = (
+        np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), float) for b in (ours, theirs)
+    )
+    if one.shape != other.shape:
+        return Pair(where, tolerance, None, None)
+    # Other bytes, though no pixel moved, are not identical.
+    return Pair(where, tolerance, 0.0, max(float(np.abs(one - other).mean()) / 255, 1e-12))

@@ -1,0 +1,69 @@
+"""A frozen CLIP at another input size or with another activation."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.prepare import prepare, resize_grid
+from clipad_core.clip.vision import encode_images
+from clipad_core.errors import ClipadError
+
+
+@pytest.mark.parametrize("rule", ["bilinear", "bicubic_antialias"])
+@pytest.mark.parametrize("grid", [(6, 6), (3, 5)])
+def test_every_channel_of_the_grid_is_resized_as_an_image(
+    micro: Backbone, rule: str, grid: tuple[int, int]
+) -> None:
+    stored = micro.vision.positional_embedding
+    found = resize_grid(micro.vision, grid, rule)
+    assert found.grid == grid
+    assert torch.equal(found.positional_embedding[0], stored[0])
+    for channel in (0, 7):
+        image = stored[1:, channel].reshape(1, 1, 4, 4)
+        if rule == "bilinear":
+            expected = F.interpolate(image, grid, mode="bilinear", align_corners=False)
+        else:
+            expected = F.interpolate(image, grid, mode="bicubic", antialias=True)
+        torch.testing.assert_close(
+            found.positional_embedding[1:, channel], expected.flatten(), atol=1e-6, rtol=0
+        )
+
+
+def test_the_original_is_untouched_and_nothing_is_resized_twice(micro: Backbone) -> None:
+    before = micro.vision.positional_embedding.clone()
+    larger = resize_grid(micro.vision, (6, 6), "bilinear")
+    assert torch.equal(micro.vision.positional_embedding, before)
+    assert resize_grid(micro.vision, (4, 4), "bilinear") is micro.vision
+    assert resize_grid(larger, (6, 6), "bicubic_antialias") is larger
+
+
+def test_a_prepared_backbone_runs_at_its_new_size_and_says_so(micro: Backbone) -> None:
+    prepared = prepare(micro, 48, "bilinear", "quick_gelu")
+    assert encode_images(prepared.vision, torch.zeros(1, 3, 48, 48)).image_embedding.shape == (
+        1,
+        16,
+    )
+    assert prepared.digest == f"{micro.digest}+48bilinear+quick_gelu"
+    assert prepared.image_size == micro.image_size == 32
+    both = (prepared.vision, prepared.text)
+    assert all(tower.transformer.quick_gelu for tower in both)
+    assert not micro.vision.transformer.quick_gelu
+
+
+def test_what_changes_nothing_keeps_the_digest(micro: Backbone) -> None:
+    for activation in ("backbone", "gelu"):
+        assert prepare(micro, 32, "bilinear", activation).digest == micro.digest
+    quick = prepare(micro, 32, "bilinear", "quick_gelu")
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    one, other = (encode_images(b.vision, image).image_embedding for b in (micro, quick))
+    assert (one - other).abs().max() > 1e-4
+    back = prepare(quick, 32, "bilinear", "gelu")
+    assert torch.equal(encode_images(back.vision, image).image_embedding, one)
+
+
+def test_sizes_and_rules_that_do_not_fit_are_refused(micro: Backbone) -> None:
+    with pytest.raises(ClipadError, match="image_size: found 50, expected a multiple of 8"):
+        prepare(micro, 50, "bilinear", "gelu")
+    with pytest.raises(ClipadError, match="positional: found 'nearest', expected one of bilinear"):
+        prepare(micro, 48, "nearest", "gelu")

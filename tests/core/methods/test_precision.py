@@ -1,0 +1,245 @@
+"""float64: everything is computed in it, near float32, and nothing made in another precision is read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from micro import MICRO, add_config
+from project import change, make_project
+from torch.overrides import TorchFunctionMode
+from torch.testing import assert_close
+from vcpclip_cases import SMALL as VCPCLIP_SMALL
+from vcpclip_cases import masks_of, pictures
+
+from clipad_core import maps
+from clipad_core.clip.backbone import Backbone, check_has_float64, load_backbone
+from clipad_core.clip.preprocess import make_views, stretch_all
+from clipad_core.detection import Detection
+from clipad_core.errors import ClipadError
+from clipad_core.methods.anomalyclip import detector as anomalyclip
+from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.vcpclip import detector as vcpclip
+from clipad_core.methods.winclip import scoring as winclip_scoring
+from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.detector import WinCLIP, reference_recipe
+from clipad_harness.experiments import pipeline
+from clipad_harness.experiments.learned_pipeline import open_learned
+from clipad_harness.experiments.shards import MAIN, Shard, as_measured
+
+ANOMALYCLIP_SMALL = AnomalyCLIPConfig().changed(
+    {"image_size": 48, "blocks": [1, 3], "dpam_from_layer": 2, "prompt_depth": 2, "sigma": 1.0}
+)
+LEARNED = {
+    "anomalyclip": (anomalyclip, ANOMALYCLIP_SMALL),
+    "vcpclip": (vcpclip, VCPCLIP_SMALL),
+}
+DETECTORS = {"anomalyclip": anomalyclip.AnomalyCLIP, "vcpclip": vcpclip.VCPCLIP}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+    """One random CLIP in both precisions."""
+    add_config(tmp_path_factory.mktemp("both"), "clipad-micro-both", MICRO | {"embed_dim": 32})
+    return {
+        precision: load_backbone("clipad-micro-both", "random:0", precision=precision)
+        for precision in ("float32", "float64")
+    }
+
+
+def test_the_weights_are_the_same_and_so_is_their_digest(both: dict[str, Backbone]) -> None:
+    exact, single = both["float64"], both["float32"]
+    assert (exact.precision, single.precision) == ("float64", "float32")
+    assert (exact.dtype, single.dtype) == (torch.float64, torch.float32)
+    assert exact.digest == single.digest
+    assert torch.equal(exact.vision.patch_weight.float(), single.vision.patch_weight)
+
+
+@pytest.mark.parametrize("rule", ["tiles", "stretch_float", "stretch_1024"])
+def test_views_are_made_in_the_precision_they_are_read_in(rule: str) -> None:
+    image = pictures([(40, 52)])[0]
+    exact = make_views(image, 32, rule, multi_crop="five", dtype=torch.float64)
+    single = make_views(image, 32, rule, multi_crop="five")
+    for ours, theirs in ((exact.pixels, single.pixels), (exact.crops, single.crops)):
+        assert ours.dtype == torch.float64 and theirs.dtype == torch.float32
+        assert_close(ours.float(), theirs, atol=1e-5, rtol=0)
+        # More than float32 rounded and widened: the rounding is not there to begin with.
+        assert not torch.equal(ours, ours.float().double())
+
+
+def same_but_for_rounding(exact: Detection, single: Detection) -> None:
+    for ours, theirs in (
+        (exact.image_score, single.image_score),
+        (exact.anomaly_map, single.anomaly_map),
+    ):
+        assert ours.dtype == torch.float64 and theirs.dtype == torch.float32
+        assert_close(ours.float(), theirs, atol=2e-5, rtol=0)
+        assert not torch.equal(ours, ours.float().double())
+
+
+@pytest.mark.parametrize("changes", [{}, {"map_source": "patch_tokens"}, {"multi_crop": "ten"}])
+@pytest.mark.parametrize("shots", [0, 2])
+def test_winclip_in_float64_is_near_float32(
+    both: dict[str, Backbone], changes: dict, shots: int
+) -> None:
+    config, images = (
+        WinCLIPConfig().changed({"prompts": "two_class", **changes}),
+        pictures([(40, 52)] * 4),
+    )
+    found = {
+        name: WinCLIP(one, config, "bottle", images[:shots])(images[2:])
+        for name, one in both.items()
+    }
+    same_but_for_rounding(found["float64"], found["float32"])
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_methods_in_float64_are_near_float32(both: dict[str, Backbone], name: str) -> None:
+    method, config = LEARNED[name]
+    found = {}
+    for precision, one in both.items():
+        learner = method.make_learner(one, config, 3)
+        assert all(value.dtype == one.dtype for value in learner.state_dict().values())
+        found[precision] = DETECTORS[name](one, config, learner)(pictures([(40, 52), (48, 48)]))
+    same_but_for_rounding(found["float64"], found["float32"])
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_step_of_training_in_float64_is_near_float32(
+    both: dict[str, Backbone], name: str
+) -> None:
+    method, config = LEARNED[name]
+    images, parts, grads = pictures([(48, 48)] * 3), {}, {}
+    for precision, loaded in both.items():
+        backbone = method.prepare_backbone(loaded, config)
+        pixels = stretch_all(images, config.image_size, backbone.dtype)
+        features = method.encode(backbone, pixels, method.recipe(config))
+        learner = method.make_learner(loaded, config, 3)
+        masks, draws = masks_of().to(backbone.dtype), torch.Generator().manual_seed(0)
+        given = (features, torch.tensor([0, 1, 1]), masks, draws)
+        parts[precision] = method.loss(learner, backbone, config, *given, ["nut"] * 3)
+        parts[precision]["total"].backward()
+        grads[precision] = {n: p.grad for n, p in learner.named_parameters() if p.grad is not None}
+    for part, value in parts["float64"].items():
+        assert value.dtype == torch.float64
+        assert_close(value.float(), parts["float32"][part], atol=1e-5, rtol=1e-5)
+    assert grads["float64"].keys() == grads["float32"].keys()
+    assert all(grad.dtype == torch.float64 for grad in grads["float64"].values())
+
+
+NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class Roundings(TorchFunctionMode):
+    """Notes every call of torch that gives numbers in less than float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for one in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(one, torch.Tensor) and one.dtype in NARROWER:
+                self.names.add(getattr(function, "__name__", str(function)))
+        return found
+
+
+@pytest.fixture
+def roundings() -> Roundings:
+    maps._weights.cache_clear()  # what is made once is made here
+    winclip_scoring._cover.cache_clear()
+    return Roundings()
+
+
+@pytest.mark.parametrize("changes", [{}, {"map_source": "patch_tokens"}, {"multi_crop": "five"}])
+def test_nothing_of_winclip_is_rounded_on_the_way(
+    both: dict[str, Backbone], roundings: Roundings, changes: dict
+) -> None:
+    config = WinCLIPConfig().changed({"prompts": "two_class", "resize": "stretch_float", **changes})
+    images = pictures([(40, 52)] * 3)
+    with roundings:
+        WinCLIP(both["float64"], config, "bottle", images[:1])(images[1:])
+    # The matrix of windows and patches holds zeros and ones.
+    assert roundings.names <= {"zeros", "__setitem__"}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_nothing_of_a_learned_method_is_rounded_on_the_way(
+    both: dict[str, Backbone], roundings: Roundings, name: str
+) -> None:
+    method, config = LEARNED[name]
+    exact = {"half_prompts": False} if name == "anomalyclip" else {}
+    config, images = config.changed(exact), pictures([(48, 48)] * 3)
+    learner = method.make_learner(both["float64"], config, 3)  # drawn in float32, as officially
+    backbone = method.prepare_backbone(both["float64"], config)
+    masks, draws = masks_of().double(), torch.Generator().manual_seed(0)
+    with roundings:
+        DETECTORS[name](both["float64"], config, learner)(images)
+        features = method.encode(
+            backbone,
+            stretch_all(images, config.image_size, backbone.dtype),
+            method.recipe(config),
+        )
+        given = (features, torch.tensor([0, 1, 1]), masks, draws)
+        method.loss(learner, backbone, config, *given, ["nut"] * 3)["total"].backward()
+    # Which vectors drop out is drawn in float32: a comparison, not a number.
+    assert roundings.names <= {"rand"}
+
+
+def test_values_that_differ_by_the_order_of_additions_are_measured_as_equal() -> None:
+    values = torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    forwards, backwards = values.cumsum(0)[-1:], values.flip(0).cumsum(0)[-1:]
+    assert not torch.equal(forwards, backwards)
+    assert np.array_equal(as_measured(forwards), as_measured(backwards))
+    assert as_measured(values).dtype == np.float32
+
+
+def test_float64_where_the_device_has_none_is_refused() -> None:
+    with pytest.raises(ClipadError, match="found float64 on the device 'mps'"):
+        check_has_float64(torch.device("mps"))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_project(tmp_path_factory.mktemp("precision"))
+    pipeline.draw(made, "synthetic_target")
+    pipeline.draw(made, "synthetic_auxiliary")
+    return made
+
+
+def test_every_row_of_the_demo_is_computed_in_float64(project: Path) -> None:
+    variants = list(pipeline.open_run(project).variants)
+    for method in LEARNED:
+        variants += open_learned(project, method).variants
+    assert {variant.config.precision for variant in variants} == {"float64"}
+
+
+def test_an_entry_a_shard_and_a_training_of_another_precision_have_other_keys(
+    project: Path,
+) -> None:
+    scorer = pipeline.open_run(project).scorer()
+    exact = scorer.among[0]
+    single = replace(exact, config=exact.config.changed({"precision": "float32"}))
+    for k_shot in (0, 1):
+        shards = [Shard(variant, "hex_nut", k_shot, 0) for variant in (exact, single)]
+        assert scorer.key(shards[0]) != scorer.key(shards[1])
+    image, recipe = scorer.references(shards[0])[0], reference_recipe(exact.config)
+    stores = [scorer._store(scorer.backbone(v.config), recipe) for v in (exact, single)]
+    assert stores[0].key(image) != stores[1].key(image)
+    for method in LEARNED:
+        trainer = open_learned(project, method).trainer()
+        main = next(variant for variant in trainer.among if variant.name == MAIN)
+        other = replace(main, config=main.config.changed({"precision": "float32"}))
+        assert trainer.key(main.training(111)) != trainer.key(other.training(111))
+        assert trainer.store(main.config).key(image) != trainer.store(other.config).key(image)
+
+
+def test_prompts_of_one_precision_are_not_used_in_another(project: Path) -> None:
+    rows = {"single": {"precision": "float32"}, "double": {"precision": "float64"}}
+    change(project, "winclip", "ablations", value={"precision": {"k_shots": [0], "rows": rows}})
+    scorer = pipeline.open_run(project).scorer()
+    for variant in scorer.among:
+        text = scorer._text(variant.config, "hex_nut")
+        assert text.dtype == scorer.backbone(variant.config).dtype, variant.name

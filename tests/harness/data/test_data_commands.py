@@ -1,0 +1,185 @@
+"""`clipad data list`, `check` and `show` on miniatures, whole and broken."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from dataset_folders import FOLDERS, mvtec, pairs, write, write_mask
+from PIL import Image
+
+from clipad_harness.cli.main import main
+from clipad_harness.data.cards import CARDS, card_names, read_card
+from clipad_harness.data.dataset_check import check, completeness
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch) -> Path:
+    """An empty folder of datasets, and no project around it."""
+    monkeypatch.delenv("CLIPAD_DATA", raising=False)
+    monkeypatch.delenv("CLIPAD_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def whole(data: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A dataset of two images and a folder of cards whose counts it fulfils."""
+    cards = tmp_path / "cards"
+    cards.mkdir()
+    text = yaml.safe_load((CARDS / "cvc_colondb.yaml").read_text())
+    text["counts"]["anomalous"] = 3
+    (cards / "cvc_colondb.yaml").write_text(yaml.safe_dump(text))
+    pairs(data / "cvc_colondb", "images", "masks")
+    return data / "cvc_colondb", cards
+
+
+def test_a_whole_dataset_has_no_problem(data, tmp_path):
+    root, cards = whole(data, tmp_path)
+    index, problems = check(root, "cvc_colondb", cards)
+    assert (len(index), problems) == (3, [])
+    assert completeness(root, read_card("cvc_colondb", cards), cards) == "complete"
+
+
+def truncated(root: Path) -> str:
+    path = root / "images" / "2.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    return "images/2.png: found a damaged or truncated image"
+
+
+def empty(root: Path) -> str:
+    (root / "images" / "2.png").write_bytes(b"")
+    return "images/2.png: found an empty file"
+
+
+def truncated_mask(root: Path) -> str:
+    path = root / "masks" / "2.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    return "masks/2.png: found a damaged or truncated image"
+
+
+def unpaired(root: Path) -> str:
+    write(root / "images" / "3.png")
+    return "images/3.png: no mask in masks"
+
+
+def other_size(root: Path) -> str:
+    write_mask(root / "masks" / "2.png", size=(8, 6))
+    return "masks/2.png: mask of 8 x 6 pixels for an image of 6 x 8"
+
+
+def twice(root: Path) -> str:
+    shutil.copy(root / "images" / "1.png", root / "images" / "2.png")
+    return "images/2.png: the same bytes as images/1.png"
+
+
+def black_mask(root: Path) -> str:
+    write_mask(root / "masks" / "2.png", rows=slice(0, 0))
+    return "masks/2.png: marks no pixel of an anomalous image"
+
+
+def half_copied(root: Path) -> str:
+    (root / "images" / "2.png").unlink()
+    (root / "masks" / "2.png").unlink()
+    return "2 anomalous test images, the card says 3"
+
+
+FAULTS = [truncated, empty, truncated_mask, unpaired, other_size, twice, black_mask, half_copied]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_check_names_every_problem_once(data, tmp_path, fault):
+    root, cards = whole(data, tmp_path)
+    expected = fault(root)
+    problems = check(root, "cvc_colondb", cards)[1]
+    named = [problem for problem in problems if problem.startswith(expected)]
+    assert len(named) == 1, problems
+    extra = 1 if fault is unpaired else 0  # an image more than the card has
+    assert len(problems) == 1 + extra
+
+
+def test_missing_and_foreign_categories_are_problems(data):
+    mvtec(data / "mpdd", "tubes")
+    mvtec(data / "mpdd", "tubs")
+    problems = check(data / "mpdd", "mpdd")[1]
+    assert "connector: no such category on disk" in problems
+    assert "tubs: a folder that is no category" in problems
+    assert "2 normal test images, the card says 176" in problems
+    assert "2 training images, the card says 888" in problems
+
+
+def test_list_has_a_line_a_dataset_and_says_what_is_whole(data, capsys):
+    pairs(data / "cvc_colondb", "images", "masks")
+    (data / "kvasir_seg" / "letters").mkdir(parents=True)
+    (data / "mvtec" / "letters").mkdir(parents=True)
+    mvtec(data / "hazelnut_toy", "hazelnut")
+    assert main(["data", "list", "--data", str(data)]) == 0
+    lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.split("\n")
+             if line}  # fmt: skip
+    assert set(lines) == {"name", *card_names()}
+    assert lines["cvc_colondb"] == "cvc_colondb yes 3 of 380 test images pixel not known"
+    assert lines["kvasir_seg"].startswith("kvasir_seg yes 2 problems")
+    assert lines["mvtec"].startswith("mvtec yes something else")
+    assert lines["hazelnut_toy"].startswith("hazelnut_toy yes 4 test images")
+    assert lines["visa"] == "visa no - image, pixel CC BY 4.0"
+
+
+def test_check_ends_with_one_on_a_problem_and_with_zero_without(data, capsys, monkeypatch):
+    mvtec(data / "hazelnut_toy", "hazelnut")
+    monkeypatch.setenv("CLIPAD_DATA", str(data))
+    assert main(["data", "check", "hazelnut_toy"]) == 0
+    assert "2 normal and 2 anomalous test images, 2 masks\n  no problem found" in (
+        capsys.readouterr().out
+    )
+    (data / "hazelnut_toy/hazelnut/test/good/000.png").write_text("no image")
+    assert main(["data", "check", "hazelnut_toy"]) == 1
+    found = capsys.readouterr()
+    assert "hazelnut/test/good/000.png: found no readable image\n" in found.out
+    assert "clipad: hazelnut_toy: found 1 problem" in found.err
+    assert main(["data", "check", "hazelnut"]) == 1
+    assert "expected one with a card" in capsys.readouterr().err
+    assert main(["data", "check", "visa"]) == 1
+    assert "clipad data fetch visa" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf8_is_printed(data, capsys):
+    pairs(data / "cvc_colondb", "images", "masks")
+    try:
+        os.rename(
+            data / "cvc_colondb/images/1.png", os.fsencode(data) + b"/cvc_colondb/images/\xe9.png"
+        )
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert main(["data", "check", "cvc_colondb", "--data", str(data)]) == 1
+    found = capsys.readouterr().out
+    found.encode()
+    assert "images/\\udce9.png: its name is not UTF-8" in found
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_show_draws_every_layout(data, name, capsys):
+    (data / name).mkdir()
+    FOLDERS[name][0](data / name)
+    out = data / "sheets" / "sheet.png"
+    assert main(["data", "show", name, "--data", str(data), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == os.path.relpath(out)
+    with Image.open(out) as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
+    assert ((255, 0, 170) in colours) == ("pixel" in read_card(name).levels)
+
+
+def test_every_command_has_an_example_in_its_help(capsys):
+    for words in (["data", "list"], ["data", "check"], ["data", "show"], ["data", "fetch"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--help"])
+        assert ended.value.code == 0
+        assert f"Example: clipad {' '.join(words)}" in capsys.readouterr().out
+
+
+def test_a_real_sample_is_checked_and_misses_only_what_it_leaves_out():
+    folder = os.environ.get("CLIPAD_DATA")
+    if not folder or not Path(folder, "cvc_clinicdb").is_dir():
+        pytest.skip("CLIPAD_DATA has no cvc_clinicdb")
+    problems = check(Path(folder, "cvc_clinicdb"), "cvc_clinicdb")[1]
+    assert problems == ["20 anomalous test images, the card says 612"]

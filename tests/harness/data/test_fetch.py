@@ -1,0 +1,330 @@
+"""Downloads from a server of our own, and archives that try to leave their folder."""
+
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from dataset_folders import pairs
+
+from clipad_core.errors import ClipadError
+from clipad_harness.cli.main import main
+from clipad_harness.data.cards import Archive, card_names, read_card
+from clipad_harness.data.datasets import read_index
+from clipad_harness.data.fetch import download, fetch, offered, terms, unpack_archives
+from clipad_harness.data.unpack import unpack
+
+
+class Server:
+    """Serves one file; can ignore ranges, cut the connection, or send something else."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.ranges, self.cut, self.status = content, True, 0, 200
+        self.asked: list[str | None] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = self.headers.get("Range")
+                outer.asked.append(asked)
+                start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+                if outer.status != 200:
+                    self.send_error(outer.status)
+                    return
+                if asked and outer.ranges and start >= len(outer.content):
+                    self.send_error(416)
+                    return
+                start = start if outer.ranges else 0
+                body = outer.content[start:]
+                self.send_response(206 if start else 200)
+                if start:
+                    last = len(outer.content) - 1
+                    self.send_header("Content-Range", f"bytes {start}-{last}/{len(outer.content)}")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: outer.cut] if outer.cut else body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/set.zip"
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> bytes:
+    """CVC-ColonDB in miniature, zipped with a folder around it."""
+    pairs(tmp_path / "CVC", "images", "masks")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted((tmp_path / "CVC").rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(packed: bytes, monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "*")
+    serving = Server(packed)
+    yield serving
+    serving.server.shutdown()
+    serving.server.server_close()
+
+
+def archive_of(server: Server, **changes: object) -> Archive:
+    digest = hashlib.sha256(server.content).hexdigest()
+    archive = Archive("set.zip", server.url, digest, len(server.content), "CVC")
+    return replace(archive, **changes)
+
+
+def test_a_dataset_is_downloaded_checked_and_unpacked(server, tmp_path):
+    card = replace(read_card("cvc_colondb"), archives=(archive_of(server),))
+    folder, unchecked = fetch(card, tmp_path / "data")
+    assert folder == tmp_path / "data" / "cvc_colondb"
+    assert len(read_index(folder, "cvc_colondb")) == 3
+    assert unchecked == []
+    assert sorted(path.name for path in (tmp_path / "data").rglob("*.zip*")) == []
+    assert not list((tmp_path / "data").glob(".*.tmp"))
+
+
+def test_without_a_published_checksum_the_one_found_is_said(server, tmp_path):
+    card = replace(read_card("cvc_colondb"), archives=(archive_of(server, sha256=None),))
+    unchecked = fetch(card, tmp_path)[1]
+    digest = hashlib.sha256(server.content).hexdigest()
+    assert unchecked == [f"set.zip: no checksum is published; its SHA-256 is {digest}"]
+
+
+def test_a_cut_download_is_kept_and_goes_on_where_it_stopped(server, tmp_path):
+    server.cut = 100
+    with pytest.raises(ClipadError, match=r"what came is kept. Run again"):
+        download(archive_of(server), tmp_path)
+    assert (tmp_path / "set.zip.part").stat().st_size == 100
+    assert not (tmp_path / "set.zip").exists()
+    server.cut = 0
+    path = download(archive_of(server), tmp_path)
+    assert server.asked == [None, "bytes=100-"]
+    assert path.read_bytes() == server.content
+    download(archive_of(server), tmp_path)
+    assert len(server.asked) == 2  # a finished file is not asked for again
+
+
+def test_a_server_without_ranges_starts_again(server, tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(server.content[:100])
+    server.ranges = False
+    assert download(archive_of(server), tmp_path).read_bytes() == server.content
+
+
+def test_a_part_without_a_checksum_starts_again(server, tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(b"of another file")
+    path = download(archive_of(server, sha256=None), tmp_path)
+    assert (server.asked, path.read_bytes()) == ([None], server.content)
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_a_part_that_is_the_whole_file_is_taken(server, tmp_path, size):
+    (tmp_path / "set.zip.part").write_bytes(server.content)
+    archive = archive_of(server) if size else archive_of(server, size=None)
+    assert download(archive, tmp_path).read_bytes() == server.content
+    assert len(server.asked) == (0 if size else 1)
+
+
+@pytest.mark.parametrize("start", [b"", b"something else"])
+def test_a_wrong_hash_is_refused_and_nothing_stays(server, tmp_path, start):
+    if start:
+        (tmp_path / "set.zip.part").write_bytes(start)
+    archive = archive_of(server, sha256="0" * 64)
+    with pytest.raises(ClipadError, match=f"expected {'0' * 64}"):
+        download(archive, tmp_path)
+    assert list(tmp_path.glob("set.zip*")) == []
+
+
+def test_no_server_and_no_web_address_are_one_message(server, tmp_path):
+    server.status = 404
+    with pytest.raises(ClipadError, match="the server says 404"):
+        download(archive_of(server), tmp_path)
+    with pytest.raises(ClipadError, match="cannot be downloaded"):
+        download(archive_of(server, url="http://127.0.0.1:1/x.zip"), tmp_path)
+    (tmp_path / "secret").write_text("x")
+    with pytest.raises(ClipadError, match="expected http or https"):
+        download(archive_of(server, url=(tmp_path / "secret").as_uri()), tmp_path)
+
+
+def test_a_cut_download_leaves_no_dataset(server, tmp_path):
+    server.cut = 100
+    card = replace(read_card("cvc_colondb"), archives=(archive_of(server),))
+    with pytest.raises(ClipadError):
+        fetch(card, tmp_path)
+    assert not (tmp_path / "cvc_colondb").exists()
+
+
+def zipped(path: Path, *names: str, mode: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("good.txt", "fine")
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, "/etc/passwd" if mode else "evil")
+    return path
+
+
+def tarred(path: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:xz") as archive:
+        for member in (tarfile.TarInfo("good.txt"), *members):
+            member.size = 4 if member.isreg() else 0
+            archive.addfile(member, io.BytesIO(b"evil"))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname = kind, target
+    return found
+
+
+ESCAPES = {
+    "zip climbs": lambda path: zipped(path, "../evil.txt"),
+    "zip climbs inside": lambda path: zipped(path, "images/../../evil.txt"),
+    "zip climbs with backslashes": lambda path: zipped(path, "..\\evil.txt"),
+    "zip absolute": lambda path: zipped(path, str(path.parent / "evil.txt")),
+    "zip drive": lambda path: zipped(path, "C:/evil.txt"),
+    "zip link": lambda path: zipped(path, "images/1.png", mode=0o120777),
+    "zip twice": lambda path: zipped(path, "1.png", "images/../1.png", "1.png"),
+    "tar climbs": lambda path: tarred(path, member("../evil.txt")),
+    "tar absolute": lambda path: tarred(path, member(str(path.parent / "evil.txt"))),
+    "tar link": lambda path: tarred(path, member("images", tarfile.SYMTYPE, "/")),
+    "tar link and through it": lambda path: tarred(
+        path, member("out", tarfile.SYMTYPE, ".."), member("out/evil.txt")
+    ),
+    "tar hard link": lambda path: tarred(path, member("passwd", tarfile.LNKTYPE, "/etc/passwd")),
+    "tar device": lambda path: tarred(path, member("zero", tarfile.CHRTYPE)),
+    "tar pipe": lambda path: tarred(path, member("pipe", tarfile.FIFOTYPE)),
+    "tar twice": lambda path: tarred(path, member("1.png"), member("1.png")),
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_that_leaves_its_folder_is_refused_and_leaves_nothing(tmp_path, escape):
+    archive = ESCAPES[escape](tmp_path / "archive")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ClipadError, match="Nothing was unpacked"):
+        unpack([(archive, "")], tmp_path / "inner" / "set")
+    left = sorted(path for path in tmp_path.rglob("*") if path.name != "inner")
+    assert left == before
+
+
+def test_good_archives_unpack_together_without_their_outer_folder(tmp_path):
+    for number in (1, 2):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.writestr(f"outer/part{number}/ä b.txt", "x")
+            archive.writestr("outer/empty/" if number == 1 else "outer/none/", "")
+    target = tmp_path / "set"
+    target.mkdir()
+    unpack([(tmp_path / "1.zip", "outer"), (tmp_path / "2.zip", "outer")], target)
+    found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
+    assert found == ["empty", "none", "part1", "part1/ä b.txt", "part2", "part2/ä b.txt"]
+    with pytest.raises(ClipadError, match="found something there"):
+        unpack([(tmp_path / "1.zip", "outer")], target)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>sign in</html>", b"PK\x05\x06"])
+def test_a_file_that_is_no_archive_is_named(tmp_path, content):
+    (tmp_path / "set.zip").write_bytes(content)
+    with pytest.raises(ClipadError, match=r"set\.zip: found no whole archive"):
+        unpack([(tmp_path / "set.zip", "")], tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:xz"])
+def test_a_cut_archive_leaves_nothing(tmp_path, kind):
+    import random
+
+    noise = random.Random(0).randbytes(100_000)
+    with tarfile.open(tmp_path / "set.tar", kind) as archive:
+        info = tarfile.TarInfo("a.bin")
+        info.size = len(noise)
+        archive.addfile(info, io.BytesIO(noise))
+    whole = (tmp_path / "set.tar").read_bytes()
+    (tmp_path / "set.tar").write_bytes(whole[:50_000])
+    with pytest.raises(ClipadError, match="found no whole archive"):
+        unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.tar"]
+
+
+def test_archives_on_disk_are_checked_before_they_are_unpacked(server, tmp_path):
+    card = replace(read_card("cvc_colondb"), archives=(archive_of(server),))
+    (tmp_path / "mine.zip").write_bytes(server.content + b"x")
+    with pytest.raises(ClipadError, match="damaged or another one"):
+        unpack_archives(card, tmp_path, [tmp_path / "mine.zip"])
+    with pytest.raises(ClipadError, match=r"found 2 archives, expected 1 \(set\.zip\)"):
+        unpack_archives(card, tmp_path, [tmp_path / "mine.zip"] * 2)
+    (tmp_path / "mine.zip").write_bytes(server.content)
+    folder = unpack_archives(card, tmp_path, [tmp_path / "mine.zip"])[0]
+    assert len(read_index(folder, "cvc_colondb")) == 3
+    assert (tmp_path / "mine.zip").exists()  # a person's own file stays
+
+
+@pytest.fixture
+def command(server, tmp_path, monkeypatch):
+    """`clipad data fetch cvc_colondb` as if its publisher were our server."""
+    import clipad_harness.data.cards as cards
+
+    card = replace(read_card("cvc_colondb"), archives=(archive_of(server),))
+    monkeypatch.setattr(cards, "read_card", lambda name: card)
+    monkeypatch.delenv("CLIPAD_DATA", raising=False)
+    return ["data", "fetch", "cvc_colondb", "--data", str(tmp_path / "data")]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("Yes", 0), ("n", 1), ("", 1), (None, 1)])
+def test_the_licence_is_shown_and_asked_before_anything_is_downloaded(
+    server, command, monkeypatch, capsys, answer, code
+):
+    def reply(question: str) -> str:
+        shown = capsys.readouterr().out
+        assert "licence: not known" in shown and "Bernal" in shown and server.url in shown
+        assert server.asked == []
+        if answer is None:
+            raise EOFError
+        return answer
+
+    monkeypatch.setattr("builtins.input", reply)
+    assert main(command) == code
+    assert bool(server.asked) == (code == 0)
+
+
+def test_yes_is_not_asked_and_what_is_there_is_not_overwritten(
+    server, command, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail("was asked"))
+    assert main([*command, "--yes"]) == 0
+    assert capsys.readouterr().out.strip().endswith("cvc_colondb")
+    assert main([*command, "--yes"]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("name", [n for n in card_names() if not offered(read_card(n))])
+def test_a_dataset_behind_a_form_says_its_page_and_layout(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CLIPAD_DATA", raising=False)
+    assert main(["data", "fetch", name]) == 1
+    found = capsys.readouterr()
+    assert read_card(name).source_page in found.out
+    assert f"expected in $CLIPAD_DATA/{name}: " in found.out
+    assert "nothing was downloaded" in found.err
+
+
+@pytest.mark.parametrize("name", [n for n in card_names() if offered(read_card(n))])
+def test_offered_downloads_are_https_or_checked(name):
+    for archive in read_card(name).archives:
+        assert str(archive.url).startswith("https://")
+        assert archive.sha256 is None or len(archive.sha256) == 64
+    assert "licence" in terms(read_card(name))

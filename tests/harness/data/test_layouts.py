@@ -1,0 +1,451 @@
+"""Original folder layouts, each in miniature, and the traps that the published scripts fall into."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dataset_folders import FOLDERS, SIZE, head_ct, pairs, write, write_mask
+from PIL import Image
+
+from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.config import find_preset
+from clipad_harness.data.cards import CARDS, card_names, read_card
+from clipad_harness.data.datasets import index_hash, read_index
+from clipad_harness.data.fetch import offered
+from clipad_harness.data.images import file_hash, image_size, read_image, read_mask
+from clipad_harness.experiments.shards import CategoryScores, DatasetImages, measure
+from clipad_harness.experiments.variants import MAIN, WinCLIPVariant, choose_references
+
+PIXEL_ONLY = ["cvc_clinicdb", "cvc_colondb", "endotect", "isic2016", "kvasir_seg", "tn3k"]
+IMAGE_ONLY = ["br35h", "brain_mri", "covid19", "head_ct"]
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    def build(name: str) -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        FOLDERS[name][0](root)
+        return root
+
+    return build
+
+
+def problems(root: Path, name: str) -> str:
+    with pytest.raises(ClipadError) as caught:
+        read_index(root, name)
+    return str(caught.value)
+
+
+def test_all_datasets_of_the_paper_have_a_card_and_a_miniature():
+    drawn = {"hazelnut_toy", "synthetic_auxiliary", "synthetic_target"}
+    assert set(card_names()) - drawn == set(FOLDERS)
+    assert len(FOLDERS) == 17 + 1  # KolektorSDD as published and as AnomalyCLIP's authors cut it
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_original_layout_is_read(make, name):
+    root, card = make(name), read_card(name)
+    index = read_index(root, name)
+    train, test = index[index["split"] == "train"], index[index["split"] == "test"]
+    counted = (len(train), int((test["label"] == 0).sum()), int((test["label"] == 1).sum()))
+    assert counted == FOLDERS[name][1]
+    assert set(index["category"]) <= set(card.categories)
+    assert set(train["label"]) <= {0}
+    normal, damaged = index[index["label"] == 0], index[index["label"] == 1]
+    assert set(normal["defect"]) <= {"good"} and set(normal["mask"]) <= {""}
+    assert (damaged["mask"] != "").all() if "pixel" in card.levels else set(damaged["mask"]) == {""}
+    for row in damaged[damaged["mask"] != ""].to_dict("records"):
+        size = image_size(root / row["image"])
+        assert read_mask(root / row["mask"], size).any()
+        assert np.asarray(read_image(root / row["image"])).shape == (*size, 3)
+    order = list(zip(index["category"], index["split"], index["defect"], index["image"]))
+    assert order == sorted(order)
+    assert len(index_hash(index, root)) == 64
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_order_of_the_file_system_does_not_matter(make, name, monkeypatch):
+    root = make(name)
+    expected = read_index(root, name)
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: sorted(listing(path), reverse=True))
+    pd.testing.assert_frame_equal(read_index(root, name), expected)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_image_and_mask_pair_by_name_and_not_by_position(make, name):
+    """The published scripts pair the n-th image with the n-th mask: a gap shifts all behind it."""
+    root = make(name)
+    index = read_index(root, name)
+    masked = index[index["mask"] != ""]
+    for row in masked.to_dict("records"):
+        image, mask = Path(row["image"]), Path(row["mask"])
+        assert re.sub(r"@.*", "", image.stem) in mask.stem
+    if name == "kolektor_sdd" or masked.empty:
+        return
+    (root / masked.iloc[0]["mask"]).unlink()
+    if name == "dagm":  # an image without a label is a normal one here
+        gone = read_index(root, name)
+        assert len(gone[gone["mask"] != ""]) == len(masked) - 1
+        kept = gone.merge(masked, on=["image", "mask"])
+        assert len(kept) == len(masked) - 1
+        return
+    assert Path(masked.iloc[0]["mask"]).stem in problems(root, name) or "no mask" in problems(
+        root, name
+    )
+
+
+@pytest.mark.parametrize("name", PIXEL_ONLY + IMAGE_ONLY)
+def test_one_sided_datasets_say_so(name):
+    card = read_card(name)
+    assert card.levels == (("pixel",) if name in PIXEL_ONLY else ("image",))
+    assert (card.counts.normal == 0) == (name in PIXEL_ONLY)
+
+
+def test_every_category_is_known():
+    """The official class table lacks `brain`, so that three datasets crash there."""
+    words = {name: read_card(name).categories for name in card_names()}
+    assert words["head_ct"] == words["brain_mri"] == words["br35h"] == ("brain",)
+    assert words["covid19"] == ("chest",)
+    assert words["isic2016"] == ("skin",)
+    assert words["tn3k"] == ("thyroid",)
+    assert words["kolektor_sdd"] == ("electrical commutators",)
+    assert words["btad"] == ("01", "02", "03")
+    assert words["dagm"][:3] == ("Class1", "Class10", "Class2")
+    assert {words[name] for name in PIXEL_ONLY[:3]} == {("colon",)}
+
+
+def test_counts_are_those_of_the_papers_table_of_test_sets():
+    printed = {
+        "mvtec": (467, 1258),
+        "visa": (962, 1200),
+        "mpdd": (176, 282),
+        "btad": (451, 290),
+        "kolektor_sdd_anomalyclip": (181, 74),
+        "dagm": (6996, 1054),
+        "dtd_synthetic": (357, 947),
+        "isic2016": (0, 379),
+        "cvc_clinicdb": (0, 612),
+        "cvc_colondb": (0, 380),
+        "kvasir_seg": (0, 1000),
+        "endotect": (0, 200),
+        "tn3k": (0, 614),
+        "head_ct": (100, 100),
+        "brain_mri": (98, 155),
+        "br35h": (1500, 1500),
+        "covid19": (1341, 219),
+    }
+    for name, counts in printed.items():
+        card = read_card(name)
+        assert (card.counts.normal, card.counts.anomalous) == counts, name
+    assert len(printed) == 17
+
+
+def test_dagm_keys_are_lower_case_and_its_damaged_training_images_are_left_out(make):
+    """The official json has `Train` and `Test` where its loader reads `test`, in a set's order."""
+    index = read_index(make("dagm"), "dagm")
+    assert set(index["split"]) == {"train", "test"}
+    train = index[index["split"] == "train"]["image"]
+    assert list(train)[:2] == ["Class1/Train/0576.PNG", "Class1/Train/0579.PNG"]
+    marked = index[index["label"] == 1].iloc[0]
+    assert marked["image"] == "Class1/Test/0002.PNG"
+    assert marked["mask"] == "Class1/Test/Label/0002_label.PNG"
+
+
+def test_kolektor_images_are_cut_into_an_upper_and_a_lower_half(make):
+    root = make("kolektor_sdd")
+    index = read_index(root, "kolektor_sdd").set_index("image")
+    labels = index["label"].to_dict()
+    assert len(labels) == 12
+    assert labels["kos01/Part1.jpg@1of2"] == 1  # rows 0 and 1
+    assert labels["kos01/Part1.jpg@2of2"] == 0
+    # Rows 2 and 3 of 7: the defect crosses the cut and marks both halves.
+    assert labels["kos02/Part1.jpg@1of2"] == labels["kos02/Part1.jpg@2of2"] == 1
+    upper, lower = root / "kos02/Part1.jpg@1of2", root / "kos02/Part1.jpg@2of2"
+    assert (image_size(upper), image_size(lower)) == ((3, 8), (4, 8))
+    whole = np.asarray(read_image(root / "kos02/Part1.jpg"))
+    halves = [np.asarray(read_image(half)) for half in (upper, lower)]
+    assert np.array_equal(np.concatenate(halves), whole)
+    mask = read_mask(root / index["mask"]["kos02/Part1.jpg@2of2"], (4, 8))
+    assert mask.sum(axis=1).tolist() == [8, 0, 0, 0]
+    assert len({file_hash(path) for path in (upper, lower, root / "kos02/Part1.jpg")}) == 3
+
+
+def test_a_jpeg_mask_counts_from_half_brightness(tmp_path):
+    """Kvasir-SEG, EndoTect and TN3K: compression leaves grey beside every edge."""
+    rows = np.zeros((32, 32), dtype=np.uint8)
+    rows[9:21, 7:23] = 255
+    Image.fromarray(rows).save(tmp_path / "mask.jpg", quality=60)
+    stored = np.asarray(Image.open(tmp_path / "mask.jpg"))
+    assert ((stored > 0) & (stored < 128)).any()
+    assert np.array_equal(read_mask(tmp_path / "mask.jpg", (32, 32)), rows > 0)
+    Image.fromarray(rows // 255 * 60).save(tmp_path / "dark.jpg")
+    with pytest.raises(ClipadError, match="nowhere brighter than"):
+        read_mask(tmp_path / "dark.jpg", (32, 32))
+
+
+def test_btad_pairs_images_and_masks_of_different_kinds(make):
+    index = read_index(make("btad"), "btad")
+    damaged = index[index["label"] == 1].iloc[0]
+    assert damaged["image"] == "03/test/crack/000.bmp"
+    assert damaged["mask"] == "03/ground_truth/crack/000_mask.png"
+
+
+def test_later_releases_of_the_covid_database_are_read(tmp_path):
+    for place, stem in (("Normal", "Normal"), ("COVID", "COVID")):
+        write(tmp_path / place / "images" / f"{stem}-1.png")
+        write(tmp_path / place / "masks" / f"{stem}-1.png")  # of lungs, not of the disease
+    index = read_index(tmp_path, "covid19")
+    assert index["image"].tolist() == ["COVID/images/COVID-1.png", "Normal/images/Normal-1.png"]
+    assert set(index["mask"]) == {""}
+
+
+def visa_row_without_file(root: Path) -> str:
+    (root / "pcb1/Data/Images/Anomaly/000.JPG").unlink()
+    return "pcb1/Data/Images/Anomaly/000.JPG: named in split_csv/1cls.csv, but not there"
+
+
+def visa_file_without_row(root: Path) -> str:
+    write(root / "pcb1/Data/Images/Normal/0999.JPG")
+    return "pcb1/Data/Images/Normal/0999.JPG: not in split_csv/1cls.csv"
+
+
+def visa_row_outside(root: Path) -> str:
+    table = root / "split_csv" / "1cls.csv"
+    write(root.parent / "secret.png")
+    table.write_text(table.read_text() + "pcb1,test,normal,../secret.png,\n")
+    return "../secret.png: named in split_csv/1cls.csv, but not there"
+
+
+def visa_other_mask(root: Path) -> str:
+    table = root / "split_csv" / "1cls.csv"
+    text = table.read_text().replace("pcb1/Data/Masks/Anomaly/001.png", "SWAP")
+    text = text.replace("pcb1/Data/Masks/Anomaly/002.png", "pcb1/Data/Masks/Anomaly/001.png")
+    table.write_text(text.replace("SWAP", "pcb1/Data/Masks/Anomaly/002.png"))
+    return "pcb1/Data/Masks/Anomaly/002.png: mask of another name than its image 001.JPG"
+
+
+def visa_other_table(root: Path) -> str:
+    (root / "split_csv" / "1cls.csv").write_text("a,b\n1,2\n")
+    return "split_csv/1cls.csv: columns a, b instead of object, split, label, image, mask"
+
+
+def dagm_half_copied(root: Path) -> str:
+    for path in (root / "Class10" / "Test").glob("*.PNG"):
+        path.unlink()
+    return "Class10/Test: no images"
+
+
+def kolektor_without_label(root: Path) -> str:
+    (root / "kos01" / "Part0_label.bmp").unlink()
+    return "kos01/Part0.jpg: no mask in kos01"
+
+
+def kolektor_damaged_label(root: Path) -> str:
+    path = root / "kos01" / "Part0_label.bmp"
+    path.write_bytes(path.read_bytes()[:-60])
+    return "kos01/Part0_label.bmp: found a damaged or truncated image"
+
+
+def isic2016_without_masks(root: Path) -> str:
+    for path in (root / "ISBI2016_ISIC_Part1_Test_GroundTruth").iterdir():
+        path.unlink()
+    (root / "ISBI2016_ISIC_Part1_Test_GroundTruth").rmdir()
+    return "ISBI2016_ISIC_Part1_Test_GroundTruth: no such folder"
+
+
+def head_ct_without_line(root: Path) -> str:
+    write(root / "head_ct" / "head_ct" / "009.png")
+    return "head_ct/head_ct/009.png: no line in labels.csv"
+
+
+def head_ct_without_image(root: Path) -> str:
+    (root / "head_ct" / "head_ct" / "003.png").unlink()
+    return "labels.csv: names image 003, not there"
+
+
+def head_ct_other_label(root: Path) -> str:
+    (root / "labels.csv").write_text("id, hemorrhage\n0,yes\n1,1\n2,0\n3,0\n")
+    return "head_ct/head_ct/000.png: label 'yes', neither 0 nor 1, in labels.csv"
+
+
+def brain_mri_half_copied(root: Path) -> str:
+    for path in (root / "no").iterdir():
+        path.unlink()
+    return "no: no images"
+
+
+def cvc_colondb_extra_mask(root: Path) -> str:
+    write_mask(root / "masks" / "11.png")
+    return "masks/11.png: mask without an image"
+
+
+FAULTS = [
+    visa_row_without_file,
+    visa_file_without_row,
+    visa_row_outside,
+    visa_other_mask,
+    visa_other_table,
+    dagm_half_copied,
+    kolektor_without_label,
+    kolektor_damaged_label,
+    isic2016_without_masks,
+    head_ct_without_line,
+    head_ct_without_image,
+    head_ct_other_label,
+    brain_mri_half_copied,
+    cvc_colondb_extra_mask,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_one_fault_of_a_layout_is_named(make, fault):
+    name = next(name for name in sorted(FOLDERS, key=len, reverse=True)
+                if fault.__name__.startswith((name, name.removesuffix("_sdd"))))  # fmt: skip
+    root = make(name)
+    assert f"\n  {fault(root)}" in problems(root, name)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_something_else_is_refused(tmp_path, name):
+    (tmp_path / "Documents" / "Taxes").mkdir(parents=True)
+    (tmp_path / "Documents" / "letter.docx").write_text("x")
+    message = problems(tmp_path, name)
+    assert "expected" in message and str(tmp_path) in message
+
+
+def test_names_with_spaces_and_any_script_are_read(tmp_path):
+    for stem in ("10 no", "Ångström", "画像 1"):
+        write(tmp_path / "images" / f"{stem}.png")
+        write_mask(tmp_path / "masks" / f"{stem}.png")
+    index = read_index(tmp_path, "cvc_colondb")
+    assert [Path(image).stem for image in index["image"]] == ["10 no", "Ångström", "画像 1"]
+    assert len(index_hash(index, tmp_path)) == 64
+
+
+def test_a_name_that_is_no_utf8_is_a_problem_and_no_traceback(tmp_path):
+    pairs(tmp_path, "images", "masks")
+    raw = os.fsencode(tmp_path / "images") + b"/caf\xe9.png"
+    try:
+        os.rename(os.fsencode(write(tmp_path / "images" / "new.png")), raw)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    message = problems(tmp_path, "cvc_colondb")
+    assert "images/caf\\udce9.png: its name is not UTF-8" in message
+    message.encode()
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG file that says its size and has no pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_a_million_pixel_wide_image_is_measured_and_not_decoded(tmp_path):
+    (tmp_path / "wide.png").write_bytes(header(1_000_000, 30))
+    assert image_size(tmp_path / "wide.png") == (30, 1_000_000)
+    head_ct(tmp_path)
+    (tmp_path / "head_ct" / "head_ct" / "000.png").write_bytes(header(1_000_000, 1_000_000))
+    message = problems(tmp_path, "head_ct")
+    assert "head_ct/head_ct/000.png: found more pixels than an image may have" in message
+
+
+@pytest.mark.parametrize("name", ["cvc_colondb", "brain_mri", "mvtec"])
+def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
+    root, card = make(name), read_card(name)
+    index = read_index(root, name)
+    images = DatasetImages(index, root)
+    category = index["category"][0]
+    rows = images.rows(category, "test")
+    random = np.random.default_rng(0)
+    maps = [random.random(SIZE, dtype=np.float32) for _ in range(len(rows))]
+    masks = images.masks(rows, maps, "nearest")
+    scores = random.random(len(rows), dtype=np.float32)
+    found = CategoryScores(rows, scores, maps, masks, [])
+    variant = WinCLIPVariant(MAIN, find_preset("paper"), (0,), "exact", 0.3)
+    values = measure(found, images.has_masks(category), variant)
+    defined = {key for key, value in values.items() if not np.isnan(value)}
+    levels = {"pixel" if key.startswith(("pixel", "aupro")) else "image" for key in defined}
+    assert levels == set(card.levels)
+
+
+@pytest.mark.parametrize("name", [*PIXEL_ONLY, *IMAGE_ONLY, "kolektor_sdd"])
+def test_without_training_images_few_shot_is_refused_and_zero_shot_is_not(make, name):
+    index = read_index(make(name), name)
+    paths = [Path(image) for image in index[index["split"] == "train"]["image"]]
+    assert choose_references(paths, 0, 0, "seeded") == []
+    with pytest.raises(ClipadError, match="found 1, expected at most 0"):
+        choose_references(paths, 1, 0, "seeded")
+
+
+SAMPLES = {
+    "mvtec": (8, 5, 15),
+    "hazelnut_toy": (10, 6, 17),
+    "kolektor_sdd": (0, 29, 3),
+    "cvc_clinicdb": (0, 0, 20),
+    "brain_mri": (0, 15, 15),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_real_sample_is_read(name):
+    data = os.environ.get("CLIPAD_DATA")
+    if not data or not Path(data, name).is_dir():
+        pytest.skip(f"CLIPAD_DATA has no {name}")
+    root = Path(data, name)
+    index = read_index(root, name)
+    test = index[index["split"] == "test"]
+    counted = (
+        len(index) - len(test),
+        int((test["label"] == 0).sum()),
+        int((test["label"] == 1).sum()),
+    )
+    assert counted == SAMPLES[name]
+    for row in index[index["mask"] != ""].to_dict("records"):
+        assert read_mask(root / row["mask"], image_size(root / row["image"])).any()
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_the_page_of_datasets_has_a_line_for_every_card(name):
+    card = read_card(name)
+    counts = [card.counts.normal, card.counts.anomalous]
+    if counts == [None, None] and card.counts.test:
+        counts = [f"{card.counts.test} together", None]
+    cells = [
+        f"`{name}`",
+        card.title,
+        str(len(card.categories)),
+        *("-" if count is None else str(count) for count in counts),
+        ", ".join(card.levels),
+        card.licence or "not known",
+        "yes" if offered(card) else "no",
+    ]
+    page = (CARDS.parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"| {' | '.join(cells)} |" in page
+
+
+def test_cards_that_yaml_would_misread_are_refused(tmp_path):
+    """Unquoted, YAML reads 01 as a number and `no` as false."""
+    text = (CARDS / "btad.yaml").read_text()
+    (tmp_path / "btad.yaml").write_text(text.replace('"01", "02"', "01, 02"))
+    with pytest.raises(ClipadError, match="put quotes around them"):
+        read_card("btad", tmp_path)
+    text = (CARDS / "br35h.yaml").read_text()
+    (tmp_path / "br35h.yaml").write_text(text.replace('"no"', "no"))
+    with pytest.raises(ClipadError, match="put quotes around them"):
+        read_card("br35h", tmp_path)
+    (tmp_path / "btad.yaml").write_text((CARDS / "btad.yaml").read_text() + "more: 1\n")
+    with pytest.raises(ClipadError, match="expected exactly name, title"):
+        read_card("btad", tmp_path)

@@ -1,0 +1,397 @@
+"""Your own photos: what is found, read, scored and written, and every way it can be wrong."""
+
+import csv
+import os
+import re
+import struct
+import zlib
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import Browser, find_chromium
+from bs4 import BeautifulSoup
+from PIL import Image
+from project import REPOSITORY, WEIGHTS, make_project
+
+import clipad_core
+from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.detection import Detection
+from clipad_core.errors import ClipadError
+from clipad_harness.cli.main import main
+from clipad_harness.experiments.methods import CLASSES, checkpoint_of
+from clipad_harness.photos import photos
+from clipad_harness.photos.detectors import choose_weights, open_detector
+from clipad_harness.photos.figures import contact, scores_figure
+from clipad_harness.photos.page import resize_map, strongest
+from clipad_harness.site.page import network_loads
+
+NASTY = "<img src=x onerror=alert(1)> & 'quote\".png"
+NOT_UTF8 = os.fsdecode(b"caf\xe9 1.png")
+
+
+def draw(path: Path, size: tuple[int, int] = (40, 40), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def bare_png(path: Path, width: int, height: int) -> Path:
+    """A PNG whose header promises pixels that are not there."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    return path
+
+
+def brightness(images) -> Detection:
+    """A detector that a test can foresee: the mean of red, and red itself."""
+    assert len({image.shape for image in images}) == 1
+    maps = torch.stack([torch.from_numpy(image[..., 0].astype(np.float32)) for image in images])
+    if any(not image.any() for image in images):
+        raise ClipadError("window embeddings: all windows say the same.")
+    return Detection(maps.mean(dim=(1, 2)), maps)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Within reach of a project's params.yaml, in a folder with photos."""
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(["a.png", "b/b 1.jpg", "b/c.bmp"]):
+        draw(tmp_path / "in" / name, seed=i)
+    return tmp_path
+
+
+def score(*words: str) -> int:
+    return main(["score", *words, "--class-name", "hex nut", "--out", "out", "--quiet"])
+
+
+def rows(path: Path = Path("out/scores.csv")) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_folders_files_and_patterns_are_found_once_and_in_order(inside: Path) -> None:
+    (inside / "in/notes.txt").write_text("no photo")
+    (inside / "in/.hidden.png").write_bytes(b"")
+    found = photos.find_photos(["in/b/*.bmp", "in", "in/a.png"])
+    assert [str(path) for path in found] == ["in/b/c.bmp", "in/a.png", "in/b/b 1.jpg"]
+    draw(inside / "in/[1].png")
+    assert photos.find_photos(["in/[1].png"]) == [Path("in/[1].png")]
+    assert photos.find_photos(["in/**/*.jpg"]) == [Path("in/b/b 1.jpg")]
+
+
+def test_what_was_written_is_no_photo_the_next_time(inside: Path) -> None:
+    draw(inside / "in/out/overlays/a.png.jpg")
+    assert len(photos.find_photos(["in"], skip=Path("in/out"))) == 3
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is on the right
+    image = Image.new("RGB", (30, 20))
+    image.paste((255, 255, 255), (20, 0, 30, 20))
+    image.save(tmp_path / "turned.png", exif=exif)
+    pixels = photos.read_photo(tmp_path / "turned.png")
+    assert pixels.shape == (30, 20, 3)
+    # Turned a quarter clockwise, what was on the right is below.
+    assert pixels[20:].min() == 255 and pixels[:20].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (20000, 20000, "more pixels than an image may have"),
+        (10000, 9500, "more than 89 million pixels"),
+        (1_000_000, 40, "expected one side at most 20 times the other"),
+    ],
+)
+def test_a_huge_photo_is_refused_before_it_is_decoded(tmp_path, width, height, message) -> None:
+    with pytest.raises(ClipadError, match=message):
+        photos.read_photo(bare_png(tmp_path / "huge.png", width, height))
+
+
+def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    sizes = [(40, 40), (40, 40), (50, 40), (40, 40)]
+    paths = [draw(tmp_path / f"{i}.png", size, i) for i, size in enumerate(sizes)]
+    Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    paths[1:1] = [tmp_path / "black.png", tmp_path / "broken.png"]
+    found = photos.score_photos(brightness, paths, tmp_path, quiet=True)
+    assert [one.path for one in found] == paths
+    assert [one.problem for one in found if one.score is None] == [
+        "window embeddings: all windows say the same.",
+        "found no readable image, expected an image; get it again.",
+    ]
+    for one in found:
+        if one.score is not None:
+            red = photos.read_photo(one.path)[..., 0]
+            assert one.score == pytest.approx(red.mean(), rel=1e-5)
+            assert np.array_equal(np.load(one.map_file), red)
+
+
+def test_a_batch_holds_a_bounded_number_of_pixels(tmp_path: Path, monkeypatch) -> None:
+    paths = [draw(tmp_path / f"{i}.png", seed=i) for i in range(20)]
+    seen = []
+    monkeypatch.setattr(photos, "PIXELS_PER_BATCH", 3 * 40 * 40)
+
+    def count(images) -> Detection:
+        seen.append(len(images))
+        return brightness(images)
+
+    photos.score_photos(count, paths, tmp_path, quiet=True)
+    assert seen == [3, 3, 3, 3, 3, 3, 2]
+    seen.clear()
+    monkeypatch.undo()
+    photos.score_photos(count, paths, tmp_path, quiet=True)
+    assert seen == [8, 8, 4]
+
+
+def test_a_score_that_is_no_number_is_a_problem_not_a_score(tmp_path: Path) -> None:
+    def broken(images) -> Detection:
+        return Detection(torch.tensor([torch.nan]), torch.zeros(1, 4, 4))
+
+    found = photos.score_photos(broken, [draw(tmp_path / "a.png")], tmp_path, quiet=True)
+    assert found[0].score is None and "not finite" in found[0].problem
+
+
+def test_everything_is_written_and_the_page_shows_it(inside: Path, capsys) -> None:
+    assert score("in", "--reference", "in/a.png", "--raw-maps") == 0
+    out, error = capsys.readouterr()
+    assert out == "out/index.html\n" and error.count("\n") == 1 and "stand-in" in error
+    found = rows()
+    assert [row["file"] for row in found] == ["in/a.png", "in/b/b 1.jpg", "in/b/c.bmp"]
+    assert all(0 < float(row["score"]) < 1 and not row["problem"] for row in found)
+    assert sorted(p.name for p in Path("out").iterdir()) == [
+        "index.html",
+        "maps",
+        "overlays",
+        "scores.csv",
+    ]
+    with Image.open("out/overlays/b/b 1.jpg.jpg") as overlay:
+        assert overlay.size == (40, 40)
+    assert np.load("out/maps/b/c.bmp.npy").dtype == np.float32
+
+    soup = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert not network_loads(str(soup))
+    scores = [float(item["data-score"]) for item in soup.select("ol.photos li")]
+    assert scores == sorted((float(row["score"]) for row in found), reverse=True)
+    assert all(image["alt"].strip() for image in soup.select("img"))
+    assert soup.select_one("main .callout.warning")
+    links = [link["href"] for link in soup.select("ol.photos a")]
+    assert "overlays/b/b%201.jpg.jpg" in links
+    assert "1 reference" in soup.find(id="provenance").get_text()
+
+
+def test_the_threshold_moves_by_keyboard_and_by_number(inside: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    assert score("in") == 0
+    high, middle, low = sorted((float(row["score"]) for row in rows()), reverse=True)
+    browser = Browser(program)
+    count = "document.getElementById('count').textContent"
+    try:
+        browser.open(Path("out/index.html"))
+        browser.run("document.getElementById('slider').focus()")
+        browser.press("End", 35)
+        assert browser.run(count) == "1 of 3 at or above"
+        browser.press("Home", 36)
+        assert browser.run(count) == "3 of 3 at or above"
+        for value, expected in [((middle + high) / 2, 1), ((low + middle) / 2, 2), (high + 1, 0)]:
+            browser.run(
+                f"(() => {{ const box = document.getElementById('exact'); box.value = '{value}';"
+                " box.dispatchEvent(new Event('input')); })()"
+            )
+            assert browser.run(count) == f"{expected} of 3 at or above"
+            assert browser.run("document.querySelectorAll('.photos li.above').length") == expected
+        browser.run("document.getElementById('only').click()")
+        assert browser.run("document.querySelectorAll('.photos li:not([hidden])').length") == 0
+        assert not browser.complaints()
+    finally:
+        browser.close()
+
+
+def test_a_reference_changes_the_scores_and_itself_scores_low(inside: Path) -> None:
+    score("in")
+    zero_shot = {row["file"]: float(row["score"]) for row in rows()}
+    score("in", "--reference", "in/a.png")
+    few_shot = {row["file"]: float(row["score"]) for row in rows()}
+    assert few_shot != zero_shot and min(few_shot, key=few_shot.get) == "in/a.png"
+
+
+def test_a_bad_photo_does_not_stop_the_others(inside: Path, capsys) -> None:
+    (inside / "in/broken.png").write_bytes(b"no image")
+    assert score("in") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("clipad: 1 of 4 photos could not be scored") and "broken.png" in error
+    assert [row["problem"] != "" for row in rows()] == [False, False, False, True]
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert "in/broken.png" in page.find(id="failed").find_next("table").get_text()
+
+
+def test_only_bad_photos_leave_a_table_and_a_message(inside: Path, capsys) -> None:
+    (inside / "in/broken.png").write_bytes(b"no image")
+    assert score("in/broken.png") == 1
+    assert "no photo could be scored" in capsys.readouterr().err
+    assert len(rows()) == 1 and not Path("out/index.html").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of bytes")
+def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
+    draw(inside / "odd" / NOT_UTF8, seed=1)
+    draw(inside / "odd" / NASTY, seed=2)
+    draw(inside / "odd" / "two\nlines.png", seed=3)
+    assert score("odd") == 0
+    assert [row["file"] for row in rows()] == [
+        f"odd/{NASTY}",
+        r"odd/caf\xe9 1.png",
+        "odd/two\nlines.png",
+    ]
+    assert Path("out/overlays", NOT_UTF8 + ".jpg").is_file()
+    soup = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert not soup.select("img[onerror]")
+    assert {name.get_text() for name in soup.select(".name")} == {
+        NASTY,
+        r"caf\xe9 1.png",
+        "two\nlines.png",
+    }
+    assert "overlays/caf%E9%201.png.jpg" in [link["href"] for link in soup.select(".pair a")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.png"], "found no such file, folder or match at nowhere.png"),
+        (["in/*.gif"], "found no such file, folder or match at in/*.gif"),
+        (["empty"], "found a folder without photos at empty"),
+        (["in", "--method", "patchcore"], "--method: found 'patchcore', expected one of winclip"),
+        (["in", "--checkpoint", "x.pth"], "--checkpoint: found x.pth for winclip"),
+        (["in", "--class-name", " "], "--class-name: found none"),
+        (["in", "--method", "vcpclip"], "--checkpoint: found none, expected what vcpclip learned"),
+        (["in", "--method", "vcpclip", "--checkpoint", "x.pth"], "x.pth does not exist"),
+        (
+            ["in", "--method", "vcpclip", "--checkpoint", "broken.png", "--reference", "in/a.png"],
+            "--reference: found some, which vcpclip cannot use",
+        ),
+        (
+            ["in", "--method", "vcpclip", "--checkpoint", "broken.png"],
+            "checkpoint: broken.png",
+        ),
+        (["in", "--out", "in/a.png"], "--out: found a file at in/a.png"),
+        (["in", "--out", "in/a.png/x"], "--out: in/a.png/x cannot be made"),
+        (["in", "--reference", "broken.png"], "broken.png: found no readable image"),
+        (["in", "--reference", "nowhere"], "found no such file, folder or match at nowhere"),
+        (["in", "--weights", "laion400m_e31"], "found one of them, expected both"),
+        (["in", "--backbone", "ViT-B-16", "--weights", "laion9b"], "found 'laion9b' for ViT-B-16"),
+    ],
+)
+def test_a_wrong_request_is_one_message(inside: Path, words, message, capsys) -> None:
+    (inside / "empty").mkdir()
+    (inside / "broken.png").write_bytes(b"no image")
+    assert main(["score", "--class-name", "nut", "--out", "out", "--quiet", *words]) == 1
+    error = capsys.readouterr().err.splitlines()
+    error = [line for line in error if "stand-in" not in line]
+    assert len(error) == 1 and error[0].startswith("clipad: ") and message in error[0]
+    assert not Path("out/scores.csv").exists()
+
+
+@pytest.mark.parametrize("method", sorted(CLASSES.keys() - {"winclip"}))
+def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, capsys) -> None:
+    files, core = checkpoint_of(method), import_module(f"clipad_core.methods.{method}.detector")
+    given, config = choose_weights(method, None, None)
+    backbone = load_backbone(given.backbone, given.weights)
+    learner = core.make_learner(backbone, config, seed=1)
+    Path("ours.safetensors").write_bytes(files.checkpoint_bytes(learner, config, backbone, "data"))
+    # AnomalyCLIP's official file holds the embedded words around what is learned, too.
+    around = (backbone, config) if method == "anomalyclip" else ()
+    torch.save(files.to_official(learner, *around), "official.pth")
+    found = []
+    for checkpoint in ("ours.safetensors", "official.pth"):
+        words = ["score", "in", "--out", "out", "--quiet", "--method", method]
+        assert main([*words, "--checkpoint", checkpoint]) == 0
+        found.append([float(row["score"]) for row in rows()])
+    assert found[0] == pytest.approx(found[1], abs=2e-6) and len(set(found[0])) == 3
+    expected = getattr(core, CLASSES[method])(backbone, config, learner)
+    pixels = photos.read_photo(Path("in/a.png"))
+    assert found[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert "official.pth" in page.find(id="provenance").get_text()
+
+
+def test_outside_a_project_the_weights_must_be_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("CLIPAD_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "a.png")
+    assert score("a.png") == 1
+    assert "found neither, nor a params.yaml here or above" in capsys.readouterr().err
+    tiny = WEIGHTS / "clipad-tiny.safetensors"
+    if tiny.is_file():
+        assert score("a.png", "--backbone", "clipad-tiny", "--weights", str(tiny)) == 0
+        assert len(rows()) == 1
+
+
+def test_a_crop_of_the_centre_is_no_setting_for_photos(micro: Backbone) -> None:
+    config = clipad_core.WinCLIPConfig(resize="centre_crop")
+    with pytest.raises(ClipadError, match="does not see the borders"):
+        open_detector("winclip", micro, config=config, class_name="nut")
+
+
+def test_a_map_keeps_its_place_at_another_size() -> None:
+    small = np.zeros((4, 6), dtype=np.float32)
+    small[0, 5] = 1
+    large = resize_map(small, (40, 60))
+    assert large.shape == (40, 60) and strongest(large) == strongest(small) == "upper right"
+    assert (
+        strongest(np.eye(9)[4:5]) == "upper centre" and strongest(np.ones((1, 1))) == "upper left"
+    )
+    middle = np.zeros((9, 9))
+    middle[4, 4] = 1
+    assert strongest(middle) == "centre"
+
+
+def test_the_figures_of_the_notebook_show_every_photo() -> None:
+    images = [np.zeros((8, 6, 3), dtype=np.uint8)] * 5
+    drawn = [axes for axes in contact(images).axes if axes.images]
+    assert len(drawn) == 5 and drawn[0].get_title() == "6 x 8"
+    axes = scores_figure([float(-i) for i in range(20)], [f"$x{i}$" for i in range(20)]).axes[0]
+    assert sum(len(line.get_xdata()) for line in axes.lines) == 20
+    assert axes.get_yticklabels()[-1].get_text() == "8 others"
+    with pytest.raises(ClipadError, match="found none"):
+        contact([])
+
+
+def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch, capsys) -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    [snippet] = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len([line for line in snippet.splitlines() if line]) == 5
+    project = make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "photo.jpg", (60, 40))
+    stand_in = str(project / "data" / "weights" / "clipad-tiny.safetensors")
+    published = '"ViT-B-16-plus-240", "laion400m_e31"'
+    assert published in snippet
+    exec(snippet.replace(published, f'"clipad-tiny", {stand_in!r}'), {})
+    assert re.fullmatch(
+        r"tensor\(\[0\.\d+\]\) torch\.Size\(\[1, \d+, \d+\]\)\n", capsys.readouterr().out
+    )
+
+
+def test_the_core_offers_what_it_names_and_nothing_else() -> None:
+    for name in clipad_core.__all__:
+        assert getattr(clipad_core, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = clipad_core.nothing

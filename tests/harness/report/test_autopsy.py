@@ -1,0 +1,173 @@
+"""The autopsy's sums, pictures in words, and its sources."""
+
+import re
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from project import REPOSITORY
+
+from clipad_core.errors import ClipadError
+from clipad_core.methods.anomalyclip import config as anomalyclip_config
+from clipad_core.methods.vcpclip import config as vcpclip_config
+from clipad_core.methods.winclip import config as winclip_config
+from clipad_harness.base.settings import read_learned, read_winclip
+from clipad_harness.experiments.switch_steps import own_steps, steps
+from clipad_harness.experiments.variants import variants
+from clipad_harness.papers.switches import NOT_MEASURED, SWITCHES
+from clipad_harness.report import reported, switch_effects
+
+
+def results(values: dict[str, list[float]], to: str = "malalab") -> pd.DataFrame:
+    """A walk: by metric the value after every step, the same in two categories."""
+    names = ["0 start", "1 text_average", "2 temperature", "3 patch_feature", "4 clamp_association"]
+    rows = [
+        ("WinCLIP", f"walk to {to}/{name}", "mvtec", category, 1, 0, metric, value)
+        for metric, found in values.items()
+        for name, value in zip(names, found)
+        for category in ("a", "b")
+    ]
+    columns = ["method", "variant", "dataset", "category", "k_shot", "seed", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+STEPS = {"image_auroc": [0.9, 0.8, 0.85, 0.85, 0.7], "pixel_auroc": [0.8, 0.8, 0.9, 0.9, 0.9]}
+
+
+def test_the_effects_add_up_to_end_minus_start() -> None:
+    values = switch_effects.walk(results(STEPS), "malalab", 1)
+    found = switch_effects.effects(values)
+    assert list(found.index) == list(values.index[1:])
+    assert found["image_auroc"].tolist() == pytest.approx([-10, 5, 0, -15])
+    assert found["image_auroc"].sum() == pytest.approx(-20)
+    assert values["aupro"].isna().all()  # not in the results: unknown, not zero
+
+
+def test_the_waterfall_names_its_largest_step() -> None:
+    walk = switch_effects.walk(results(STEPS, "zqhang"), "zqhang", 1)
+    figure, alt = switch_effects.waterfall(walk, "To zqhang", "zqhang")
+    plt.close(figure)
+    assert alt == (
+        "To zqhang: image AUROC from 90.0 to 70.0, largest step clamp association −15.0; "
+        "pixel AUROC from 80.0 to 90.0, largest step temperature +10.0."
+    )
+
+
+def test_a_walk_to_a_code_without_maps_moves_none() -> None:
+    values = switch_effects.walk(results(STEPS), "malalab", 1)
+    assert values["pixel_auroc"].isna().all() and values["image_auroc"].notna().all()
+    figure, _ = switch_effects.waterfall(values, "To malalab", "malalab")
+    assert len(figure.axes) == 1
+    plt.close(figure)
+
+
+def test_small_effects_do_not_fill_the_axis() -> None:
+    small = {"image_auroc": [0.9, 0.9001, 0.9, 0.9, 0.9], "pixel_auroc": [0.8] * 5}
+    figure, _ = switch_effects.waterfall(
+        switch_effects.walk(results(small), "malalab", 1), "x", "malalab"
+    )
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert high - low >= switch_effects.SHORTEST_AXIS
+    plt.close(figure)
+
+
+def test_the_first_screen_takes_the_largest_switches_of_all_walks() -> None:
+    walks = {"one": switch_effects.walk(results(STEPS), "malalab", 1)}
+    page = switch_effects.largest_switches(walks, 2)
+    assert "one, clamp association: −15.0" in page and "image AUROC" in page
+    assert page.index("clamp association") < page.index("text average")
+
+
+def test_a_walk_that_was_not_measured_says_how_to_get_it() -> None:
+    with pytest.raises(ClipadError, match=r"to 'zqhang' with 0 shots; add it to winclip\.walks"):
+        switch_effects.walk(results(STEPS), "zqhang")
+
+
+def test_every_switch_of_every_walk_has_a_meaning_and_a_source() -> None:
+    configs = {
+        "winclip": (winclip_config, read_winclip(REPOSITORY)),
+        "anomalyclip": (anomalyclip_config, read_learned(REPOSITORY, "anomalyclip")),
+        "vcpclip": (vcpclip_config, read_learned(REPOSITORY, "vcpclip")),
+    }
+    used = set()
+    for module, settings in configs.values():
+        start = module.find_preset(settings.preset)
+        for preset in settings.walks:
+            names = [name for name, _ in steps(start, module.find_preset(preset))[1:]]
+            used |= {switch_effects.field_of(name) for name in names}
+        for changes in settings.own_walks.values():
+            used |= {switch_effects.field_of(name) for name, _ in own_steps(changes)[1:]}
+    assert used == set(SWITCHES)
+    linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
+    assert all(one.meaning and linked.search(one.source) for one in SWITCHES.values())
+    assert all(all(row) for row in NOT_MEASURED)
+
+
+def test_the_table_says_from_what_to_what() -> None:
+    among = variants(read_winclip(REPOSITORY), {})
+    page = switch_effects.effect_table(
+        switch_effects.walk(results(STEPS), "malalab", 1), among, "malalab", "To malalab"
+    )
+    assert "To malalab: what every switch" in page and "<td>mean_raw</td><td>norm_mean</td>" in page
+    assert "0.07" in page and "0.01" in page and "−15.0" in page
+
+
+def test_every_code_stands_beside_what_is_reported_of_it() -> None:
+    rows = [
+        ("WinCLIP", f"preset/{code}", "mvtec", "a", 0, 0, metric, 0.612)
+        for code in ("paper", "anomalib", "zqhang", "caoyunkang", "malalab")
+        for metric in reported.REPORTED
+    ]
+    page = reported.codes_table(pd.DataFrame(rows, columns=results(STEPS).columns))
+    for code, number in [
+        ("paper", 91.8),
+        ("zqhang", 90.4),
+        ("caoyunkang", 70.2),
+        ("malalab", 90.4),
+    ]:
+        assert re.search(rf"{code}</th><td[^>]*>{number}</td><td[^>]*>61.2", page)
+    assert page.count("61.2") == 3 * 4 + 1  # mala-lab gives no map
+    assert re.search(r"anomalib</th><td[^>]*>–</td>", page)
+    assert "caoyunkang: caoyunkang/WinClip@0818c9d" in page
+
+
+def test_a_switch_of_the_measurement_says_its_positions_too() -> None:
+    among = variants(read_winclip(REPOSITORY), {})
+    mine = [one for one in among if one.name.startswith("walk to other reporting/")]
+    assert [one.aupro for one in mine] == ["exact", "exact", "cflow200", "mvtec"]
+    values = pd.DataFrame(
+        50.0, [one.name.partition("/")[2] for one in mine], switch_effects.METRICS
+    )
+    page = switch_effects.effect_table(values, among, "other reporting", "As reported")
+    assert "<td>none</td><td>five</td>" in page
+    assert "<td>exact</td><td>cflow200</td>" in page and "<td>cflow200</td><td>mvtec</td>" in page
+
+
+@pytest.mark.parametrize("method", ["WinCLIP", "AnomalyCLIP", "VCP-CLIP"])
+def test_what_is_reported_has_its_sources(method: str) -> None:
+    page = reported.reported_range(method)
+    assert "image AUROC" in page and page.count("<li>") >= 2
+    if method == "WinCLIP":
+        assert "70.2" in page and "91.8" in page
+        assert "91.8, zero-shot: arXiv:2303.14814" in page  # not somebody's quotation of it
+    assert "not determined" not in page
+
+
+def test_the_sources_of_the_switches_are_links() -> None:
+    page = switch_effects.switch_table([switch_effects.walk(results(STEPS), "malalab", 1)])
+    assert '<a href="https://github.com/mala-lab/WinCLIP/tree/4880fc4">' in page
+    assert (
+        '<a href="https://github.com/mlfoundations/open_clip/issues/906">'
+        in switch_effects.not_measured()
+    )
+
+
+def test_without_references_their_switches_are_left_out() -> None:
+    zero = results(STEPS).assign(k_shot=0)
+    steps = switch_effects.walk(zero, "malalab").index
+    assert list(steps) == ["0 start", "1 text_average", "2 temperature"]
+
+
+def test_backbones_of_an_ablation_are_no_report_of_the_method() -> None:
+    assert "62.4" not in reported.reported_range("WinCLIP")

@@ -1,0 +1,143 @@
+"""Methods side by side: the bootstrap against the metrics it stands for, and counted operations."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from clipad_core.metrics.metrics import auroc
+from clipad_harness.experiments.contenders import Contender, operations
+from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.report import comparison
+from clipad_harness.report.side_by_side import (
+    RESAMPLES,
+    SideBySide,
+    differences,
+    measure_all,
+    resampled,
+)
+
+LABELS = np.array([0] * 10 + [1] * 10)
+
+
+def found(strength: float, seed: int, masks: bool = True) -> CategoryScores:
+    """Twenty images of 16 pixels a side; the higher the strength, the clearer the defects."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"category": "nut", "image": f"{i}.png", "defect": "hole" if label else "good",
+         "label": label, "mask": "m.png" if label and masks else ""}
+        for i, label in enumerate(LABELS)
+    ]  # fmt: skip
+    truth = [np.zeros((16, 16), dtype=bool) for _ in LABELS]
+    for label, one in zip(LABELS, truth):
+        one[4:8, 4:10] = bool(label)
+    maps = [(rng.random((16, 16)) + strength * one).astype(np.float32) for one in truth]
+    scores = (rng.random(len(LABELS)) + strength * LABELS).astype(np.float32)
+    return CategoryScores(pd.DataFrame(rows), scores, maps, truth, [])
+
+
+def contender(label: str, strength: float, seeds: tuple[int, ...] = (0,)) -> Contender:
+    return Contender(
+        label, lambda _, seed: found(strength, 100 * int(10 * strength) + seed), seeds, "x", 5, 2e9
+    )
+
+
+@pytest.fixture
+def both() -> tuple[list[Contender], SideBySide]:
+    among = [contender("weak", 0.0), contender("strong <b>", 1.5, (1, 2, 3))]
+    return among, measure_all(among, ["nut", "bolt"], 0.3)
+
+
+def test_without_resampling_the_aurocs_are_those_of_the_metrics(both) -> None:
+    from clipad_harness.report.side_by_side import _aurocs
+
+    _, measured = both
+    one, scores = measured.drawn["strong <b>", "nut"], found(1.5, 1501)
+    weights = np.ones((1, len(LABELS)))
+    assert _aurocs(one, 0, weights, "image")[0] == pytest.approx(auroc(LABELS, scores.image_scores))
+    pixels = np.concatenate([one.ravel() for one in scores.maps])
+    truth = np.concatenate([one.ravel() for one in scores.masks]).astype(int)
+    assert _aurocs(one, 0, weights, "pixel")[0] == pytest.approx(auroc(truth, pixels), abs=1e-3)
+
+
+def test_a_method_against_itself_is_never_different_with_one_seed(both) -> None:
+    _, measured = both
+    weak = measured.drawn["weak", "nut"]
+    for level in ("image", "pixel"):
+        samples = resampled(weak, weak, level, np.random.default_rng(0))
+        assert len(samples) == RESAMPLES and np.abs(samples).max() < 1e-12
+
+
+@pytest.mark.parametrize("level", ["image", "pixel"])
+def test_a_clear_difference_leaves_zero_out_and_changes_sign_with_the_order(both, level) -> None:
+    _, measured = both
+    there = differences(measured, "strong <b>", "weak", level)
+    back = differences(measured, "weak", "strong <b>", level)
+    assert list(there.index) == ["nut", "bolt", "mean"]
+    assert there["clear"].all() and (there["low"] > 0).all() and (back["high"] < 0).all()
+    assert there["difference"].to_numpy() == pytest.approx(-back["difference"].to_numpy())
+    inside = (there["low"] <= there["difference"]) & (there["difference"] <= there["high"])
+    assert inside.all()
+
+
+def test_two_runs_give_the_same_intervals(both) -> None:
+    _, measured = both
+    one, two = (differences(measured, "weak", "strong <b>", "image") for _ in range(2))
+    assert one.equals(two)
+
+
+def test_without_masks_pixel_numbers_are_unknown() -> None:
+    bare = Contender("bare", lambda _, seed: found(0.5, seed, masks=False), (0,), "x", 0, 1.0)
+    measured = measure_all([bare], ["nut"], 0.3)
+    assert "pixel_auroc" not in set(measured.metrics["metric"])
+    frame = differences(measured, "bare", "bare", "pixel")
+    assert frame[["difference", "low", "high"]].isna().all().all() and not frame["clear"].any()
+
+
+def test_tables_mark_the_best_and_escape_names(both) -> None:
+    among, measured = both
+    page = comparison.headline(measured, among)
+    row = page[page.index("strong &lt;b&gt;") :]
+    assert "<strong>" in row and "<b>" not in page
+    assert "2.00" in comparison.costs(measured, among)
+    assert "nut" in comparison.by_category(measured, among, "image_auroc")
+
+
+def test_figures_say_in_words_what_they_show(both) -> None:
+    among, measured = both
+    figure, alt = comparison.cost_figure(measured, among)
+    plt.close(figure)
+    assert "strong <b> 100.0 image AUROC at 2.00" in alt
+    figure, alt, frame = comparison.difference_figure(measured, "strong <b>", "weak")
+    plt.close(figure)
+    assert alt.startswith("strong <b> minus weak: image AUROC on the mean +")
+    words = comparison.verdict_sentence("A", "B", frame)
+    assert "by image AUROC better in 2 (nut, bolt), worse in none, undecided in 0" in words
+
+
+def test_pictures_stand_under_the_maps_of_every_method(both, tmp_path: Path) -> None:
+    among, measured = both
+    for i in range(len(LABELS)):
+        Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    chosen = comparison.apart(measured, "strong <b>", "weak", 1)
+    assert len(chosen) == 1 and chosen["gain"].iloc[0] > 0
+    figure, alt = comparison.pictures(
+        list(
+            comparison.under_maps(
+                tmp_path, chosen, {one.label: one.first for one in among}
+            ).values()
+        )
+    )
+    plt.close(figure)
+    assert "weak" in alt and "pixel AUROC" in alt
+
+
+def test_operations_of_a_product_are_counted() -> None:
+    def detector(images) -> torch.Tensor:
+        return torch.ones(3, 4) @ torch.ones(4, 5)
+
+    assert operations(detector, np.zeros((2, 2, 3), dtype=np.uint8)) == 2 * 3 * 4 * 5

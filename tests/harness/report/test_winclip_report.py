@@ -1,0 +1,383 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from matplotlib import pyplot as plt
+from PIL import Image
+from project import REPOSITORY
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.config import OPEN_CHOICES
+from clipad_core.methods.winclip.detector import Recipe
+from clipad_core.metrics.metrics import auroc
+from clipad_harness.base.settings import Profile, Weights, read_winclip
+from clipad_harness.data.contact_sheet import contact_sheet
+from clipad_harness.experiments.scorer import Scorer
+from clipad_harness.experiments.variants import variants
+from clipad_harness.papers.method_facts import find_group
+from clipad_harness.papers.numbers import load_reported
+from clipad_harness.papers.winclip_groups import GROUPS
+from clipad_harness.report import (
+    ablations,
+    claims,
+    galleries,
+    method,
+    method_page,
+    winclip_departures,
+)
+from clipad_harness.report.map_grid import map_grid
+from clipad_harness.report.steps import winclip_data, winclip_examples
+from clipad_harness.report.summary import read_summary, summary_text
+
+METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "aupro", "pixel_f1max")
+
+
+def cell(
+    variant: str, values: dict[str, float], k_shot: int = 0, seed: int = 0, metric: str = ""
+) -> list[dict[str, object]]:
+    """Rows of the results table: one value a category, in one metric or in all."""
+    head = {"method": "WinCLIP", "variant": variant, "backbone": "micro", "dataset": "mvtec"}
+    return [
+        {**head, "category": name, "k_shot": k_shot, "seed": seed, "metric": one, "value": value}
+        for name, value in values.items()
+        for one in ([metric] if metric else METRICS)
+    ]
+
+
+def index_of(counts: dict[str, int]) -> pd.DataFrame:
+    """An index of a normal and otherwise damaged test images a category."""
+    rows = [
+        ("mvtec", name, "test", "good" if i == 0 else "hole", int(i > 0), f"{name}/{i}", f"{i}")
+        for name, count in counts.items()
+        for i in range(count)
+    ]
+    columns = ["dataset", "category", "split", "defect", "label", "image", "mask"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.fixture
+def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
+    def make(kind: str, counts: dict[str, int], dataset: str = "mvtec") -> Scorer:
+        backbone = replace(micro, kind=kind, label="micro")
+        monkeypatch.setattr(Scorer, "backbone", lambda self, config: backbone)
+        profile = Profile(
+            "demo", dataset, None, (), None, *3 * (Weights("ViT-B-16-plus-240", "none", None, {}),)
+        )
+        settings = read_winclip(REPOSITORY)
+        return Scorer(profile, index_of(counts), Path(), Path(), variants(settings, {}))
+
+    return make
+
+
+def paper_results(offset: float) -> pd.DataFrame:
+    """Results at the paper's own zero-shot numbers for bottle and cable, plus some points."""
+    table = load_reported()
+    wanted = (table["method"] == "WinCLIP") & (table["variant"] == "zero-shot")
+    wanted &= (table["dataset"] == "MVTec AD") & (table["quality"] == "primary")
+    rows = []
+    for name in ("bottle", "cable"):
+        for metric in METRICS:
+            found = table[wanted & (table["category"] == name) & (table["metric"] == metric)]
+            value = float(found["mean"].iloc[0]) / 100
+            rows += cell("main", {name: min(1.0, value + offset / 100)}, metric=metric)
+    return pd.DataFrame(rows)
+
+
+def test_an_ablation_averages_categories_and_spreads_over_seeds() -> None:
+    rows = cell("memories/M^P", {"a": 0.8, "b": 0.6}, 1, 0)
+    rows += cell("memories/M^P", {"a": 0.9, "b": 0.7}, 1, 1)
+    found = ablations.ablation(pd.DataFrame(rows), "memories").iloc[0]
+    assert found["ours"] == pytest.approx(75.0)
+    assert found["std"] == pytest.approx(np.std([70, 80], ddof=1))
+    assert found["paper"] == 94.5
+
+
+def test_an_unknown_ablation_is_refused_with_the_known_ones() -> None:
+    results = pd.DataFrame(cell("memories/M^P", {"a": 0.5}))
+    with pytest.raises(ClipadError, match="'prompts', expected one of memories"):
+        ablations.ablation(results, "prompts")
+
+
+def test_a_mean_over_categories_is_unknown_where_one_of_them_or_the_metric_is() -> None:
+    rows = cell("prompts/one class", {"a": 0.3, "b": np.nan}, metric="image_auroc")
+    rows += cell("prompts/two class", {"a": 0.3, "b": 0.5}, metric="image_auroc")
+    found = ablations.ablation(pd.DataFrame(rows), "prompts").set_index(["row", "metric"])["ours"]
+    assert np.isnan(found["one class", "image_auroc"])
+    assert found["two class", "image_auroc"] == pytest.approx(40)
+    assert np.isnan(found["two class", "image_ap"])  # no row has it
+
+
+def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
+    values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
+    rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
+    found = claims.directions(pd.DataFrame(rows), "prompts")
+    assert list(found["direction"]) == ["as in the paper", "not as in the paper", "no difference"]
+    assert list(found["this run"]) == ["+20.0", "−10.0", "0.0"]
+    assert found["paper"].iloc[0] == "+39.8"
+    page = claims.direction_table(pd.DataFrame(rows), "prompts")
+    assert "Of 3: 1 as in the paper; 1 not as in the paper." in page
+
+
+def test_a_difference_within_two_standard_errors_over_categories_is_undecided() -> None:
+    rows = cell("prompts/two class", dict.fromkeys("abc", 0.5))
+    rows += cell("prompts/one class", {"a": 0.1, "b": 0.4, "c": 0.7})  # +40, +10, -20
+    rows += cell("prompts/states", {"a": 0.6, "b": 0.7, "c": 0.65})  # +10, +20, +15
+    found = claims.directions(pd.DataFrame(rows), "prompts")
+    assert list(found["direction"]) == ["undecided", "as in the paper"]
+    error = np.std([40, 10, -20], ddof=1) / 3**0.5
+    assert list(found["this run"]) == [f"+10.0 ± {error:.1f}", "+15.0 ± 2.9"]
+
+
+def test_the_papers_own_numbers_count_where_they_contradict_its_words() -> None:
+    """Table 6 at four shots: the full method is 0.1 below the row before it."""
+    rows = cell("memories/M^P and mid windows", {"a": 0.5}, 4, metric="pixel_auroc")
+    rows += cell("memories/full, with the language map", {"a": 0.6}, 4, metric="pixel_auroc")
+    found = claims.directions(pd.DataFrame(rows), "memories")
+    assert found[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0"]
+    assert list(found["direction"]) == ["not as in the paper"]
+
+
+def test_what_a_choice_is_worth_is_read_where_it_moves_something() -> None:
+    rows = [
+        row
+        for name, by in (("exact", 0.0), ("mvtec", 0.1))
+        for metric in ("image_auroc", "pixel_auroc", "aupro")
+        for row in cell(f"preset/{name}", {"a": 0.5 + by * (metric == "aupro")}, metric=metric)
+    ]
+    found = claims.worth(pd.DataFrame(rows), "preset", "mvtec", "exact")
+    assert found == "mvtec against exact: +10.0 points of 0-shot pixel AUPRO"
+
+
+def test_a_code_without_maps_gets_no_number_for_them() -> None:
+    rows = cell("preset/malalab", {"a": 0.5}) + cell("preset/anomalib", {"a": 0.5})
+    found = ablations.ablation(pd.DataFrame(rows), "preset").set_index(["row", "metric"])["ours"]
+    assert found["malalab", "image_auroc"] == found["anomalib", "pixel_auroc"] == 50
+    assert np.isnan(found["malalab", "pixel_auroc"]) and np.isnan(found["malalab", "aupro"])
+
+
+def test_gains_leave_out_categories_that_neither_row_was_measured_on() -> None:
+    rows = cell("components/full", {"a": 0.6}) + cell("components/DTP only", {"a": 0.5})
+    rows += cell("training set/target to auxiliary", {"b": 0.5})
+    found = ablations.gains(pd.DataFrame(rows), "components", "full", "DTP only", "pixel_auroc")
+    assert found.index.tolist() == ["a"] and found.iloc[0, 0] == pytest.approx(10)
+
+
+def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper() -> None:
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    in_params = params["winclip"]["ablations"]
+    printed = load_reported()
+    assert set(GROUPS) == set(in_params)
+    for name, group in GROUPS.items():
+        rows = set(in_params[name]["rows"])
+        assert {row for row, _ in group.printed} <= rows, name
+        assert {row for claim in group.claims for row in claim} <= rows, name
+        for _, variant in group.printed:
+            found = printed[printed["variant"] == variant]
+            assert group.table in " ".join(found["table"]), variant
+
+
+def test_a_group_that_only_params_knows_still_gets_a_table() -> None:
+    results = pd.DataFrame(cell("mine/<b>", {"a": 0.5}))
+    assert find_group("WinCLIP", "mine").table == ""
+    assert ablations.further(results) == ["mine"]
+    assert "&lt;b&gt;" in ablations.ablation_table(results, "mine")
+
+
+def test_the_figure_of_an_ablation_says_highest_and_lowest_in_words() -> None:
+    rows = cell("AUPRO/exact", {"a": 0.5}) + cell("AUPRO/mvtec", {"a": 0.4})
+    figure, alt = ablations.ablation_figure(pd.DataFrame(rows), "AUPRO")
+    plt.close(figure)
+    assert alt == "AUPRO: pixel AUPRO in per cent, 0-shot from 40.0 (mvtec) to 50.0 (exact)."
+
+
+def test_other_backbones_stand_above_this_run() -> None:
+    found = ablations.backbones(
+        pd.DataFrame(cell("main", {"a": 0.5, "b": 0.7})), "supplement Table 9"
+    )
+    assert found.loc["paper: ViT-B/16+", "image AUROC"] == 90.8
+    assert found.iloc[-1].tolist() == ["mvtec", pytest.approx(60.0), pytest.approx(60.0)]
+
+
+def test_a_mean_beside_other_backbones_is_unknown_where_a_category_is() -> None:
+    rows = pd.DataFrame(cell("main", {"a": 0.5, "b": np.nan}))
+    assert np.isnan(ablations.backbones(rows, "supplement Table 9").iloc[-1, 1])
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("dataset", {"dataset": "visa"}),
+        ("categories", {"category": "grid"}),
+        ("weights", {"backbone": "other"}),
+    ],
+)
+def test_results_of_another_run_are_refused(make_scorer, what: str, change: dict) -> None:
+    scorer = make_scorer("stand-in", {"bottle": 2})
+    results = pd.DataFrame(cell("main", {"bottle": 0.5}))
+    assert method.matching(scorer, results) is results
+    with pytest.raises(ClipadError, match=f"its {what} are .*clipad measure winclip"):
+        method.matching(scorer, results.assign(**change))
+
+
+def test_the_banner_says_reproduced_within_the_tolerance_and_not_beyond(make_scorer) -> None:
+    scorer = make_scorer("published", {"bottle": 83, "cable": 150})
+    for offset, word in ((-0.2, "Reproduced: 12 of 12"), (-15.0, "Not reproduced: 0 of 12")):
+        frame = method.comparison(scorer, paper_results(offset))
+        assert word in method_page.banner(scorer, frame)
+
+
+def test_a_part_of_the_test_images_is_not_comparable(make_scorer) -> None:
+    assert method.comparable(make_scorer("published", {"bottle": 83})) == (True, "")
+    means, reason = method.comparable(make_scorer("published", {"bottle": 20}))
+    assert (means, reason) == (False, "bottle has 20 of its 83 test images")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("stand-in", "not comparable"), ("random", "mean nothing")]
+)
+def test_weights_that_are_not_published_are_named_first(make_scorer, kind: str, text: str) -> None:
+    scorer = make_scorer(kind, {"bottle": 83, "cable": 150})
+    page = method_page.first_screen(scorer, paper_results(0.0))
+    assert text in page[: page.index("<table>")]
+    assert ">pass<" not in page and ">fail<" not in page
+    frame = method.comparison(scorer, paper_results(0.0))
+    assert frame["difference"].isna().all()
+
+
+def test_a_dataset_without_printed_numbers_shows_mvtec_but_never_compares(make_scorer) -> None:
+    scorer = make_scorer("published", {"bottle": 83, "cable": 150}, "hazelnut_toy")
+    frame = method.comparison(scorer, paper_results(0.0).assign(dataset="hazelnut_toy"))
+    mean = frame[(frame["category"] == "mean") & (frame["metric"] == "image_auroc")].iloc[0]
+    assert mean["paper_mean"] == 91.8
+    assert set(frame["verdict"]) == {"not comparable"}
+
+
+def test_every_source_is_marked_and_listed_once(make_scorer) -> None:
+    scorer = make_scorer("stand-in", {"bottle": 83, "cable": 150})
+    frame = method.comparison(scorer, paper_results(0.0))
+    page = method_page.category_tables(frame, ["image_auroc"])
+    assert page.count("<li id=") == frame.loc[frame["metric"] == "image_auroc", "source"].nunique()
+    assert 'href="#note-' in page and "<summary>" not in page
+
+
+def test_the_metrics_file_can_be_written_and_read(make_scorer, tmp_path: Path) -> None:
+    scorer = make_scorer("stand-in", {"bottle": 83, "cable": 150})
+    summary = method.summarise(scorer, paper_results(0.0))
+    path = tmp_path / "page.json"
+    path.write_text(summary_text(summary, path))
+    found = read_summary(path)
+    assert found.headline["0-shot"]["image_auroc"].paper == 91.8
+    assert found.stand_in and found.images == 233
+
+
+def test_every_open_choice_is_told_with_what_the_paper_and_the_codes_say(make_scorer) -> None:
+    assert set(winclip_departures.PAPER_SAYS) == set(OPEN_CHOICES)
+    page = winclip_departures.open_choices(make_scorer("stand-in", {"bottle": 2}))
+    assert "0.07 (anomalib, zqhang); 0.01 (caoyunkang, malalab)" in page
+    assert "sum (zqhang); parallel (caoyunkang)<" in page  # mala-lab fuses no maps
+
+
+def test_departures_measure_what_an_ablation_can(make_scorer) -> None:
+    scorer = make_scorer("stand-in", {"bottle": 2})
+    rows = cell("main", {"bottle": 0.5}) + cell("AUPRO/exact", {"bottle": 0.5}, 1)
+    rows += cell("AUPRO/cflow200", {"bottle": 0.4}, 1)
+    page = winclip_departures.departures(scorer, pd.DataFrame(rows))
+    assert "cflow200 against exact: −10.0 points of 1-shot pixel AUPRO" in page
+    assert "not measured in this run" in page
+
+
+def test_an_image_ranks_right_as_often_as_its_category_s_auroc_says() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 2
+    scores = np.round(rng.random(30) + 0.2 * labels, 1)  # rounded: with ties
+    shares = galleries.ranked_right(labels, scores)
+    assert shares[labels == 1].mean() == pytest.approx(auroc(labels, scores))
+    assert shares[labels == 0].mean() == pytest.approx(auroc(labels, scores))
+    assert np.isnan(galleries.ranked_right(np.ones(3, dtype=int), scores[:3])).all()
+
+
+def scored() -> galleries.Scored:
+    frame = pd.DataFrame(
+        {
+            "category": ["a", "a", "a", "b", "b"],
+            "defect": ["good", "hole", "tear", "hole", "good"],
+            "label": [0, 1, 1, 1, 0],
+            "image": ["0", "1", "2", "3", "4"],
+            "image_score": [0.5, 0.9, 0.1, 0.8, 0.2],
+            "ranked": [0.5, 1.0, 0.0, 1.0, 1.0],
+            "pixel_auroc": [np.nan, 0.9, 0.4, 0.8, np.nan],
+            "area": [np.nan, 5.0, 0.5, 3.0, np.nan],
+            "found": [False, True, False, True, True],
+        }
+    )
+    return galleries.Scored(frame, [], [])
+
+
+def test_best_and_worst_are_the_two_ends_and_take_each_category_once_first() -> None:
+    assert galleries.best(scored(), 2) == [1, 3]
+    assert galleries.worst(scored(), 3) == [2, 3, 1]
+    assert galleries.median(scored(), 1) == [3]
+    assert galleries.false_alarms(scored(), 1) == [0]
+
+
+def test_defects_are_listed_from_missed_to_found() -> None:
+    found = galleries.by_defect(scored())
+    assert list(found.index) == ["tear", "hole"]
+    assert found.loc["hole", "image AUROC"] == 100.0 and found.loc["tear", "found"] == 0.0
+    sentence = galleries.size_sentence(scored())
+    assert sentence.startswith("1 of 3 damaged images are missed") and "0.50 %" in sentence
+
+
+def test_of_a_long_image_the_tile_with_the_defect_is_shown(micro: Backbone, tmp_path: Path) -> None:
+    pixels = np.zeros((32, 64, 3), dtype=np.uint8)
+    mask = np.zeros((32, 64), dtype=np.uint8)
+    pixels[8:16, 48:60], mask[8:16, 48:60] = 200, 255
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    row = {"category": "a_b", "defect": "hole", "image": "image.png", "mask": "mask.png"}
+    recipe = Recipe("tiles", "rgb", "none", (2,), False, False)
+    [one] = winclip_examples.load_examples(tmp_path, pd.DataFrame([row]), micro, recipe)
+    assert one.name == "a b, hole" and one.picture.shape == (32, 32, 3)
+    assert one.mask is not None and one.mask.sum() == 8 * 12
+    assert one.picture[one.mask].min() > 150 and one.picture[~one.mask].max() < 50
+
+
+def test_a_map_s_own_auroc_stands_in_the_alt_text() -> None:
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[:2, :2] = True
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    one = winclip_examples.Example("a", "hole", picture, mask, None)  # type: ignore[arg-type]
+    right = torch.from_numpy(mask.astype(np.float32))
+    columns = {"right": [right], "wrong": [1 - right], "no score": [right]}
+    figure, alt = map_grid([one], columns, unrated=["no score"])
+    plt.close(figure)
+    assert alt.endswith("a, hole (right 100, wrong 0).")
+
+
+def test_the_prompts_are_counted_and_a_class_name_is_text_not_html() -> None:
+    from clipad_core.methods.winclip.prompts import find_ensemble
+
+    page = winclip_data.prompt_table(find_ensemble("full22_dot"), "<nut>")
+    assert "7 × 22 = 154 normal and 4 × 22 = 88 anomalous" in page
+    assert "flawless &lt;nut&gt;" in page and "<nut>" not in page
+
+
+def test_the_contact_sheet_reads_any_image_and_mask_that_the_index_does(tmp_path: Path) -> None:
+    for category in ("nut", "bolt"):
+        for place in ("train/good", "test/good", "test/hole", "ground_truth/hole"):
+            folder = tmp_path / "data" / category / place
+            folder.mkdir(parents=True)
+            grey = np.full((8, 8), 0 if place.startswith("ground") else 200, dtype=np.uint8)
+            grey[2:5, 2:5] = 255
+            # anomalib's toy set: photos as JPEG, a mask under its image's own name
+            suffix = "png" if place.startswith("ground") else "jpg"
+            Image.fromarray(grey).save(folder / f"00.{suffix}")
+    both = contact_sheet(tmp_path, "data", columns=3)
+    one = contact_sheet(tmp_path, "data", categories=["nut"], columns=3)
+    assert one.width == both.width and one.height < both.height
+    assert (np.asarray(one) == (255, 0, 170)).all(axis=-1).any()  # the outline of the defect

@@ -1,0 +1,169 @@
+"""The explorer's numbers against the formulas written out, and what its page may not hold."""
+
+import base64
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.settings import Explorer
+from clipad_harness.experiments.layers import Layer
+from clipad_harness.site.explorer import read_explorer_data, write_explorer
+from clipad_harness.site.explorer_data import RATES, choose, overlaps, quantised, thresholds
+from clipad_harness.site.page import network_loads
+
+SETTINGS = Explorer(images_per_category=9, picture_size=16, map_size=8, max_megabytes=5)
+
+
+@dataclass(frozen=True)
+class Found:
+    images: pd.DataFrame
+    image_scores: np.ndarray
+    maps: list
+    masks: list
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for i in range(4):
+        grey = np.full((16, 12, 3), 40 * i, dtype=np.uint8)
+        Image.fromarray(grey).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def found(seed: int = 0, labels: tuple[int, ...] = (0, 1, 0, 1)) -> Found:
+    rng = np.random.default_rng(seed)
+    rows = [
+        {
+            "image": f"{i}.png",
+            "defect": "</script><b>" if label else "good",
+            "label": label,
+            "mask": "m.png" if label else "",
+        }
+        for i, label in enumerate(labels)
+    ]
+    maps = [rng.random((16, 12)).astype(np.float32) for _ in labels]
+    masks = [one > (0.8 if label else 2) for one, label in zip(maps, labels)]
+    maps = [(one + rng.normal(0, 0.2, one.shape)).astype(np.float32) for one in maps]
+    return Found(pd.DataFrame(rows), rng.random(len(labels)), maps, masks)
+
+
+def test_weights_that_are_not_the_published_ones_are_told_first(data: Path) -> None:
+    layer = Layer("one", lambda *_: found(), (0,))
+    output = data / "explorer.html"
+    settings = {"provenance": {}, "warning": "Stand-in <weights>"}
+    write_explorer([layer], ["nut"], data, output, SETTINGS, **settings)
+    html = output.read_text(encoding="utf-8")
+    assert html.index("Stand-in &lt;weights&gt;") < html.index('id="explorer"')
+    write_explorer([layer], ["nut"], data, output, SETTINGS, provenance={})
+    assert 'class="callout' not in output.read_text(encoding="utf-8")
+
+
+def page(data: Path, *layers: Found, settings: Explorer = SETTINGS) -> str:
+    made = [Layer(f"method {i}", lambda *_, one=one: one, (0,)) for i, one in enumerate(layers)]
+    output = data / "reports" / "explorer.html"
+    write_explorer(made, ["nut"], data, output, settings, provenance={"data hash": "0" * 64})
+    return output.read_text(encoding="utf-8")
+
+
+def naive_overlap(one: np.ndarray, mask: np.ndarray, cut: float) -> float:
+    """Pixel by pixel: how many are marked and defect, how many marked or defect."""
+    both = either = 0
+    for value, defect in zip(one.ravel().tolist(), mask.ravel().tolist(), strict=True):
+        marked = value > cut
+        both += marked and defect
+        either += marked or defect
+    return both / either
+
+
+def test_overlaps_are_intersection_over_union_at_every_threshold() -> None:
+    some = found()
+    cuts = np.linspace(1.2, -0.2, 15)
+    fast = overlaps(some.maps[1], some.masks[1], cuts)
+    naive = [naive_overlap(some.maps[1], some.masks[1], cut) for cut in cuts]
+    assert fast == pytest.approx(naive)
+
+
+def test_a_threshold_marks_its_share_of_the_normal_pixels() -> None:
+    some = found()
+    normal = np.concatenate([m[~k] for m, k in zip(some.maps, some.masks)])
+    shares = [(normal > cut).mean() for cut in thresholds(some)]
+    assert shares == pytest.approx(RATES, abs=1 / len(normal))
+
+
+def test_a_damaged_image_without_a_mask_counts_no_pixel_as_normal() -> None:
+    some = found()
+    some.images.loc[some.images["label"] == 1, "mask"] = ""
+    blind = replace(some, masks=[np.zeros_like(mask) for mask in some.masks])
+    only = [one for one, label in zip(some.maps, some.images["label"]) if not label]
+    expected = np.quantile(np.concatenate(only).astype(float), 1 - RATES)
+    assert thresholds(blind) == pytest.approx(expected)
+
+
+def test_images_are_chosen_from_both_ends_and_both_labels() -> None:
+    labels = np.array([0] * 10 + [1] * 30)
+    scores = np.random.default_rng(0).random(40)
+    chosen = choose(labels, [scores], 8)
+    assert len(set(chosen)) == 8 and labels[chosen].sum() == 6
+    damaged = np.flatnonzero(labels == 1)
+    assert {damaged[scores[damaged].argmax()], damaged[scores[damaged].argmin()]} <= set(chosen)
+    assert choose(labels, [scores], 40) == list(range(40))
+    assert labels[choose(np.ones(9, dtype=int), [scores[:9]], 4)].size == 4
+
+
+def test_a_drawn_map_is_off_by_at_most_half_a_level() -> None:
+    one = found().maps[0][:8, :8]
+    low, high, uri = quantised(one, 8)
+    grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    assert np.abs(low + grey / 255 * (high - low) - one).max() <= 0.5 / 255 * (high - low) + 1e-5
+    low, high, _ = quantised(np.full((4, 4), 0.25, dtype=np.float32), 8)
+    assert low == high == 0.25
+
+
+def test_the_page_holds_every_method_and_nothing_from_outside(data: Path) -> None:
+    html = page(data, found(0), found(1))
+    assert network_loads(html) == []
+    assert "</script><b>" not in html
+    shown = read_explorer_data(html)
+    assert shown["layers"] == ["method 0", "method 1"]
+    [category] = shown["categories"]
+    assert [image["name"] for image in category["images"]] == [f"{i}.png" for i in range(4)]
+    assert category["images"][0]["mask"] is None
+    assert category["images"][0]["layers"][0]["overlap"] is None
+    one = category["images"][1]["layers"][1]
+    cuts = thresholds(found(1))
+    assert one["overlap"] == pytest.approx(
+        overlaps(found(1).maps[1], found(1).masks[1], cuts), abs=6e-4
+    )
+    assert one["score"] == pytest.approx(found(1).image_scores[1], rel=1e-5)
+    assert len(category["layers"][0]["normal"]) == len(category["layers"][0]["damaged"]) == 2
+
+
+def test_the_same_scores_give_the_same_bytes(data: Path) -> None:
+    assert page(data, found()) == page(data, found())
+
+
+def test_methods_that_saw_other_images_are_refused(data: Path) -> None:
+    other = found(1)
+    with pytest.raises(ClipadError, match="method 1 has other test images of nut than method 0"):
+        page(data, found(), replace(other, images=other.images[::-1]))
+
+
+def test_a_page_above_its_size_is_refused_and_not_written(data: Path) -> None:
+    big = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
+    for i in range(4):
+        Image.fromarray(big).save(data / f"{i}.png")
+    settings = replace(SETTINGS, picture_size=700, max_megabytes=1)
+    with pytest.raises(ClipadError, match=r"expected at most 1; lower explorer\.images_per"):
+        page(data, found(), settings=settings)
+    assert not (data / "reports" / "explorer.html").exists()
+
+
+def test_an_explorer_of_nothing_is_refused(data: Path) -> None:
+    with pytest.raises(ClipadError, match="found no method or no category"):
+        page(data)
