@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,50 +29,11 @@ from clipad_core.clip.transformer import (
     run_last_block,
 )
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.prompts import PromptEnsemble
 
 Tokenizer = Callable[[list[str]], Tensor]
 PROMPTS_PER_CHUNK = 64
 # An ensemble has about ten; of ViT-B/16+ a hundred of them are half a gigabyte.
 CHUNKS_KEPT = 128
-
-
-@dataclass(frozen=True)
-class TextTower:
-    """The frozen text tower of one CLIP model."""
-
-    token_embedding: Tensor
-    positional_embedding: Tensor
-    transformer: Transformer
-    ln_final: LayerNorm
-    projection: Tensor
-
-
-def read_text_tower(model: Any) -> TextTower:
-    """Read the tensors of an open_clip text tower (of ``CLIP`` or ``CustomTextCLIP``).
-
-    Raises:
-        ClipadError: the tower is not causal or does not read the end-of-text token.
-    """
-    tower = getattr(model, "text", model)
-    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
-    if getattr(tower, "attn_mask", None) is None or pool != "argmax":
-        raise ClipadError(
-            "backbone: its text tower is not CLIP's causal one read at the end-of-text token; choose "
-            "a backbone such as ViT-B-16-plus-240."
-        )
-    return TextTower(
-        token_embedding=tower.token_embedding.weight.detach(),
-        positional_embedding=tower.positional_embedding.detach(),
-        transformer=read_transformer(tower.transformer),
-        ln_final=read_layer_norm(tower.ln_final),
-        projection=tower.text_projection.detach(),
-    )
-
-
-def read_out(tower: TextTower, last: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
-    """``ln_final`` and projection of what the last block says of each prompt's end, not normalised."""
-    return tower.ln_final(last) @ tower.projection
 
 
 class Beginnings:
@@ -112,25 +72,70 @@ class Beginnings:
         return computed
 
 
+@dataclass(frozen=True)
+class TextTower:
+    """The frozen text tower of one CLIP model.
+
+    Attributes:
+        beginnings: what it said of the beginnings of prompts, for the next class.
+    """
+
+    token_embedding: Tensor
+    positional_embedding: Tensor
+    transformer: Transformer
+    ln_final: LayerNorm
+    projection: Tensor
+    # Made anew by `dataclasses.replace`: another tower says other things.
+    beginnings: Beginnings = field(
+        default_factory=Beginnings, init=False, repr=False, compare=False
+    )
+
+
+def read_text_tower(model: Any) -> TextTower:
+    """Read the tensors of an open_clip text tower (of ``CLIP`` or ``CustomTextCLIP``).
+
+    Raises:
+        ClipadError: the tower is not causal or does not read the end-of-text token.
+    """
+    tower = getattr(model, "text", model)
+    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
+    if getattr(tower, "attn_mask", None) is None or pool != "argmax":
+        raise ClipadError(
+            "backbone: its text tower is not CLIP's causal one read at the end-of-text token; choose "
+            "a backbone such as ViT-B-16-plus-240."
+        )
+    return TextTower(
+        token_embedding=tower.token_embedding.weight.detach(),
+        positional_embedding=tower.positional_embedding.detach(),
+        transformer=read_transformer(tower.transformer),
+        ln_final=read_layer_norm(tower.ln_final),
+        projection=tower.text_projection.detach(),
+    )
+
+
+def read_out(tower: TextTower, last: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+    """``ln_final`` and projection of what the last block says of each prompt's end, not normalised."""
+    return tower.ln_final(last) @ tower.projection
+
+
 @torch.inference_mode()
 def encode_tokens(
     tower: TextTower,
     token_ids: Int[Tensor, "n t"],
     skip: int = 0,
-    beginnings: Beginnings | None = None,
 ) -> Float[Tensor, "n d"]:
     """Embed tokenised prompts, not normalised (the averagings below need their lengths).
 
     The end-of-text token has the largest id, so ``argmax`` finds it, as CLIP does. The keys and
-    values of the first ``skip`` tokens come from ``beginnings``.
+    values of the first ``skip`` tokens come from the tower's `Beginnings`.
     """
     ends = token_ids.argmax(dim=-1)
     found = []
     for part in chunks(len(token_ids), PROMPTS_PER_CHUNK):
         ids, here = token_ids[part], slice(skip, int(ends[part].max()) + 1)
         past: Sequence[KeyValue | None] = [None] * len(tower.transformer.blocks)
-        if beginnings is not None and skip:
-            past = beginnings.past(tower, ids[:, :skip])
+        if skip:
+            past = tower.beginnings.past(tower, ids[:, :skip])
         x = tower.token_embedding[ids[:, here]] + tower.positional_embedding[here]
         for index in range(len(past) - 1):
             x = run_block(tower.transformer, index, x, causal=True, past=past[index])
@@ -145,14 +150,12 @@ def encode_prompts(
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     starts: Sequence[str] = (),
-    beginnings: Beginnings | None = None,
 ) -> Float[Tensor, "n d"]:
     """Embed prompts, each distinct one once; row i belongs to ``prompts[i]``, not normalised.
 
     Args:
         prompts: any texts.
         starts: for each prompt a beginning it shares with others; none: nothing is shared.
-        beginnings: where computed beginnings are kept between calls.
 
     Raises:
         ClipadError: a prompt that fills the context, whose end the tokenizer may have cut off.
@@ -172,8 +175,7 @@ def encode_prompts(
         rows = (skips == skip).nonzero()[:, 0]
         # Prompts of about the same length share a chunk, so none pays for a longer neighbour.
         rows = rows[ids[rows].argmax(dim=-1).argsort(stable=True)]
-        kept = beginnings or Beginnings()
-        embeddings[rows] = encode_tokens(tower, ids[rows], skip if starts else 0, kept)
+        embeddings[rows] = encode_tokens(tower, ids[rows], skip if starts else 0)
     position = {prompt: row for row, prompt in enumerate(distinct)}
     return embeddings[[position[prompt] for prompt in prompts]]
 
@@ -186,42 +188,23 @@ def _shared_tokens(ids: Int[Tensor, "n t"], starts: Int[Tensor, "n t"]) -> Int[T
     return same.long().cumprod(dim=-1).sum(dim=-1)
 
 
-def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
-    r"""Average the prompt embeddings of one state into its prototype, unit norm.
+# How a folder name becomes words. The paper prints "Metal nut" in its tables and leaves the exact
+# strings open; most re-implementations insert the folder name as it is.
+CLASS_NAME_RULES = ("spaces", "raw", "object")
 
-    WinCLIP (Jeong et al., CVPR 2023), section 4.1 averages per label and leaves the norm open:
 
-    - ``mean_raw``: :math:`n(\frac1n \sum_i e_i)` (anomalib, zqhang, caoyunkang);
-    - ``norm_mean``: :math:`n(\frac1n \sum_i n(e_i))` (mala-lab, common CLIP practice).
+def class_words(category: str, rule: str) -> str:
+    """Turn a category (a folder name) into the words of a prompt.
 
-    >>> average(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), "norm_mean")
-    tensor([0.7071, 0.7071])
+    >>> class_words("metal_nut", "spaces"), class_words("metal_nut", "raw")
+    ('metal nut', 'metal_nut')
+    >>> class_words("metal_nut", "object")
+    'object'
     """
-    if rule not in ("mean_raw", "norm_mean"):
+    if rule not in CLASS_NAME_RULES:
         raise ClipadError(
-            f"text_average: found {rule!r}, expected 'mean_raw' or 'norm_mean'; choose one of them."
+            f"class_name: found {rule!r}, expected one of {', '.join(CLASS_NAME_RULES)}."
         )
-    if rule == "norm_mean":
-        embeddings = F.normalize(embeddings, dim=-1)
-    return F.normalize(embeddings.mean(dim=0), dim=-1)
-
-
-def text_embeddings(
-    tower: TextTower,
-    tokenizer: Tokenizer,
-    ensemble: PromptEnsemble,
-    class_name: str,
-    rule: str = "mean_raw",
-    beginnings: Beginnings | None = None,
-) -> Float[Tensor, "s d"]:
-    """Prototypes of an ensemble for one class: row 0 normal, row 1 anomalous, unit norm.
-
-    A one-class ensemble has no anomalous prompt and gives row 0 alone. Pass the same ``beginnings``
-    for every class, and what stands before the class name is encoded once.
-    """
-    groups = [group for group in ensemble.prompts(class_name) if group]
-    prompts = [prompt for group in groups for prompt in group]
-    starts = [start for group in ensemble.beginnings() for start in group]
-    embeddings = encode_prompts(tower, tokenizer, prompts, starts, beginnings)
-    parts = embeddings.split([len(group) for group in groups])
-    return torch.stack([average(part, rule) for part in parts])
+    if rule == "object":
+        return "object"
+    return category.replace("_", " ") if rule == "spaces" else category

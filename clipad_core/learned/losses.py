@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipad_core.errors import ClipadError
+
 FOCAL_SMOOTH = 1e-5
 FOCAL_GAMMA = 2
 DICE_SMOOTH = 1.0
@@ -67,3 +69,16 @@ def dice_loss(
     both = (probability * target).sum(dim=(-2, -1))
     each = probability.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1))
     return (1 - (2 * both + DICE_SMOOTH) / (each + DICE_SMOOTH)).sum() / len(target)
+
+
+def check_masks(masks: Tensor, images: int, size: int) -> None:
+    """Masks must have the size of the maps, one for every image.
+
+    Raises:
+        ClipadError: another number or another size.
+    """
+    if masks.shape != (images, size, size):
+        raise ClipadError(
+            f"masks: found {tuple(masks.shape)}, expected {images} masks of {size} pixels a side; "
+            "resize them to image_size."
+        )

@@ -19,14 +19,18 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
-from clipad_core.clip.preprocess import AnyPixels, stretch_all
 from clipad_core.detection import Detection
-from clipad_core.learned.features import FrozenFeatures, check_masks
-from clipad_core.learned.losses import dice_loss, focal_loss
+from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
 from clipad_core.maps import check_finite, smoothed, upsample_by_matrices
 from clipad_core.methods.anomalyclip.branch import Branch, encode_branch
-from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig, members
+from clipad_core.methods.anomalyclip.checkpoint import (
+    checkpoint_bytes,
+    read_checkpoint,
+    read_official,
+)
+from clipad_core.methods.anomalyclip.config import PRESETS, AnomalyCLIPConfig, members
 from clipad_core.methods.anomalyclip.learner import (
     AnomalyCLIPLearner,
     make_learner,
@@ -34,43 +38,34 @@ from clipad_core.methods.anomalyclip.learner import (
     sizes_of,
 )
 from clipad_core.methods.anomalyclip.text import text_embeddings
-
-__all__ = [
-    "AnomalyCLIP",
-    "AnomalyCLIPLearner",
-    "Recipe",
-    "detect",
-    "encode",
-    "loss",
-    "make_learner",
-    "parameter_groups",
-    "prepare_backbone",
-    "recipe",
-    "sample_order",
-]
+from clipad_core.methods.method import Category, Detector, Method, Training
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What must be encoded of an image; equal recipes share their features, whatever is trained.
+class BranchRecipe(Recipe):
+    """What must be encoded of an image, the branch beside the tower included.
 
     Attributes:
-        image_size: side of the square input in pixels.
-        branch: what is computed beside the tower, and which blocks are kept.
+        kinds, from_layer, stream, class_ln_post: as of `Branch`.
     """
 
-    image_size: int
-    branch: Branch
+    kinds: tuple[str, ...] = ("vv",)
+    from_layer: int = 1
+    stream: str = "sum"
+    class_ln_post: bool = False
 
 
-def recipe(config: AnomalyCLIPConfig, also: Sequence[int] = ()) -> Recipe:
-    """What ``config`` reads of an image, and ``also`` blocks that others read of the same pass."""
-    kinds, blocks = members(config.branch), tuple(sorted({*config.blocks, *also}))
-    first, stream = config.dpam_from_layer, config.local_stream
-    if config.branch == "none":
-        first, stream = 0, "sum"
-    branch = Branch(kinds, first, blocks, stream, config.class_ln_post)
-    return Recipe(config.image_size, branch)
+def recipe(config: AnomalyCLIPConfig, k_shot: int = 0) -> BranchRecipe:
+    """What ``config`` reads of an image; there are no references."""
+    bare = config.branch == "none"
+    return BranchRecipe(
+        image_size=config.image_size,
+        blocks=tuple(sorted(config.blocks)),
+        kinds=members(config.branch),
+        from_layer=0 if bare else config.dpam_from_layer,
+        stream="sum" if bare else config.local_stream,
+        class_ln_post=config.class_ln_post,
+    )
 
 
 def prepare_backbone(backbone: Backbone, config: AnomalyCLIPConfig) -> Backbone:
@@ -84,7 +79,7 @@ def prepare_backbone(backbone: Backbone, config: AnomalyCLIPConfig) -> Backbone:
 
 
 @torch.no_grad()
-def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe) -> FrozenFeatures:
+def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: BranchRecipe) -> Features:
     """Run the frozen tower and its local branch on normalised images, a bounded number at a time.
 
     Args:
@@ -95,12 +90,15 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe)
         the recipe's blocks, unit norm. Those of an ensemble are means of unit vectors: the mean of
         their logits is the logit of their mean.
     """
-    classes, found = encode_branch(backbone.vision, pixels, recipe.branch)
+    branch = Branch(
+        recipe.kinds, recipe.from_layer, recipe.blocks, recipe.stream, recipe.class_ln_post
+    )
+    classes, streams = encode_branch(backbone.vision, pixels, branch)
     patches = {}
-    for block in recipe.branch.blocks:
-        units = [F.normalize(tokens[block], dim=-1) for tokens in found.values()]
+    for block in recipe.blocks:
+        units = [F.normalize(tokens[block], dim=-1) for tokens in streams.values()]
         patches[block] = units[0] if len(units) == 1 else torch.stack(units).mean(dim=0)
-    return FrozenFeatures(classes, patches)
+    return Features(classes, patches)
 
 
 def image_logits(
@@ -135,7 +133,7 @@ def patch_probabilities(
 def block_maps(
     backbone: Backbone,
     config: AnomalyCLIPConfig,
-    features: FrozenFeatures,
+    features: Features,
     text: Float[Tensor, "n 2 d"],
 ) -> Float[Tensor, "l b H W"]:
     """Map of every block, ascending: probabilities first, then bilinear to the input size."""
@@ -154,7 +152,7 @@ def loss(
     learner: AnomalyCLIPLearner,
     backbone: Backbone,
     config: AnomalyCLIPConfig,
-    features: FrozenFeatures,
+    features: Features,
     labels: Shaped[Tensor, " b"],
     masks: Float[Tensor, "b H W"],
     generator: torch.Generator | None,
@@ -209,12 +207,30 @@ def parameter_groups(
 
 
 @torch.no_grad()
-def detect(
-    learner: AnomalyCLIPLearner,
+def know(
     backbone: Backbone,
     config: AnomalyCLIPConfig,
-    features: FrozenFeatures,
-    categories: Sequence[str] = (),
+    category: Category,
+    references: Features | None,
+    learner: AnomalyCLIPLearner,
+) -> Float[Tensor, "1 2 d"]:
+    """The two learned prompts of a category, embedded: row 0 normal, row 1 anomalous, unit norm.
+
+    Args:
+        category: read only where ``object_word`` asks for it.
+        references: part of the shared signature; AnomalyCLIP reads none.
+        learner: from `make_learner` or a checkpoint.
+    """
+    names = (category.name,) if category.name else ()
+    return text_embeddings(learner, backbone, config, names)
+
+
+@torch.no_grad()
+def detect(
+    backbone: Backbone,
+    config: AnomalyCLIPConfig,
+    knowledge: Float[Tensor, "n 2 d"],
+    features: Features,
 ) -> Detection:
     r"""Score images from their frozen features.
 
@@ -222,7 +238,7 @@ def detect(
     blocks, :math:`G_\sigma(\sum_l \frac12 (1 - S_n) + \frac12 S_a) = G_\sigma(\sum_l S_a)`.
 
     Args:
-        categories: of every image (or one for all), where ``object_word`` asks for it.
+        knowledge: the embedded prompts, a pair an image or one for all; see `know`.
 
     Returns:
         Image scores in [0, 1] and maps of ``image_size`` pixels in [0, number of blocks].
@@ -230,16 +246,38 @@ def detect(
     Raises:
         ClipadError: scores that are not finite.
     """
-    text = text_embeddings(learner, backbone, config, categories)
-    logits = image_logits(features.image_embedding, text, config.temperature)
-    maps = block_maps(backbone, config, features, text).sum(dim=0)
+    logits = image_logits(features.image_embedding, knowledge, config.temperature)
+    maps = block_maps(backbone, config, features, knowledge).sum(dim=0)
     return Detection(
         check_finite(logits.softmax(dim=-1)[:, 1], "image score"),
         check_finite(smoothed(maps, config.sigma), "anomaly map"),
     )
 
 
-class AnomalyCLIP:
+METHOD = Method(
+    title="AnomalyCLIP",
+    config=AnomalyCLIPConfig,
+    presets=PRESETS,
+    names_category=lambda config: config.object_word == "category",
+    prepare=prepare_backbone,
+    recipe=recipe,
+    encode=encode,
+    know=know,
+    detect=detect,
+    mask_rule=lambda config: "bilinear_half",
+    training=Training(
+        make_learner=make_learner,
+        loss=loss,
+        parameter_groups=parameter_groups,
+        sample_order=sample_order,
+        read_checkpoint=read_checkpoint,
+        checkpoint_bytes=checkpoint_bytes,
+        read_official=read_official,
+    ),
+)
+
+
+class AnomalyCLIP(Detector):
     """The detector: ``AnomalyCLIP(backbone, config, learner)(images)``.
 
     Args:
@@ -256,16 +294,4 @@ class AnomalyCLIP:
         learner: AnomalyCLIPLearner,
         category: str = "",
     ) -> None:
-        self.backbone, self.config = prepare_backbone(backbone, config), config
-        self.learner, self.recipe = learner, recipe(config)
-        self.categories = (category,) if category else ()
-
-    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
-        """Score RGB images of any size; each is stretched to ``image_size``.
-
-        Raises:
-            ClipadError: no image, or one that is not uint8 RGB.
-        """
-        pixels = stretch_all(images, self.config.image_size, self.backbone.dtype)
-        features = encode(self.backbone, pixels.to(self.backbone.device), self.recipe)
-        return detect(self.learner, self.backbone, self.config, features, self.categories)
+        super().__init__(METHOD, backbone, config, category, learner=learner)

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.soft_prompts import run_text_blocks
-from clipad_core.clip.text import read_out
+from clipad_core.clip.text import class_words, read_out
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip.config import OBJECT, STATE, AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.learner import AnomalyCLIPLearner
-from clipad_core.methods.winclip.prompts import class_words
 
 
 def prompt_words(config: AnomalyCLIPConfig, category: str = "") -> tuple[str, str]:

@@ -8,7 +8,6 @@ in `vcpclip_text`, the maps are in `vcpclip_maps`, what is learned is in `vcpcli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,16 +15,21 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
-from clipad_core.clip.preprocess import AnyPixels, stretch_all
 from clipad_core.clip.transformer import chunks
 from clipad_core.clip.vision import TOKENS_PER_CHUNK, embed_patches, encode_whole, pre_norm
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
-from clipad_core.learned.features import FrozenFeatures, check_masks
-from clipad_core.learned.losses import dice_loss, focal_loss
+from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
 from clipad_core.maps import check_finite
-from clipad_core.methods.vcpclip.config import MVTEC, VCPCLIPConfig
+from clipad_core.methods.method import Category, Detector, Method, Training
+from clipad_core.methods.vcpclip.checkpoint import (
+    checkpoint_bytes,
+    read_checkpoint,
+    read_official,
+)
+from clipad_core.methods.vcpclip.config import MVTEC, PRESETS, VCPCLIPConfig
 from clipad_core.methods.vcpclip.initial import make_learner, sample_order
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, sizes_of
 from clipad_core.methods.vcpclip.maps import (
@@ -39,37 +43,10 @@ from clipad_core.methods.vcpclip.maps import (
 )
 from clipad_core.methods.vcpclip.text import text_embeddings
 
-__all__ = [
-    "VCPCLIP",
-    "Recipe",
-    "VCPCLIPLearner",
-    "detect",
-    "encode",
-    "loss",
-    "make_learner",
-    "parameter_groups",
-    "prepare_backbone",
-    "recipe",
-    "sample_order",
-]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What must be encoded of an image; equal recipes share their features, whatever is trained.
-
-    Attributes:
-        image_size: side of the square input in pixels.
-        blocks: 1-based numbers of the blocks whose raw patch tokens are kept, ascending.
-    """
-
-    image_size: int
-    blocks: tuple[int, ...]
-
-
-def recipe(config: VCPCLIPConfig, also: Sequence[int] = ()) -> Recipe:
-    """What ``config`` reads of an image, and ``also`` blocks that others read of the same pass."""
-    return Recipe(config.image_size, tuple(sorted({*config.blocks, *also})))
+def recipe(config: VCPCLIPConfig, k_shot: int = 0) -> Recipe:
+    """What ``config`` reads of an image; there are no references."""
+    return Recipe(image_size=config.image_size, blocks=tuple(sorted(config.blocks)))
 
 
 def prepare_backbone(backbone: Backbone, config: VCPCLIPConfig) -> Backbone:
@@ -83,7 +60,7 @@ def prepare_backbone(backbone: Backbone, config: VCPCLIPConfig) -> Backbone:
 
 
 @torch.no_grad()
-def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe) -> FrozenFeatures:
+def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe) -> Features:
     """Run the frozen tower on normalised images, a bounded number at a time.
 
     Args:
@@ -104,14 +81,14 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe)
         for block in recipe.blocks:
             tokens[block].append(kept[block])
     joined = {block: torch.cat(found) for block, found in tokens.items()}
-    return FrozenFeatures(torch.cat(classes), joined)
+    return Features(torch.cat(classes), joined)
 
 
 def loss(
     learner: VCPCLIPLearner,
     backbone: Backbone,
     config: VCPCLIPConfig,
-    features: FrozenFeatures,
+    features: Features,
     labels: Shaped[Tensor, " b"],
     masks: Float[Tensor, "b H W"],
     generator: torch.Generator | None,
@@ -166,7 +143,7 @@ def parameter_groups(
 
 @torch.no_grad()
 def branch_maps(
-    learner: VCPCLIPLearner, backbone: Backbone, config: VCPCLIPConfig, features: FrozenFeatures
+    learner: VCPCLIPLearner, backbone: Backbone, config: VCPCLIPConfig, features: Features
 ) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b H W"] | None]:
     """The map of the raw branch and, with Post-VCP, the new one, before fusion and smoothing."""
     text = text_embeddings(learner, backbone, config, features.image_embedding)
@@ -176,18 +153,30 @@ def branch_maps(
     return raw, branch_map(logits, grid, size) if logits else None
 
 
-@torch.no_grad()
-def detect(
-    learner: VCPCLIPLearner,
+def know(
     backbone: Backbone,
     config: VCPCLIPConfig,
-    features: FrozenFeatures,
-    categories: Sequence[str] = (),
+    category: Category,
+    references: Features | None,
+    learner: VCPCLIPLearner,
+) -> VCPCLIPLearner:
+    """What was learned: the prompts are made for every image, which takes the place of its name.
+
+    Args:
+        category, references: part of the shared signature; VCP-CLIP reads neither.
+        learner: from `make_learner` or a checkpoint.
+    """
+    return learner
+
+
+@torch.no_grad()
+def detect(
+    backbone: Backbone, config: VCPCLIPConfig, knowledge: VCPCLIPLearner, features: Features
 ) -> Detection:
     """Score images from their frozen features.
 
     Args:
-        categories: part of the shared signature; the image itself takes the place of its name.
+        knowledge: the learner; see `know`.
 
     Returns:
         Maps of ``image_size`` pixels and image scores: for each branch the mean of its
@@ -201,7 +190,7 @@ def detect(
             f"top_pixels: found {config.top_pixels}, expected at most {config.image_size**2}, the "
             "pixels of a map; lower it."
         )
-    raw, new = branch_maps(learner, backbone, config, features)
+    raw, new = branch_maps(knowledge, backbone, config, features)
     anomaly_map = check_finite(fuse(raw, new, config), "anomaly map")
     if config.image_score == "map_maximum":
         return Detection(anomaly_map.amax(dim=(1, 2)), anomaly_map)
@@ -211,7 +200,30 @@ def detect(
     return Detection(score, anomaly_map)
 
 
-class VCPCLIP:
+METHOD = Method(
+    title="VCP-CLIP",
+    config=VCPCLIPConfig,
+    presets=PRESETS,
+    names_category=lambda config: False,
+    prepare=prepare_backbone,
+    recipe=recipe,
+    encode=encode,
+    know=know,
+    detect=detect,
+    mask_rule=lambda config: "bilinear_half",
+    training=Training(
+        make_learner=make_learner,
+        loss=loss,
+        parameter_groups=parameter_groups,
+        sample_order=sample_order,
+        read_checkpoint=read_checkpoint,
+        checkpoint_bytes=checkpoint_bytes,
+        read_official=read_official,
+    ),
+)
+
+
+class VCPCLIP(Detector):
     """The detector: ``VCPCLIP(backbone, config, learner)(images)``.
 
     Args:
@@ -221,15 +233,4 @@ class VCPCLIP:
     """
 
     def __init__(self, backbone: Backbone, config: VCPCLIPConfig, learner: VCPCLIPLearner) -> None:
-        self.backbone, self.config = prepare_backbone(backbone, config), config
-        self.learner, self.recipe = learner, recipe(config)
-
-    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
-        """Score RGB images of any size; each is stretched to ``image_size``.
-
-        Raises:
-            ClipadError: no image, or one that is not uint8 RGB.
-        """
-        pixels = stretch_all(images, self.config.image_size, self.backbone.dtype)
-        features = encode(self.backbone, pixels.to(self.backbone.device), self.recipe)
-        return detect(self.learner, self.backbone, self.config, features)
+        super().__init__(METHOD, backbone, config, learner=learner)

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from clipad_core.learned.features import FrozenFeatures
+from clipad_core.clip.features import Features
 from clipad_core.maps import smoothed, upsample_by_matrices
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
@@ -23,7 +23,7 @@ NORM_LEAST = 1e-12  # as torch.nn.functional.normalize has it
 def raw_logits(
     learner: VCPCLIPLearner,
     config: VCPCLIPConfig,
-    features: FrozenFeatures,
+    features: Features,
     text: Float[Tensor, "b 2 d"],
 ) -> list[Float[Tensor, "b p 2"]]:
     r"""Patches against the text embeddings, a linear head a block (Eq. (3), before upsampling).
@@ -42,7 +42,7 @@ def raw_logits(
 def new_logits(
     learner: VCPCLIPLearner,
     config: VCPCLIPConfig,
-    features: FrozenFeatures,
+    features: Features,
     text: Float[Tensor, "b 2 d"],
 ) -> list[Float[Tensor, "b p 2"]]:
     r"""Patches against text embeddings that saw them (Eq. (9), before upsampling); may be empty.

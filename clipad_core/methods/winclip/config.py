@@ -70,7 +70,8 @@ class WinCLIPConfig:
 
     # Text. P Fig. 6: 22 templates with a final period. A, Z: 21 entries, one doubled. C: no period.
     prompts: str = "full22_dot"
-    extra_anomalous_states: tuple[str, ...] = ()  # P Table 7: task-specific states
+    # P Table 7: task-specific states; "defects": one for every kind of damage of the category.
+    extra_anomalous_states: tuple[str, ...] | Literal["defects"] = ()
     class_name: Literal["spaces", "raw", "object"] = "spaces"  # [open]; A, Z, C: the folder name
     text_average: Literal["mean_raw", "norm_mean"] = "mean_raw"  # [open]; M: norm_mean
     temperature: float | Literal["clip"] = 0.07  # P Eq. (1), value [open]; A, Z 0.07; C, M 0.01
@@ -110,7 +111,8 @@ class WinCLIPConfig:
                 f"map_size: found {self.map_size}, expected 1 to {LARGEST_MAP} pixels, or null for the "
                 "input size."
             )
-        if wrong := [one for one in self.extra_anomalous_states if one.count("{}") != 1]:
+        states = () if self.extra_anomalous_states == "defects" else self.extra_anomalous_states
+        if wrong := [state for state in states if state.count("{}") != 1]:
             raise ClipadError(
                 f"extra_anomalous_states: found {wrong[0]!r}, expected one {{}} in each, where the class "
                 "name stands."

@@ -1,8 +1,9 @@
 """WinCLIP and WinCLIP+ (Jeong et al., CVPR 2023): windows of a frozen CLIP, prompts, references.
 
-Read top to bottom: images are encoded once (`encode`), prompts become `prototypes`, `score` (in
-`winclip_scoring`) turns features into maps by the equations of the paper, and `stitch` puts the
-tiles of an image together. `WinCLIP` is the detector that ties them together.
+Read top to bottom: images are encoded once (`encode`), prompts become `prototypes` and references a
+memory (`know`), `score` (in `scoring`) turns features into maps by the equations of the paper, and
+`stitch` puts the tiles of an image together (`detect`). `WinCLIP` is the detector that ties them
+together.
 """
 
 from __future__ import annotations
@@ -15,44 +16,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.preprocess import AnyPixels, Pixels, Placement, Views, make_views
-from clipad_core.clip.text import Beginnings, text_embeddings
-from clipad_core.clip.vision import Features, encode_images, encode_tiles
+from clipad_core.clip.features import LAST_BLOCK, Features, Recipe
+from clipad_core.clip.preprocess import Pixels, Placement
+from clipad_core.clip.text import class_words
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
-from clipad_core.maps import check_not_constant, text_scores, upsample
-from clipad_core.methods.winclip.config import WinCLIPConfig
-from clipad_core.methods.winclip.prompts import class_words, find_ensemble
+from clipad_core.maps import text_scores, upsample
+from clipad_core.methods.method import Category, Detector, Method, References
+from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
+from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
     TILE,
     TILE_STRIDE,
+    ReferenceMemory,
     Scores,
     build_memory,
     score,
     temperature,
 )
+from clipad_core.methods.winclip.text import text_embeddings
+from clipad_core.methods.winclip.windows import check_not_constant, encode_images, encode_tiles
 
 # How much of the few-shot image score is the text score, Eq. (6).
 TEXT_WEIGHT = {"both": 0.5, "visual": 0.0, "text": 1.0, "map_maximum": 0.0}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What must be encoded of an image; equal recipes share their features, whatever is scored.
-
-    Attributes:
-        resize, channels, multi_crop: how the image becomes views (`make_views`).
-        scales: window sides in patches.
-        patch_tokens: keep the raw patch tokens of the last block.
-        tiles: encode the dense tiles of Table 8 as well.
-    """
-
-    resize: str
-    channels: str
-    multi_crop: str
-    scales: tuple[int, ...]
-    patch_tokens: bool
-    tiles: bool
 
 
 def image_recipe(config: WinCLIPConfig, k_shot: int) -> Recipe:
@@ -66,58 +52,102 @@ def image_recipe(config: WinCLIPConfig, k_shot: int) -> Recipe:
         resize=config.resize,
         channels=config.test_channels,
         multi_crop=config.multi_crop,
+        blocks=(LAST_BLOCK,) if tokens else (),
         scales=tuple(sorted(scales)),
-        patch_tokens=tokens,
         tiles=config.map_source == "tiles",
     )
 
 
 def reference_recipe(config: WinCLIPConfig) -> Recipe:
     """What ``config`` reads of a reference: always RGB, even where test images are not."""
-    scales, tokens = tuple(sorted(config.memory_scales)), config.patch_feature != "none"
-    return Recipe(config.resize, "rgb", "none", scales, tokens, tiles=False)
+    blocks = (LAST_BLOCK,) if config.patch_feature != "none" else ()
+    return Recipe(resize=config.resize, blocks=blocks, scales=tuple(sorted(config.memory_scales)))
 
 
-def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
-    """Cut one image into the views of a recipe."""
-    rules = (recipe.resize, recipe.channels, recipe.multi_crop)
-    return make_views(image, backbone.image_size, *rules, dtype=backbone.dtype)
-
-
-def encode(
-    backbone: Backbone, views: Sequence[Views], recipe: Recipe
-) -> tuple[Features, Float[Tensor, "m d"]]:
-    """Encode the views of some images.
-
-    Returns:
-        Features of all views, image after image, and the embeddings of the multi-crop views.
+def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 S S"], recipe: Recipe) -> Features:
+    """Encode normalised square views; the image embedding has unit norm.
 
     Raises:
-        ClipadError: all windows of every image say the same.
+        ClipadError: all windows of every view say the same.
     """
     tower = backbone.vision
-    pixels = torch.cat([view.pixels for view in views])
-    blocks = (tower.depth,) if recipe.patch_tokens else ()
+    blocks = [tower.depth if block == LAST_BLOCK else block for block in recipe.blocks]
     features = encode_images(tower, pixels, recipe.scales, blocks)
     if recipe.tiles:
         features.window_embeddings[-TILE] = encode_tiles(tower, pixels, TILE, TILE_STRIDE)
     for scale, windows in features.window_embeddings.items():
         check_not_constant(windows, f"window embeddings of scale {scale}")
-    crops = torch.cat([view.crops for view in views])
-    if not len(crops):
-        return features, features.image_embedding[:0]
-    return features, encode_images(tower, crops).image_embedding
+    return features
 
 
 def prototypes(
-    backbone: Backbone, config: WinCLIPConfig, category: str, beginnings: Beginnings | None = None
+    backbone: Backbone, config: WinCLIPConfig, category: Category
 ) -> Float[Tensor, "s d"]:
     """The text prototypes of a category (section 4.1), unit norm; see `text_embeddings`."""
-    ensemble = find_ensemble(config.prompts).with_states(config.extra_anomalous_states)
-    words = class_words(category, config.class_name)
-    return text_embeddings(
-        backbone.text, backbone.tokenizer, ensemble, words, config.text_average, beginnings
+    states = config.extra_anomalous_states
+    if states == "defects":
+        kinds = sorted({defect.replace("_", " ") for defect in category.defects})
+        states = tuple(f"{{}} with {kind}" for kind in kinds)
+    ensemble = find_ensemble(config.prompts).with_states(states)
+    words = class_words(category.name, config.class_name)
+    return text_embeddings(backbone.text, backbone.tokenizer, ensemble, words, config.text_average)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What WinCLIP knows of a category: its text prototypes, and with references their memory."""
+
+    text: Float[Tensor, "s d"]
+    memory: ReferenceMemory | None
+
+
+def know(
+    backbone: Backbone,
+    config: WinCLIPConfig,
+    category: Category,
+    references: Features | None = None,
+    learner: object = None,
+) -> Knowledge:
+    """Prompts to prototypes and references to a memory, before a test image is seen.
+
+    Args:
+        references: as `encode` gives them with `reference_recipe`; None: zero-shot.
+        learner: part of the shared signature; WinCLIP learns nothing.
+    """
+    memory = None
+    if references is not None:
+        memory = build_memory(backbone.vision, references, config)
+    return Knowledge(prototypes(backbone, config, category), memory)
+
+
+def detect(
+    backbone: Backbone, config: WinCLIPConfig, knowledge: Knowledge, features: Features
+) -> Detection:
+    """Score images whose maps have one shape, from their frozen features.
+
+    Raises:
+        ClipadError: a score is not finite, all windows of a scale have one score, or maps of different
+            shapes (call once a shape).
+    """
+    scores = score(backbone, features, knowledge.text, config, knowledge.memory)
+    crops = features.image_embedding[:0] if features.crops is None else features.crops
+    crop_scores = text_scores(crops, knowledge.text, temperature(backbone, config))
+    placements = features.placements or _whole(len(features), backbone.image_size)
+    stitched = stitch(scores, placements, crop_scores, config, backbone.image_size)
+    shapes = {tuple(anomaly_map.shape) for _, anomaly_map in stitched}
+    if len(shapes) > 1:
+        raise ClipadError(
+            f"images: their maps have the shapes {sorted(shapes)}, expected one; call once each."
+        )
+    return Detection(
+        torch.stack([image_score for image_score, _ in stitched]),
+        torch.stack([anomaly_map for _, anomaly_map in stitched]),
     )
+
+
+def _whole(images: int, size: int) -> list[Placement]:
+    """Images of one view each, which is the canvas."""
+    return [Placement(((0, 0),), (size, size))] * images
 
 
 def stitch(
@@ -176,7 +206,25 @@ def _or_maximum(
     return anomaly_map.amax() if rule == "map_maximum" else image_score
 
 
-class WinCLIP:
+METHOD = Method(
+    title="WinCLIP",
+    config=WinCLIPConfig,
+    presets=PRESETS,
+    names_category=lambda config: config.class_name != "object",
+    prepare=lambda backbone, config: backbone,
+    recipe=image_recipe,
+    encode=encode,
+    know=know,
+    detect=detect,
+    mask_rule=lambda config: config.mask_rule,
+    weights="weights",
+    references=References(
+        title="WinCLIP+", recipe=reference_recipe, choice=lambda config: config.reference_choice
+    ),
+)
+
+
+class WinCLIP(Detector):
     """The detector: ``WinCLIP(backbone, config, "bottle", references)(images)``.
 
     Args:
@@ -193,36 +241,4 @@ class WinCLIP:
         category: str,
         references: Sequence[Pixels] = (),
     ) -> None:
-        self.backbone, self.config, self.k_shot = backbone, config, len(references)
-        self.text = prototypes(backbone, config, category)
-        self.recipe = image_recipe(config, self.k_shot)
-        self.memory = None
-        if references:
-            recipe = reference_recipe(config)
-            views = [views_of(backbone, image, recipe) for image in references]
-            features, _ = encode(backbone, views, recipe)
-            self.memory = build_memory(backbone.vision, features, config)
-
-    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
-        """Score RGB images of one shape after resizing.
-
-        Raises:
-            ClipadError: no image, or maps of different shapes (call once a shape).
-        """
-        if not images:
-            raise ClipadError("images: found none, expected at least one RGB image.")
-        views = [views_of(self.backbone, image, self.recipe) for image in images]
-        features, crops = encode(self.backbone, views, self.recipe)
-        scores = score(self.backbone, features, self.text, self.config, self.memory)
-        tau = temperature(self.backbone, self.config)
-        crop_scores = text_scores(crops, self.text, tau)
-        placements = [view.placement for view in views]
-        found = stitch(scores, placements, crop_scores, self.config, self.backbone.image_size)
-        shapes = {tuple(anomaly_map.shape) for _, anomaly_map in found}
-        if len(shapes) > 1:
-            raise ClipadError(
-                f"images: their maps have the shapes {sorted(shapes)}, expected one; call once each."
-            )
-        return Detection(
-            torch.stack([one for one, _ in found]), torch.stack([one for _, one in found])
-        )
+        super().__init__(METHOD, backbone, config, category, references)

@@ -138,10 +138,6 @@ ENSEMBLES: dict[str, PromptEnsemble] = {
     ),
 }
 
-# How a folder name becomes words. The paper prints "Metal nut" in its tables and leaves the exact
-# strings open; most re-implementations insert the folder name as it is.
-CLASS_NAME_RULES = ("spaces", "raw", "object")
-
 
 def find_ensemble(name: str) -> PromptEnsemble:
     """Look an ensemble up by name, with a message that lists the names."""
@@ -150,20 +146,3 @@ def find_ensemble(name: str) -> PromptEnsemble:
             f"prompts: found {name!r}, expected one of {', '.join(ENSEMBLES)}; choose one of them."
         )
     return ENSEMBLES[name]
-
-
-def class_words(category: str, rule: str) -> str:
-    """Turn a category (a folder name) into the words of a prompt.
-
-    >>> class_words("metal_nut", "spaces"), class_words("metal_nut", "raw")
-    ('metal nut', 'metal_nut')
-    >>> class_words("metal_nut", "object")
-    'object'
-    """
-    if rule not in CLASS_NAME_RULES:
-        raise ClipadError(
-            f"class_name: found {rule!r}, expected one of {', '.join(CLASS_NAME_RULES)}."
-        )
-    if rule == "object":
-        return "object"
-    return category.replace("_", " ") if rule == "spaces" else category

@@ -15,18 +15,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.vision import Features, VisionTower, project, window_index
-from clipad_core.maps import (
+from clipad_core.clip.features import Features
+from clipad_core.clip.vision import VisionTower, project
+from clipad_core.maps import check_finite, check_maps, text_scores
+from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.equations import (
     arithmetic_aggregation,
     association_scores,
-    check_finite,
-    check_maps,
     cover_matrix,
     harmonic_aggregation,
     harmonic_mean,
-    text_scores,
 )
-from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.windows import window_index
 
 # Image tiling of Table 8: the paper prints no tile size; a tile of 4 x 4 patches every 2 patches
 # is about the mid window's reach at a quarter of the dense cost.

@@ -1,0 +1,170 @@
+"""What is encoded of an image, and what the frozen tower says of it: one class of each, for all methods.
+
+The towers are frozen, so an image is encoded once, and whatever is scored or trained later reads the
+same features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.preprocess import (
+    ALIKE_ON_SQUARES,
+    CROPS,
+    AnyPixels,
+    Pixels,
+    Placement,
+    Views,
+    make_views,
+)
+from clipad_core.errors import ClipadError
+
+# As a block: the tower's last, whichever number it has.
+LAST_BLOCK = -1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What must be encoded of an image; equal recipes share their features, whatever is scored.
+
+    A method that runs something beside the tower adds what it depends on in a class of its own.
+
+    Attributes:
+        image_size: side of the square views in pixels; None: what the weights were made for.
+        resize, channels, multi_crop: how an image becomes views (`make_views`).
+        blocks: 1-based numbers of the blocks whose patch tokens are kept, ascending; or `LAST_BLOCK`.
+        scales: sides in patches of the windows that are encoded.
+        tiles: encode dense tiles as well.
+    """
+
+    image_size: int | None = None
+    resize: str = "stretch"
+    channels: str = "rgb"
+    multi_crop: str = "none"
+    blocks: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
+    tiles: bool = False
+
+    def cut(self) -> Recipe:
+        """The recipe but for what is kept of one pass: where it is equal, one pass serves both."""
+        return replace(self, blocks=(), scales=())
+
+    def shared(self, recipes: Iterable[Recipe]) -> Recipe:
+        """The recipe that also keeps what its like among ``recipes`` read of the same pass.
+
+        >>> Recipe(blocks=(6,)).shared([Recipe(blocks=(2,)), Recipe(blocks=(3,), image_size=9)]).blocks
+        (2, 6)
+        """
+        alike = [recipe for recipe in recipes if recipe.cut() == self.cut()]
+        blocks = {block for recipe in (self, *alike) for block in recipe.blocks}
+        scales = {scale for recipe in (self, *alike) for scale in recipe.scales}
+        return replace(self, blocks=tuple(sorted(blocks)), scales=tuple(sorted(scales)))
+
+    def for_squares(self) -> Recipe:
+        """One name for what several rules cut from square images, so that they are encoded once."""
+        alike = self.resize in ALIKE_ON_SQUARES
+        return replace(self, resize=ALIKE_ON_SQUARES[0]) if alike else self
+
+    def without_crops(self) -> Recipe:
+        """The views alone; the multi-crop views are those of `crops_alone`."""
+        return replace(self, multi_crop="none")
+
+    def crops_alone(self, recipes: Iterable[Recipe]) -> Recipe:
+        """The multi-crop views alone, as many as the recipe or its like read: five are among ten."""
+        alike = {
+            r.multi_crop for r in recipes if r.without_crops().cut() == self.without_crops().cut()
+        }
+        widest = max(({self.multi_crop} | alike) & CROPS.keys(), key=CROPS.__getitem__)
+        return replace(self, multi_crop=widest, blocks=(), scales=(), tiles=False)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen tower says about the views of some images; most images have one view.
+
+    Attributes:
+        image_embedding: projected class token; each method says what it projects and whether it has
+            unit norm.
+        patch_tokens: block number (1-based) -> one vector a patch, row-major, no class token.
+        window_embeddings: scale s in patches -> one unit-norm embedding a window, row-major; under
+            -s those of tiles of s patches.
+        crops: image embeddings of the multi-crop views; None where there are none.
+        placements: where the views of every image lie; () for one view an image, which is its canvas.
+    """
+
+    image_embedding: Float[Tensor, "v d"]
+    patch_tokens: dict[int, Tensor] = field(default_factory=dict)
+    window_embeddings: dict[int, Tensor] = field(default_factory=dict)
+    crops: Float[Tensor, "m d"] | None = None
+    placements: tuple[Placement, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_embedding)
+
+    def __getitem__(self, index: slice | Tensor) -> Features:
+        """Some of the views, without crops and places."""
+        return Features(
+            self.image_embedding[index],
+            {block: tokens[index] for block, tokens in self.patch_tokens.items()},
+            {scale: windows[index] for scale, windows in self.window_embeddings.items()},
+        )
+
+
+def join(parts: Sequence[Features]) -> Features:
+    """Features of several images or batches, one after the other."""
+
+    def stack(tensors: list[Tensor]) -> Tensor:
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+    first = parts[0]
+    crops = [part.crops for part in parts if part.crops is not None]
+    return Features(
+        stack([part.image_embedding for part in parts]),
+        {b: stack([part.patch_tokens[b] for part in parts]) for b in first.patch_tokens},
+        {s: stack([part.window_embeddings[s] for part in parts]) for s in first.window_embeddings},
+        stack(crops) if crops else None,
+        tuple(place for part in parts for place in part.placements),
+    )
+
+
+# Turns normalised square views (v, 3, S, S) into features by a recipe: a method's way through the tower.
+Encode = Callable[[Backbone, Tensor, Any], Features]
+
+
+def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
+    """Cut one image into the views of a recipe."""
+    rules = (recipe.resize, recipe.channels, recipe.multi_crop)
+    size = recipe.image_size or backbone.image_size
+    return make_views(image, size, *rules, dtype=backbone.dtype)
+
+
+def encode_all(
+    encode: Encode, backbone: Backbone, images: Sequence[AnyPixels], recipe: Recipe
+) -> Features:
+    """Cut and encode RGB images of any size.
+
+    Args:
+        encode: a method's.
+        backbone: as the method prepared it.
+
+    Raises:
+        ClipadError: no image, or one that is not uint8 RGB.
+    """
+    if not images:
+        raise ClipadError("images: found none, expected at least one RGB image.")
+    views = [views_of(backbone, image, recipe) for image in images]
+    pixels = torch.cat([view.pixels for view in views]).to(backbone.device)
+    features, whole = encode(backbone, pixels, recipe), replace(recipe.cut(), tiles=False)
+    crops = torch.cat([view.crops for view in views]).to(backbone.device)
+    return replace(
+        features,
+        crops=encode(backbone, crops, whole).image_embedding if len(crops) else None,
+        placements=tuple(view.placement for view in views),
+    )

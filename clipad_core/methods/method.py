@@ -1,0 +1,225 @@
+"""What a method is: the one contract that the harness, the notebooks and the command line know.
+
+A method is a folder beside this file whose ``__init__.py`` exposes one ``METHOD``. Whatever it does, an
+image goes the same way through all of them::
+
+    backbone = METHOD.prepare(backbone, config)               the frozen CLIP as the method runs it
+    features = METHOD.encode(backbone, pixels, recipe)        what the tower says of an image
+    knowledge = METHOD.know(backbone, config, category, ...)  all that is known before a test image
+    detection = METHOD.detect(backbone, config, knowledge, features)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.features import Encode, Features, Recipe, encode_all
+from clipad_core.clip.preprocess import AnyPixels, Pixels
+from clipad_core.config import look_up_preset
+from clipad_core.detection import Detection
+from clipad_core.errors import ClipadError
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Config(Protocol):
+    """A frozen dataclass, a field a choice; those of methods that learn have `seed` and `epochs` too."""
+
+    @property
+    def precision(self) -> str:
+        """A key of `backbone.PRECISIONS`."""
+
+    def changed(self: ConfigT, values: dict[str, Any]) -> ConfigT:
+        """The config with some fields replaced."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """What is inspected.
+
+    Attributes:
+        name: as the data set's folder spells it; "" where nobody says.
+        defects: how the data set calls its kinds of damage, for states of prompts that name them
+            (WinCLIP, Table 7).
+    """
+
+    name: str = ""
+    defects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class References:
+    """What a method does with normal images of the tested category.
+
+    Attributes:
+        title: how papers call the method with them.
+        recipe: of a config, what must be encoded of a reference.
+        choice: of a config, how k of them are chosen: ``seeded``, ``first`` or ``with_replacement``.
+    """
+
+    title: str
+    recipe: Callable[[Any], Recipe]
+    choice: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a method learns on an auxiliary dataset; its towers stay frozen.
+
+    Attributes:
+        make_learner: backbone, config and seed -> a module of the learnable tensors, initial values.
+        loss: learner, backbone, config, features, labels (b), masks (b, H, W), generator of the step,
+            category of every image -> the parts of the loss and their ``total``.
+        parameter_groups: learner, config, name of the auxiliary dataset -> what Adam is given.
+        sample_order: config, backbone, images, epochs -> which image comes when, an epoch a list.
+        read_checkpoint: a file of ours, backbone, key -> learner, config, hash of the data.
+        checkpoint_bytes: learner, config, backbone, hash of the data, key -> a file of ours.
+        read_official: a file of the authors, backbone, config -> learner.
+    """
+
+    make_learner: Callable[[Backbone, Any, int], nn.Module]
+    loss: Callable[
+        [
+            Any,
+            Backbone,
+            Any,
+            Features,
+            Tensor,
+            Tensor,
+            torch.Generator | None,
+            Sequence[str],
+        ],
+        dict[str, Tensor],
+    ]
+    parameter_groups: Callable[[Any, Any, str], list[dict[str, Any]]]
+    sample_order: Callable[[Any, Backbone, int, int], list[list[int]]]
+    read_checkpoint: Callable[[Path, Backbone, str | None], tuple[nn.Module, Any, str]]
+    checkpoint_bytes: Callable[[Any, Any, Backbone, str, str | None], bytes]
+    read_official: Callable[[Path, Backbone, Any], nn.Module]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method must be given beside test images."""
+
+    class_name: bool
+    references: bool
+    training: bool
+    whole_category: bool
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        title: as papers and results call it.
+        config: the class of its configs; ``config()`` is the setting of its paper or code.
+        presets: published settings by name.
+        names_category: of a config, whether prompts name the category.
+        prepare: backbone as it was loaded, config -> as the method runs it; refuses what does not fit.
+        recipe: config, number of references -> what must be encoded of a test image.
+        encode: backbone, normalised square views (v, 3, S, S), recipe -> features.
+        know: backbone, config, category, features of the references or None, learner or None -> what
+            is known before a test image is seen.
+        detect: backbone, config, what `know` gave, features of images of one canvas -> scores and maps.
+        mask_rule: of a config, how masks are resized to its maps.
+        weights: the config's field that names published weights; "" where every config takes any.
+        references: where normal images of the category are read; None: they are not.
+        training: where something is learned; None: nothing is.
+        whole_category: whether an image's score depends on all test images of its category.
+    """
+
+    title: str
+    config: type[Any]
+    presets: Mapping[str, Any]
+    names_category: Callable[[Any], bool]
+    prepare: Callable[[Backbone, Any], Backbone]
+    recipe: Callable[[Any, int], Recipe]
+    encode: Encode
+    know: Callable[[Backbone, Any, Category, Features | None, Any], Any]
+    detect: Callable[[Backbone, Any, Any, Features], Detection]
+    mask_rule: Callable[[Any], str]
+    weights: str = ""
+    references: References | None = None
+    training: Training | None = None
+    whole_category: bool = False
+
+    def preset(self, name: str) -> Any:
+        """A published setting by name.
+
+        Raises:
+            ClipadError: there is none; the message lists them.
+        """
+        return look_up_preset(self.presets, name)
+
+    def needs(self, config: Any) -> Needs:
+        """What must be given beside test images, with this config."""
+        return Needs(
+            class_name=self.names_category(config),
+            references=self.references is not None,
+            training=self.training is not None,
+            whole_category=self.whole_category,
+        )
+
+
+class Detector:
+    """Images in, scores and maps out: ``Detector(METHOD, backbone, config, "bottle")(images)``.
+
+    Args:
+        method: of a room.
+        backbone: a frozen CLIP as it was loaded; it is prepared here.
+        config: a preset or a change of one; of a trained learner what it was made with, or a change of
+            what is not learned.
+        category: what the images show, as the data set's folder spells it.
+        references: k normal RGB images; none for zero-shot.
+        learner: what was learned, where the method learns.
+
+    Raises:
+        ClipadError: something that the method needs is missing, or that it cannot use.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        backbone: Backbone,
+        config: Any,
+        category: str = "",
+        references: Sequence[Pixels] = (),
+        learner: nn.Module | None = None,
+    ) -> None:
+        self.method, self.config, self.k_shot = method, config, len(references)
+        self.backbone = method.prepare(backbone, config)
+        self.recipe = method.recipe(config, self.k_shot)
+        features = None
+        if references:
+            if method.references is None:
+                raise ClipadError(
+                    f"references: found {len(references)}, which {method.title} does not read, expected "
+                    "none."
+                )
+            recipe = method.references.recipe(config)
+            features = encode_all(method.encode, self.backbone, references, recipe)
+        if (learner is None) != (method.training is None):
+            found = "none" if learner is None else "one"
+            wanted = "what its training or a checkpoint gives" if learner is None else "none"
+            raise ClipadError(f"learner: found {found} for {method.title}, expected {wanted}.")
+        known = Category(category)
+        self.knowledge = method.know(self.backbone, config, known, features, learner)
+
+    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
+        """Score RGB images of any size whose maps have one shape.
+
+        Raises:
+            ClipadError: no image, one that is not uint8 RGB, or maps of different shapes (call once a
+                shape).
+        """
+        features = encode_all(self.method.encode, self.backbone, images, self.recipe)
+        return self.method.detect(self.backbone, self.config, self.knowledge, features)

@@ -1,0 +1,52 @@
+"""Prompt ensembles to the two text prototypes of a class (WinCLIP, section 4.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from clipad_core.clip.text import TextTower, Tokenizer, encode_prompts
+from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.prompts import PromptEnsemble
+
+
+def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
+    r"""Average the prompt embeddings of one state into its prototype, unit norm.
+
+    WinCLIP (Jeong et al., CVPR 2023), section 4.1 averages per label and leaves the norm open:
+
+    - ``mean_raw``: :math:`n(\frac1n \sum_i e_i)` (anomalib, zqhang, caoyunkang);
+    - ``norm_mean``: :math:`n(\frac1n \sum_i n(e_i))` (mala-lab, common CLIP practice).
+
+    >>> average(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), "norm_mean")
+    tensor([0.7071, 0.7071])
+    """
+    if rule not in ("mean_raw", "norm_mean"):
+        raise ClipadError(
+            f"text_average: found {rule!r}, expected 'mean_raw' or 'norm_mean'; choose one of them."
+        )
+    if rule == "norm_mean":
+        embeddings = F.normalize(embeddings, dim=-1)
+    return F.normalize(embeddings.mean(dim=0), dim=-1)
+
+
+def text_embeddings(
+    tower: TextTower,
+    tokenizer: Tokenizer,
+    ensemble: PromptEnsemble,
+    class_name: str,
+    rule: str = "mean_raw",
+) -> Float[Tensor, "s d"]:
+    """Prototypes of an ensemble for one class: row 0 normal, row 1 anomalous, unit norm.
+
+    A one-class ensemble has no anomalous prompt and gives row 0 alone. What stands before the class
+    name is encoded once for all classes.
+    """
+    groups = [group for group in ensemble.prompts(class_name) if group]
+    prompts = [prompt for group in groups for prompt in group]
+    starts = [start for group in ensemble.beginnings() for start in group]
+    embeddings = encode_prompts(tower, tokenizer, prompts, starts)
+    parts = embeddings.split([len(group) for group in groups])
+    return torch.stack([average(part, rule) for part in parts])

@@ -1,0 +1,155 @@
+"""Windows of patches and tiles of pixels through the frozen tower (WinCLIP, section 4.2; Table 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipad_core.clip.features import Features
+from clipad_core.clip.transformer import (
+    chunks,
+    finish_block,
+    project_qkv,
+    run_block,
+    run_class_token,
+)
+from clipad_core.clip.vision import (
+    TOKENS_PER_CHUNK,
+    VisionTower,
+    embed_patches,
+    encode_whole,
+    pre_norm,
+    project,
+)
+from clipad_core.errors import ClipadError
+
+
+def window_index(grid: tuple[int, int], scale: int, stride: int = 1) -> Int[Tensor, "n a"]:
+    """Patches of every window of ``scale`` x ``scale`` patches, both in row-major order.
+
+    WinCLIP (Jeong et al., CVPR 2023), section 4.2: windows slide by one patch. The last window of a
+    row or column lies flush with the border whatever the stride.
+
+    >>> window_index((2, 3), scale=2)
+    tensor([[0, 1, 3, 4],
+            [1, 2, 4, 5]])
+    """
+    height, width = grid
+    if not 1 <= scale <= min(grid):
+        raise ClipadError(
+            f"scales: found a window of {scale} patches, expected 1 to {min(grid)} on a grid of "
+            f"{height} x {width}; choose smaller scales."
+        )
+    tops = sorted({*range(0, height - scale + 1, stride), height - scale})
+    lefts = sorted({*range(0, width - scale + 1, stride), width - scale})
+    corner = torch.tensor([[top * width + left] for top in tops for left in lefts])
+    inside = torch.tensor([[a * width + b for a in range(scale) for b in range(scale)]])
+    return corner + inside
+
+
+def _encode_windows(tower: VisionTower, x: Tensor, grid: tuple[int, int], scale: int) -> Tensor:
+    """Class-token output of every window of b images, (b, n, c), a bounded number at a time."""
+    inside = window_index(grid, scale).to(x.device) + 1
+    sequence = F.pad(inside, (1, 0))
+    offsets = torch.arange(len(x), device=x.device)[:, None, None] * x.shape[1]
+    flat = (sequence + offsets).flatten(0, 1)
+    # ln_pre, ln_1 and the first block's qkv see one token at a time, so they are computed once a
+    # patch here and gathered, not once a window.
+    table, qkv = x.flatten(0, 1), project_qkv(tower.transformer, 0, x).flatten(0, 1)
+    found = []
+    for part in chunks(len(flat), max(1, TOKENS_PER_CHUNK // flat.shape[1])):
+        y = table[flat[part]]
+        if tower.depth > 1:
+            y = finish_block(tower.transformer, 0, y, qkv[flat[part]])
+        for index in range(1, tower.depth - 1):
+            y = run_block(tower.transformer, index, y)
+        found.append(run_class_token(tower.transformer, y))
+    return torch.cat(found).unflatten(0, (len(x), len(inside)))
+
+
+@torch.inference_mode()
+def encode_images(
+    tower: VisionTower,
+    images: Float[Tensor, "b 3 H W"],
+    scales: Sequence[int] = (),
+    blocks: Sequence[int] = (),
+) -> Features:
+    """Encode images once: class token, windows of each scale, raw patch tokens of some blocks.
+
+    A window is the class token and its own patches alone, taken after the positional embedding and
+    before ``ln_pre``; the other patches are dropped, not zeroed (WinCLIP, section 4.2 and Eq. (2)).
+
+    Args:
+        images: normalised images at the tower's own size.
+        scales: window sides in patches; their embeddings are ``f(x * w_ij)`` of Eq. (2).
+        blocks: 1-based block numbers whose raw patch tokens are kept.
+
+    Raises:
+        ClipadError: wrong image size, a scale larger than the grid, a block that does not exist.
+    """
+    unknown = [block for block in blocks if not 1 <= block <= tower.depth]
+    if unknown:
+        raise ClipadError(f"blocks: found {unknown}, expected numbers from 1 to {tower.depth}.")
+    classes: list[Tensor] = []
+    windows: dict[int, list[Tensor]] = {scale: [] for scale in scales}
+    tokens: dict[int, list[Tensor]] = {block: [] for block in sorted(set(blocks))}
+    length = tower.grid[0] * tower.grid[1] + 1
+    for part in chunks(len(images), max(1, TOKENS_PER_CHUNK // length)):
+        x, grid = embed_patches(tower, images[part])
+        x = pre_norm(tower, x)
+        for scale in scales:
+            windows[scale].append(project(tower, _encode_windows(tower, x, grid, scale)))
+        last, kept = encode_whole(tower, x, blocks)
+        classes.append(project(tower, last))
+        for block, value in kept.items():
+            tokens[block].append(value)
+    return Features(
+        torch.cat(classes),
+        {block: torch.cat(found) for block, found in tokens.items()},
+        {scale: torch.cat(found) for scale, found in windows.items()},
+    )
+
+
+@torch.inference_mode()
+def encode_tiles(
+    tower: VisionTower, images: Float[Tensor, "b 3 H W"], tile: int, stride: int
+) -> Float[Tensor, "b n d"]:
+    """Encode dense tiles, each resized to the full input (Table 8, "tiling"): slow by design.
+
+    Args:
+        images: normalised images at the tower's own size.
+        tile: side of a tile in patches; stride: its step in patches.
+
+    Returns:
+        One unit-norm embedding a tile, in the order of ``window_index(grid, tile, stride)``.
+    """
+    corners = window_index(tower.grid, tile, stride)[:, 0]
+    side, size = tile * tower.patch_size, images.shape[-2:]
+    tops, lefts = corners // tower.grid[1], corners % tower.grid[1]
+    places = (torch.stack([tops, lefts], dim=1) * tower.patch_size).tolist()
+    found = []
+    for image in images:  # all tiles of one image go together: the tower is faster on several
+        tiles = torch.stack([image[:, y : y + side, x : x + side] for y, x in places])
+        resized = F.interpolate(tiles, size, mode="bicubic", antialias=True)
+        found.append(encode_images(tower, resized).image_embedding)
+    return torch.stack(found)
+
+
+def check_not_constant(embeddings: Float[Tensor, "b n d"], what: str) -> None:
+    """Stop where all windows of an image say the same.
+
+    anomalib 2.7.0 beside open_clip 2.26.1 or newer gives this (its issue 2571): every window's class
+    token attends to class tokens only, the map is constant and pixel AUROC is 0.5.
+
+    Raises:
+        ClipadError: the embeddings of different windows are identical in every image.
+    """
+    if embeddings.shape[1] > 1 and float((embeddings - embeddings[:, :1]).abs().max()) < 1e-6:
+        raise ClipadError(
+            f"{what}: all windows of every image have the same embedding, so the anomaly map would be "
+            "constant. Expected different ones; the weights or the images are blank, or broken."
+        )
