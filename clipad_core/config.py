@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -40,6 +40,17 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
 def _hints(kind: type) -> dict[str, Any]:
     """Types of the fields; Python compiles each of them anew at every call."""
     return get_type_hints(kind)
+
+
+def fields_read(config: Any, when: str) -> list[str]:
+    """The fields that are read at one time only, as their metadata says.
+
+    Args:
+        config: a config or its class.
+        when: "references": only where there are references; "training"; "after training"; "run": what
+            no image sees, or what a profile decides.
+    """
+    return [field.name for field in fields(config) if field.metadata.get("read") == when]
 
 
 def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:

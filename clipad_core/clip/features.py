@@ -41,7 +41,7 @@ class Recipe:
         resize, channels, multi_crop: how an image becomes views (`make_views`).
         blocks: 1-based numbers of the blocks whose patch tokens are kept, ascending; or `LAST_BLOCK`.
         scales: sides in patches of the windows that are encoded.
-        tiles: encode dense tiles as well.
+        tiles: side in patches of dense tiles that are encoded as well; 0: none.
     """
 
     image_size: int | None = None
@@ -50,7 +50,7 @@ class Recipe:
     multi_crop: str = "none"
     blocks: tuple[int, ...] = ()
     scales: tuple[int, ...] = ()
-    tiles: bool = False
+    tiles: int = 0
 
     def cut(self) -> Recipe:
         """The recipe but for what is kept of one pass: where it is equal, one pass serves both."""
@@ -82,7 +82,7 @@ class Recipe:
             r.multi_crop for r in recipes if r.without_crops().cut() == self.without_crops().cut()
         }
         widest = max(({self.multi_crop} | alike) & CROPS.keys(), key=CROPS.__getitem__)
-        return replace(self, multi_crop=widest, blocks=(), scales=(), tiles=False)
+        return replace(self, multi_crop=widest, blocks=(), scales=(), tiles=0)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def encode_all(
         raise ClipadError("images: found none, expected at least one RGB image.")
     views = [views_of(backbone, image, recipe) for image in images]
     pixels = torch.cat([view.pixels for view in views]).to(backbone.device)
-    features, whole = encode(backbone, pixels, recipe), replace(recipe.cut(), tiles=False)
+    features, whole = encode(backbone, pixels, recipe), replace(recipe.cut(), tiles=0)
     crops = torch.cat([view.crops for view in views]).to(backbone.device)
     return replace(
         features,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from clipad_core.config import look_up_preset
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 
+# How a mask is resized: `nearest`, or bilinear and above one half, as all learned methods do.
+MaskRule = Literal["nearest", "bilinear_half"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 
@@ -70,6 +72,26 @@ class References:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """What a training does to every image, anew in every epoch; the harness knows it by name.
+
+    Attributes:
+        name: of the rule; see `clipad_harness.experiments.augment`.
+        mosaic_rate: share of the images that are mixed of four.
+        mosaics_of: the only dataset whose images are.
+    """
+
+    name: str
+    mosaic_rate: float
+    mosaics_of: str
+
+
+def unaugmented(config: Any) -> Augmentation | None:
+    """For methods that train on images as they are."""
+    return None
+
+
+@dataclass(frozen=True)
 class Training:
     """How a method learns on an auxiliary dataset; its towers stay frozen.
 
@@ -82,6 +104,8 @@ class Training:
         read_checkpoint: a file of ours, backbone, key -> learner, config, hash of the data.
         checkpoint_bytes: learner, config, backbone, hash of the data, key -> a file of ours.
         read_official: a file of the authors, backbone, config -> learner.
+        augmentation: of a config, what is done to every image; None: nothing.
+        prompts_of_images: whether prompts are made anew for every image, which costs.
     """
 
     make_learner: Callable[[Backbone, Any, int], nn.Module]
@@ -103,6 +127,8 @@ class Training:
     read_checkpoint: Callable[[Path, Backbone, str | None], tuple[nn.Module, Any, str]]
     checkpoint_bytes: Callable[[Any, Any, Backbone, str, str | None], bytes]
     read_official: Callable[[Path, Backbone, Any], nn.Module]
+    augmentation: Callable[[Any], Augmentation | None] = unaugmented
+    prompts_of_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +157,7 @@ class Method:
             is known before a test image is seen.
         detect: backbone, config, what `know` gave, features of images of one canvas -> scores and maps.
         mask_rule: of a config, how masks are resized to its maps.
+        texts: of a config, what its prompts say, but for the category.
         weights: the config's field that names published weights; "" where every config takes any.
         references: where normal images of the category are read; None: they are not.
         training: where something is learned; None: nothing is.
@@ -146,7 +173,8 @@ class Method:
     encode: Encode
     know: Callable[[Backbone, Any, Category, Features | None, Any], Any]
     detect: Callable[[Backbone, Any, Any, Features], Detection]
-    mask_rule: Callable[[Any], str]
+    mask_rule: Callable[[Any], MaskRule]
+    texts: Callable[[Any], list[str]]
     weights: str = ""
     references: References | None = None
     training: Training | None = None

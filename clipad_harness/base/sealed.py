@@ -27,6 +27,11 @@ from clipad_harness.base.files import replacing, write_text
 _KEY, _DIGEST, _CONTENT = "key", "sha256", "content"
 
 
+def hash_of(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of everything a result depends on: the key that it is kept under."""
+    return _json_digest(parts)
+
+
 def write_json(path: Path, key: str, content: Any) -> Path:
     """Write what JSON can hold.
 

@@ -11,18 +11,17 @@ from typing import Any
 import yaml
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method, rooms
 from clipad_harness.base.files import read_yaml
 from clipad_harness.base.machine import cores
 from clipad_harness.base.sections import PARAMS, build, get, mapping
 
 ROOT_VARIABLE = "CLIPAD_ROOT"
-# The methods that learn on an auxiliary dataset.
-LEARNED = ("anomalyclip", "vcpclip")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A method's backbone, and how the method's config is fitted to it; see `fitting`."""
+    """A method's backbone, and how the method's config is fitted to it; see `translation`."""
 
     backbone: str
     weights: str
@@ -37,6 +36,7 @@ class Profile:
     Attributes:
         categories: of the dataset; none: all of them.
         ablation_categories: on how many of them every variant but the main one is measured; None: all.
+        weights: the backbone of every method, by its name in ``methods``.
     """
 
     name: str
@@ -44,14 +44,7 @@ class Profile:
     data_root: str | None
     categories: tuple[str, ...]
     ablation_categories: int | None
-    winclip: Weights
-    anomalyclip: Weights
-    vcpclip: Weights
-
-    def weights_of(self, method: str) -> Weights:
-        """The backbone of a method."""
-        found: Weights = getattr(self, method)
-        return found
+    weights: Mapping[str, Weights]
 
     def on(self, dataset: str) -> Profile:
         """The same weights on another dataset, all its categories."""
@@ -73,62 +66,54 @@ class Synthetic:
 class Ablation:
     """One named group of variants: row name -> changed fields, or the name of a preset."""
 
-    k_shots: tuple[int, ...]
     rows: Mapping[str, Mapping[str, Any] | str]
+    k_shots: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """What the section of every method says.
+    """The section of a method.
+
+    Of a method without references ``k_shots`` and ``walk_shots`` are 0 alone, of one that learns
+    nothing the last three are empty; their sections do not hold them.
 
     Attributes:
-        walks: presets to which one switch after the other is thrown.
+        seeds: of references and trainings, of the main variant; ``ablation_seeds``: of all others.
+        walks: presets to which one switch after the other is thrown, measured at ``walk_shots``.
         own_walks: name -> the changes of its steps, for switches that no preset throws.
+        auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
+        allow_tested: datasets that may be trained on and tested, by name.
+        ablation_changes: fields that every variant but the main one has besides its own.
     """
 
     preset: str
     changes: Mapping[str, Any]
+    k_shots: tuple[int, ...]
     seeds: tuple[int, ...]
     ablation_seeds: tuple[int, ...]
     aupro: str
     fpr_limit: float
     walks: tuple[str, ...]
+    walk_shots: tuple[int, ...]
     own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
+    ablations: Mapping[str, Ablation]
+    auxiliary: Mapping[str, str]
+    allow_tested: tuple[str, ...]
+    ablation_changes: Mapping[str, Any]
 
     @property
     def all_walks(self) -> list[str]:
         """Walks to presets, then those whose steps are written out."""
         return [*self.walks, *self.own_walks]
 
-
-@dataclass(frozen=True)
-class WinCLIPSettings(MethodSettings):
-    """The `winclip` section; its walks are measured at `walk_shots`."""
-
-    k_shots: tuple[int, ...]
-    walk_shots: tuple[int, ...]
-    ablations: Mapping[str, Ablation]
-
-
-@dataclass(frozen=True)
-class LearnedSettings(MethodSettings):
-    """The section of a method that learns.
-
-    Attributes:
-        auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
-        allow_tested: datasets that may be trained on and tested, by name.
-        ablation_changes: fields that every variant but the main one has besides its own.
-        ablations: group -> row -> changed fields, or the name of a preset.
-    """
-
-    auxiliary: Mapping[str, str]
-    allow_tested: tuple[str, ...]
-    ablation_changes: Mapping[str, Any]
-    ablations: Mapping[str, Mapping[str, Mapping[str, Any] | str]]
-
     def auxiliary_of(self, tested: str) -> str:
         """What is trained on for a tested dataset."""
         return self.auxiliary.get(tested) or str(get(self.auxiliary, "others", "auxiliary"))
+
+
+# What stands in a section only where the method reads references, and where it learns.
+_OF_REFERENCES: Mapping[str, Any] = {"k_shots": (0,), "walk_shots": (0,)}
+_OF_TRAINING: Mapping[str, Any] = {"auxiliary": {}, "allow_tested": (), "ablation_changes": {}}
 
 
 @dataclass(frozen=True)
@@ -178,10 +163,13 @@ def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
     section = {"name": name, **mapping(get(profiles, name, "profiles"), f"profiles.{name}")}
     if dataset:
         section["dataset"] = dataset
-    for method in ("winclip", *LEARNED):
-        where = f"profiles.{name}.{method}"
-        own = mapping(get(section, method, f"profiles.{name}"), where)
-        section[method] = build(Weights, own, where)
+    where = f"profiles.{name}"
+    section["weights"] = {
+        method: build(Weights, mapping(get(section, method, where), f"{where}.{method}"),
+                      f"{where}.{method}")
+        for method in read_methods(root)
+    }  # fmt: skip
+    section = {key: value for key, value in section.items() if key not in section["weights"]}
     profile: Profile = build(Profile, section, f"profiles.{name}")
     limit = profile.ablation_categories
     if limit is not None and (not isinstance(limit, int) or limit < 1):
@@ -197,32 +185,64 @@ def read_synthetic(root: Path) -> Synthetic:
     return build(Synthetic, _section(root, "synthetic"), "synthetic")
 
 
-def read_winclip(root: Path) -> WinCLIPSettings:
-    """The `winclip` section."""
-    section = dict(_section(root, "winclip"))
-    ablations = mapping(get(section, "ablations", "winclip"), "winclip.ablations")
-    section["ablations"] = {
-        str(name): build(
-            Ablation, mapping(value, f"winclip.ablations.{name}"), f"winclip.ablations.{name}"
+def read_methods(root: Path) -> tuple[str, ...]:
+    """The methods that are run, in the order of the reports: the only list of them.
+
+    Raises:
+        ClipadError: none, one twice, or one that has no room in the core.
+    """
+    names = get(read_params(root), "methods", PARAMS)
+    known = rooms()
+    if not isinstance(names, list) or not names or len(set(names)) < len(names):
+        raise ClipadError(f"methods: found {names!r}, expected a list of names, each once.")
+    if unknown := [name for name in names if name not in known]:
+        raise ClipadError(
+            f"methods: found {unknown[0]!r}, expected some of {', '.join(known)}, the folders of "
+            "clipad_core/methods; correct it in params.yaml."
         )
-        for name, value in ablations.items()
+    return tuple(names)
+
+
+def read_method(root: Path, name: str) -> MethodSettings:
+    """The section of a method.
+
+    Raises:
+        ClipadError: a name or value that is wrong or missing, or one that the method does not read.
+    """
+    method, section = find_method(name), dict(_section(root, name))
+    references, training = method.references is not None, method.training is not None
+    section |= _unread(section, name, {} if references else _OF_REFERENCES, "reads no references")
+    section |= _unread(section, name, {} if training else _OF_TRAINING, "learns nothing")
+    shots = {"k_shots": get(section, "k_shots", name)}
+    ablations = mapping(get(section, "ablations", name), f"{name}.ablations")
+    section["ablations"] = {
+        str(group): _ablation(value, f"{name}.ablations.{group}", shots, references)
+        for group, value in ablations.items()
     }
-    settings: WinCLIPSettings = _build_method(WinCLIPSettings, section, "winclip")
-    shots = {"k_shots": settings.k_shots, "walk_shots": settings.walk_shots}
-    shots |= {f"ablations.{name}.k_shots": one.k_shots for name, one in settings.ablations.items()}
-    for where, numbers in shots.items():
-        if any(k_shot < 0 for k_shot in numbers):
-            raise ClipadError(
-                f"winclip.{where}: found {list(numbers)}, expected whole numbers from 0."
-            )
+    settings: MethodSettings = build(MethodSettings, section, name)
+    _check_method(settings, name)
     return settings
 
 
-def read_learned(root: Path, method: str) -> LearnedSettings:
-    """The section of a method that learns."""
-    section = _section(root, method)
-    settings: LearnedSettings = _build_method(LearnedSettings, section, method)
-    return settings
+def _unread(
+    section: Mapping[str, Any], name: str, defaults: Mapping[str, Any], why: str
+) -> Mapping[str, Any]:
+    """What stands for settings that a method does not read; they must not be there."""
+    if wrong := [key for key in defaults if key in section]:
+        raise ClipadError(
+            f"{PARAMS}, {name}.{wrong[0]}: found {section[wrong[0]]!r}, expected no such setting: "
+            f"{name} {why}; delete it."
+        )
+    return defaults
+
+
+def _ablation(value: Any, where: str, shots: Mapping[str, Any], references: bool) -> Ablation:
+    """One group; without shots of its own it is measured with those of the method."""
+    group = mapping(value, where)
+    if not references:
+        _unread(group, where, {"k_shots": ()}, "is of a method without references")
+    ablation: Ablation = build(Ablation, {**shots, **group}, where)
+    return ablation
 
 
 def read_feature_memory(root: Path) -> int:
@@ -263,16 +283,23 @@ def _section(root: Path, name: str) -> Mapping[str, Any]:
     return mapping(get(read_params(root), name, PARAMS), name)
 
 
-def _build_method(kind: type, section: Mapping[str, Any], method: str) -> Any:
-    settings: MethodSettings = build(kind, section, method)
+def _check_method(settings: MethodSettings, name: str) -> None:
     if not settings.seeds or not settings.ablation_seeds:
-        raise ClipadError(f"{method}.seeds, {method}.ablation_seeds: found none; add one to each.")
-    for name in ("seeds", "ablation_seeds", "k_shots", "walk_shots", "walks"):
-        found = getattr(settings, name, ())
-        if len(set(found)) < len(found):
-            raise ClipadError(f"{method}.{name}: found {list(found)}, expected each once.")
+        raise ClipadError(f"{name}.seeds, {name}.ablation_seeds: found none; add one to each.")
+    for key in ("seeds", "ablation_seeds", "k_shots", "walk_shots", "walks"):
+        values = getattr(settings, key)
+        if len(set(values)) < len(values):
+            raise ClipadError(f"{name}.{key}: found {list(values)}, expected each once.")
     if not 0 < settings.fpr_limit <= 1:
         raise ClipadError(
-            f"{method}.fpr_limit: found {settings.fpr_limit}, expected a share above 0, at most 1."
+            f"{name}.fpr_limit: found {settings.fpr_limit}, expected a share above 0, at most 1."
         )
-    return settings
+    shots = {"k_shots": settings.k_shots, "walk_shots": settings.walk_shots}
+    shots |= {
+        f"ablations.{group}.k_shots": one.k_shots for group, one in settings.ablations.items()
+    }
+    for where, numbers in shots.items():
+        if any(k_shot < 0 for k_shot in numbers):
+            raise ClipadError(
+                f"{name}.{where}: found {list(numbers)}, expected whole numbers from 0."
+            )

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness.base.settings import LEARNED
 from clipad_harness.cli import data, plan, score, verify, weights
 
 
@@ -36,9 +35,9 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     draw.add_argument("name", help="synthetic_target or synthetic_auxiliary")
     index = commands.add_parser("index", help="index the chosen dataset, draw its contact sheet")
     train = commands.add_parser("train", help="train all variants of a method that learns; resumes")
-    train.add_argument("name", metavar="METHOD", choices=LEARNED)
+    train.add_argument("name", metavar="METHOD", help="one of `methods` in params.yaml")
     measure = commands.add_parser("measure", help="measure all variants of a method; resumes")
-    measure.add_argument("name", metavar="METHOD", choices=["winclip", *LEARNED])
+    measure.add_argument("name", metavar="METHOD", help="one of `methods` in params.yaml")
     notebook = commands.add_parser("notebook", help="run one notebook and write its page")
     notebook.add_argument("name", metavar="NAME", help="as in notebooks/NAME.ipynb")
     explore = commands.add_parser(
@@ -61,26 +60,33 @@ def _run_stage(arguments: argparse.Namespace) -> Path:
 
 def _stage(root: Path, arguments: argparse.Namespace) -> Path:
     """The work of a stage; the slow libraries are imported only now, so that --help is quick."""
-    from clipad_harness.experiments import learned_pipeline, pipeline
-    from clipad_harness.site import stages
-
     if arguments.command == "draw":
-        return pipeline.draw(root, arguments.name)
+        from clipad_harness.standin.datasets import draw
+
+        return draw(root, arguments.name)
     if arguments.command == "index":
-        return pipeline.write_index(root)
+        from clipad_harness.data.stages import write_index
+
+        return write_index(root)
     if arguments.command == "train":
-        return learned_pipeline.train(root, arguments.name)
-    if arguments.command == "measure" and arguments.name in LEARNED:
-        return learned_pipeline.measure(root, arguments.name)
+        from clipad_harness.experiments.pipeline import train
+
+        return train(root, arguments.name)
     if arguments.command == "measure":
-        return pipeline.score_winclip(root)
+        from clipad_harness.experiments.pipeline import measure
+
+        return measure(root, arguments.name)
     if arguments.command == "notebook":
-        return stages.notebook(root, arguments.name)
+        from clipad_harness.site.stages import notebook
+
+        return notebook(root, arguments.name)
     if arguments.command == "explore":
         from clipad_harness.site.explorer import explore
 
         return explore(root)
-    return stages.pages(root)
+    from clipad_harness.site.stages import pages
+
+    return pages(root)
 
 
 def main(words: Sequence[str] | None = None) -> int:

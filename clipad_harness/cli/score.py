@@ -44,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     score.add_argument("--out", required=True, type=Path, help="folder to write into")
     score.add_argument("--class-name", default="", help='what the photos show, such as "bottle"')
-    score.add_argument("--method", default="winclip", help="winclip (the default) or vcpclip")
+    score.add_argument("--method", default="winclip", help="a folder of clipad_core/methods")
     score.add_argument(
         "--reference", nargs="+", default=[], metavar="GOOD", help="photos of good ones (few-shot)"
     )
@@ -59,17 +59,23 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> Path:
     """Find everything that can be wrong before the weights are loaded, then score."""
-    from clipad_harness.photos.detectors import about_weights, check_request, choose_weights
+    from clipad_harness.photos.detectors import (
+        about_weights,
+        brings_config,
+        check_request,
+        choose_weights,
+    )
     from clipad_harness.photos.photos import find_photos, read_photo
 
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ClipadError(f"--out: found a file at {out}, expected a folder; choose another name.")
     method, checkpoint = arguments.method, arguments.checkpoint
-    check_request(method, arguments.class_name, checkpoint, bool(arguments.reference))
+    given, config = choose_weights(method, arguments.backbone, arguments.weights, arguments.sha256)
+    own = None if brings_config(checkpoint) else config
+    check_request(method, own, arguments.class_name, checkpoint, bool(arguments.reference))
     paths = find_photos(arguments.photos, skip=out)
     references = find_photos(arguments.reference) if arguments.reference else []
-    given, config = choose_weights(method, arguments.backbone, arguments.weights, arguments.sha256)
     good = [read_photo(path) for path in references]
 
     from clipad_core.clip.backbone import load_backbone
@@ -123,7 +129,7 @@ def _write(
                 shutil.move(str(one.map_file), target)
     provenance = {
         "method": f"{arguments.method}, {k_shot} reference{'' if k_shot == 1 else 's'}",
-        "class name": arguments.class_name if arguments.method == "winclip" else "not used",
+        "class name": arguments.class_name or "not used",
         "checkpoint": str(arguments.checkpoint or "none"),
         "weights": f"{backbone.label}, {backbone.kind}, {backbone.digest[:12]}",
         "clipad": __version__,

@@ -1,10 +1,10 @@
-"""The methods that the comparison sets side by side: how each scores, what it learns, what it costs."""
+"""The methods that are set side by side: how each scores, what it reads, learns and costs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,76 +14,93 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipad_core.clip.preprocess import Pixels
-from clipad_core.methods.winclip.detector import WinCLIP
+from clipad_core.methods.method import Detector
 from clipad_harness.data.images import read_image
-from clipad_harness.experiments.layers import Layer, compared_shots, learned_layer, winclip_layer
-from clipad_harness.experiments.learned_pipeline import LearnedRun, open_measured
-from clipad_harness.experiments.methods import detector_class
-from clipad_harness.experiments.pipeline import Run, open_run
+from clipad_harness.experiments.pipeline import Run, open_measured
 from clipad_harness.experiments.scorer import Scorer
-from clipad_harness.experiments.shards import Shard
+from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.experiments.variants import Shard
 
 
-@dataclass(frozen=True)
-class Contender(Layer):
-    """One method as it is compared.
+class Contender:
+    """A method's main variant with a number of references, as it is compared.
 
-    Attributes:
-        reads: what of the tested category it reads before testing.
-        learned: how many numbers are trained.
-        operations: floating-point operations of one call with one test image; prompts that the
-            method embeds at every call are part of it.
+    Args:
+        run: of the method.
+        scorer: of the run.
+        k_shot: number of references.
     """
 
-    reads: str
-    learned: int
-    operations: float
+    def __init__(self, run: Run, scorer: Scorer, k_shot: int) -> None:
+        self.run, self.scorer, self.k_shot = run, scorer, k_shot
+        self.main = run.variants[0]
+
+    @property
+    def label(self) -> str:
+        """What a reader sees, as in ``WinCLIP+, 4-shot``."""
+        references = self.run.method.references
+        if references is None:
+            return f"{self.run.method.title}, zero-shot"
+        return f"{references.title if self.k_shot else self.run.method.title}, {self.k_shot}-shot"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of its references or its trainings; one where nothing is drawn."""
+        return self.main.drawn(self.k_shot)
+
+    def detect(self, category: str, seed: int) -> CategoryScores:
+        """Scores and maps of a category's test images, in the order of the index."""
+        return self.scorer.detect(Shard(self.main, category, self.k_shot, seed))
+
+    def first(self, category: str) -> CategoryScores:
+        """Scores and maps with the first seed, which pictures show."""
+        return self.detect(category, self.seeds[0])
+
+    @property
+    def reads(self) -> str:
+        """What of the tested category it reads before testing."""
+        config = self.main.tested_with(self.seeds[0])
+        parts = ["its name"] if self.run.method.names_category(config) else []
+        parts += [f"{self.k_shot} normal images"] if self.k_shot else []
+        trained = f"; trained on {self.main.trained_on}" if self.main.trained_on else ""
+        return (" and ".join(parts) or "nothing") + trained
+
+    @cached_property
+    def learned(self) -> int:
+        """How many numbers are trained."""
+        learner = self.scorer.learner(self.main.training(self.seeds[0]))
+        parameters = () if learner is None else learner.parameters()
+        return sum(tensor.numel() for tensor in parameters if tensor.requires_grad)
+
+    @cached_property
+    def operations(self) -> float:
+        """Floating-point operations of one call with one test image.
+
+        Prompts that the method embeds at every call are part of it.
+        """
+        category, seed = self.run.categories[0], self.seeds[0]
+        shard = Shard(self.main, category, self.k_shot, seed)
+        detector = Detector(
+            self.run.method,
+            self.scorer.encodings.loaded(self.main.tested_with(seed)),
+            self.main.tested_with(seed),
+            category,
+            [np.asarray(read_image(path)) for path in self.scorer.references(shard)],
+            self.scorer.learner(self.main.training(seed)),
+        )
+        test = self.run.index[self.run.index["split"] == "test"]
+        image = np.asarray(read_image(self.run.data / str(test["image"].iloc[0])))
+        return operations(detector, image)
 
 
 def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contender]:
-    """WinCLIP without and with the most references, and every learned method that is measured."""
-    run = open_run(root, profile, dataset)
-    scorer = run.scorer()
-    found = [_winclip(run, scorer, k_shot) for k_shot in compared_shots(run)]
-    return found + [_learned(one) for one in open_measured(root, profile, dataset)]
-
-
-def _winclip(run: Run, scorer: Scorer, k_shot: int) -> Contender:
-    main, category = run.variants[0], run.categories[0]
-    shard = Shard(main, category, k_shot, run.settings.seeds[0])
-    config = scorer.config(shard)
-    references = [np.asarray(read_image(path)) for path in scorer.references(shard)]
-    detector = WinCLIP(scorer.backbone(config), config, category, references)
-    layer = winclip_layer(run, scorer, k_shot)
-    return Contender(
-        layer.label,
-        layer.detect,
-        layer.seeds,
-        f"its name and {k_shot} normal images" if k_shot else "its name",
-        0,
-        operations(detector, _first_image(run)),
-    )
-
-
-def _learned(run: LearnedRun) -> Contender:
-    scorer, main = run.scorer(), run.variants[0]
-    training = main.training(main.seeds[0])
-    learner, config = scorer.learner(training), main.tested_with(main.seeds[0])
-    detector = detector_class(run.method)(scorer.backbone(config), config, learner)
-    layer = learned_layer(run, scorer)
-    return Contender(
-        layer.label,
-        layer.detect,
-        layer.seeds,
-        f"nothing; trained on {main.trained_on}",
-        sum(one.numel() for one in learner.parameters() if one.requires_grad),
-        operations(detector, _first_image(run)),
-    )
-
-
-def _first_image(run: Run | LearnedRun) -> Pixels:
-    test = run.index[run.index["split"] == "test"]
-    return np.asarray(read_image(run.data / str(test["image"].iloc[0])))
+    """Every method that is measured: without references, and with the most of its run."""
+    return [
+        Contender(run, scorer, k_shot)
+        for run in open_measured(root, profile, dataset)
+        for scorer in [run.scorer()]
+        for k_shot in sorted({0, max(run.settings.k_shots)})
+    ]
 
 
 def _linear_operations(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:

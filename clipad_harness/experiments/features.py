@@ -1,88 +1,308 @@
-"""Frozen features of WinCLIP: what its recipe asks for, image after image."""
+"""Frozen features: an image is encoded once, whatever is scored, and kept by its content.
+
+The key of an entry holds all it depends on: the image's bytes, the recipe, the backbone's tensors,
+its precision, and the code that encodes. So nothing has to be cleared by hand, a killed run resumes at
+the image it stopped at, and a changed setting encodes only what it changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
-import torch
+import numpy as np
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from clipad_core.clip import backbone as backbone_module
-from clipad_core.clip import preprocess, transformer, vision
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.preprocess import Pixels, Placement
-from clipad_core.clip.vision import Features
-from clipad_core.methods.winclip import detector
-from clipad_core.methods.winclip.detector import Recipe, encode, views_of
-from clipad_harness.data import images
-from clipad_harness.experiments import feature_store
-from clipad_harness.experiments.feature_store import Entry, FeatureStore, code_digest
+from clipad_core.clip.features import (
+    LAST_BLOCK,
+    Encode,
+    Features,
+    Recipe,
+    encode_all,
+    join,
+)
+from clipad_core.clip.preprocess import CROPS, Placement
+from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
+from clipad_harness.base.files import alone
+from clipad_harness.base.sealed import hash_of, read_tensors, tell_damage, write_tensors
+from clipad_harness.base.settings import Weights
+from clipad_harness.base.weights import shared_backbone
+from clipad_harness.data.images import file_hash, read_image
+from clipad_harness.experiments.digests import code_digest
+
+Entry = dict[str, Tensor]
+# Before images that other processes encode are looked at again.
+SECONDS_TO_WAIT = 0.1
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Features of some images, image after image, with where their views lie."""
+class FeatureStore:
+    """Entries of one recipe by content; what is missing is encoded, the rest is read.
 
-    features: Features
-    crops: Tensor
-    placements: tuple[Placement, ...]
-
-
-@cache
-def encoder_digest() -> str:
-    """Digest of the code that turns an image into these features."""
-    code = [backbone_module, images, preprocess, transformer, vision, detector]
-    return code_digest([*code, feature_store])
-
-
-def feature_store_of(folder: Path, backbone: Backbone, recipe: Recipe) -> FeatureStore:
-    """The store of one recipe."""
-
-    def encode_one(image: Pixels) -> Entry:
-        view = views_of(backbone, image, recipe)
-        return _to_tensors(*encode(backbone, [view], recipe), view.placement)
-
-    return FeatureStore(folder, backbone, recipe, encode_one, encoder_digest())
-
-
-def read_features(store: FeatureStore, paths: Sequence[Path], what: str = "images") -> Encoded:
-    """Features of images in the order of ``paths``; what is missing is encoded.
-
-    Raises:
-        ClipadError: an image cannot be read, or the cache folder cannot be written.
+    Args:
+        folder: where entries live; safe to delete at any time.
+        backbone: the frozen CLIP, as the method prepared it.
+        recipe: what is encoded of an image.
+        encode: the method's. One image at a time, which on a CPU costs the same: beside others the last
+            bits of a matrix product differ, and an entry would depend on its run.
+        code: digest of the code that encodes.
     """
-    entries = zip(store.fill(paths, what), paths, strict=True)
-    return _join([store.read(entry, path) for entry, path in entries])
+
+    def __init__(
+        self, folder: Path, backbone: Backbone, recipe: Recipe, encode: Encode, code: str
+    ) -> None:
+        self.folder, self.backbone, self.recipe, self.encode = folder, backbone, recipe, encode
+        self.about: dict[str, Any] = {
+            "recipe": asdict(recipe),
+            "backbone": backbone.key,
+            "code": code,
+        }
+
+    def key(self, image: Path) -> str:
+        """Everything an entry depends on, as one SHA-256."""
+        return hash_of({"image": file_hash(image), **self.about})
+
+    def fill(self, paths: Sequence[Path], what: str) -> list[Path]:
+        """Encode what is missing; return the file of every image, in their order.
+
+        Raises:
+            ClipadError: an image cannot be read, or the folder cannot be written.
+        """
+        entries = {path: self._path(path) for path in paths}
+        missing = [path for path, entry in entries.items() if not entry.is_file()]
+        # A short job needs no bar; one that is interrupted goes on where it stopped.
+        with tqdm(
+            total=len(missing), desc=f"encode {what}", unit="image", leave=False, delay=2
+        ) as bar:
+            while missing:
+                busy = []
+                for path in missing:
+                    if self._write_alone(path, entries[path]):
+                        bar.update(1)
+                    else:
+                        busy.append(path)
+                if len(busy) == len(missing):
+                    time.sleep(SECONDS_TO_WAIT)
+                missing = busy
+        return [entries[path] for path in paths]
+
+    def _write_alone(self, image: Path, entry: Path) -> bool:
+        """Encode, unless it is there; False where another process is at it right now."""
+        with alone(entry) as mine:
+            if mine and not entry.is_file():
+                self._write(image, entry)
+        return mine
+
+    def read(self, entry: Path, image: Path, names: Sequence[str] = ()) -> Entry:
+        """One entry, or only the named tensors of it.
+
+        A file that a disk that filled up, a copy cut short or a changed bit damaged, or that is in
+        the place of another, is made again.
+
+        Raises:
+            ClipadError: it cannot be read even then, or the image cannot.
+        """
+        tensors = read_tensors(entry, entry.stem, names)
+        if tensors is None:
+            tell_damage(entry)
+            self._write(image, entry)
+            tensors = read_tensors(entry, entry.stem, names)
+        if tensors is None:
+            raise ClipadError(
+                f"{entry}: was just written and is damaged already, expected what was written; check "
+                "the disk and its memory."
+            )
+        return tensors
+
+    def _path(self, image: Path) -> Path:
+        key = self.key(image)
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _write(self, image: Path, entry: Path) -> None:
+        pixels = np.asarray(read_image(image))
+        features = encode_all(self.encode, self.backbone, [pixels], self.recipe)
+        write_tensors(entry, entry.stem, _to_tensors(features))
 
 
-def _to_tensors(features: Features, crops: Tensor, place: Placement) -> Entry:
+def _to_tensors(features: Features) -> Entry:
+    """The features of one image, as an entry holds them."""
+    [place] = features.placements
     tensors = {
         "image_embedding": features.image_embedding,
-        "crops": crops,
-        "corners": torch.tensor(place.corners),
-        "canvas": torch.tensor(place.canvas),
+        "corners": Tensor(place.corners).long(),
+        "canvas": Tensor(place.canvas).long(),
     }
+    if features.crops is not None:
+        tensors["crops"] = features.crops
     tensors |= {f"windows.{scale}": value for scale, value in features.window_embeddings.items()}
     return tensors | {f"tokens.{block}": value for block, value in features.patch_tokens.items()}
 
 
-def _join(entries: Sequence[Entry]) -> Encoded:
-    def stack(key: str) -> Tensor:
-        return torch.cat([entry[key] for entry in entries])
+def _to_features(tensors: Mapping[str, Tensor]) -> Features:
+    def numbered(prefix: str) -> dict[int, Tensor]:
+        names = [name for name in tensors if name.startswith(f"{prefix}.")]
+        return {int(name.partition(".")[2]): tensors[name] for name in names}
 
-    keys = list(entries[0])
-    windows = {int(k.split(".")[1]): stack(k) for k in keys if k.startswith("windows.")}
-    tokens = {int(k.split(".")[1]): stack(k) for k in keys if k.startswith("tokens.")}
-    placements = tuple(
-        Placement(
-            corners=tuple((left, top) for left, top in entry["corners"].tolist()),
-            canvas=(int(entry["canvas"][0]), int(entry["canvas"][1])),
-            crops=len(entry["crops"]),
-        )
-        for entry in entries
+    crops, canvas = tensors.get("crops"), tensors["canvas"].tolist()
+    place = Placement(
+        corners=tuple((left, top) for left, top in tensors["corners"].tolist()),
+        canvas=(canvas[0], canvas[1]),
+        crops=0 if crops is None else len(crops),
     )
-    features = Features(stack("image_embedding"), windows, tokens)
-    return Encoded(features, stack("crops"), placements)
+    return Features(
+        tensors["image_embedding"], numbered("tokens"), numbered("windows"), crops, (place,)
+    )
+
+
+class ImageFeatures:
+    """Stored features of some images: tensors are read when their turn comes, kept as memory is given.
+
+    Args:
+        store: of a recipe that keeps what several read.
+        paths: the images.
+        what: they are, for the progress bar.
+        memory: bytes that may be kept.
+    """
+
+    def __init__(
+        self, store: FeatureStore, paths: Sequence[Path], what: str, memory: int = 0
+    ) -> None:
+        self.store, self.paths, self.memory = store, paths, memory
+        self.entries = store.fill(paths, what)
+        self._tensors: dict[tuple[int, str], Tensor] = {}
+        self._bytes = 0
+
+    def tensors(self, place: int, names: Iterable[str]) -> Entry:
+        """The named tensors of one image."""
+        wanted = list(names)
+        known = {n: self._tensors[place, n] for n in wanted if (place, n) in self._tensors}
+        if missing := [name for name in wanted if name not in known]:
+            read = self.store.read(self.entries[place], self.paths[place], missing)
+            for name, tensor in read.items():
+                if self._bytes + tensor.nbytes <= self.memory:
+                    self._tensors[place, name] = tensor
+                    self._bytes += tensor.nbytes
+            known |= read
+        return known
+
+    def canvas(self, place: int) -> tuple[int, ...]:
+        """Height and width of an image after resizing, which its map has too."""
+        return tuple(self.tensors(place, ["canvas"])["canvas"].tolist())
+
+    def read(self, place: int, recipe: Recipe, crops: ImageFeatures | None = None) -> Features:
+        """One image as a recipe asks for it.
+
+        Args:
+            crops: where the multi-crop views are, if the recipe has some.
+        """
+        names = ["image_embedding", "corners", "canvas"]
+        last = self.store.backbone.vision.depth
+        names += [f"tokens.{last if b == LAST_BLOCK else b}" for b in recipe.blocks]
+        names += [f"windows.{scale}" for scale in recipe.scales]
+        names += [f"windows.{-recipe.tiles}"] if recipe.tiles else []
+        tensors = self.tensors(place, names)
+        if crops is not None:
+            tensors["crops"] = crops.tensors(place, ["crops"])["crops"][: CROPS[recipe.multi_crop]]
+        return _to_features(tensors)
+
+
+class Encodings:
+    """The frozen side of a method: its backbones, and the features that all its variants share.
+
+    Args:
+        name: of the method's room.
+        profile: name of the profile, for messages.
+        weights: the profile's for this method.
+        main: the main variant's config, whose published weights the profile must name.
+        recipes: all that is read of images, so that what can be encoded in one pass is.
+        folder: of all that is kept; safe to delete at any time.
+        memory: bytes of features that a process keeps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        profile: str,
+        weights: Weights,
+        main: Any,
+        recipes: Iterable[Recipe],
+        folder: Path,
+        memory: int,
+    ) -> None:
+        self.name, self.profile, self.weights = name, profile, weights
+        self.main, self.recipes = main, list(dict.fromkeys(recipes))
+        self.folder, self.memory = folder, memory
+
+    def backbone(self, config: Any) -> Backbone:
+        """The backbone as a config runs it.
+
+        Raises:
+            ClipadError: weights that do not load, or that do not fit the config.
+        """
+        return find_method(self.name).prepare(self.loaded(config), config)
+
+    def loaded(self, config: Any) -> Backbone:
+        """The backbone as it was loaded, before the method prepares it."""
+        return shared_backbone(self._weights(config), config.precision)
+
+    def _weights(self, config: Any) -> Weights:
+        """The profile's weights; where it runs published ones that configs name, the config's own."""
+        field = find_method(self.name).weights
+        if not field:
+            return self.weights
+        own, tags = getattr(self.main, field), get_args(get_type_hints(type(self.main))[field])
+        if self.weights.weights not in tags:
+            return self.weights
+        if self.weights.weights != own:
+            raise ClipadError(
+                f"profiles.{self.profile}.{self.name}.weights: found {self.weights.weights}, while the "
+                f"preset and its changes ask for {own}; write {own} there, or "
+                f"`changes: {{{field}: {self.weights.weights}}}` below `{self.name}`."
+            )
+        return replace(self.weights, weights=getattr(config, field))
+
+    def shared(self, recipe: Recipe, squares: bool) -> Recipe:
+        """The recipe of one pass that serves all variants; ``squares``: whether all images are."""
+        recipe, recipes = (
+            (recipe.for_squares(), [other.for_squares() for other in self.recipes])
+            if squares
+            else (recipe, self.recipes)
+        )
+        return recipe.without_crops().shared(other.without_crops() for other in recipes)
+
+    def store(self, config: Any, recipe: Recipe) -> FeatureStore:
+        """Where the features of exactly this recipe are."""
+        code = code_digest(self.name, __name__)
+        encode = find_method(self.name).encode
+        return FeatureStore(self.folder / "features", self.backbone(config), recipe, encode, code)
+
+    def images(
+        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str, squares: bool
+    ) -> ImageFeatures:
+        """The views of some images, encoded as far as they are not yet."""
+        store = self.store(config, self.shared(recipe, squares))
+        return ImageFeatures(store, paths, what, self.memory)
+
+    def crops(
+        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str, squares: bool
+    ) -> ImageFeatures | None:
+        """Their multi-crop views; None where the recipe has none."""
+        if recipe.multi_crop == "none":
+            return None
+        if squares:
+            recipe = recipe.for_squares()
+        recipes = [other.for_squares() if squares else other for other in self.recipes]
+        store = self.store(config, recipe.crops_alone(recipes))
+        return ImageFeatures(store, paths, f"{what} crops", self.memory)
+
+
+def features_of(
+    images: ImageFeatures, recipe: Recipe, places: Iterable[int], crops: ImageFeatures | None = None
+) -> Features:
+    """Some of the images as a recipe asks for them, one after the other."""
+    return join([images.read(place, recipe, crops) for place in places])

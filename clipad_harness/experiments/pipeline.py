@@ -1,138 +1,203 @@
-"""The stages of dvc.yaml as functions, and the run they and the notebooks share."""
+"""A method's run, its stages `train` and `measure`, and the tables that they write."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from clipad_core.errors import ClipadError
-from clipad_harness.base.files import replacing, write_text
+from clipad_harness.base.files import write_text
 from clipad_harness.base.settings import (
+    MethodSettings,
     Profile,
-    WinCLIPSettings,
+    read_feature_memory,
+    read_method,
+    read_methods,
     read_profile,
-    read_winclip,
+    read_workers,
 )
-from clipad_harness.data.datasets import find_dataset, index_hash, read_index
+from clipad_harness.data.stages import open_data
 
 if TYPE_CHECKING:
+    from clipad_core.methods.method import Method
+    from clipad_harness.data.dataset_images import DatasetImages
+    from clipad_harness.experiments.features import Encodings
     from clipad_harness.experiments.scorer import Scorer
-    from clipad_harness.experiments.variants import WinCLIPVariant
+    from clipad_harness.experiments.trainer import Trainer
+    from clipad_harness.experiments.variants import Variant
 
-# torch, open_clip and Papermill take seconds to import, so every stage imports its own.
-INDEX = Path("data/index/index.csv")
-SHEET = Path("data/index/contact_sheet.png")
-# Of the index and all bytes that it names: what DVC looks at, since a real dataset lies outside.
-CONTENT = Path("data/index/content.txt")
-RESULTS = Path("reports/winclip/results.csv")
-REFERENCES = Path("reports/winclip/references.csv")
-BY_CATEGORY = Path("reports/winclip/by_category.csv")
+# torch and open_clip take seconds to import, so every stage imports its own.
 CACHE = Path(".cache")
+TRAINED = Path("data/trained")
+REPORTS = Path("reports")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One profile on one dataset: everything the WinCLIP stages and notebook need."""
+    """One method of one profile: everything its stages and its notebook need.
+
+    Attributes:
+        name: of the method's room.
+        variants: the main one first.
+        datasets: every dataset that some variant is trained or tested on, by name.
+    """
 
     root: Path
+    name: str
     profile: Profile
-    settings: WinCLIPSettings
-    variants: list[WinCLIPVariant]
-    index: pd.DataFrame
-    data: Path
+    settings: MethodSettings
+    variants: list[Variant]
+    datasets: Mapping[str, DatasetImages]
+
+    @property
+    def method(self) -> Method:
+        """What the core knows of it."""
+        from clipad_core.methods import find_method
+
+        return find_method(self.name)
+
+    @property
+    def tested(self) -> DatasetImages:
+        """The profile's own dataset."""
+        return self.datasets[self.profile.dataset]
+
+    @property
+    def index(self) -> pd.DataFrame:
+        """The index table of the profile's own dataset."""
+        return self.tested.index
+
+    @property
+    def data(self) -> Path:
+        """The folder of the profile's own dataset."""
+        return self.tested.data
 
     @property
     def categories(self) -> list[str]:
-        """The categories that are run."""
-        return list(dict.fromkeys(self.index["category"]))
+        """The categories that are tested."""
+        return self.tested.categories
+
+    def encodings(self) -> Encodings:
+        """Backbones and features, encoded once for all variants."""
+        from clipad_harness.base.weights import resolve
+        from clipad_harness.experiments.features import Encodings
+
+        configs = [variant.tested_with(variant.seeds[0]) for variant in self.variants]
+        recipes = [
+            self.method.recipe(config, k_shot)
+            for config, variant in zip(configs, self.variants, strict=True)
+            for k_shot in variant.k_shots
+        ]
+        return Encodings(
+            self.name,
+            self.profile.name,
+            resolve(self.root, self.profile.weights[self.name]),
+            configs[0],
+            recipes,
+            self.root / CACHE,
+            read_feature_memory(self.root),
+        )
+
+    def trainer(self) -> Trainer:
+        """What trains, or reads what is trained."""
+        return self._trainer(self.encodings())
+
+    def _trainer(self, encodings: Encodings) -> Trainer:
+        from clipad_harness.experiments.trainer import Trainer
+
+        return Trainer(self.name, self.datasets, encodings, self.root / TRAINED / self.name)
 
     def scorer(self) -> Scorer:
         """A scorer that shares its encodings between all variants of this run."""
         from clipad_harness.experiments.scorer import Scorer
 
-        return Scorer(self.profile, self.index, self.data, self.root / CACHE, self.variants)
+        encodings = self.encodings()
+        trainer = None if self.method.training is None else self._trainer(encodings)
+        return Scorer(self.name, self.profile, self.datasets, encodings, trainer, self.variants)
 
 
-def open_data(root: Path, profile: Profile) -> tuple[Path, pd.DataFrame]:
-    """Find and index the dataset of a profile.
+def open_run(root: Path, name: str, profile: str = "", dataset: str = "") -> Run:
+    """Read the settings of a method and index its datasets.
 
-    Raises:
-        ClipadError: a dataset that is missing, empty or damaged.
-    """
-    data_root = root / profile.data_root if profile.data_root else None
-    data = find_dataset(profile.dataset, data_root)
-    return data, read_index(data, profile.dataset, profile.categories)
-
-
-def open_run(root: Path, profile: str = "", dataset: str = "") -> Run:
-    """Read the settings and index the dataset of a profile.
+    Args:
+        root: the project's folder.
+        name: of the method.
+        profile, dataset: instead of those of params.yaml.
 
     Raises:
         ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
     """
-    from clipad_harness.base.weights import resolve
-    from clipad_harness.experiments.variants import variants
+    from clipad_harness.data.dataset_images import DatasetImages
+    from clipad_harness.experiments.variants import read_variants
 
     chosen = read_profile(root, profile, dataset)
-    chosen = replace(chosen, winclip=resolve(root, chosen.winclip))
-    settings = read_winclip(root)
-    data, index = open_data(root, chosen)
-    return Run(root, chosen, settings, variants(settings, chosen.winclip.changes), index, data)
+    if name not in chosen.weights:
+        raise ClipadError(
+            f"method: found {name!r}, expected one of {', '.join(chosen.weights)}, the methods of "
+            "params.yaml."
+        )
+    settings = read_method(root, name)
+    variants = read_variants(name, settings, chosen)
+    used = [n for v in variants for n in (v.trained_on, v.tested_on) if n is not None]
+    datasets = {}
+    for dataset_name in dict.fromkeys([chosen.dataset, *used]):
+        own = dataset_name == chosen.dataset
+        data, index = open_data(root, chosen if own else chosen.on(dataset_name))
+        datasets[dataset_name] = DatasetImages(index, data)
+    return Run(root, name, chosen, settings, variants, datasets)
 
 
-def draw(root: Path, name: str) -> Path:
-    """Stage `draw`: one drawn dataset, a number of images a category from params.yaml."""
-    from clipad_harness.base.settings import read_synthetic
-    from clipad_harness.standin.datasets import draw_dataset
+def open_measured(root: Path, profile: str = "", dataset: str = "") -> list[Run]:
+    """Every method that has results: what pages about all methods show.
 
-    size = read_synthetic(root)
-    return draw_dataset(
-        root / "data" / "synthetic",
-        name,
-        seed=size.seed,
-        image_size=size.image_size,
-        train_good=size.train_good,
-        test_good=size.test_good,
-        test_damaged=size.test_damaged,
-    )
+    Raises:
+        ClipadError: see `open_run`; no method has any.
+    """
+    names = [name for name in read_methods(root) if results_path(root, name).is_file()]
+    if not names:
+        first = read_methods(root)[0]
+        raise ClipadError(
+            f"reports: found results of no method; run `./repro clipad measure {first}` first."
+        )
+    return [open_run(root, name, profile, dataset) for name in names]
 
 
-def write_index(root: Path) -> Path:
-    """Stage `index`: the chosen dataset's index table, the hash of its content, a contact sheet."""
-    from clipad_harness.data.contact_sheet import contact_sheet
+def train(root: Path, name: str) -> Path:
+    """Stage `train`: every distinct training of a method, and its loss curves.
 
-    profile = read_profile(root)
-    data, index = open_data(root, profile)
-    sheet = contact_sheet(data.parent, data.name, categories=profile.categories)
-    with replacing(root / SHEET) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
-    write_text(root / CONTENT, f"{index_hash(index, data)}\n")
-    return write_text(root / INDEX, index.to_csv(index=False, lineterminator="\n"))
+    Of a method that learns nothing the table of curves has no row.
+    """
+    from clipad_harness.experiments.trainer import CURVE_COLUMNS, train_all
+
+    run = open_run(root, name)
+    curves = pd.DataFrame(columns=CURVE_COLUMNS)
+    if run.method.training is not None:
+        curves = train_all(run.trainer(), run.variants, read_workers(root))
+    return write_text(curves_path(root, name), _csv(curves, "%.6g"))
 
 
-def score_winclip(root: Path) -> Path:
-    """Stage `score`: every variant, category, number of shots and seed into one tidy table."""
-    from clipad_harness.base.settings import read_workers
-    from clipad_harness.experiments.grid import run_plan
-    from clipad_harness.experiments.variants import plan
+def measure(root: Path, name: str) -> Path:
+    """Stage `measure`: every variant, category, number of references and seed into one tidy table."""
+    from clipad_harness.experiments.results import measure_all
+    from clipad_harness.experiments.variants import plan_shards
 
-    run = open_run(root)
-    scorer = run.scorer()
-    shards = plan(
-        run.categories,
-        run.variants,
-        run.settings.seeds,
-        run.settings.ablation_seeds,
-        run.profile.ablation_categories,
-    )
-    results, references = run_plan(scorer, shards, read_workers(root))
-    write_text(root / REFERENCES, references.to_csv(index=False, lineterminator="\n"))
-    write_text(root / BY_CATEGORY, by_category(results).to_csv(index=False, lineterminator="\n"))
-    text = results.to_csv(index=False, lineterminator="\n", float_format="%.6f")
-    return write_text(root / RESULTS, text)
+    run = open_run(root, name)
+    tested = dict.fromkeys(variant.tested_on for variant in run.variants)
+    categories = {dataset: run.datasets[dataset].categories for dataset in tested}
+    shards = plan_shards(run.method, categories, run.variants, run.profile.ablation_categories)
+    results, references = measure_all(run.scorer(), shards, read_workers(root))
+    own = results[results["dataset"] == run.profile.dataset]
+    folder = root / REPORTS / name
+    write_text(folder / "references.csv", _csv(references))
+    write_text(folder / "by_category.csv", _csv(by_category(own)))
+    return write_text(results_path(root, name), _csv(results, "%.6f"))
+
+
+def _csv(table: pd.DataFrame, floats: str | None = None) -> str:
+    return table.to_csv(index=False, lineterminator="\n", float_format=floats)
 
 
 def by_category(results: pd.DataFrame) -> pd.DataFrame:
@@ -144,11 +209,21 @@ def by_category(results: pd.DataFrame) -> pd.DataFrame:
     return (100 * table).round(2).reset_index()
 
 
-def read_results(root: Path) -> pd.DataFrame:
-    """The results table of the last scoring."""
-    path = root / RESULTS
+def results_path(root: Path, name: str) -> Path:
+    """The results table of a method."""
+    return root / REPORTS / name / "results.csv"
+
+
+def curves_path(root: Path, name: str) -> Path:
+    """The loss curves of a method's trainings: `variant, seed, epoch, part, value`."""
+    return root / REPORTS / name / "training.csv"
+
+
+def read_results(root: Path, name: str) -> pd.DataFrame:
+    """The results table of the last measuring."""
+    path = results_path(root, name)
     if not path.is_file():
         raise ClipadError(
-            f"{RESULTS}: does not exist yet; run `./repro clipad measure winclip` first."
+            f"{path.relative_to(root)}: does not exist yet; run `./repro clipad measure {name}` first."
         )
     return pd.read_csv(path)

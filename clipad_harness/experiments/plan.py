@@ -17,31 +17,31 @@ from typing import Any
 import pandas as pd
 import torch
 
+from clipad_core.clip.features import Recipe
+from clipad_core.clip.preprocess import CROPS
 from clipad_core.clip.published import architecture_config
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
+from clipad_core.methods.method import Method
 from clipad_harness.base.settings import (
-    LEARNED,
     Profile,
     Weights,
     read_feature_memory,
-    read_learned,
+    read_method,
     read_profile,
-    read_winclip,
     read_workers,
 )
-from clipad_harness.experiments.learned_variants import (
-    Training,
-    learned_plan,
-    learned_variants,
+from clipad_harness.data.stages import open_data
+from clipad_harness.experiments.missing import find_missing
+from clipad_harness.experiments.variants import (
+    Shard,
+    TrainingJob,
+    Variant,
+    plan_shards,
+    read_variants,
     training_rows,
     trainings,
 )
-from clipad_harness.experiments.methods import TITLES, LearnedConfig, find_method, shared_blocks
-from clipad_harness.experiments.missing import find_missing
-from clipad_harness.experiments.pipeline import open_data
-from clipad_harness.experiments.variants import plan as winclip_plan
-from clipad_harness.experiments.variants import shares_views, variants
-from clipad_harness.site.stages import METHODS
 
 # Forward and backward pass against a forward pass alone.
 TRAINING_FACTOR = 3.0
@@ -107,12 +107,9 @@ def speed(seconds: float = 1.0) -> float:
 def make_plan(root: Path, profile: Profile, operations_a_second: float) -> list[Job]:
     """A job for every method whose datasets are here; the others stand in `find_missing`."""
     jobs = []
-    for method in METHODS:
+    for name in profile.weights:
         try:
-            if method in LEARNED:
-                jobs.append(_learned_job(root, profile, method, operations_a_second))
-            else:
-                jobs.append(_winclip_job(root, profile, operations_a_second))
+            jobs.append(_job(root, profile, name, operations_a_second))
         except ClipadError:
             continue
     return jobs
@@ -127,86 +124,99 @@ def _architecture(root: Path, given: Weights) -> dict[str, Any]:
     return dict(architecture_config(given.backbone))
 
 
-def _winclip_job(root: Path, profile: Profile, rate: float) -> Job:
-    settings = read_winclip(root)
-    _, index = open_data(root, profile)
-    config = _architecture(root, profile.winclip)
-    among = variants(settings, profile.winclip.changes)
-    categories = list(dict.fromkeys(index["category"]))
-    shards = winclip_plan(
-        categories,
-        among,
-        settings.seeds,
-        settings.ablation_seeds,
-        profile.ablation_categories,
-    )
-    test = index[index["split"] == "test"]
-    images = _per_category(index)
-    encoded = sum(int(images[category]) for category, *_ in {shares_views(s) for s in shards})
-    side = config["vision_cfg"]["image_size"] // config["vision_cfg"]["patch_size"]
-    windows = {scale: (side - scale + 1) ** 2 for scale in (2, 3)}
-    one = tower_operations(config, side**2 + 1)
-    one += sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
-    numbers = sum(windows.values()) * config["embed_dim"]
-    numbers += side**2 * config["vision_cfg"]["width"]
-    pixels, largest = config["vision_cfg"]["image_size"], int(images.max())
-    scoring = _scoring(len(test), categories, len(shards), pixels)
-    wider = WIDER[among[0].config.precision]
+def _job(root: Path, profile: Profile, name: str, rate: float) -> Job:
+    """What a method takes: its encodings, its trainings, its shards."""
+    method, config = find_method(name), _architecture(root, profile.weights[name])
+    variants = read_variants(name, read_method(root, name), profile)
+    frames = _frames(root, profile, variants)
+    tested = dict.fromkeys(variant.tested_on for variant in variants)
+    categories = {dataset: list(dict.fromkeys(frames[dataset]["category"])) for dataset in tested}
+    shards = plan_shards(method, categories, variants, profile.ablation_categories)
+    jobs = [(job, len(training_rows(frames[job.dataset], job))) for job in trainings(variants)]
+    encodings = _encodings(method, variants, shards, jobs, frames)
+    costs = [(images, *_tower(config, recipe)) for recipe, images in encodings.items()]
+    encoded = sum(images * operations for images, operations, _ in costs)
+    numbers = sum(images * kept for images, _, kept in costs)
+    learned = sum(_training(method, job, images, config) for job, images in jobs)
+    largest = max(int(_per_category(frames[dataset]).max()) for dataset in tested)
+    size = _side(config, method.recipe(variants[0].config, 0))
+    counts = {dataset: int((frame["split"] == "test").sum()) for dataset, frame in frames.items()}
+    wider = WIDER[variants[0].config.precision]
+    of_one_image = max(kept for _, _, kept in costs)
     return Job(
-        "winclip",
-        profile.dataset,
-        len(test),
-        len(shards),
-        0,
-        0,
-        wider * encoded * one / rate + scoring,
-        4e-9 * wider * numbers * encoded,
-        # The features of a category lie in memory twice while they are read.
-        1.5 + _maps(largest, pixels) + wider * (_weights(config) + 8e-9 * numbers * largest),
-    )
-
-
-def _learned_job(root: Path, profile: Profile, method: str, rate: float) -> Job:
-    settings = read_learned(root, method)
-    config = _architecture(root, profile.weights_of(method))
-    among = learned_variants(method, settings, profile)
-    names = dict.fromkeys([n for v in among for n in (v.trained_on, v.tested_on)])
-    frames = {}
-    for name in names:
-        chosen = profile if name == profile.dataset else profile.on(name)
-        frames[name] = open_data(root, chosen)[1]
-    categories = {
-        name: list(dict.fromkeys(frames[name]["category"]))
-        for name in dict.fromkeys(v.tested_on for v in among)
-    }
-    shards, jobs = learned_plan(categories, among, profile.ablation_categories), trainings(among)
-    counts = {name: int((frame["split"] == "test").sum()) for name, frame in frames.items()}
-    size = among[0].config.image_size
-    tokens = (size // config["vision_cfg"]["patch_size"]) ** 2 + 1
-    tower = tower_operations(config, tokens)
-    encodings = _encodings(method, [variant.config for variant in among])
-    encoded = sum(counts.values()) * len(encodings) * tower
-    sizes = [(job, len(training_rows(frames[job.dataset], job))) for job in jobs]
-    learned = sum(_training(job, images, config, tower) for job, images in sizes)
-    numbers = tokens * config["vision_cfg"]["width"] * sum(encodings)
-    tested = sum(counts[name] for name in categories)
-    largest = max(int(_per_category(frames[name]).max()) for name in categories)
-    wider = WIDER[among[0].config.precision]
-    return Job(
-        method,
+        name,
         profile.dataset,
         sum(counts.values()),
         len(shards),
         len(jobs),
-        sum(_steps(job, images) for job, images in sizes),
-        wider * (encoded + learned) / rate
-        + _scoring(tested, categories[profile.dataset], len(shards), size),
-        4e-9 * wider * numbers * sum(counts.values()),
-        wider * _weights(config)
-        + 2.0
-        + min(4e-9 * wider * numbers * largest, 1e-9 * read_feature_memory(root))
+        sum(_steps(job, images) for job, images in jobs),
+        wider * (encoded + learned) / rate + _scoring(shards, frames, size),
+        4e-9 * wider * numbers,
+        2.0
+        + wider * _weights(config)
+        + min(4e-9 * wider * of_one_image * largest, 1e-9 * read_feature_memory(root))
         + _maps(largest, size),
     )
+
+
+def _frames(root: Path, profile: Profile, variants: Sequence[Variant]) -> dict[str, pd.DataFrame]:
+    """The index of every dataset that some variant is trained or tested on."""
+    used = [name for v in variants for name in (v.trained_on, v.tested_on) if name is not None]
+    return {
+        name: open_data(root, profile if name == profile.dataset else profile.on(name))[1]
+        for name in dict.fromkeys(used)
+    }
+
+
+def _encodings(
+    method: Method,
+    variants: Sequence[Variant],
+    shards: Sequence[Shard],
+    jobs: Sequence[tuple[TrainingJob, int]],
+    frames: dict[str, pd.DataFrame],
+) -> dict[Recipe, int]:
+    """Every distinct encoding, and of how many images it is made."""
+    recipes = [
+        method.recipe(variant.tested_with(variant.seeds[0]), k_shot)
+        for variant in variants
+        for k_shot in variant.k_shots
+    ]
+    passes = {
+        (shard.variant.tested_on, shard.category, _shared(method, shard, recipes))
+        for shard in shards
+    }
+    images: dict[Recipe, int] = {}
+    for dataset, category, recipe in passes:
+        images[recipe] = images.get(recipe, 0) + int(_per_category(frames[dataset])[category])
+    trained: dict[tuple[str, Recipe], int] = {}
+    for job, count in jobs:
+        recipe = method.recipe(job.config, 0).shared(recipes)
+        trained[job.dataset, recipe] = max(count, trained.get((job.dataset, recipe), 0))
+    for (_, recipe), count in trained.items():
+        images[recipe] = images.get(recipe, 0) + count
+    return images
+
+
+def _shared(method: Method, shard: Shard, recipes: Sequence[Recipe]) -> Recipe:
+    """As most images are: square, so that several rules cut the same from them."""
+    own = method.recipe(shard.variant.tested_with(shard.seed), shard.k_shot)
+    return own.for_squares().shared(recipe.for_squares() for recipe in recipes)
+
+
+def _side(config: dict[str, Any], recipe: Recipe) -> int:
+    """Side in pixels of what the tower sees."""
+    return recipe.image_size or int(config["vision_cfg"]["image_size"])
+
+
+def _tower(config: dict[str, Any], recipe: Recipe) -> tuple[float, float]:
+    """Operations of encoding one image, and how many numbers are kept of it."""
+    side = _side(config, recipe) // config["vision_cfg"]["patch_size"]
+    windows = {scale: (side - scale + 1) ** 2 for scale in recipe.scales}
+    views = 1 + CROPS.get(recipe.multi_crop, 0)
+    operations = views * tower_operations(config, side**2 + 1)
+    operations += sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
+    kept = (views + sum(windows.values())) * config["embed_dim"]
+    return operations, kept + len(recipe.blocks) * side**2 * config["vision_cfg"]["width"]
 
 
 def _per_category(index: pd.DataFrame) -> pd.Series:
@@ -219,31 +229,28 @@ def _maps(images: int, size: int) -> float:
     return 5e-9 * images * size**2
 
 
-def _encodings(method: str, configs: Sequence[LearnedConfig]) -> list[int]:
-    """How many blocks each distinct encoding of an image keeps."""
-    module, found = find_method(method), {}
-    for config in configs:
-        blocks = shared_blocks(module, config, configs)
-        found[repr(module.recipe(config, blocks))] = len(blocks)
-    return list(found.values())
-
-
-def _steps(job: Training, images: int) -> int:
+def _steps(job: TrainingJob, images: int) -> int:
     return -(-images // job.config.batch_size) * job.config.epochs
 
 
-def _training(job: Training, images: int, config: dict[str, Any], tower: float) -> float:
+def _training(method: Method, job: TrainingJob, images: int, config: dict[str, Any]) -> float:
     """Operations of one training: the text side of every step, and towers where images change."""
+    if method.training is None:
+        return 0.0
     passes = images * job.config.epochs
-    augmented = getattr(job.config, "augmentation", "none") != "none"
-    prompts = 2 * passes if augmented or hasattr(job.config, "pre_vcp") else 2 * _steps(job, images)
-    text = prompts * tower_operations(config, 17, "text_cfg")
-    return TRAINING_FACTOR * text + (passes * tower if augmented else 0.0)
+    augmented = method.training.augmentation(job.config) is not None
+    every_image = augmented or method.training.prompts_of_images
+    prompts = 2 * (passes if every_image else _steps(job, images))
+    text = TRAINING_FACTOR * prompts * tower_operations(config, 17, "text_cfg")
+    tower, _ = _tower(config, method.recipe(job.config, 0))
+    return text + (passes * tower if augmented else 0.0)
 
 
-def _scoring(images: int, categories: list[str], shards: int, size: int) -> float:
+def _scoring(shards: Sequence[Shard], frames: dict[str, pd.DataFrame], size: int) -> float:
     """Seconds of scores and metrics: every shard reads the images of one category."""
-    return SECONDS_PER_MEGAPIXEL * shards * images / len(categories) * size**2 / 1e6
+    counts = {dataset: _per_category(frame) for dataset, frame in frames.items()}
+    images = sum(int(counts[shard.variant.tested_on][shard.category]) for shard in shards)
+    return SECONDS_PER_MEGAPIXEL * images * size**2 / 1e6
 
 
 def _weights(config: dict[str, Any]) -> float:
@@ -257,7 +264,7 @@ def as_table(jobs: list[Job], workers: int) -> str:
     """The plan as text, a line a method."""
     rows = [
         (
-            TITLES[job.method],
+            find_method(job.method).title,
             job.dataset,
             job.images,
             job.shards,

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import Training
 from clipad_harness.base.sealed import read_state, tell_damage, write_state
 from clipad_harness.base.workers import Advance
-from clipad_harness.experiments.methods import LearnedMethod
 from clipad_harness.experiments.training_data import TrainingData
 
 SECONDS_BETWEEN_SAVES = 20.0
@@ -34,7 +34,7 @@ class Progress:
 
 
 def train(
-    method: LearnedMethod,
+    training: Training,
     learner: nn.Module,
     data: TrainingData,
     trained_on: str,
@@ -44,6 +44,7 @@ def train(
     """Train a learner in place; go on where an earlier run was killed.
 
     Args:
+        training: how the method learns.
         learner: with its initial values.
         data: prepared; holds backbone and config.
         trained_on: name of the auxiliary dataset, which VCP-CLIP's learning rate depends on.
@@ -57,10 +58,10 @@ def train(
         ClipadError: a loss that is not finite.
     """
     config = data.config
-    groups = method.parameter_groups(learner, config, trained_on)
+    groups = training.parameter_groups(learner, config, trained_on)
     # Fused: the same update up to rounding in a fifth of the time.
     optimizer = torch.optim.Adam(groups, betas=tuple(config.betas), fused=True)
-    order = method.sample_order(config, data.backbone, len(data), config.epochs)
+    order = training.sample_order(config, data.backbone, len(data), config.epochs)
     batches = [
         (epoch, places[start : start + config.batch_size])
         for epoch, places in enumerate(order)
@@ -71,7 +72,7 @@ def train(
     last_save = time.monotonic()
     for step in range(progress.step, len(batches)):
         epoch, places = batches[step]
-        parts = _take_step(method, learner, optimizer, data, epoch, places, step)
+        parts = _take_step(training, learner, optimizer, data, epoch, places, step)
         _note(progress, epoch, len(places), parts)
         progress.step = step + 1
         advance(1)
@@ -85,7 +86,7 @@ def train(
 
 
 def _take_step(
-    method: LearnedMethod,
+    training: Training,
     learner: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: TrainingData,
@@ -95,7 +96,7 @@ def _take_step(
 ) -> dict[str, float]:
     features, labels, masks, names = data.batch(epoch, places)
     generator = torch.Generator().manual_seed(_seed_of(data.config.seed, step))
-    parts = method.loss(
+    parts = training.loss(
         learner, data.backbone, data.config, features, labels, masks, generator, names
     )
     total = parts["total"]

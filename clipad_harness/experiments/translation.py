@@ -34,8 +34,18 @@ def fit(config: Config, fitted: Mapping[str, Any]) -> Config:
 
 
 def fit_all(values: Mapping[str, Any], fitted: Mapping[str, Any]) -> dict[str, Any]:
-    """Changed fields, written as published, for the profile's backbone."""
-    return {name: translated(name, value, fitted) for name, value in values.items()}
+    """Changed fields, written as published, for the profile's backbone.
+
+    What the profile translates is translated; what it sets for all is for somebody's change to set
+    again.
+
+    >>> fit_all({"blocks": [24], "precision": "float32"}, {"blocks": {24: 6}, "precision": "float64"})
+    {'blocks': [6], 'precision': 'float32'}
+    """
+    return {
+        name: translated(name, value, fitted) if isinstance(fitted.get(name), Mapping) else value
+        for name, value in values.items()
+    }
 
 
 def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:

@@ -1,211 +1,270 @@
-"""What is scored: params.yaml's presets, changes and ablations as a flat list of variants.
+"""What is trained, scored and measured: params.yaml's presets, changes and ablations as a flat list.
 
-A variant is a full config under a name ("main" or "group/row"). It is expanded into shards, one a
-category, number of shots and reference seed; see `score`.
+A variant is a full config under a name ("main" or "group/row"). Beside the fields of the config a row
+of an ablation may say `aupro`; for a method that learns also `at_test` (fields that change after
+training, so that nothing is trained again), `trained_on` and `tested_on` (datasets) and
+`train_categories` (how many of the auxiliary dataset). Values are written as published and fitted to
+the profile's backbone.
+
+Every row but the main one is trained as `ablation_changes` says; one of `aupro` alone counts the maps of
+the main training in another way, with all its seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
-import torch
+import pandas as pd
 
-from clipad_core.clip.preprocess import ALIKE_ON_SQUARES
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.config import WinCLIPConfig, find_preset
-from clipad_core.methods.winclip.detector import Recipe, image_recipe
+from clipad_core.methods import find_method
+from clipad_core.methods.method import Method
 from clipad_core.metrics.aupro import AuproDefinition
-from clipad_harness.base.settings import WinCLIPSettings
-from clipad_harness.experiments.shards import MAIN, Shard, measured_on
-from clipad_harness.experiments.switch_steps import own_steps, steps, walk_group
+from clipad_harness.base.sections import mapping
+from clipad_harness.base.settings import MethodSettings, Profile
+from clipad_harness.experiments.shards import MAIN, measured_on
+from clipad_harness.experiments.switch_steps import Steps, own_steps, steps, walk_group
+from clipad_harness.experiments.translation import fit, fit_all
 
-# zqhang/Accurate-WinCLIP-pytorch draws its references after torch.manual_seed(10).
-ZQHANG_SEED = 10
+# As `tested_on`: the dataset that the main variant is trained on, so that the two change places.
+AUXILIARY = "auxiliary"
+# Fields that no training reads.
+AFTER_TRAINING = ("alpha", "sigma", "image_score", "top_pixels")
 
 
 @dataclass(frozen=True)
-class WinCLIPVariant:
-    """One row of a table: a config, the AUPRO definition it is measured with, and its shots.
+class TrainingJob:
+    """One training; variants that differ after it share it."""
 
-    ``defect_states`` adds the category's own defect names to the anomalous states (Table 7).
+    config: Any
+    dataset: str
+    categories: int | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table: a config, what it is trained and tested on, and how it is measured.
+
+    Attributes:
+        name: `main`, or `group/row`.
+        config: what is trained; of a method that learns its seed is replaced by that of a shard.
+        at_test: fields of the config that change after training.
+        tested_on: name of a dataset.
+        trained_on: likewise; None where nothing is learned.
+        train_categories: how many categories of the auxiliary dataset, by name; None: all.
+        k_shots: numbers of references.
+        seeds: of references and trainings.
     """
 
     name: str
-    config: WinCLIPConfig
+    config: Any
+    tested_on: str
     k_shots: tuple[int, ...]
+    seeds: tuple[int, ...]
     aupro: AuproDefinition
     fpr_limit: float
-    defect_states: bool = False
+    at_test: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: str | None = None
+    train_categories: int | None = None
 
-    def for_category(self, defects: Sequence[str]) -> WinCLIPConfig:
-        """The config with the task-specific states of one category filled in."""
-        if not self.defect_states:
+    def training(self, seed: int) -> TrainingJob | None:
+        """What must be trained for it; None where nothing is learned."""
+        if self.trained_on is None:
+            return None
+        config = self.config.changed({"seed": seed})
+        return TrainingJob(config, self.trained_on, self.train_categories)
+
+    def tested_with(self, seed: int) -> Any:
+        """The config that scores."""
+        if self.trained_on is None:
             return self.config
-        words = sorted({defect.replace("_", " ") for defect in defects})
-        return replace(
-            self.config, extra_anomalous_states=tuple(f"{{}} with {word}" for word in words)
-        )
+        return self.config.changed({"seed": seed}).changed(dict(self.at_test))
+
+    def drawn(self, k_shot: int) -> tuple[int, ...]:
+        """The seeds that something is drawn with: one where there is nothing to draw."""
+        return self.seeds if k_shot or self.trained_on is not None else self.seeds[:1]
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.config))
 
 
-WinCLIPShard = Shard[WinCLIPVariant]
+@dataclass(frozen=True)
+class Shard:
+    """The unit of work: one category of one variant, with so many references and one seed."""
+
+    variant: Variant
+    category: str
+    k_shot: int
+    seed: int
 
 
-def variants(settings: WinCLIPSettings, fitted: Mapping[str, Any]) -> list[WinCLIPVariant]:
-    """All variants of the `winclip` section, the main one first.
-
-    Args:
-        fitted: fields that the profile's backbone needs.
+def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list[Variant]:
+    """All variants of a method's section, the main one first.
 
     Raises:
-        ClipadError: an unknown preset, field or value, naming where it stands.
+        ClipadError: an unknown preset, field or value, naming where it stands; a dataset that would
+            be trained on and tested.
     """
-    base = find_preset(settings.preset).changed({**fitted, **settings.changes})
-    found = [_variant(MAIN, base, {}, settings.k_shots, settings)]
+    method, fitted = find_method(name), profile.weights[name].changes
+    reader = _Reader(method, settings, profile.dataset, fitted)
+    base = fit(method.preset(settings.preset), fitted).changed(fit_all(settings.changes, fitted))
+    variants = [reader.variant(MAIN, base, {}, settings.k_shots, settings.seeds)]
     for group, ablation in settings.ablations.items():
         for row, changes in ablation.rows.items():
-            name = f"{group}/{row}"
             try:
-                if isinstance(changes, str):
-                    preset = find_preset(changes).changed(dict(fitted))
-                    found.append(_variant(name, preset, {}, ablation.k_shots, settings))
-                else:
-                    found.append(_variant(name, base, changes, ablation.k_shots, settings))
+                variants.append(reader.row(f"{group}/{row}", base, changes, ablation.k_shots))
             except ClipadError as error:
                 raise ClipadError(
-                    f"params.yaml, winclip.ablations.{group}.{row}: {error}"
+                    f"params.yaml, {name}.ablations.{group}.{row}: {error}"
                 ) from error
-    walks = {
-        name: steps(base, find_preset(name).changed(dict(fitted))) for name in settings.walks
-    } | {name: own_steps(changes) for name, changes in settings.own_walks.items()}
-    return found + [
-        _variant(f"{walk_group(name)}/{step}", base, changes, settings.walk_shots, settings)
-        for name, taken in walks.items()
-        for step, changes in taken
-    ]
+    for preset in settings.walks:
+        end = fit(method.preset(preset), fitted)
+        if method.training is not None:  # what a run trains with is no difference between two codes
+            end = end.changed(fit_all(settings.changes, fitted))
+        fitted_already = _Reader(method, settings, profile.dataset, {})
+        variants += fitted_already.steps(base, preset, steps(base, end))
+    for title, written in settings.own_walks.items():
+        variants += reader.steps(base, title, own_steps(written))
+    return variants
 
 
-def _variant(
-    name: str,
-    base: WinCLIPConfig,
-    changes: Mapping[str, Any],
-    k_shots: tuple[int, ...],
-    settings: WinCLIPSettings,
-) -> WinCLIPVariant:
-    fields = dict(changes)
-    aupro = fields.pop("aupro", settings.aupro)
-    if aupro not in get_args(AuproDefinition):
-        raise ClipadError(
-            f"aupro: found {aupro!r}, expected one of {', '.join(get_args(AuproDefinition))}."
+@dataclass(frozen=True)
+class _Reader:
+    """Makes variants of the rows of one section.
+
+    Attributes:
+        dataset: that the profile tests.
+        fitted: what stands for published values with the profile's backbone.
+    """
+
+    method: Method
+    settings: MethodSettings
+    dataset: str
+    fitted: Mapping[str, Any]
+
+    def row(
+        self, name: str, base: Any, changes: Mapping[str, Any] | str, k_shots: tuple[int, ...]
+    ) -> Variant:
+        """One row of an ablation: changed fields, or the name of a preset."""
+        common, seeds = dict(self.settings.ablation_changes), self.settings.ablation_seeds
+        if isinstance(changes, str):
+            preset = fit(self.method.preset(changes), self.fitted)
+            untrained = self.method.training is not None and not preset.epochs
+            return self.variant(name, preset, {} if untrained else common, k_shots, seeds)
+        if self.method.training is not None and set(changes) == {"aupro"}:
+            return self.variant(name, base, changes, k_shots, self.settings.seeds)
+        return self.variant(name, base, common | dict(changes), k_shots, seeds)
+
+    def steps(self, base: Any, title: str, taken: Steps) -> Iterator[Variant]:
+        """The steps of a walk, trained shortly but for the fields that the walk is about."""
+        shortened = self.settings.ablation_changes
+        own = {name: getattr(base, name) for name in taken[-1][1] if name in shortened}
+        for step, changes in taken:
+            fields = {**shortened, **own, **changes}
+            if self.method.training is not None:
+                late = {name: fields.pop(name) for name in AFTER_TRAINING if name in fields}
+                fields["at_test"] = late
+            name = f"{walk_group(title)}/{step}"
+            settings = self.settings
+            yield self.variant(name, base, fields, settings.walk_shots, settings.ablation_seeds)
+
+    def variant(
+        self,
+        name: str,
+        config: Any,
+        row: Mapping[str, Any],
+        k_shots: tuple[int, ...],
+        seeds: tuple[int, ...],
+    ) -> Variant:
+        """A config with the fields of a row changed, and where and how it is measured."""
+        changes = dict(row)
+        aupro = changes.pop("aupro", self.settings.aupro)
+        if aupro not in get_args(AuproDefinition):
+            raise ClipadError(
+                f"aupro: found {aupro!r}, expected one of {', '.join(get_args(AuproDefinition))}."
+            )
+        if self.method.training is None:
+            config = config.changed(fit_all(changes, self.fitted))
+            fpr_limit = self.settings.fpr_limit
+            return Variant(name, config, self.dataset, k_shots, seeds, aupro, fpr_limit)
+        tested_on = str(changes.pop("tested_on", self.dataset))
+        if tested_on == AUXILIARY:
+            tested_on = self.settings.auxiliary_of(self.dataset)
+        trained_on = str(changes.pop("trained_on", self.settings.auxiliary_of(tested_on)))
+        if trained_on == tested_on and tested_on not in self.settings.allow_tested:
+            raise ClipadError(
+                f"auxiliary: found {trained_on}, which is also tested; expected another dataset, since "
+                "a result on training images is no zero-shot result. To have it all the same, add its "
+                "name to allow_tested; the report will say so."
+            )
+        categories = _categories(changes.pop("train_categories", None))
+        at_test = fit_all(mapping(changes.pop("at_test", {}), "at_test"), self.fitted)
+        config = config.changed(fit_all(changes, self.fitted))
+        config.changed(at_test)  # a wrong field is found here, not after an hour of training
+        return Variant(
+            name=name,
+            config=config,
+            tested_on=tested_on,
+            k_shots=k_shots,
+            seeds=seeds,
+            aupro=aupro,
+            fpr_limit=self.settings.fpr_limit,
+            at_test=at_test,
+            trained_on=trained_on,
+            train_categories=categories,
         )
-    defects = fields.get("extra_anomalous_states") == "defects"
-    if defects:
-        fields.pop("extra_anomalous_states")
-    return WinCLIPVariant(name, base.changed(fields), k_shots, aupro, settings.fpr_limit, defects)
 
 
-def plan(
-    categories: Sequence[str],
-    among: Sequence[WinCLIPVariant],
-    seeds: Sequence[int],
-    ablation_seeds: Sequence[int],
+def _categories(value: Any) -> int | None:
+    """`train_categories`: on how many of the auxiliary dataset's categories is trained; None: all."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ClipadError(
+            f"train_categories: found {value!r}, expected a whole number from 1, or null for all."
+        )
+    return value
+
+
+def plan_shards(
+    method: Method,
+    categories: Mapping[str, Sequence[str]],
+    variants: Sequence[Variant],
     ablation_categories: int | None,
-) -> list[WinCLIPShard]:
+) -> list[Shard]:
     """All shards, category by category, so that one category's features serve all its variants.
 
-    ``seeds`` choose the references of the main variant, ``ablation_seeds`` those of all others,
-    which are measured on ``ablation_categories`` (`measured_on`).
+    Args:
+        categories: those of every dataset that is tested.
+        ablation_categories: how many of them every variant but the main one is measured on.
     """
-
-    def seeds_of(variant: WinCLIPVariant, k_shot: int) -> Sequence[int]:
-        chosen = seeds if variant.name == MAIN else ablation_seeds
-        return chosen if k_shot else chosen[:1]
-
+    together = sorted(variants, key=lambda variant: encoded_alike(method, variant))
     return [
         Shard(variant, category, k_shot, seed)
-        for category in categories
-        for variant in sorted(among, key=_views_first)
-        if category in measured_on(variant, categories, ablation_categories)
+        for dataset, names in categories.items()
+        for category in names
+        for variant in together
+        if variant.tested_on == dataset
+        and category in measured_on(variant.name, names, ablation_categories)
         for k_shot in variant.k_shots
-        for seed in seeds_of(variant, k_shot)
+        for seed in variant.drawn(k_shot)
     ]
 
 
-def shares_views(shard: WinCLIPShard) -> tuple[str, ...]:
-    """Equal for shards that read the same encoded views; neighbours in a `plan` where they are."""
-    return (shard.category, *_views_first(shard.variant))
+def encoded_alike(method: Method, variant: Variant) -> tuple[str, ...]:
+    """Equal for variants that read the same encoded views; neighbours in a plan where they are."""
+    config = variant.tested_with(variant.seeds[0])
+    weights = str(getattr(config, method.weights)) if method.weights else ""
+    return weights, repr(method.recipe(config, 0).cut())
 
 
-def _views_first(variant: WinCLIPVariant) -> tuple[str, ...]:
-    config = variant.config
-    return (
-        config.weights,
-        config.resize,
-        config.test_channels,
-        config.multi_crop,
-        str(config.map_source == "tiles"),
-    )
+def trainings(variants: Sequence[Variant]) -> list[TrainingJob]:
+    """All trainings, each once."""
+    jobs = [variant.training(seed) for variant in variants for seed in variant.seeds]
+    return list(dict.fromkeys(job for job in jobs if job is not None))
 
 
-def shared_recipe(
-    config: WinCLIPConfig, k_shot: int, among: Sequence[WinCLIPVariant], are_square: bool
-) -> Recipe:
-    """The recipe that serves every variant cutting its views as ``config`` does.
-
-    One pass over the images then encodes all scales and tokens that any of them reads.
-
-    Args:
-        are_square: whether all images are, so that several rules cut the same from them.
-    """
-    wanted = named_alike(image_recipe(config, k_shot), are_square)
-    alike = [
-        recipe
-        for variant in among
-        for k in variant.k_shots
-        if _cut(recipe := named_alike(image_recipe(variant.config, k), are_square)) == _cut(wanted)
-    ]
-    scales = {scale for recipe in [wanted, *alike] for scale in recipe.scales}
-    tokens = any(recipe.patch_tokens for recipe in [wanted, *alike])
-    return replace(wanted, scales=tuple(sorted(scales)), patch_tokens=tokens)
-
-
-def named_alike(recipe: Recipe, are_square: bool) -> Recipe:
-    """One name for what several rules cut from square images, so that they are encoded once."""
-    alike = are_square and recipe.resize in ALIKE_ON_SQUARES
-    return replace(recipe, resize=ALIKE_ON_SQUARES[0]) if alike else recipe
-
-
-def _cut(recipe: Recipe) -> tuple[str, str, str, bool]:
-    return recipe.resize, recipe.channels, recipe.multi_crop, recipe.tiles
-
-
-def choose_references(paths: Sequence[Path], k_shot: int, seed: int, rule: str) -> list[Path]:
-    """Choose k normal references, the same on every machine.
-
-    - ``seeded``: without replacement; the same seed's 1-shot reference is among its 4-shot ones.
-    - ``first``: the first k in name order (anomalib with a folder).
-    - ``with_replacement``: zqhang's rule, which may choose an image twice.
-
-    Raises:
-        ClipadError: fewer references than k.
-
-    >>> [path.name for path in choose_references([Path("a"), Path("b"), Path("c")], 2, 0, "first")]
-    ['a', 'b']
-    """
-    if k_shot > len(paths):
-        raise ClipadError(
-            f"k_shots: found {k_shot}, expected at most {len(paths)} (the normal training images of "
-            "this category); lower k_shots or add images to train/good."
-        )
-    if rule == "first":
-        return list(paths[:k_shot])
-    generator = torch.Generator()
-    if rule == "with_replacement":
-        generator.manual_seed(ZQHANG_SEED + seed)
-        chosen = torch.randint(0, len(paths), (k_shot,), generator=generator)
-    else:
-        generator.manual_seed(seed)
-        chosen = torch.randperm(len(paths), generator=generator)[:k_shot]
-    return [paths[i] for i in chosen.tolist()]
+def training_rows(index: pd.DataFrame, job: TrainingJob) -> pd.DataFrame:
+    """The images that are trained on: the test split of the auxiliary dataset, as both papers do."""
+    names = sorted(set(index["category"]))[: job.categories]
+    return index[(index["split"] == "test") & index["category"].isin(names)]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from clipad_harness.base.settings import Profile
-from clipad_harness.experiments.shards import CategoryScores, Shard
 from clipad_harness.papers import anomalyclip_groups, vcpclip_groups, winclip_groups
 from clipad_harness.papers.ablation_groups import Group
 
 if TYPE_CHECKING:
-    from clipad_core.clip.backbone import Backbone
+    pass
 
 # Whose printed means stand beside a dataset that a paper does not have, never compared.
 PAPER_DATASET = "mvtec"
@@ -44,10 +39,7 @@ class MethodFacts:
     missing: tuple[str, ...] = ()
 
 
-_LEARNED_CODE = (
-    "clipad_harness/experiments/train.py",
-    "clipad_harness/experiments/learned_scorer.py",
-)
+_LEARNED_CODE = ("clipad_harness/experiments/train.py", "clipad_harness/experiments/scorer.py")
 # By the name that results tables and papers use.
 FACTS = {
     "WinCLIP": MethodFacts(
@@ -90,31 +82,6 @@ FACTS = {
         ("other backbones: only one backbone is run",),
     ),
 }
-
-
-class MethodScorer(Protocol):
-    """What a page needs of `score.Scorer` and of `learned_score.LearnedScorer`."""
-
-    method: str
-    profile: Profile
-    index: pd.DataFrame
-    data: Path
-
-    @property
-    def among(self) -> Sequence[Any]:
-        """All variants, the main one first."""
-
-    def backbone(self, config: Any) -> Backbone:
-        """The backbone of a config."""
-
-    def rows(self, category: str, split: str) -> pd.DataFrame:
-        """The index rows of one category and split."""
-
-    def has_masks(self, category: str) -> bool:
-        """Whether every anomalous test image has a mask."""
-
-    def detect(self, shard: Shard[Any]) -> CategoryScores:
-        """Score every test image of a shard's category."""
 
 
 def find_group(method: str, name: str) -> Group:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipad_core.errors import ClipadError
-from clipad_harness.report.tables import METRIC_LABELS
+from clipad_core.metrics import METRIC_LABELS
 
 PAPER = Path(__file__).resolve().parents[2] / "data" / "paper"
 

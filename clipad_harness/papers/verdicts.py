@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.papers.numbers import (
     PAPER,
     Reported,
@@ -26,7 +27,7 @@ from clipad_harness.papers.numbers import (
     refuse,
     select,
 )
-from clipad_harness.report.tables import COMPARISON_COLUMNS, METRIC_LABELS
+from clipad_harness.report.tables import COMPARISON_COLUMNS
 
 MEAN = "mean"
 NO_VERDICT = ""

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.preprocess import Pixels
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.detector import WinCLIP
-from clipad_harness.base.settings import (
-    Weights,
-    find_root,
-    read_learned,
-    read_profile,
-    read_winclip,
-)
+from clipad_core.methods import find_method, rooms
+from clipad_core.methods.method import Detector
+from clipad_harness.base.settings import Weights, find_root, read_method, read_profile
 from clipad_harness.base.weights import resolve
-from clipad_harness.experiments.methods import CLASSES, checkpoint_of, detector_class, find_presets
 from clipad_harness.experiments.translation import fit, fit_all
-from clipad_harness.photos.photos import Detector
 
 STAND_IN = (
     "These weights are a stand-in that has never seen a photo: on photos they only show that everything "
@@ -43,7 +35,7 @@ def open_weights(
     Args:
         backbone: an architecture; "": that of params.yaml.
         weights: as for `load_backbone`, or a registered name; "": those of params.yaml.
-        method: one of `CLASSES`.
+        method: the name of a room.
 
     Raises:
         ClipadError: see `choose_weights` and `load_backbone`.
@@ -72,16 +64,23 @@ def choose_weights(
                 "--backbone, --weights: found neither, nor a params.yaml here or above, expected one "
                 "of both; for example --backbone ViT-B-16-plus-240 --weights laion400m_e31."
             ) from error
-        return given, _published_config(method)
-    chosen = resolve(root, given if backbone else read_profile(root).weights_of(method))
-    settings = read_winclip(root) if method == "winclip" else read_learned(root, method)
-    config = find_presets(method)(settings.preset)
-    return chosen, fit(config, chosen.changes).changed(fit_all(settings.changes, chosen.changes))
+        return given, find_method(check_method(method, rooms())).config()
+    own = read_profile(root).weights
+    chosen = resolve(root, given if backbone else own[check_method(method, list(own))])
+    settings, room = read_method(root, method), find_method(method)
+    config = fit(room.preset(settings.preset), chosen.changes)
+    return chosen, config.changed(fit_all(settings.changes, chosen.changes))
 
 
-def _published_config(method: str) -> Any:
-    module = import_module(f"clipad_core.methods.{method}.config")
-    return getattr(module, f"{CLASSES[method]}Config")()
+def check_method(method: str, known: Sequence[str]) -> str:
+    """Pass the name of a method through.
+
+    Raises:
+        ClipadError: there is no such method.
+    """
+    if method not in known:
+        raise ClipadError(f"--method: found {method!r}, expected one of {', '.join(known)}.")
+    return method
 
 
 def open_detector(
@@ -96,68 +95,76 @@ def open_detector(
     """Open a detector for photos of one class.
 
     Args:
-        method: one of `CLASSES`.
+        method: the name of a room.
         backbone: a frozen CLIP, as it was loaded.
         config: the method's own; None: the setting of its paper. A checkpoint of ours brings its own.
-        class_name: what the photos show, in words (winclip; the others need none).
-        references: RGB photos of good ones (winclip); none for zero-shot.
-        checkpoint: what a learned method learned: a file of ours (.safetensors) or an official one.
+        class_name: what the photos show, in words, where the method's prompts name it.
+        references: RGB photos of good ones, where the method reads some; none for zero-shot.
+        checkpoint: what a method that learns learned: a file of ours (.safetensors) or an official one.
 
     Raises:
         ClipadError: an unknown method, or something that it needs is missing or cannot be used.
     """
-    check_request(method, class_name, checkpoint, bool(references))
-    if checkpoint is not None:
-        return _open_learned(method, backbone, config, checkpoint)
-    config = config or _published_config("winclip")
-    if config.resize == "centre_crop":
+    room = find_method(check_method(method, rooms()))
+    config, learner = config or room.config(), None
+    check_request(method, None, class_name, checkpoint, bool(references))
+    if checkpoint is not None and room.training is not None:
+        if brings_config(checkpoint):
+            learner, config, _ = room.training.read_checkpoint(checkpoint, backbone, None)
+        else:
+            learner = room.training.read_official(checkpoint, backbone, config)
+    check_request(method, config, class_name, checkpoint, bool(references))
+    if room.recipe(config, len(references)).resize == "centre_crop":
         raise ClipadError(
-            "winclip.changes: found resize: centre_crop, which does not see the borders of a photo, "
+            f"{method}.changes: found resize: centre_crop, which does not see the borders of a photo, "
             "expected tiles or stretch."
         )
-    return WinCLIP(backbone, config, class_name.strip(), references)
+    return Detector(room, backbone, config, class_name.strip(), references, learner)
 
 
-def _open_learned(method: str, backbone: Backbone, config: Any, checkpoint: Path) -> Detector:
-    files = checkpoint_of(method)
-    if checkpoint.suffix == ".safetensors":
-        learner, config, _ = files.read_checkpoint(checkpoint, backbone)
-    else:
-        config = config or _published_config(method)
-        learner = files.read_official(checkpoint, backbone, config)
-    found: Detector = detector_class(method)(backbone, config, learner)
-    return found
+def brings_config(checkpoint: Path | None) -> bool:
+    """Whether a checkpoint is a file of ours, which holds the config it was trained with."""
+    return checkpoint is not None and checkpoint.suffix == ".safetensors"
 
 
 def check_request(
-    method: str, class_name: str, checkpoint: Path | None, has_references: bool
+    method: str, config: Any, class_name: str, checkpoint: Path | None, has_references: bool
 ) -> None:
-    """Refuse what no weights are needed to refuse.
+    """Refuse what no weights are needed to refuse: what the method needs and is not given, and reverse.
+
+    Args:
+        config: None where a checkpoint brings its own, which says whether prompts name the class.
 
     Raises:
         ClipadError: an unknown method, or something that it needs is missing or cannot be used.
     """
-    if method not in CLASSES:
-        raise ClipadError(f"--method: found {method!r}, expected one of {', '.join(CLASSES)}.")
-    if method == "winclip":
-        if checkpoint is not None:
+    room = find_method(check_method(method, rooms()))
+    needs = room.needs(room.config() if config is None else config)
+    if needs.training:
+        if checkpoint is None:
             raise ClipadError(
-                f"--checkpoint: found {checkpoint} for winclip, which learns nothing; leave it out."
+                f"--checkpoint: found none, expected what {method} learned: a file of `clipad train "
+                f"{method}` in data/trained/{method}, or one that its authors published."
             )
-        if not class_name.strip():
+        if not checkpoint.is_file():
             raise ClipadError(
-                "--class-name: found none, expected what the photos show in a word or two, such as "
-                '"bottle"; winclip asks CLIP about it.'
+                f"--checkpoint: {checkpoint} does not exist, expected a file; correct it."
             )
-        return
-    if checkpoint is None:
+    elif checkpoint is not None:
         raise ClipadError(
-            f"--checkpoint: found none, expected what {method} learned: a file of `clipad train "
-            f"{method}` in data/trained/{method}, or one that its authors published."
+            f"--checkpoint: found {checkpoint} for {method}, which learns nothing; leave it out."
         )
-    if not checkpoint.is_file():
-        raise ClipadError(
-            f"--checkpoint: {checkpoint} does not exist, expected a file; correct it."
-        )
-    if has_references:
+    if has_references and not needs.references:
         raise ClipadError(f"--reference: found some, which {method} cannot use; leave them out.")
+    if config is None:
+        return
+    if needs.class_name and not class_name.strip():
+        raise ClipadError(
+            "--class-name: found none, expected what the photos show in a word or two, such as "
+            f'"bottle"; with this setting {method} asks CLIP about it.'
+        )
+    if class_name.strip() and not needs.class_name:
+        raise ClipadError(
+            f"--class-name: found {class_name!r}, which {method} does not read with this setting; leave "
+            "it out."
+        )

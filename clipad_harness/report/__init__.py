@@ -4,6 +4,7 @@ A notebook needs one import, `from clipad_harness import report`: figures throug
 boxes and tables as the last line of a cell.
 """
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.report.figures import (
     PALETTE,
     GalleryItem,
@@ -14,7 +15,6 @@ from clipad_harness.report.figures import (
 )
 from clipad_harness.report.summary import Headline, Summary, read_summary, summary_text
 from clipad_harness.report.tables import (
-    METRIC_LABELS,
     Html,
     badge,
     callout,

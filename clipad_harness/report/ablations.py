@@ -14,13 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.experiments.switch_steps import walk_group
 from clipad_harness.papers.ablation_groups import PRESET, Group, gives
 from clipad_harness.papers.method_facts import FACTS, find_group
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
 from clipad_harness.report.figures import PALETTE
-from clipad_harness.report.tables import METRIC_LABELS, Html, percent, with_spread
+from clipad_harness.report.tables import Html, percent, with_spread
 
 # So many categories are named beside their number.
 FEW = 3

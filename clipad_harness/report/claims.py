@@ -7,8 +7,9 @@ import re
 
 import pandas as pd
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.report.ablations import ablation, group_of, pretty
-from clipad_harness.report.tables import METRIC_LABELS, Html, percent, table
+from clipad_harness.report.tables import Html, percent, table
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
 SAME = 0.05

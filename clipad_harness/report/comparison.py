@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
@@ -23,7 +24,7 @@ from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
-from clipad_harness.report.tables import METRIC_LABELS, Html, callout, percent, table, with_spread
+from clipad_harness.report.tables import Html, callout, percent, table, with_spread
 from clipad_harness.site.index import COSTS
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")

@@ -8,12 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.contact_sheet import contact_sheet
-from clipad_harness.experiments.learned_pipeline import LearnedRun
-from clipad_harness.experiments.pipeline import INDEX, SHEET, Run
+from clipad_harness.data.stages import INDEX, SHEET
+from clipad_harness.experiments.pipeline import Run
 from clipad_harness.papers.verdicts import MEAN
-from clipad_harness.report.tables import METRIC_LABELS, percent
+from clipad_harness.report.tables import percent
 
 
 def counts(index: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def sheet(run: Run | LearnedRun) -> tuple[Figure, str]:
+def sheet(run: Run) -> tuple[Figure, str]:
     """The contact sheet of the dataset and its alt text; read where the index stage has drawn it."""
     path, index = run.root / SHEET, run.root / INDEX
     drawn = path.is_file() and index.is_file()
@@ -74,7 +75,7 @@ def _words(row: pd.Series) -> str:
     return str(row["category"]).replace("_", " ")
 
 
-def credit(run: Run | LearnedRun) -> str:
+def credit(run: Run) -> str:
     """What to cite for the data, and their licence."""
     card = read_card(run.profile.dataset)
     return f"{card.title}: {card.citation.strip()} Licence of the images: {card.licence}."

@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from clipad_core.metrics.metrics import auroc
 from clipad_harness.data.images import read_image
-from clipad_harness.experiments.shards import CategoryScores, Shard
-from clipad_harness.papers.method_facts import MethodScorer
+from clipad_harness.experiments.scorer import Scorer
+from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.experiments.variants import Shard
 from clipad_harness.report.figures import PALETTE, GalleryItem, gallery
 
 # A damaged image counts as found where at most one normal image in ten scores higher.
@@ -43,7 +44,7 @@ class Scored:
     masks: list[NDArray[np.bool_]]
 
 
-def score_images(scorer: MethodScorer, k_shot: int, seed: int) -> Scored:
+def score_images(scorer: Scorer, k_shot: int, seed: int) -> Scored:
     """Score every test image with the main variant."""
     frames, maps, masks = [], [], []
     categories = list(dict.fromkeys(scorer.index["category"]))
@@ -131,7 +132,7 @@ def false_alarms(scored: Scored, count: int = 3) -> list[int]:
     return pick(normal.sort_values(["ranked", "image"], kind="stable"), count)
 
 
-def items(scorer: MethodScorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
+def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
     """Gallery items: image and map at the map's size, mask, caption and score."""
     found = []
     for position in positions:
@@ -149,7 +150,7 @@ def items(scorer: MethodScorer, scored: Scored, positions: Sequence[int]) -> lis
 
 
 def draw(
-    scorer: MethodScorer, scored: Scored, positions: Sequence[int], what: str
+    scorer: Scorer, scored: Scored, positions: Sequence[int], what: str
 ) -> tuple[Figure, str, str]:
     """A gallery of some images, its alt text and its caption."""
     figure = gallery(items(scorer, scored, positions))

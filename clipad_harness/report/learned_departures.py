@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from clipad_harness.experiments.learned_pipeline import LearnedRun
-from clipad_harness.experiments.methods import TITLES, find_presets
+from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.translation import ANY_VALUE
 from clipad_harness.report.ablations import FEWER
 from clipad_harness.report.claims import worth
@@ -94,18 +93,18 @@ WORTH_OF_TRAINING = {
 }
 
 
-def departures(run: LearnedRun, results: pd.DataFrame) -> Html:
+def departures(run: Run, results: pd.DataFrame) -> Html:
     """Where this run differs from the paper or its code: what, why, and what it is worth here."""
-    rows = list(DEPARTURES[run.method])
+    rows = list(DEPARTURES[run.name])
     scorer = run.scorer()
     backbone = scorer.backbone(run.variants[0].config)
     if backbone.kind != "published":
-        why = f"the published weights cannot be bundled{WORTH_OF_TRAINING.get(run.method, '')}"
+        why = f"the published weights cannot be bundled{WORTH_OF_TRAINING.get(run.name, '')}"
         rows.insert(0, (f"{backbone.kind} weights: {backbone.label}", why, "", "", ""))
     if stands := _stands_for(run):
         why = "the backbone has other blocks and another size than the published one"
         rows.insert(1, (f"settings, here for as published: {stands}", why, "", "", ""))
-    asked = find_presets(run.method)(run.settings.preset).changed(dict(run.settings.changes))
+    asked = run.method.preset(run.settings.preset).changed(dict(run.settings.changes))
     pairs = {
         name: (getattr(run.variants[0].config, name), getattr(asked, name)) for name in ANY_VALUE
     }
@@ -129,9 +128,9 @@ def departures(run: LearnedRun, results: pd.DataFrame) -> Html:
     return table(frame, "Departures, and choices of the code that the paper does not have")
 
 
-def _stands_for(run: LearnedRun) -> str:
+def _stands_for(run: Run) -> str:
     """What the profile runs in place of published values; "" where it runs them as they are."""
-    fitted = run.profile.weights_of(run.method).changes
+    fitted = run.profile.weights[run.name].changes
     return "; ".join(
         f"{name} {', '.join(map(str, rule.values()))} for {', '.join(map(str, rule))}"
         for name, rule in fitted.items()
@@ -141,7 +140,7 @@ def _stands_for(run: LearnedRun) -> str:
     )
 
 
-def rows_as_run(run: LearnedRun) -> Html:
+def rows_as_run(run: Run) -> Html:
     """What the names of the ablations' rows do not say: which values ran, and how they were trained."""
     said = []
     if stands := _stands_for(run):
@@ -155,7 +154,7 @@ def rows_as_run(run: LearnedRun) -> Html:
     return callout(" ".join(said) or "Rows are run and trained as the main result.")
 
 
-def trained_on_tested(run: LearnedRun) -> Html:
+def trained_on_tested(run: Run) -> Html:
     """A warning where some variant is trained on the dataset it is tested on; else what it saw."""
     same = [one.name for one in run.variants if one.trained_on == one.tested_on]
     if same:
@@ -166,6 +165,6 @@ def trained_on_tested(run: LearnedRun) -> Html:
         )
     main = run.variants[0]
     return callout(
-        f"{TITLES[run.method]} was trained on {main.trained_on} and has seen no image of "
+        f"{run.method.title} was trained on {main.trained_on} and has seen no image of "
         f"{main.tested_on}."
     )

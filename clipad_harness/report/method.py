@@ -11,8 +11,9 @@ import pandas as pd
 from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.datasets import index_hash
+from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
-from clipad_harness.papers.method_facts import FACTS, PAPER_DATASET, MethodScorer
+from clipad_harness.papers.method_facts import FACTS, PAPER_DATASET
 from clipad_harness.papers.numbers import load_reported, reported
 from clipad_harness.papers.verdicts import MEAN, compare
 from clipad_harness.report.provenance import about_page, origins
@@ -20,7 +21,7 @@ from clipad_harness.report.summary import Headline, Summary
 from clipad_harness.report.tables import Html
 
 
-def matching(scorer: MethodScorer, results: pd.DataFrame) -> pd.DataFrame:
+def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
     """The results table, after a check that this run's data and weights made it.
 
     Raises:
@@ -47,14 +48,14 @@ def matching(scorer: MethodScorer, results: pd.DataFrame) -> pd.DataFrame:
     return results
 
 
-def comparable(scorer: MethodScorer) -> tuple[bool, str]:
+def comparable(scorer: Scorer) -> tuple[bool, str]:
     """Whether the paper's columns mean something beside this run, and if not, why."""
     backbone = scorer.backbone(scorer.among[0].config)
     dataset = scorer.profile.dataset
     if backbone.kind in ("stand-in", "random"):
         return False, f"this run uses {backbone.kind} weights, not the published ones"
     facts = FACTS[scorer.method]
-    if scorer.profile.weights_of(facts.name).backbone != facts.backbone:
+    if scorer.profile.weights[scorer.name].backbone != facts.backbone:
         return False, f"the paper's numbers were made with {facts.backbone}"
     if not _is_printed(scorer):
         return False, f"the paper prints no number for the dataset {dataset}"
@@ -65,23 +66,23 @@ def comparable(scorer: MethodScorer) -> tuple[bool, str]:
     return True, ""
 
 
-def comparison(scorer: MethodScorer, results: pd.DataFrame) -> pd.DataFrame:
+def comparison(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
     """Ours, paper, difference and verdict for every category, number of shots and metric."""
     main = results[results["variant"] == MAIN]
     return compare(main, load_reported(), comparable(scorer)[0], shown_dataset(scorer))
 
 
-def shown_dataset(scorer: MethodScorer) -> str:
+def shown_dataset(scorer: Scorer) -> str:
     """Whose printed numbers stand beside ours: its own where the paper has it."""
     return scorer.profile.dataset if _is_printed(scorer) else PAPER_DATASET
 
 
-def _is_printed(scorer: MethodScorer) -> bool:
+def _is_printed(scorer: Scorer) -> bool:
     own, metrics = scorer.profile.dataset, FACTS[scorer.method].metrics
     return any(reported(scorer.method, own, 0, metric) for metric in metrics)
 
 
-def summarise(scorer: MethodScorer, results: pd.DataFrame) -> Summary:
+def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
     """The page's metrics file: headline means, verdict counts, what is missing."""
     frame = comparison(scorer, matching(scorer, results))
     lines: dict[str, dict[str, Headline]] = {}
@@ -124,7 +125,7 @@ def headline(row: dict) -> Headline:
     )
 
 
-def _missing(scorer: MethodScorer) -> list[str]:
+def _missing(scorer: Scorer) -> list[str]:
     found = list(FACTS[scorer.method].missing)
     wanted = set(read_card(scorer.profile.dataset).categories)
     absent = sorted(wanted - set(scorer.index["category"]))
@@ -140,9 +141,7 @@ def _number(value: object) -> float | None:
     return None if pd.isna(value) else float(str(value))  # type: ignore[call-overload]
 
 
-def provenance(
-    scorer: MethodScorer, data: Path, parameters: Mapping[str, object]
-) -> dict[str, str]:
+def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> dict[str, str]:
     """What made the page: hashes, precision and kind of device; no time, no host, no version."""
     return about_page(
         dataset=scorer.profile.dataset,
@@ -153,7 +152,7 @@ def provenance(
     )
 
 
-def number_origins(scorer: MethodScorer, results: pd.DataFrame, facts: Mapping[str, str]) -> Html:
+def number_origins(scorer: Scorer, results: pd.DataFrame, facts: Mapping[str, str]) -> Html:
     """Where each headline number comes from: seeds, shards, data, licence, code, settings."""
     main = results[results["variant"] == MAIN]
     return origins(main, asdict(scorer.among[0].config), facts, FACTS[scorer.method].code)

@@ -9,9 +9,11 @@ from html import escape
 import pandas as pd
 from IPython.display import display
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import read_card
+from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
-from clipad_harness.papers.method_facts import FACTS, MethodScorer
+from clipad_harness.papers.method_facts import FACTS
 from clipad_harness.papers.numbers import dataset_titles
 from clipad_harness.papers.verdicts import MEAN
 from clipad_harness.report.ablations import (
@@ -23,17 +25,10 @@ from clipad_harness.report.claims import direction_table
 from clipad_harness.report.figures import show
 from clipad_harness.report.method import comparable, comparison, headline, shown_dataset
 from clipad_harness.report.summary import headline_cell
-from clipad_harness.report.tables import (
-    METRIC_LABELS,
-    Html,
-    callout,
-    facts,
-    source_list,
-    with_spread,
-)
+from clipad_harness.report.tables import Html, callout, facts, source_list, with_spread
 
 
-def banner(scorer: MethodScorer, frame: pd.DataFrame) -> Html:
+def banner(scorer: Scorer, frame: pd.DataFrame) -> Html:
     """The one sentence above everything: reproduced, not reproduced, or why that cannot be said."""
     means, reason = comparable(scorer)
     kind = scorer.backbone(scorer.among[0].config).kind
@@ -60,7 +55,7 @@ def banner(scorer: MethodScorer, frame: pd.DataFrame) -> Html:
     return callout(text, "fail" if failed else "pass")
 
 
-def first_screen(scorer: MethodScorer, results: pd.DataFrame) -> Html:
+def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     """What was run, on what, with which weights, and how far from the paper."""
     frame = comparison(scorer, results)
     backbone = scorer.backbone(scorer.among[0].config)
@@ -73,7 +68,7 @@ def first_screen(scorer: MethodScorer, results: pd.DataFrame) -> Html:
             "dataset": read_card(scorer.profile.dataset).title,
             "categories": categories if categories > 1 else test["category"].iloc[0],
             "test images": f"{len(test)}, {int(test['label'].sum())} anomalous",
-            "weights": f"{scorer.profile.weights_of(FACTS[scorer.method].name).backbone}, {backbone.kind}"
+            "weights": f"{scorer.profile.weights[scorer.name].backbone}, {backbone.kind}"
             if bundled
             else backbone.label,
             "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),

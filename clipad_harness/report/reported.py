@@ -6,9 +6,10 @@ import math
 
 import pandas as pd
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.papers.ablation_groups import gives
 from clipad_harness.papers.numbers import load_reported, reported
-from clipad_harness.report.tables import METRIC_LABELS, Html, percent, source_list, table
+from clipad_harness.report.tables import Html, percent, source_list, table
 
 REPORTED = ("image_auroc", "pixel_auroc", "aupro")
 # A preset of WinCLIP -> the variant in data/paper/ that is reported of it; of anomalib nobody has.

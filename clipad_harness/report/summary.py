@@ -36,7 +36,8 @@ from html import escape
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness.report.tables import METRIC_LABELS, VERDICTS, badge, percent, with_spread
+from clipad_core.metrics import METRIC_LABELS
+from clipad_harness.report.tables import VERDICTS, badge, percent, with_spread
 
 
 @dataclass(frozen=True)

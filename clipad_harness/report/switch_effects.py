@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 
 from clipad_core.errors import ClipadError
 from clipad_core.methods.winclip.config import REFERENCE_FIELDS
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.switch_steps import differing, walk_group
 from clipad_harness.papers.ablation_groups import gives
 from clipad_harness.papers.method_facts import FACTS
 from clipad_harness.papers.switches import NOT_MEASURED, OWN, SWITCHES
 from clipad_harness.report.ablations import how_many_categories
 from clipad_harness.report.figures import PALETTE
-from clipad_harness.report.tables import METRIC_LABELS, Html, callout, percent, table
+from clipad_harness.report.tables import Html, callout, percent, table
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")
 DRAWN = ("image_auroc", "pixel_auroc", "aupro")
@@ -149,9 +150,7 @@ def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title:
 
 def _config(variant: Any) -> Any:
     """What a variant scores with."""
-    return (
-        variant.tested_with(variant.seeds[0]) if hasattr(variant, "tested_with") else variant.config
-    )
+    return variant.tested_with(variant.seeds[0])
 
 
 def _turned(before: Any, after: Any) -> list[str]:

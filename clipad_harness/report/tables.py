@@ -9,16 +9,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 
-METRIC_LABELS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1max": "image F1-max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1max": "pixel F1-max",
-    "aupro": "pixel AUPRO",
-}
 COMPARISON_COLUMNS = (
     "category",
     "k_shot",

@@ -11,23 +11,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clipad_core.errors import ClipadError
-from clipad_harness.experiments.learned_pipeline import REPORTS, LearnedRun
+from clipad_harness.experiments.pipeline import Run, curves_path
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.report.tables import Html, facts
 
 
 def read_curves(root: Path, method: str) -> pd.DataFrame:
     """The loss curves of the last training: `variant, seed, epoch, part, value`."""
-    path = REPORTS / method / "training.csv"
-    if not (root / path).is_file():
-        raise ClipadError(f"{path}: does not exist yet; run `./repro clipad train {method}` first.")
-    return pd.read_csv(root / path)
+    path = curves_path(root, method)
+    if not path.is_file():
+        raise ClipadError(
+            f"{path.relative_to(root)}: does not exist yet; run `./repro clipad train {method}` first."
+        )
+    return pd.read_csv(path)
 
 
-def training_facts(run: LearnedRun) -> Html:
+def training_facts(run: Run) -> Html:
     """What the main variant was trained on, how long, and how much is learned."""
     main, trainer = run.variants[0], run.trainer()
     training = main.training(main.seeds[0])
+    if training is None:
+        raise ClipadError(f"training: found {run.name}, which learns nothing, expected another.")
     learner = trainer.learner(training)
     learned = sum(one.numel() for one in learner.parameters() if one.requires_grad)
     return facts(

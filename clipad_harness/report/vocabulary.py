@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.methods.winclip.prompts import find_ensemble
+from clipad_core.methods.method import Method
+from clipad_harness.experiments.variants import Variant
 from clipad_harness.report.tables import Html, callout
-
-# The fields of the learned methods' configs that hold words.
-_FIELDS = ("template", "normal_state", "anomalous_state")
 
 
 def unread(backbone: Backbone, texts: Iterable[str]) -> list[str]:
@@ -27,19 +24,11 @@ def unread(backbone: Backbone, texts: Iterable[str]) -> list[str]:
     return found
 
 
-def prompt_texts(config: Any) -> list[str]:
-    """What a method's config says to the text tower, but for the name of the category."""
-    if hasattr(config, "prompts"):
-        return [text for label in find_ensemble(config.prompts).prompts("") for text in label]
-    values = [getattr(config, name + s, ()) for name in _FIELDS for s in ("", "s")]
-    return [text for one in values for text in ([one] if isinstance(one, str) else one)]
-
-
-def note(backbone: Backbone, variants: Iterable[Any], *groups: str) -> Html:
+def note(method: Method, backbone: Backbone, variants: Iterable[Variant], *groups: str) -> Html:
     """Which words of the rows of some ablations the backbone has never read, as a callout."""
     rows = [one for one in variants if one.name.partition("/")[0] in groups]
-    configs = [r.tested_with(r.seeds[0]) if hasattr(r, "tested_with") else r.config for r in rows]
-    found = unread(backbone, [text for config in configs for text in prompt_texts(config)])
+    texts = [text for row in rows for text in method.texts(row.tested_with(row.seeds[0]))]
+    found = unread(backbone, texts)
     if not found:
         return callout("The backbone has read every word of these rows.")
     return callout(

@@ -63,7 +63,10 @@ def departures(scorer: Scorer, results: pd.DataFrame) -> Html:
     backbone = scorer.backbone(config)
     seeds = results.loc[results["variant"] == MAIN, "seed"].nunique()
     rows = []
-    if backbone.kind != "published" or scorer.profile.winclip.backbone != FACTS["WinCLIP"].backbone:
+    if (
+        backbone.kind != "published"
+        or scorer.profile.weights[scorer.name].backbone != FACTS["WinCLIP"].backbone
+    ):
         why = "the published weights cannot be bundled"
         rows.append((f"{backbone.kind} weights: {backbone.label}", why, "no number is comparable"))
     crops = worth(results, "prompts", "states and templates, five crops", "states and templates")

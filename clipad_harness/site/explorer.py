@@ -1,13 +1,13 @@
 """The explorer: for any test image the maps of all methods side by side, under one threshold.
 
 `reports/explorer.html` is one file without a network: pictures, small maps, and the script of
-`templates/explorer.js`. A further method is one more `Layer`.
+`templates/explorer.js`. A further method is one more column.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,19 +15,15 @@ from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
-from clipad_harness.base.settings import Explorer, read_explorer, read_params
+from clipad_harness.base.settings import Explorer, read_explorer, read_methods, read_params
 from clipad_harness.data.datasets import index_hash
-from clipad_harness.experiments.layers import Layer, compared_shots, learned_layer, winclip_layer
-from clipad_harness.experiments.learned_pipeline import open_measured
-from clipad_harness.experiments.pipeline import open_run
+from clipad_harness.experiments.contenders import contenders
 from clipad_harness.papers.citations import citations
-from clipad_harness.papers.method_facts import MethodScorer
 from clipad_harness.report.provenance import about_page
 from clipad_harness.report.tables import callout
-from clipad_harness.site.explorer_data import RATES, Sizes, category_record
+from clipad_harness.site.explorer_data import RATES, CategoryMaps, Sizes, category_record
 from clipad_harness.site.page import TEMPLATES, page
 from clipad_harness.site.readme_figure import write_readme_figure
-from clipad_harness.site.stages import METHODS
 
 TITLE = "Explorer"
 
@@ -36,15 +32,13 @@ def explore(root: Path) -> Path:
     """Stage `explore`: score every category with every method once more; write page and picture."""
     # The number of threads of a matrix product would change bits of the maps.
     torch.set_num_threads(1)
-    run, settings, params = open_run(root), read_explorer(root), read_params(root)
-    learned = open_measured(root)
-    winclip, scorers = run.scorer(), [one.scorer() for one in learned]
-    layers = [winclip_layer(run, winclip, k_shot) for k_shot in compared_shots(run)]
-    layers += [learned_layer(one, scorer) for one, scorer in zip(learned, scorers, strict=True)]
-    used: list[MethodScorer] = [winclip, *scorers]
-    backbones = [one.backbone(one.among[0].config) for one in used]
-    kinds = sorted({one.kind for one in backbones} - {"published"})
-    cited = [one for name in METHODS for one in citations(name, run.profile.dataset)]
+    settings, params, among = read_explorer(root), read_params(root), contenders(root)
+    run = among[0].run
+    backbones = [one.scorer.backbone(one.main.config) for one in among]
+    kinds = sorted({backbone.kind for backbone in backbones} - {"published"})
+    names = read_methods(root)
+    cited = [entry for name in names for entry in citations(name, run.profile.dataset)]
+    layers = {contender.label: contender.first for contender in among}
     written = write_explorer(
         layers,
         run.categories,
@@ -64,12 +58,12 @@ def explore(root: Path) -> Path:
         if kinds
         else "",
     )
-    write_readme_figure(root, run, winclip, {layer.label: layer.first for layer in layers})
+    write_readme_figure(root, among)
     return written
 
 
 def write_explorer(
-    layers: Sequence[Layer],
+    layers: Mapping[str, Callable[[str], CategoryMaps]],
     categories: Sequence[str],
     data: Path,
     output: Path,
@@ -82,7 +76,8 @@ def write_explorer(
     """Write the page.
 
     Args:
-        layers: the columns, in the order of the reader's interest.
+        layers: label of a column -> what its method says of a category's test images, in the order of
+            the reader's interest.
         categories: what to show, in order.
         data: the dataset's folder.
         output: the HTML file.
@@ -98,12 +93,14 @@ def write_explorer(
         raise ClipadError("explorer: found no method or no category, expected at least one.")
     sizes = Sizes(settings.images_per_category, settings.picture_size, settings.map_size)
     records = [
-        category_record(name, {one.label: one.first(name) for one in layers}, data, sizes)
+        category_record(
+            name, {label: detect(name) for label, detect in layers.items()}, data, sizes
+        )
         for name in tqdm(categories, "explore", unit="category", delay=2)
     ]
     found = {
         "rates": [float(f"{rate:.4g}") for rate in RATES],
-        "layers": [layer.label for layer in layers],
+        "layers": list(layers),
         "categories": records,
     }
     above = callout(warning, "warning") if warning else ""

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.data.images import file_hash
 from clipad_harness.papers import citations as bibliography
 from clipad_harness.report.provenance import code_hash, origin_anchor
 from clipad_harness.report.summary import Headline, Summary, headline_cell, read_summary
-from clipad_harness.report.tables import METRIC_LABELS, VERDICTS, badge, callout, facts
+from clipad_harness.report.tables import VERDICTS, badge, callout, facts
 from clipad_harness.site.page import Heading, page, tidy_tables
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")

@@ -10,24 +10,24 @@ from typing import Any
 
 from IPython.display import JSON, display
 
-from clipad_harness.base.settings import find_root, read_params
+from clipad_harness.base.settings import find_root, read_methods, read_params
 from clipad_harness.data.datasets import index_hash
+from clipad_harness.experiments.pipeline import open_run, read_results
 from clipad_harness.report.method import number_origins, provenance, summarise
 from clipad_harness.report.provenance import about_page
 from clipad_harness.report.summary import summary_text
-from clipad_harness.site.stages import METHODS, open_method, read_method
 
 
 def tell(name: str) -> None:
     """Display the facts of the page of this name, for `run_notebook`."""
     root = find_root()
-    display(JSON(about_method(root, name) if name in METHODS else about_essay(root)))
+    display(JSON(about_method(root, name) if name in read_methods(root) else about_essay(root)))
 
 
 def about_method(root: Path, name: str) -> dict[str, Any]:
     """Provenance, origins and summary of a method's page."""
-    run, params = open_method(root, name), read_params(root)
-    scorer, results = run.scorer(), read_method(root, name)
+    run, params = open_run(root, name), read_params(root)
+    scorer, results = run.scorer(), read_results(root, name)
     used = {section: params[section] for section in ("profile", "profiles", name)}
     facts = provenance(scorer, run.data, used)
     return {
@@ -39,7 +39,8 @@ def about_method(root: Path, name: str) -> dict[str, Any]:
 
 def about_essay(root: Path) -> dict[str, Any]:
     """Provenance of a page about all methods."""
-    runs, params = [open_method(root, method) for method in METHODS], read_params(root)
+    names, params = read_methods(root), read_params(root)
+    runs = [open_run(root, name) for name in names]
     scorers, first = [run.scorer() for run in runs], runs[0]
     return {
         "provenance": about_page(
@@ -47,6 +48,6 @@ def about_essay(root: Path) -> dict[str, Any]:
             images=len(first.index),
             data_hash=index_hash(first.index, first.data),
             backbones=[scorer.backbone(scorer.among[0].config) for scorer in scorers],
-            parameters={section: params[section] for section in ("profile", "profiles", *METHODS)},
+            parameters={section: params[section] for section in ("profile", "profiles", *names)},
         )
     }

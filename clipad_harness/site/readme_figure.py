@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from clipad_harness.base.files import replacing
-from clipad_harness.experiments.pipeline import Run
-from clipad_harness.experiments.scorer import Scorer
-from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.experiments.contenders import Contender
 from clipad_harness.report import comparison, galleries
 from clipad_harness.report.figures import use_house_style
 
@@ -18,22 +16,14 @@ FIGURE = Path("docs/methods.png")
 IMAGES = 3
 
 
-def write_readme_figure(
-    root: Path,
-    run: Run,
-    scorer: Scorer,
-    methods: Mapping[str, Callable[[str], CategoryScores]],
-) -> Path:
-    """Draw images that WinCLIP+ finds best, a category each, under everybody's maps.
-
-    Args:
-        scorer: WinCLIP's.
-        methods: label -> what a method found on a category's test images.
-    """
+def write_readme_figure(root: Path, among: Sequence[Contender]) -> Path:
+    """Draw images that are found best with the most references, a category each, under all maps."""
     use_house_style()
-    scored = galleries.score_images(scorer, max(run.settings.k_shots), run.settings.seeds[0])
+    best = max(among, key=lambda contender: contender.k_shot)
+    scored = galleries.score_images(best.scorer, best.k_shot, best.seeds[0])
     chosen = scored.images.loc[galleries.best(scored, IMAGES)]
-    shown = comparison.under_maps(run.data, chosen, methods)
+    methods = {contender.label: contender.first for contender in among}
+    shown = comparison.under_maps(best.run.data, chosen, methods)
     figure, _ = comparison.pictures([shown[image] for image in chosen["image"]])
     with replacing(root / FIGURE) as temporary:
         # Without the library's name and version, so that the bytes depend on the picture alone.

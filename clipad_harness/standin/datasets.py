@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing
+from clipad_harness.base.settings import read_synthetic
 from clipad_harness.standin import drawing
 from clipad_harness.standin.drawing import AUXILIARY, TARGET, defects_of, draw_pair, draw_sound
 
@@ -253,3 +254,17 @@ def _read_json(path: Path) -> dict[str, object] | None:
 def _write(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def draw(root: Path, name: str) -> Path:
+    """Stage `draw`: one drawn dataset, a number of images a category from params.yaml."""
+    size = read_synthetic(root)
+    return draw_dataset(
+        root / "data" / "synthetic",
+        name,
+        seed=size.seed,
+        image_size=size.image_size,
+        train_good=size.train_good,
+        test_good=size.test_good,
+        test_damaged=size.test_damaged,
+    )

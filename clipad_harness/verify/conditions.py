@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from clipad_harness.base.settings import LEARNED
+from clipad_core.methods import find_method, rooms
 from clipad_harness.verify.spread import Spread, spread_of
 from clipad_harness.verify.tolerances import PRECISIONS, declared
 
-METHODS = ("winclip", *LEARNED)
 # Results of a time when only this was computed say nothing.
 UNRECORDED = ("float32", "cpu")
 
@@ -113,7 +112,7 @@ class Condition:
     def allowance(self) -> Allowance:
         """What may differ in files of this method alone."""
         sides = [(s.precision, s.device) for s in (self.expected, self.found) if s is not None]
-        return Allowance(lower(*sides), self.method in LEARNED, self.spread)
+        return Allowance(lower(*sides), _learns(self.method), self.spread)
 
     def sentence(self) -> str:
         """What follows for the comparison, without the method's name."""
@@ -160,14 +159,18 @@ def read_conditions(
     The spread over seeds is the expected side's where that has one.
     """
     conditions = {}
-    for method in METHODS:
+    for method in rooms():
         one, other = _computed(expected, method), _computed(found, method)
         if one or other:
             spread = None
-            if method in LEARNED:
+            if _learns(method):
                 spread = spread_of(expected, method) or spread_of(found, method)
             conditions[method] = Condition(method, one, other, spread)
     return conditions
+
+
+def _learns(method: str) -> bool:
+    return find_method(method).training is not None
 
 
 def allowance_for(name: str, conditions: Mapping[str, Condition]) -> Allowance:

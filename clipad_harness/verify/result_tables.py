@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clipad_harness.report.tables import METRIC_LABELS
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.verify.conditions import UNRECORDED, Allowance
 from clipad_harness.verify.differences import CLOSE, IDENTICAL, Pair, Part, judged
 

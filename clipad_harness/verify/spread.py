@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.shards import MAIN
-from clipad_harness.report.tables import METRIC_LABELS
 
 # Three standard deviations of the difference of two independent trainings.
 _DEVIATIONS = 3 * math.sqrt(2)

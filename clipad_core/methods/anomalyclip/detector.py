@@ -23,7 +23,7 @@ from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
-from clipad_core.maps import check_finite, smoothed, upsample_by_matrices
+from clipad_core.maps import check_finite, check_maps, smoothed, upsample_by_matrices
 from clipad_core.methods.anomalyclip.branch import Branch, encode_branch
 from clipad_core.methods.anomalyclip.checkpoint import (
     checkpoint_bytes,
@@ -244,14 +244,12 @@ def detect(
         Image scores in [0, 1] and maps of ``image_size`` pixels in [0, number of blocks].
 
     Raises:
-        ClipadError: scores that are not finite.
+        ClipadError: scores that are not finite, or a map that ranks nothing.
     """
     logits = image_logits(features.image_embedding, knowledge, config.temperature)
-    maps = block_maps(backbone, config, features, knowledge).sum(dim=0)
-    return Detection(
-        check_finite(logits.softmax(dim=-1)[:, 1], "image score"),
-        check_finite(smoothed(maps, config.sigma), "anomaly map"),
-    )
+    maps = smoothed(block_maps(backbone, config, features, knowledge).sum(dim=0), config.sigma)
+    check_maps(check_finite(maps, "anomaly map"), "anomaly map")
+    return Detection(check_finite(logits.softmax(dim=-1)[:, 1], "image score"), maps)
 
 
 METHOD = Method(
@@ -265,6 +263,7 @@ METHOD = Method(
     know=know,
     detect=detect,
     mask_rule=lambda config: "bilinear_half",
+    texts=lambda config: [config.template, config.normal_state, config.anomalous_state],
     training=Training(
         make_learner=make_learner,
         loss=loss,

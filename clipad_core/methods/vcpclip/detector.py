@@ -22,8 +22,8 @@ from clipad_core.clip.vision import TOKENS_PER_CHUNK, embed_patches, encode_whol
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
-from clipad_core.maps import check_finite
-from clipad_core.methods.method import Category, Detector, Method, Training
+from clipad_core.maps import check_finite, check_maps
+from clipad_core.methods.method import Augmentation, Category, Detector, Method, Training
 from clipad_core.methods.vcpclip.checkpoint import (
     checkpoint_bytes,
     read_checkpoint,
@@ -183,7 +183,8 @@ def detect(
         ``top_pixels`` largest pixels before smoothing, added up (up to 2), or the map's maximum.
 
     Raises:
-        ClipadError: scores that are not finite; more ``top_pixels`` than the map has.
+        ClipadError: scores that are not finite, a map that ranks nothing, more ``top_pixels`` than a map
+            has.
     """
     if config.image_score == "top_pixels" and config.top_pixels > config.image_size**2:
         raise ClipadError(
@@ -192,12 +193,20 @@ def detect(
         )
     raw, new = branch_maps(knowledge, backbone, config, features)
     anomaly_map = check_finite(fuse(raw, new, config), "anomaly map")
+    check_maps(anomaly_map, "anomaly map")
     if config.image_score == "map_maximum":
         return Detection(anomaly_map.amax(dim=(1, 2)), anomaly_map)
     score = mean_of_top(raw, config.top_pixels)
     if new is not None:
         score = score + mean_of_top(new, config.top_pixels)
     return Detection(score, anomaly_map)
+
+
+def augmentation(config: VCPCLIPConfig) -> Augmentation | None:
+    """What the training does to every image; the released code mixes images of MVTec AD alone."""
+    if config.augmentation == "none":
+        return None
+    return Augmentation(config.augmentation, config.mosaic_rate, MVTEC)
 
 
 METHOD = Method(
@@ -211,6 +220,7 @@ METHOD = Method(
     know=know,
     detect=detect,
     mask_rule=lambda config: "bilinear_half",
+    texts=lambda config: [*config.templates, *config.normal_states, *config.anomalous_states],
     training=Training(
         make_learner=make_learner,
         loss=loss,
@@ -219,6 +229,8 @@ METHOD = Method(
         read_checkpoint=read_checkpoint,
         checkpoint_bytes=checkpoint_bytes,
         read_official=read_official,
+        augmentation=augmentation,
+        prompts_of_images=True,
     ),
 )
 

@@ -54,7 +54,7 @@ def image_recipe(config: WinCLIPConfig, k_shot: int) -> Recipe:
         multi_crop=config.multi_crop,
         blocks=(LAST_BLOCK,) if tokens else (),
         scales=tuple(sorted(scales)),
-        tiles=config.map_source == "tiles",
+        tiles=TILE if config.map_source == "tiles" else 0,
     )
 
 
@@ -74,7 +74,8 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 S S"], recipe: Recipe)
     blocks = [tower.depth if block == LAST_BLOCK else block for block in recipe.blocks]
     features = encode_images(tower, pixels, recipe.scales, blocks)
     if recipe.tiles:
-        features.window_embeddings[-TILE] = encode_tiles(tower, pixels, TILE, TILE_STRIDE)
+        tiles = encode_tiles(tower, pixels, recipe.tiles, TILE_STRIDE)
+        features.window_embeddings[-recipe.tiles] = tiles
     for scale, windows in features.window_embeddings.items():
         check_not_constant(windows, f"window embeddings of scale {scale}")
     return features
@@ -217,6 +218,9 @@ METHOD = Method(
     know=know,
     detect=detect,
     mask_rule=lambda config: config.mask_rule,
+    texts=lambda config: [
+        text for label in find_ensemble(config.prompts).prompts("") for text in label
+    ],
     weights="weights",
     references=References(
         title="WinCLIP+", recipe=reference_recipe, choice=lambda config: config.reference_choice

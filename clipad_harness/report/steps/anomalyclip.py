@@ -21,7 +21,7 @@ from clipad_core.methods.anomalyclip.detector import block_maps, encode, recipe
 from clipad_core.methods.anomalyclip.learner import AnomalyCLIPLearner
 from clipad_core.methods.anomalyclip.text import text_embeddings
 from clipad_harness.report.map_grid import draw_picture
-from clipad_harness.report.steps.learned_examples import Example
+from clipad_harness.report.steps.examples import Example
 
 STATES = ("normal", "anomalous")
 

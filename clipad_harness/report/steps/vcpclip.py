@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.learned.features import FrozenFeatures
+from clipad_core.clip.features import Features
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.detector import branch_maps
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 from clipad_core.methods.vcpclip.maps import fuse
 from clipad_core.methods.vcpclip.text import text_embeddings
 from clipad_harness.report.map_grid import draw_picture
-from clipad_harness.report.steps.learned_examples import Example
+from clipad_harness.report.steps.examples import Example
 
 # The colours of an attention reach at least this far from an even weight, in multiples of it.
 LEAST_REACH = 0.1
@@ -31,7 +31,7 @@ def embed_prompts(
     learner: VCPCLIPLearner,
     backbone: Backbone,
     config: VCPCLIPConfig,
-    features: Sequence[FrozenFeatures],
+    features: Sequence[Features],
 ) -> Tensor:
     """The two text embeddings of every image, (b, 2, d)."""
     images = torch.cat([one.image_embedding for one in features])

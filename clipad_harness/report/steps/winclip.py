@@ -14,13 +14,14 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.vision import Features, window_index
-from clipad_core.maps import association_scores
+from clipad_core.clip.features import Features
 from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.equations import association_scores
 from clipad_core.methods.winclip.scoring import ReferenceMemory, patch_embeddings
+from clipad_core.methods.winclip.windows import window_index
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import draw_picture
-from clipad_harness.report.steps.winclip_examples import Example
+from clipad_harness.report.steps.examples import Example
 
 
 def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) -> Figure:

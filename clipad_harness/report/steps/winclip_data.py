@@ -8,10 +8,11 @@ import seaborn
 from matplotlib.figure import Figure
 
 from clipad_core.methods.winclip.prompts import PromptEnsemble
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.verdicts import MEAN
 from clipad_harness.report.figures import PALETTE
-from clipad_harness.report.tables import METRIC_LABELS, Html, percent, table
+from clipad_harness.report.tables import Html, percent, table
 
 
 def prompt_table(ensemble: PromptEnsemble, words: str) -> Html:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import read_card
 from clipad_harness.papers.numbers import (
     PAPER,
@@ -18,7 +19,7 @@ from clipad_harness.papers.numbers import (
     select,
 )
 from clipad_harness.papers.verdicts import compare, tolerance
-from clipad_harness.report.tables import COMPARISON_COLUMNS, METRIC_LABELS, comparison_table
+from clipad_harness.report.tables import COMPARISON_COLUMNS, comparison_table
 
 PRINTED = load_reported()
 MVTEC = read_card("mvtec").categories
