@@ -72,7 +72,7 @@ class Beginnings:
         return computed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone, so that it can be a key
 class TextTower:
     """The frozen text tower of one CLIP model.
 
@@ -86,9 +86,7 @@ class TextTower:
     ln_final: LayerNorm
     projection: Tensor
     # Made anew by `dataclasses.replace`: another tower says other things.
-    beginnings: Beginnings = field(
-        default_factory=Beginnings, init=False, repr=False, compare=False
-    )
+    beginnings: Beginnings = field(default_factory=Beginnings, init=False, repr=False)
 
 
 def read_text_tower(model: Any) -> TextTower:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from weakref import WeakKeyDictionary
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -32,6 +35,13 @@ def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
     return F.normalize(embeddings.mean(dim=0), dim=-1)
 
 
+# An ensemble's prototypes of a category serve all variants that ask for them.
+PROTOTYPES_KEPT = 256
+_prototypes: WeakKeyDictionary[TextTower, OrderedDict[tuple[object, ...], Tensor]] = (
+    WeakKeyDictionary()
+)
+
+
 def text_embeddings(
     tower: TextTower,
     tokenizer: Tokenizer,
@@ -42,8 +52,20 @@ def text_embeddings(
     """Prototypes of an ensemble for one class: row 0 normal, row 1 anomalous, unit norm.
 
     A one-class ensemble has no anomalous prompt and gives row 0 alone. What stands before the class
-    name is encoded once for all classes.
+    name is encoded once for all classes, and what was asked before is not embedded again.
     """
+    kept = _prototypes.setdefault(tower, OrderedDict())
+    key = (ensemble, class_name, rule)
+    if key not in kept:
+        kept[key] = _embed(tower, tokenizer, ensemble, class_name, rule)
+        if len(kept) > PROTOTYPES_KEPT:
+            kept.popitem(last=False)
+    return kept[key]
+
+
+def _embed(
+    tower: TextTower, tokenizer: Tokenizer, ensemble: PromptEnsemble, class_name: str, rule: str
+) -> Float[Tensor, "s d"]:
     groups = [group for group in ensemble.prompts(class_name) if group]
     prompts = [prompt for group in groups for prompt in group]
     starts = [start for group in ensemble.beginnings() for start in group]
