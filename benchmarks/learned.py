@@ -32,6 +32,7 @@ from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
 from clipad_core.methods.anomalyclip import detector as anomalyclip
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.text import text_embeddings as anomalyclip_text
+from clipad_core.methods.method import Category
 from clipad_core.methods.vcpclip import detector as vcpclip
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.text import text_embeddings as vcpclip_text
@@ -153,9 +154,11 @@ def measure_vcpclip(rounds: int) -> dict[str, Any]:
 
     text = turns({"image by image": loop, "batched": batched}, rounds)
 
+    knowledge = module.know(backbone, config, Category(), None, learner)
+
     def score() -> None:
         features = module.encode(backbone, image, recipe)
-        module.detect(learner, backbone, config, features)
+        module.detect(backbone, config, knowledge, features)
 
     @torch.no_grad()
     def tower() -> None:
@@ -190,7 +193,8 @@ def run_memory(method: str, what: str) -> None:
         def work() -> None:
             images = pictures(8, config.image_size)
             features = module.encode(backbone, images, module.recipe(config))
-            module.detect(learner, backbone, config, features)
+            knowledge = module.know(backbone, config, Category(), None, learner)
+            module.detect(backbone, config, knowledge, features)
 
     # Not ru_maxrss: it keeps the peak of the process that started this one. 5: forget the peak.
     Path("/proc/self/clear_refs").write_text("5")

@@ -25,33 +25,29 @@ class Ours:
 
     def __init__(self, weights: Path, precision: str) -> None:
         from clipad_core.clip.backbone import load_backbone
-        from clipad_core.clip.text import Beginnings
         from clipad_core.methods.winclip.config import find_preset
 
         self.backbone = load_backbone(ARCHITECTURE, weights, precision=precision)
         self.config = find_preset("anomalib")
-        self.beginnings = Beginnings()
         self.text = None
         self.memory = None
 
     def set_up(self, name: str) -> None:
+        from clipad_core.methods.method import Category
         from clipad_core.methods.winclip.detector import prototypes
 
-        self.text = prototypes(self.backbone, self.config, name, self.beginnings)
+        self.text = prototypes(self.backbone, self.config, Category(name))
 
     def forget(self) -> None:
-        from clipad_core.clip.text import Beginnings
+        """A tower without the beginnings of prompts it has read."""
+        from dataclasses import replace
 
-        self.beginnings = Beginnings()
+        self.backbone = replace(self.backbone, text=replace(self.backbone.text))
 
     def _encode(self, batch, k_shot: int):
-        from clipad_core.clip.preprocess import Placement, Views
         from clipad_core.methods.winclip.detector import encode, image_recipe
 
-        empty = batch[:0]
-        place = Placement(((0, 0),), (240, 240))
-        views = [Views(one[None], empty, place) for one in batch]
-        return encode(self.backbone, views, image_recipe(self.config, k_shot))[0]
+        return encode(self.backbone, batch, image_recipe(self.config, k_shot))
 
     def refer(self, k_shot: int) -> None:
         from clipad_core.methods.winclip.scoring import build_memory
@@ -120,15 +116,16 @@ def variants_cost(side: Ours, count: int) -> dict[str, float]:
     """
     from dataclasses import replace
 
-    from clipad_core.clip.vision import Features
+    from clipad_core.clip.features import Features
+    from clipad_core.methods.method import Category
     from clipad_core.methods.winclip.detector import prototypes
     from clipad_core.methods.winclip.scoring import score
 
     def repeated(features: Features) -> Features:
         return Features(
             features.image_embedding.repeat(count, 1),
-            {s: w.repeat(count, 1, 1) for s, w in features.window_embeddings.items()},
             {b: t.repeat(count, 1, 1) for b, t in features.patch_tokens.items()},
+            {s: w.repeat(count, 1, 1) for s, w in features.window_embeddings.items()},
         )
 
     many = repeated(side._encode(images(1, seed=5), 1))
@@ -148,7 +145,7 @@ def variants_cost(side: Ours, count: int) -> dict[str, float]:
     seconds = []
     for config in variants:
         start = time.process_time()
-        text = prototypes(side.backbone, config, "transistor", side.beginnings)
+        text = prototypes(side.backbone, config, Category("transistor"))
         score(side.backbone, many, text, config, side.memory)
         seconds.append(time.process_time() - start)
     return {"first": seconds[0], "others": sum(seconds[1:])}

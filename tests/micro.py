@@ -1,9 +1,12 @@
 """A random CLIP small enough for every test."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
+from torch import Tensor
+
+from clipad_core.clip.vision import VisionTower, embed_patches, encode_whole, pre_norm, project
 
 MICRO = {
     "embed_dim": 16,
@@ -30,3 +33,12 @@ def add_config(folder: Path, name: str, config: dict) -> None:
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
     open_clip.add_model_config(path)
+
+
+def run_tower(
+    tower: VisionTower, images: Tensor, blocks: Sequence[int] = ()
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """CLIP's image embedding, unit norm, and raw patch tokens of some blocks: no method, all at once."""
+    embedded, _ = embed_patches(tower, images)
+    last, tokens = encode_whole(tower, pre_norm(tower, embedded), blocks)
+    return project(tower, last), tokens

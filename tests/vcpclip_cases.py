@@ -6,9 +6,10 @@ import torch
 from micro import MICRO, add_config
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.learned.features import FrozenFeatures
+from clipad_core.clip.features import Features
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.detector import encode, make_learner, prepare_backbone, recipe
+from clipad_core.methods.vcpclip.detector import encode, prepare_backbone, recipe
+from clipad_core.methods.vcpclip.initial import make_learner
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 
 SMALL = VCPCLIPConfig().changed(
@@ -32,9 +33,7 @@ def learner_of(backbone: Backbone, config: VCPCLIPConfig = SMALL, seed: int = 3)
     return learner
 
 
-def features_of(
-    backbone: Backbone, config: VCPCLIPConfig = SMALL, images: int = 3
-) -> FrozenFeatures:
+def features_of(backbone: Backbone, config: VCPCLIPConfig = SMALL, images: int = 3) -> Features:
     """What the prepared tower says about some random pictures."""
     drawn = torch.Generator().manual_seed(7)
     side = config.image_size

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from micro import run_tower
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.prepare import prepare, resize_grid
-from clipad_core.clip.vision import encode_images
 from clipad_core.errors import ClipadError
 
 
@@ -40,10 +40,8 @@ def test_the_original_is_untouched_and_nothing_is_resized_twice(micro: Backbone)
 
 def test_a_prepared_backbone_runs_at_its_new_size_and_says_so(micro: Backbone) -> None:
     prepared = prepare(micro, 48, "bilinear", "quick_gelu")
-    assert encode_images(prepared.vision, torch.zeros(1, 3, 48, 48)).image_embedding.shape == (
-        1,
-        16,
-    )
+    embedding, _ = run_tower(prepared.vision, torch.zeros(1, 3, 48, 48))
+    assert embedding.shape == (1, 16)
     assert prepared.digest == f"{micro.digest}+48bilinear+quick_gelu"
     assert prepared.image_size == micro.image_size == 32
     both = (prepared.vision, prepared.text)
@@ -56,10 +54,10 @@ def test_what_changes_nothing_keeps_the_digest(micro: Backbone) -> None:
         assert prepare(micro, 32, "bilinear", activation).digest == micro.digest
     quick = prepare(micro, 32, "bilinear", "quick_gelu")
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    one, other = (encode_images(b.vision, image).image_embedding for b in (micro, quick))
+    one, other = (run_tower(b.vision, image)[0] for b in (micro, quick))
     assert (one - other).abs().max() > 1e-4
     back = prepare(quick, 32, "bilinear", "gelu")
-    assert torch.equal(encode_images(back.vision, image).image_embedding, one)
+    assert torch.equal(run_tower(back.vision, image)[0], one)
 
 
 def test_sizes_and_rules_that_do_not_fit_are_refused(micro: Backbone) -> None:

@@ -1,18 +1,16 @@
-"""The functional image tower against open_clip's own modules and against a naive window loop."""
+"""The functional image tower against open_clip's own modules."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
-from micro import MICRO, add_config
+from micro import run_tower
 from torch.testing import assert_close
 
 from clipad_core.clip import transformer
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.vision import encode_images, encode_tiles, read_vision_tower, window_index
+from clipad_core.clip.vision import embed_patches, read_vision_tower
 from clipad_core.errors import ClipadError
 
 
@@ -29,38 +27,19 @@ def images() -> torch.Tensor:
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def naive_window(model, image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Section 4.2 with open_clip's modules: keep the class token and the window, drop the rest."""
-    visual = model.visual
-    x = visual.conv1(image[None]).flatten(2).transpose(1, 2)
-    x = torch.cat([visual.class_embedding[None, None], x], dim=1) + visual.positional_embedding
-    x = torch.cat([x[:, :1], x[:, 1 + inside]], dim=1)
-    x = visual.transformer(visual.ln_pre(x))
-    return F.normalize(visual.ln_post(x[:, 0]) @ visual.proj, dim=-1)[0]
-
-
 @torch.no_grad()
 def test_image_embeddings_equal_open_clip(micro: Backbone, model, images: torch.Tensor) -> None:
-    found = encode_images(micro.vision, images).image_embedding
+    found, _ = run_tower(micro.vision, images)
     assert_close(found, model.encode_image(images, normalize=True), atol=2e-6, rtol=0)
 
 
 @torch.no_grad()
 def test_patch_tokens_of_every_block_equal_open_clip(micro: Backbone, model, images) -> None:
-    found = encode_images(micro.vision, images, blocks=[1, 2, 3]).patch_tokens
+    _, found = run_tower(micro.vision, images, blocks=[1, 2, 3])
     x = model.visual._embeds(images)
     for number, block in enumerate(model.visual.transformer.resblocks, start=1):
         x = block(x)
         assert_close(found[number], x[:, 1:], atol=1e-5, rtol=0)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_windows_equal_the_naive_loop(micro: Backbone, model, images, scale: int) -> None:
-    found = encode_images(micro.vision, images, scales=[scale]).window_embeddings[scale]
-    for number, inside in enumerate(window_index(micro.vision.grid, scale)):
-        for image, one in zip(images, found[:, number], strict=True):
-            assert_close(one, naive_window(model, image, inside), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
@@ -77,44 +56,20 @@ def test_the_class_token_equals_its_row_of_the_whole_last_block(
     assert_close(transformer.run_class_token(tower, x), whole, atol=error, rtol=0)
 
 
-def test_encoding_does_not_depend_on_the_batch(micro: Backbone, images: torch.Tensor) -> None:
-    many = encode_images(micro.vision, images.repeat(30, 1, 1, 1), scales=[2], blocks=[3])
-    one = encode_images(micro.vision, images[1:2], scales=[2], blocks=[3])
-    assert_close(many.image_embedding[1::3], one.image_embedding.expand(30, -1), atol=1e-6, rtol=0)
-    assert_close(many.window_embeddings[2][1], one.window_embeddings[2][0], atol=1e-6, rtol=0)
-    assert_close(many.patch_tokens[3][88], one.patch_tokens[3][0], atol=1e-5, rtol=0)
-
-
 def test_encoding_leaves_the_model_as_it_was(model, images: torch.Tensor) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     tower = read_vision_tower(model.visual)
-    encode_images(tower, images, scales=[2], blocks=[1])
+    run_tower(tower, images, blocks=[1])
     assert all(value.equal(before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_windows_of_a_rectangular_grid(tmp_path: Path) -> None:
-    config = MICRO | {"vision_cfg": MICRO["vision_cfg"] | {"image_size": [24, 40]}}
-    add_config(tmp_path, "clipad-rectangle", config)
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = open_clip.create_model("clipad-rectangle", pretrained=None).eval()
-    tower, image = read_vision_tower(model.visual), torch.randn(1, 3, 24, 40)
-    assert tower.grid == (3, 5)
-    found = encode_images(tower, image, scales=[2]).window_embeddings[2]
-    assert found.shape == (1, 8, 16)
-    with torch.no_grad():
-        for number, inside in enumerate(window_index((3, 5), 2)):
-            assert_close(found[0, number], naive_window(model, image[0], inside), atol=2e-6, rtol=0)
-
-
 def test_bfloat16_stays_near_float32(micro: Backbone, images: torch.Tensor) -> None:
     half = load_backbone("clipad-micro", "random:0", precision="bfloat16")
-    exact = encode_images(micro.vision, images, scales=[2])
-    rough = encode_images(half.vision, images, scales=[2])
-    assert rough.image_embedding.dtype == torch.float32
-    assert_close(rough.image_embedding, exact.image_embedding, atol=3e-2, rtol=0)
-    assert not rough.image_embedding.equal(exact.image_embedding)
+    (exact, _), (rough, _) = run_tower(micro.vision, images), run_tower(half.vision, images)
+    assert rough.dtype == torch.float32
+    assert_close(rough, exact, atol=3e-2, rtol=0)
+    assert not rough.equal(exact)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
@@ -126,9 +81,8 @@ def test_weights_are_packed_with_avx512_alone_and_say_the_same(
     tower = load_backbone("clipad-micro", "random:0").vision
     assert tower.transformer.blocks[0].qkv.packed is has
     assert tower.transformer.blocks[-1].expand.packed is has
-    found, same = (encode_images(one, images, scales=[2]) for one in (tower, micro.vision))
-    assert_close(found.image_embedding, same.image_embedding)
-    assert_close(found.window_embeddings[2], same.window_embeddings[2])
+    (found, _), (same, _) = run_tower(tower, images), run_tower(micro.vision, images)
+    assert_close(found, same)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
@@ -143,31 +97,9 @@ def test_a_packed_tower_is_prepared_again_in_its_own_precision_alone(
         transformer.prepare(packed, torch.bfloat16, rows=None)
 
 
-def test_tiles_cover_the_image_and_each_is_encoded_alone(micro: Backbone, images) -> None:
-    found = encode_tiles(micro.vision, images, tile=2, stride=2)
-    assert found.shape == (3, 4, 16)
-    corner = F.interpolate(images[:, :, 16:, 16:], (32, 32), mode="bicubic", antialias=True)
-    assert_close(found[:, 3], encode_images(micro.vision, corner).image_embedding)
-
-
-def test_window_index_of_a_stride_ends_flush_with_the_border() -> None:
-    assert window_index((5, 5), 2, stride=2)[:, 0].tolist() == [0, 2, 3, 10, 12, 13, 15, 17, 18]
-
-
-@pytest.mark.parametrize("scale", [0, 5])
-def test_a_scale_that_does_not_fit_is_refused(micro: Backbone, images, scale: int) -> None:
-    with pytest.raises(ClipadError, match="scales: found a window of"):
-        encode_images(micro.vision, images, scales=[scale])
-
-
 def test_another_image_size_is_refused(micro: Backbone) -> None:
     with pytest.raises(ClipadError, match=r"found \(32, 40\) pixels, expected \(32, 32\)"):
-        encode_images(micro.vision, torch.zeros(1, 3, 32, 40))
-
-
-def test_a_block_that_does_not_exist_is_refused(micro: Backbone, images) -> None:
-    with pytest.raises(ClipadError, match=r"blocks: found \[4\]"):
-        encode_images(micro.vision, images, blocks=[4])
+        embed_patches(micro.vision, torch.zeros(1, 3, 32, 40))
 
 
 def test_a_tower_that_is_no_plain_vit_is_refused() -> None:

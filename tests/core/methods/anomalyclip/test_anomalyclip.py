@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from micro import MICRO, add_config
+from micro import MICRO, add_config, run_tower
 from recordings import GOLDENS
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.vision import encode_images
+from clipad_core.clip.features import Features
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import to_safetensors
-from clipad_core.learned.features import FrozenFeatures
 from clipad_core.methods.anomalyclip.checkpoint import (
     checkpoint_bytes,
     official_bytes,
@@ -28,18 +27,22 @@ from clipad_core.methods.anomalyclip.checkpoint import (
 from clipad_core.methods.anomalyclip.config import PRESETS, AnomalyCLIPConfig, find_preset
 from clipad_core.methods.anomalyclip.detector import (
     AnomalyCLIP,
-    AnomalyCLIPLearner,
     detect,
     encode,
     image_logits,
+    know,
     loss,
-    make_learner,
     patch_probabilities,
     prepare_backbone,
     recipe,
+)
+from clipad_core.methods.anomalyclip.learner import (
+    AnomalyCLIPLearner,
+    make_learner,
     sample_order,
 )
 from clipad_core.methods.anomalyclip.text import prompt_words, text_embeddings
+from clipad_core.methods.method import Category
 
 SMALL = AnomalyCLIPConfig().changed(
     {"image_size": 48, "blocks": [1, 3], "dpam_from_layer": 2, "prompt_depth": 2, "sigma": 1.0}
@@ -62,7 +65,7 @@ def prepared(loaded: Backbone) -> Backbone:
     return prepare_backbone(loaded, SMALL)
 
 
-def features_of(prepared: Backbone, config: AnomalyCLIPConfig = SMALL) -> FrozenFeatures:
+def features_of(prepared: Backbone, config: AnomalyCLIPConfig = SMALL) -> Features:
     drawn = torch.Generator().manual_seed(7)
     return encode(prepared, torch.randn(3, 3, 48, 48, generator=drawn), recipe(config))
 
@@ -115,14 +118,15 @@ def test_gradients_reach_what_is_learned_and_nothing_else(prepared: Backbone) ->
 def test_the_map_adds_up_the_blocks_and_an_image_alone_scores_like_in_a_batch(
     prepared: Backbone,
 ) -> None:
-    learner, features = make_learner(prepared, SMALL, 3), features_of(prepared)
-    whole = detect(learner, prepared, SMALL, features)
+    text = know(prepared, SMALL, Category(), None, make_learner(prepared, SMALL, 3))
+    features = features_of(prepared)
+    whole = detect(prepared, SMALL, text, features)
     blocks = [
-        detect(learner, prepared, SMALL.changed({"blocks": [block]}), features).anomaly_map
+        detect(prepared, SMALL.changed({"blocks": [block]}), text, features).anomaly_map
         for block in SMALL.blocks
     ]
     assert torch.allclose(whole.anomaly_map, sum(blocks), atol=1e-6)
-    one = detect(learner, prepared, SMALL, features[1:2])
+    one = detect(prepared, SMALL, text, features[1:2])
     assert torch.allclose(one.anomaly_map, whole.anomaly_map[1:2], atol=1e-6)
     assert torch.allclose(one.image_score, whole.image_score[1:2], atol=1e-6)
 
@@ -139,7 +143,7 @@ def test_the_class_token_passes_the_last_norm_only_where_asked(prepared: Backbon
     plain = features_of(prepared)
     normed = features_of(prepared, SMALL.changed({"class_ln_post": True}))
     images = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(7))
-    own = encode_images(prepared.vision, images).image_embedding  # CLIP's, unit norm
+    own, _ = run_tower(prepared.vision, images)  # CLIP's, unit norm
     assert torch.allclose(F.normalize(normed.image_embedding, dim=-1), own, atol=1e-6)
     assert not torch.allclose(F.normalize(plain.image_embedding, dim=-1), own, atol=1e-3)
     for block, tokens in plain.patch_tokens.items():
@@ -268,7 +272,12 @@ def test_files_of_forks_are_read(loaded: Backbone, tmp_path: Path) -> None:
     assert torch.equal(found.context_tokens, learner.context_tokens)
     assert len(found.unused_weight) == 0
     prepared = prepare_backbone(loaded, SMALL)
-    one, two = (detect(each, prepared, SMALL, features_of(prepared)) for each in (learner, found))
+    one, two = (
+        detect(
+            prepared, SMALL, know(prepared, SMALL, Category(), None, each), features_of(prepared)
+        )
+        for each in (learner, found)
+    )
     assert torch.equal(one.anomaly_map, two.anomaly_map)
 
 

@@ -11,27 +11,31 @@ import torch.nn.functional as F
 from golden_clip import golden_backbone
 from recordings import GOLDENS, PRECISIONS, close, part, read_recording
 
+from clipad_core.clip.features import Features
 from clipad_core.clip.preprocess import make_views
-from clipad_core.learned.features import FrozenFeatures
 from clipad_core.learned.losses import dice_loss, focal_loss
 from clipad_core.methods.anomalyclip.checkpoint import from_official
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.detector import (
     AnomalyCLIP,
-    AnomalyCLIPLearner,
     block_maps,
     detect,
     encode,
+    know,
     loss,
-    make_learner,
     parameter_groups,
     patch_probabilities,
     prepare_backbone,
     recipe,
+)
+from clipad_core.methods.anomalyclip.learner import (
+    AnomalyCLIPLearner,
+    draw_values,
+    make_learner,
     sample_order,
 )
-from clipad_core.methods.anomalyclip.learner import draw_values
 from clipad_core.methods.anomalyclip.text import text_embeddings
+from clipad_core.methods.method import Category
 from clipad_core.metrics.metrics import image_metrics, pixel_metrics
 from clipad_harness.data.images import resize_mask
 
@@ -70,7 +74,7 @@ class Recorded:
         """A recorded array in the backbone's precision."""
         return torch.tensor(self.values[key]).to(self.backbone.dtype)
 
-    def features(self, changes: dict[str, Any]) -> FrozenFeatures:
+    def features(self, changes: dict[str, Any]) -> Features:
         changed = self.config.changed(changes)
         return encode(self.backbone, torch.tensor(self.values["image"]), recipe(changed))
 
@@ -131,7 +135,8 @@ def test_rounding_to_half_precision_is_seen(batch: Recorded) -> None:
 def test_scores_and_maps_of_every_branch_equal_theirs(batch: Recorded, prefix: str) -> None:
     config = batch.config.changed(BRANCHES[prefix])
     features = batch.features(BRANCHES[prefix])
-    found = detect(batch.learner(), batch.backbone, config, features)
+    knowledge = know(batch.backbone, config, Category(), None, batch.learner())
+    found = detect(batch.backbone, config, knowledge, features)
     close(found.image_score, batch.values[f"{prefix}image_score"], 2e-5)
     close(found.anomaly_map, batch.values[f"{prefix}anomaly_map"], 2e-5)
     text = batch.tensor("text_features")

@@ -21,17 +21,16 @@ from clipad_core.methods.vcpclip.config import (
 )
 from clipad_core.methods.vcpclip.detector import (
     VCPCLIP,
-    VCPCLIPLearner,
     branch_maps,
     detect,
     encode,
     loss,
-    make_learner,
     parameter_groups,
     prepare_backbone,
     recipe,
 )
-from clipad_core.methods.vcpclip.learner import PostVCP
+from clipad_core.methods.vcpclip.initial import make_learner
+from clipad_core.methods.vcpclip.learner import PostVCP, VCPCLIPLearner
 from clipad_core.methods.vcpclip.text import text_embeddings
 
 __all__ = ["square"]  # the fixture
@@ -167,11 +166,11 @@ def test_detection_equals_the_steps_of_the_official_test(square: Backbone) -> No
     smooth = np.stack([gaussian_filter(one, sigma=1.5) for one in fused.numpy()])
     score = sum(m.flatten(1).sort().values[:, -50:].mean(dim=1) for m in (raw_map, new_map))
 
-    found = detect(learner, prepared, SMALL, features)
+    found = detect(prepared, SMALL, learner, features)
     np.testing.assert_allclose(found.anomaly_map, smooth, atol=2e-6)
     torch.testing.assert_close(found.image_score, score)
     highest = detect(
-        learner, prepared, SMALL.changed({"image_score": "map_maximum", "sigma": 0.0}), features
+        prepared, SMALL.changed({"image_score": "map_maximum", "sigma": 0.0}), learner, features
     )
     torch.testing.assert_close(highest.image_score, fused.amax(dim=(1, 2)))
 
@@ -321,7 +320,7 @@ def test_the_baseline_is_a_model_of_its_own(square: Backbone) -> None:
     assert sorted(parts) == ["raw_dice", "raw_focal", "total"]
     raw, new = branch_maps(learner, prepared, baseline, features)
     assert new is None
-    found = detect(learner, prepared, baseline.changed({"sigma": 0.0}), features)
+    found = detect(prepared, baseline.changed({"sigma": 0.0}), learner, features)
     assert torch.equal(found.anomaly_map, raw)
     assert [len(group["params"]) for group in parameter_groups(learner, baseline, "visa")][1] == 1
 
@@ -403,7 +402,7 @@ def test_bad_input_is_one_message_each(square: Backbone, micro: Backbone) -> Non
     with pytest.raises(ClipadError, match="masks: found"):
         loss(learner, prepared, SMALL, features, torch.ones(3), masks_of()[:, :40, :40], None)
     with pytest.raises(ClipadError, match="top_pixels: found 9999, expected at most 2304"):
-        detect(learner, prepared, SMALL.changed({"top_pixels": 9999}), features)
+        detect(prepared, SMALL.changed({"top_pixels": 9999}), learner, features)
     with pytest.raises(ClipadError, match="images: found none"):
         VCPCLIP(square, SMALL, learner)([])
     with pytest.raises(ClipadError, match="images: found"):
@@ -414,7 +413,7 @@ def test_bad_input_is_one_message_each(square: Backbone, micro: Backbone) -> Non
     with torch.no_grad():
         learner.raw_logit_scale.fill_(torch.nan)
     with pytest.raises(ClipadError, match="anomaly map: found NaN"):
-        detect(learner, prepared, SMALL, features)
+        detect(prepared, SMALL, learner, features)
 
 
 def test_default_config_is_the_official_setting() -> None:

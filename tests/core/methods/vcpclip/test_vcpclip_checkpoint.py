@@ -88,7 +88,7 @@ def test_a_read_learner_detects_like_the_written_one(square: Backbone, tmp_path:
     path = tmp_path / "learner.pth"
     path.write_bytes(official_bytes(learner))
     one, two = (
-        detect(each, prepared, SMALL, features_of(square))
+        detect(prepared, SMALL, each, features_of(square))
         for each in (learner, read_official(path, prepared, SMALL))
     )
     assert torch.equal(one.anomaly_map, two.anomaly_map)

@@ -17,13 +17,12 @@ from recordings import (
 )
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.features import Features
 from clipad_core.clip.preprocess import make_views
-from clipad_core.learned.features import FrozenFeatures
 from clipad_core.methods.vcpclip.checkpoint import from_official, official_name
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.detector import (
     VCPCLIP,
-    VCPCLIPLearner,
     branch_maps,
     detect,
     encode,
@@ -32,6 +31,7 @@ from clipad_core.methods.vcpclip.detector import (
     prepare_backbone,
     recipe,
 )
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 from clipad_core.methods.vcpclip.maps import (
     new_logits,
     probabilities,
@@ -76,12 +76,12 @@ class Recorded:
         """A recorded array in the backbone's precision."""
         return torch.tensor(self.values[key]).to(self.backbone.dtype)
 
-    def features(self) -> FrozenFeatures:
+    def features(self) -> Features:
         tokens = {
             block: self.tensor(f"patch_tokens_{i}")[:, 1:]
             for i, block in enumerate(self.config.blocks)
         }
-        return FrozenFeatures(self.tensor("image_features"), tokens)
+        return Features(self.tensor("image_features"), tokens)
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
@@ -148,7 +148,7 @@ def test_both_branches_equal_theirs_at_every_block(batch: Recorded) -> None:
 
 
 def test_map_and_image_score_equal_theirs(batch: Recorded) -> None:
-    found = detect(batch.learner(), batch.backbone, batch.config, batch.features())
+    found = detect(batch.backbone, batch.config, batch.learner(), batch.features())
     close(found.anomaly_map, batch.values["fused_smoothed_notnormalised"], 2e-5)
     close(found.image_score, batch.values["image_score_top2000_sum"], 2e-5)
     lowest, highest = found.anomaly_map.min(), found.anomaly_map.max()

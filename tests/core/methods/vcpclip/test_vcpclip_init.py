@@ -11,7 +11,8 @@ from clipad_core.learned.official_init import Architecture
 from clipad_core.methods.vcpclip import initial
 from clipad_core.methods.vcpclip.checkpoint import official_name
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.detector import make_learner, prepare_backbone, sample_order
+from clipad_core.methods.vcpclip.detector import prepare_backbone
+from clipad_core.methods.vcpclip.initial import make_learner, sample_order
 
 __all__ = ["square"]  # the fixture
 VIT_L_336 = Architecture(

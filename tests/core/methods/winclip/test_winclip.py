@@ -8,8 +8,10 @@ import torch
 from torch.testing import assert_close
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.preprocess import Placement, make_views
+from clipad_core.clip.features import LAST_BLOCK, encode_all
+from clipad_core.clip.preprocess import Placement
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import Category
 from clipad_core.methods.winclip.config import OPEN_CHOICES, PRESETS, WinCLIPConfig, find_preset
 from clipad_core.methods.winclip.detector import (
     WinCLIP,
@@ -17,7 +19,6 @@ from clipad_core.methods.winclip.detector import (
     image_recipe,
     prototypes,
     stitch,
-    views_of,
 )
 from clipad_core.methods.winclip.scoring import Scores, build_memory, score
 
@@ -48,10 +49,9 @@ def test_a_reference_scores_lower_than_another_image(micro: Backbone) -> None:
 
 def test_the_few_shot_score_is_equation_6(micro: Backbone) -> None:
     config = find_preset("paper")
-    views = [make_views(image, 32) for image in photos(3)]
-    features, _ = encode(micro, views, image_recipe(config, 1))
+    features = encode_all(encode, micro, photos(3), image_recipe(config, 1))
     memory = build_memory(micro.vision, features[:1], config)
-    text = prototypes(micro, config, "bottle")
+    text = prototypes(micro, config, Category("bottle"))
     scores = score(micro, features, text, config, memory)
     highest = scores.visual_map.flatten(1).amax(dim=1)
     assert_close(scores.image_score, (scores.text_score + highest) / 2)
@@ -98,12 +98,12 @@ def test_scores_do_not_depend_on_the_batch(micro: Backbone) -> None:
 
 def test_more_scales_and_fewer_parts_are_encoded_only_where_read() -> None:
     paper = find_preset("paper")
-    assert image_recipe(paper, 0).scales == (2, 3) and not image_recipe(paper, 0).patch_tokens
-    assert image_recipe(paper, 1).patch_tokens
+    assert image_recipe(paper, 0).scales == (2, 3) and not image_recipe(paper, 0).blocks
+    assert image_recipe(paper, 1).blocks == (LAST_BLOCK,)
     single = paper.changed({"scales": [2], "memory_scales": [3]})
     assert image_recipe(single, 0).scales == (2,) and image_recipe(single, 1).scales == (2, 3)
     tokens = paper.changed({"map_source": "patch_tokens"})
-    assert image_recipe(tokens, 0).patch_tokens and image_recipe(tokens, 0).scales == ()
+    assert image_recipe(tokens, 0).blocks and image_recipe(tokens, 0).scales == ()
 
 
 def test_blank_windows_stop_the_run(micro: Backbone, monkeypatch) -> None:
@@ -129,10 +129,9 @@ def test_a_temperature_that_leaves_one_score_stops_the_run(micro: Backbone) -> N
 
 def test_nan_weights_stop_the_run(micro: Backbone) -> None:
     config = find_preset("paper")
-    views = [views_of(micro, photos(1)[0], image_recipe(config, 0))]
-    features, _ = encode(micro, views, image_recipe(config, 0))
+    features = encode_all(encode, micro, photos(1), image_recipe(config, 0))
     features = replace(features, image_embedding=features.image_embedding * float("nan"))
-    text = prototypes(micro, config, "bottle")
+    text = prototypes(micro, config, Category("bottle"))
     with pytest.raises(ClipadError, match="NaN or infinite"):
         score(micro, features, text, config)
 

@@ -11,19 +11,23 @@ from recordings import PRECISIONS, close
 from safetensors.torch import save_file
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.preprocess import Placement, Views
 from clipad_core.clip.text import encode_prompts
-from clipad_core.maps import association_scores, text_scores
+from clipad_core.detection import Detection
+from clipad_core.maps import text_scores
+from clipad_core.methods.method import Category
 from clipad_core.methods.winclip.config import WinCLIPConfig, find_preset
 from clipad_core.methods.winclip.detector import (
+    detect,
     encode,
     image_recipe,
+    know,
     prototypes,
     reference_recipe,
-    stitch,
 )
+from clipad_core.methods.winclip.equations import association_scores
 from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
+    Scores,
     build_memory,
     language_scores,
     patch_embeddings,
@@ -33,7 +37,7 @@ from clipad_core.methods.winclip.scoring import (
 
 FOLDER = recordings.GOLDENS / "winclip"
 SIZE = 96
-HERE = Placement(((0, 0),), (SIZE, SIZE))
+BOTTLE = Category("bottle")
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
@@ -52,26 +56,17 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return load_backbone("golden-tiny", folder / "golden-tiny.safetensors", precision=request.param)
 
 
-def as_views(images: np.ndarray) -> list[Views]:
-    empty = torch.zeros(0, 3, SIZE, SIZE)
-    return [Views(torch.tensor(one)[None], empty, HERE) for one in images]
-
-
-def detect(backbone: Backbone, config: WinCLIPConfig, k_shot: int):
+def run(backbone: Backbone, config: WinCLIPConfig, k_shot: int) -> tuple[Scores, Detection]:
     """Run the whole method on the recorded images with the first k recorded references."""
     inputs = golden("inputs")
-    views = as_views(inputs["images"])
-    features, _ = encode(backbone, views, image_recipe(config, k_shot))
-    text = prototypes(backbone, config, str(inputs["cls"]))
-    memory = None
+    features = encode(backbone, torch.tensor(inputs["images"]), image_recipe(config, k_shot))
+    references = None
     if k_shot:
-        references, _ = encode(
-            backbone, as_views(inputs["refs"][:k_shot]), reference_recipe(config)
-        )
-        memory = build_memory(backbone.vision, references, config)
-    scores = score(backbone, features, text, config, memory)
-    found = stitch(scores, [HERE] * len(views), torch.zeros(0), config, SIZE)
-    return scores, torch.stack([s for s, _ in found]), torch.stack([m for _, m in found])
+        shots = torch.tensor(inputs["refs"][:k_shot])
+        references = encode(backbone, shots, reference_recipe(config))
+    knowledge = know(backbone, config, Category(str(inputs["cls"])), references)
+    scores = score(backbone, features, knowledge.text, config, knowledge.memory)
+    return scores, detect(backbone, config, knowledge, features)
 
 
 def test_prompts_and_tokens_equal_anomalibs(backbone: Backbone) -> None:
@@ -99,7 +94,7 @@ def test_prompt_embeddings_equal_anomalibs(backbone: Backbone) -> None:
 def test_embeddings_equal_the_peers(backbone: Backbone) -> None:
     inputs = golden("inputs")
     config = find_preset("anomalib")
-    features, _ = encode(backbone, as_views(inputs["images"]), image_recipe(config, 1))
+    features = encode(backbone, torch.tensor(inputs["images"]), image_recipe(config, 1))
     raw = features.patch_tokens[backbone.vision.depth]
     for peer in ("anomalib", "zqhang"):
         recorded = golden(peer)
@@ -119,15 +114,15 @@ def test_embeddings_equal_the_peers(backbone: Backbone) -> None:
 
 def test_text_prototypes_equal_the_peers(backbone: Backbone) -> None:
     close(
-        prototypes(backbone, find_preset("anomalib"), "bottle"),
+        prototypes(backbone, find_preset("anomalib"), BOTTLE),
         _unit(golden("anomalib")["text_embeddings"]),
         2e-5,
     )
     zqhang = golden("zqhang")
     stacked = np.concatenate([zqhang["text_normal_mean"], zqhang["text_anom_mean"]])
-    close(prototypes(backbone, find_preset("zqhang"), "bottle"), _unit(stacked), 2e-5)
+    close(prototypes(backbone, find_preset("zqhang"), BOTTLE), _unit(stacked), 2e-5)
     close(
-        prototypes(backbone, find_preset("caoyunkang"), "bottle"),
+        prototypes(backbone, find_preset("caoyunkang"), BOTTLE),
         _unit(golden("caoyunkang")["s23.text_features"]),
         2e-5,
     )
@@ -140,7 +135,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])
 def test_anomalib_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     recorded = golden("anomalib")
-    scores, image_score, anomaly_map = detect(backbone, find_preset("anomalib"), k_shot)
+    scores, detection = run(backbone, find_preset("anomalib"), k_shot)
     close(scores.text_score, recorded["zs_image_score"], 2e-6)
     close(scores.language_map, recorded["zs_map_multi"], 2e-6)
     for scale in (2, 3):
@@ -154,14 +149,14 @@ def test_anomalib_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
                 2e-6,
             )
         close(scores.visual_map, recorded[f"fs_map_multi_k{k_shot}"], 2e-6)
-    close(image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
-    close(anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
+    close(detection.image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
+    close(detection.anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
 
 
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])
 def test_zqhang_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     recorded = golden("zqhang")
-    scores, image_score, anomaly_map = detect(backbone, find_preset("zqhang"), k_shot)
+    scores, detection = run(backbone, find_preset("zqhang"), k_shot)
     close(scores.language_map, recorded["zs_map_multi"], 2e-6)
     if k_shot:
         close(scores.association_maps["patch"], recorded[f"fs_map_patch_k{k_shot}"], 2e-6)
@@ -172,8 +167,8 @@ def test_zqhang_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
                 2e-6,
             )
         close(scores.visual_map, recorded[f"fs_map_multi_k{k_shot}"], 2e-6)
-    close(image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
-    close(anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
+    close(detection.image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
+    close(detection.anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
 
 
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])
@@ -185,19 +180,19 @@ def test_caoyunkang_scores_and_maps(
     config = find_preset("caoyunkang").changed(
         {"scales": scales, "memory_scales": scales, "map_size": SIZE}
     )
-    scores, image_score, anomaly_map = detect(backbone, config, k_shot)
+    scores, detection = run(backbone, config, k_shot)
     close(scores.language_map, recorded[f"{prefix}.textual_map"], 2e-6)
     if k_shot:
         close(scores.visual_map, recorded[f"{prefix}.visual_map_k{k_shot}"], 2e-6)
-    close(anomaly_map, recorded[f"{prefix}.anomaly_map_k{k_shot}"], 2e-6)
-    close(image_score, recorded[f"{prefix}.image_score_k{k_shot}"], 2e-6)
+    close(detection.anomaly_map, recorded[f"{prefix}.anomaly_map_k{k_shot}"], 2e-6)
+    close(detection.image_score, recorded[f"{prefix}.image_score_k{k_shot}"], 2e-6)
 
 
 def test_the_off_by_one_gallery_is_what_makes_caoyunkang_equal(backbone: Backbone) -> None:
     config = find_preset("caoyunkang").changed({"gallery_off_by_one": False, "map_size": SIZE})
     inputs = golden("inputs")
-    features, _ = encode(backbone, as_views(inputs["images"]), image_recipe(config, 1))
-    references, _ = encode(backbone, as_views(inputs["refs"][:1]), reference_recipe(config))
+    features = encode(backbone, torch.tensor(inputs["images"]), image_recipe(config, 1))
+    references = encode(backbone, torch.tensor(inputs["refs"][:1]), reference_recipe(config))
     memory = build_memory(backbone.vision, references, config)
     _, visual = visual_scores(backbone.vision, features, memory, config)
     assert (visual - torch.tensor(golden("caoyunkang")["s23.visual_map_k1"])).abs().max() > 1e-4
@@ -207,9 +202,9 @@ def test_window_scores_equal_anomalibs(backbone: Backbone) -> None:
     """The recorded scores of single windows, before any aggregation."""
     recorded, inputs = golden("anomalib"), golden("inputs")
     config = find_preset("anomalib")
-    features, _ = encode(backbone, as_views(inputs["images"]), image_recipe(config, 4))
-    text = prototypes(backbone, config, "bottle")
-    references, _ = encode(backbone, as_views(inputs["refs"]), reference_recipe(config))
+    features = encode(backbone, torch.tensor(inputs["images"]), image_recipe(config, 4))
+    text = prototypes(backbone, config, BOTTLE)
+    references = encode(backbone, torch.tensor(inputs["refs"]), reference_recipe(config))
     memory = build_memory(backbone.vision, references, config)
     for scale in (2, 3):
         windows = features.window_embeddings[scale]

@@ -1,27 +1,18 @@
-"""Scores against the printed equations, one for-loop each, and by their invariants."""
-
-import math
+"""The equations of WinCLIP as printed, one for-loop each, and their invariants."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from clipad_core import maps as scoring
-from clipad_core.clip.vision import window_index
-from clipad_core.errors import ClipadError
-from clipad_core.learned.losses import dice_loss, focal_loss
-from clipad_core.maps import (
+from clipad_core.methods.winclip.equations import (
     arithmetic_aggregation,
     association_scores,
-    check_finite,
-    check_not_constant,
     cover_matrix,
     harmonic_aggregation,
     harmonic_mean,
-    text_scores,
-    upsample_by_matrices,
 )
+from clipad_core.methods.winclip.windows import window_index
 
 
 @pytest.fixture
@@ -119,78 +110,3 @@ def test_a_zero_score_makes_its_patches_zero_and_nothing_nan() -> None:
     found = harmonic_aggregation(torch.tensor([[0.0, 0.5, 0.5, 0.5]]), cover)[0]
     assert_close(found[[0, 4, 8]], torch.tensor([0.0, 0.0, 0.5]), atol=1e-30, rtol=1e-6)
     assert harmonic_mean([torch.tensor([0.0]), torch.tensor([0.5])]) == 0
-
-
-@pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
-def test_text_scores_are_the_softmax_of_equation_1(unit: torch.Tensor, temperature: float) -> None:
-    text = unit[0, :2]
-    expected = torch.softmax(unit @ text.T / temperature, dim=-1)[..., 1]
-    assert_close(text_scores(unit, text, temperature), expected)
-
-
-def test_temperature_never_changes_the_order_of_text_scores(unit: torch.Tensor) -> None:
-    text, embeddings = unit[0, :2], unit[1]
-    cold, warm = text_scores(embeddings, text, 0.05), text_scores(embeddings, text, 1.0)
-    assert cold.argsort().equal(warm.argsort())
-
-
-def test_a_single_prototype_scores_by_distance(unit: torch.Tensor) -> None:
-    found = text_scores(unit, unit[0, :1], 0.07)
-    assert_close(found[0, 0], torch.zeros((), dtype=torch.float64), atol=1e-12, rtol=0)
-    assert (found >= 0).all() and (found <= 1).all()
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
-def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
-    with pytest.raises(ClipadError, match="temperature: found"):
-        text_scores(torch.eye(2), torch.eye(2), temperature)
-
-
-@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_not_finite_stops_the_run(broken: float) -> None:
-    with pytest.raises(ClipadError, match="NaN or infinite"):
-        check_finite(torch.tensor([0.1, broken]), "anomaly map")
-
-
-def test_constant_windows_stop_the_run_and_different_ones_do_not() -> None:
-    same = torch.ones(2, 4, 3)
-    with pytest.raises(ClipadError, match="map would be constant"):
-        check_not_constant(same, "window embeddings of scale 2")
-    same[1, 2, 0] = 0.9
-    check_not_constant(same, "window embeddings of scale 2")
-    assert same.shape == (2, 4, 3)
-
-
-@pytest.mark.parametrize("value", [0.5, float("nan")])
-def test_a_map_that_ranks_nothing_stops_the_run(value: float) -> None:
-    scoring.check_maps([torch.tensor([[0.1, 0.2]])], "images")
-    with pytest.raises(ClipadError, match=f"images: found a map with {value} everywhere"):
-        scoring.check_maps([torch.tensor([[0.1, 0.2]]), torch.full((1, 2), value)], "images")
-
-
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(9, 9), (11, 4), (5, 7), (2, 3)])
-def test_bilinear_by_matrices_is_that_of_torch_and_so_is_its_gradient(
-    size: tuple[int, int], align_corners: bool
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(2, 3, 5, 7, generator=generator, dtype=torch.float64)
-    weight = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64)
-    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    found = upsample_by_matrices(ours, size, align_corners)
-    expected = F.interpolate(theirs, size, mode="bilinear", align_corners=align_corners)
-    assert_close(found, expected, rtol=0, atol=1e-6)
-    (found * weight).sum().backward()
-    (expected * weight).sum().backward()
-    assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-6)
-
-
-def test_losses_of_several_blocks_are_the_sum_of_each() -> None:
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(3, 2, 5, 4, generator=generator)
-    target = (torch.rand(2, 5, 4, generator=generator) > 0.6).float()
-    for together, apart in (
-        (focal_loss(1 - maps, maps, target), [focal_loss(1 - m, m, target) for m in maps]),
-        (dice_loss(maps, target), [dice_loss(m, target) for m in maps]),
-    ):
-        assert_close(together, torch.stack(apart).sum())
