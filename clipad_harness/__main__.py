@@ -2,8 +2,6 @@
 
 import sys
 
-from clipad_harness.base.quick_start import start_quickly
 from clipad_harness.cli.main import main
 
-start_quickly()
 sys.exit(main())
