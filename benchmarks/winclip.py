@@ -69,9 +69,10 @@ def write_weights() -> None:
     """One random model for all sides."""
     if WEIGHTS.is_file():
         return
-    import open_clip
     import torch
     from safetensors.torch import save_file
+
+    from clipad_core.clip.open_clip import open_clip
 
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-B-16-plus-240", pretrained=None)

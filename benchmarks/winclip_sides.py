@@ -174,8 +174,6 @@ def answer(side, request: dict) -> dict:
 
 def main() -> None:
     name, weights, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    if name != "anomalib":
-        import clipad_core  # noqa: F401  (lets open_clip import beside a CPU torch)
     import torch
 
     torch.set_num_threads(threads)

@@ -7,7 +7,6 @@ What most programs need can be imported from here; torch is loaded when it is fi
 
 from typing import TYPE_CHECKING
 
-from clipad_core.clip._torchvision import install_hook
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import load_backbone
@@ -27,7 +26,6 @@ _HOMES = {
     "load_backbone": "clip.backbone",
 }
 
-install_hook()
 
 
 def __getattr__(name: str) -> object:

@@ -28,7 +28,7 @@ MICRO = {
 
 
 def add_config(folder: Path, name: str, config: dict) -> None:
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))

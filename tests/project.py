@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 WEIGHTS = REPOSITORY / "data" / "weights"
 CATEGORIES = ["hex_nut", "leather_hide"]
@@ -147,9 +145,10 @@ def _small(params: dict[str, Any]) -> dict[str, Any]:
 def _random_weights(folder: Path) -> None:
     import json
 
-    import open_clip
     import torch
     from safetensors.torch import save_file
+
+    from clipad_core.clip.open_clip import open_clip
 
     config = folder / "clipad-tiny.json"
     config.write_text(json.dumps(ARCHITECTURE), encoding="utf-8")

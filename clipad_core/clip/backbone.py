@@ -125,7 +125,8 @@ def load_backbone(
 
 def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Backbone:
     """Keep the tensors and drop the module: nothing can run its forward by accident."""
-    import open_clip  # late: it takes seconds, and many programs only name a Backbone
+    # Late: it takes seconds, and many programs only name a Backbone.
+    from clipad_core.clip.open_clip import open_clip
 
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     if precision == "float64":
@@ -181,7 +182,7 @@ def _random_model(name: str, seed: int) -> nn.Module:
 
 
 def _published_model(weights: Published) -> nn.Module:
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     architecture_config(weights.name)  # refuses some, before gigabytes are fetched
     check_pixels(weights)

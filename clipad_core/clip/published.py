@@ -54,8 +54,7 @@ def find_published(name: str, tag: str) -> Published:
     Raises:
         ClipadError: open_clip lists no such tag for this architecture.
     """
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
+    from clipad_core.clip.open_clip import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
@@ -70,7 +69,7 @@ def find_published(name: str, tag: str) -> Published:
             f"weights: found {tag!r} for {name}, expected a published tag ({', '.join(tags) or 'none'}), "
             "a file, or random:SEED."
         )
-    found = get_pretrained_cfg(name, tag)
+    found = open_clip.get_pretrained_cfg(name, tag)
     url = found.get("url", "")
     # OpenAI's addresses hold the digest as a folder, open_clip's its first digits before the suffix.
     digest = re.search(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.pt$", url)
@@ -90,9 +89,9 @@ def check_pixels(weights: Published) -> None:
     Raises:
         ClipadError: such weights; ViT-L-14 (laion2b_s32b_b82k) is a case.
     """
-    from open_clip.pretrained import get_pretrained_cfg
+    from clipad_core.clip.open_clip import open_clip
 
-    found = get_pretrained_cfg(weights.name, weights.tag)
+    found = open_clip.get_pretrained_cfg(weights.name, weights.tag)
     for what, ours in (("mean", MEAN), ("std", STD)):
         theirs = tuple(found.get(what) or ours)
         if theirs != ours:
@@ -108,7 +107,7 @@ def has_own_repository(weights: Published) -> bool:
     >>> has_own_repository(find_published("ViT-B-16-plus-240", "laion400m_e31"))
     True
     """
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     sharing = [
         tag
@@ -139,7 +138,7 @@ def recognise(path: Path, digest: str) -> Published | None:
 
 
 def _all_published() -> Iterator[Published]:
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     for name, tag in open_clip.list_pretrained():
         # Weights for QuickGELU are listed under both architectures; the fitting one is meant.
@@ -154,7 +153,7 @@ def architecture_config(name: str) -> Mapping[str, object]:
     Raises:
         ClipadError: there is none of that name, or its image tower is none of open_clip's own.
     """
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     config = open_clip.get_model_config(name)
     if config is None:
@@ -172,7 +171,7 @@ def architecture_config(name: str) -> Mapping[str, object]:
 
 def learn_architecture(name: str, weights: Path) -> None:
     """Tell open_clip of the config file ``<name>.json`` beside the weights, where there is one."""
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     config = weights.with_name(f"{name}.json")
     if config.is_file():
@@ -190,7 +189,7 @@ def create_architecture(name: str, device: str = "cpu") -> nn.Module:
     Raises:
         ClipadError: there is no architecture of that name.
     """
-    import open_clip
+    from clipad_core.clip.open_clip import open_clip
 
     architecture_config(name)
     # open_clip warns that the model is random; whoever called this gives it weights or wants that.

@@ -92,9 +92,10 @@ def _loaded(
 def locate(weights: Published) -> Path | None:
     """Where open_clip's copy of published weights lies on this machine; None where it does not."""
     if weights.repository and has_own_repository(weights):
-        from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+        from clipad_core.clip.open_clip import open_clip
 
-        for name in (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME):
+        constants = open_clip.constants
+        for name in (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME):
             found = huggingface_hub.try_to_load_from_cache(weights.repository, name)
             if isinstance(found, str):
                 return Path(found)

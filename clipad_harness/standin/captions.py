@@ -11,14 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
-
-# isort: split
-import open_clip
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.methods.winclip.prompts import ANOMALOUS_STATES, NORMAL_STATES, TEMPLATES_DOT
 
 GENERIC = "object"

@@ -6,10 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import clipad_core  # noqa: F401  (lets open_clip import beside a CPU build of torch)
-
-# isort: split
-import open_clip
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -17,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
 

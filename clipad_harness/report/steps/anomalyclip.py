@@ -34,7 +34,7 @@ def word_table(
     As CoOp reports its prompts (Zhou et al., IJCV 2022, Table 4): nearest by Euclidean distance,
     among the words that the backbone knows (a stand-in's unused rows are zero).
     """
-    from open_clip import decode
+    from clipad_core.clip.open_clip import open_clip
 
     vocabulary = backbone.text.token_embedding
     known = torch.nonzero(vocabulary.abs().sum(dim=1) > 0)[:, 0]
@@ -44,7 +44,7 @@ def word_table(
             context = learner.context_tokens[row].detach()
             distance = torch.cdist(context, vocabulary[known])
             nearest = known[distance.argmin(dim=1)]
-            words = [decode(one[None]).strip() for one in nearest]
+            words = [open_clip.decode(one[None]).strip() for one in nearest]
             pairs = zip(words, distance.min(dim=1).values.tolist(), strict=True)
             columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
     index = pd.Index(range(1, len(context) + 1), name="vector")

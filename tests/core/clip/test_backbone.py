@@ -4,13 +4,13 @@ import hashlib
 import json
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 from micro import MICRO
 from safetensors.torch import load_file, save_file
 
 from clipad_core.clip.backbone import Backbone, digest_tensors, load_backbone
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.published import MEAN, STD, check_pixels, find_published
 from clipad_core.clip.text import encode_prompts
 from clipad_core.errors import ClipadError
@@ -19,8 +19,6 @@ from clipad_core.errors import ClipadError
 @pytest.fixture
 def stored(tmp_path: Path, micro: Backbone) -> Path:
     """The weights of the fixture as a file with its config beside it."""
-    import open_clip
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = open_clip.create_model("clipad-micro", pretrained=None)
@@ -156,8 +154,6 @@ def test_an_unknown_precision_is_refused() -> None:
 
 
 def test_published_weights_without_a_network_say_what_to_do(monkeypatch, tmp_path: Path) -> None:
-    import open_clip
-
     def offline(*_args: object, **_options: object) -> None:
         raise RuntimeError("Failed to download weights for tag 'laion400m_e31': offline")
 

@@ -1,11 +1,11 @@
 """The functional text tower against open_clip's own module."""
 
-import open_clip
 import pytest
 import torch
 from torch.testing import assert_close
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.text import class_words, encode_prompts
 from clipad_core.errors import ClipadError
 

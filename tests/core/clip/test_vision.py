@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import open_clip
 import pytest
 import torch
 from micro import run_tower
@@ -10,6 +9,7 @@ from torch.testing import assert_close
 
 from clipad_core.clip import transformer
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.vision import embed_patches, read_vision_tower
 from clipad_core.errors import ClipadError
 

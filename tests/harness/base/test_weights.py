@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 
 import huggingface_hub
-import open_clip
 import pytest
 import torch
 from micro import MICRO, add_config
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 
 from clipad_core.clip import published
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.published import create_architecture, find_published, has_own_repository
 from clipad_core.clip.torchscript import is_torchscript, read_torchscript
 from clipad_core.clip.weights import read_state_dict

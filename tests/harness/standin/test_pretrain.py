@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from project import REPOSITORY, with_one_bit_changed
 from torch.testing import assert_close
 
 from clipad_core.clip.backbone import load_backbone
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.vision import encode_images, window_index
 from clipad_core.errors import ClipadError
 from clipad_harness.standin import loop
