@@ -7,31 +7,52 @@ What most programs need can be imported from here; torch is loaded when it is fi
 
 from typing import TYPE_CHECKING
 
+from clipad_core.errors import ClipadError
+from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.vcpclip.config import VCPCLIPConfig
+from clipad_core.methods.winclip.config import WinCLIPConfig
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import load_backbone
     from clipad_core.detection import Detection
-    from clipad_core.errors import ClipadError
-    from clipad_core.methods.winclip.config import WinCLIPConfig
+    from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
+    from clipad_core.methods.vcpclip.detector import VCPCLIP
     from clipad_core.methods.winclip.detector import WinCLIP
 
 __version__ = "0.1.0"
-__all__ = ["ClipadError", "Detection", "WinCLIP", "WinCLIPConfig", "load_backbone"]
-
-_HOMES = {
-    "ClipadError": "errors",
-    "Detection": "detection",
-    "WinCLIP": "methods.winclip.detector",
-    "WinCLIPConfig": "methods.winclip.config",
-    "load_backbone": "clip.backbone",
-}
-
+__all__ = [
+    "AnomalyCLIP",
+    "AnomalyCLIPConfig",
+    "ClipadError",
+    "Detection",
+    "VCPCLIP",
+    "VCPCLIPConfig",
+    "WinCLIP",
+    "WinCLIPConfig",
+    "load_backbone",
+]
 
 
 def __getattr__(name: str) -> object:
-    """Import a name from its module when it is first asked for (PEP 562)."""
-    from importlib import import_module
+    """Import what loads torch when it is first asked for (PEP 562), so that `clipad --help` is quick."""
+    if name == "load_backbone":
+        from clipad_core.clip.backbone import load_backbone
 
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return load_backbone
+    if name == "Detection":
+        from clipad_core.detection import Detection
+
+        return Detection
+    if name == "WinCLIP":
+        from clipad_core.methods.winclip.detector import WinCLIP
+
+        return WinCLIP
+    if name == "AnomalyCLIP":
+        from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
+
+        return AnomalyCLIP
+    if name == "VCPCLIP":
+        from clipad_core.methods.vcpclip.detector import VCPCLIP
+
+        return VCPCLIP
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

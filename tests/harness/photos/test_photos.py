@@ -388,10 +388,3 @@ def test_the_five_lines_of_the_readme_run(tmp_path: Path, monkeypatch, capsys) -
     assert re.fullmatch(
         r"tensor\(\[0\.\d+\]\) torch\.Size\(\[1, \d+, \d+\]\)\n", capsys.readouterr().out
     )
-
-
-def test_the_core_offers_what_it_names_and_nothing_else() -> None:
-    for name in clipad_core.__all__:
-        assert getattr(clipad_core, name).__name__ == name
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = clipad_core.nothing
