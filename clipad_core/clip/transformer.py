@@ -17,6 +17,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clipad_core.clip.packed import can_pack, pack_weight, packed_linear
 from clipad_core.errors import ClipadError
 
 # Keys and values of earlier tokens in one block, each (b, heads, tokens, width of a head).
@@ -39,10 +40,7 @@ class Linear:
     def __call__(self, x: Tensor, gelu: bool = False) -> Tensor:
         """Apply the layer, and the exact (erf) GELU after it where asked for."""
         if self.packed:
-            name, algorithm = ("gelu", "none") if gelu else ("none", "")
-            return torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, name, [], algorithm
-            )
+            return packed_linear(x, self.weight, self.bias, gelu)
         y = F.linear(x, self.weight, self.bias)
         return F.gelu(y) if gelu else y
 
@@ -50,12 +48,13 @@ class Linear:
         """Return the same layer with its weight reordered once for inputs of about ``rows`` rows.
 
         Unchanged on a CPU without AVX-512, where the product with packed weights takes a sixth longer
-        than the plain one in float32 and bfloat16 has no such order; and in float64, which has none.
+        than the plain one in float32 and bfloat16 has no such order; in float64, which has none; and
+        where torch lacks the operators (`can_pack`).
         """
-        if self.packed or self.weight.dtype == torch.float64 or not has_avx512():
+        is_plain = self.weight.dtype == torch.float64 or not has_avx512() or not can_pack()
+        if self.packed or is_plain:
             return self
-        weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), rows)
-        return Linear(weight, self.bias, packed=True)
+        return Linear(pack_weight(self.weight, rows), self.bias, packed=True)
 
     def to(self, dtype: torch.dtype) -> Linear:
         """Return the same layer in another precision, before it is packed.

@@ -86,8 +86,7 @@ def optimise(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
     float64 and float32 stay exact up to the order of additions. bfloat16 halves the time on CPUs that
     have it; its error is printed by ``benchmarks/winclip.py``.
     """
-    packable = torch.backends.mkldnn.is_available() and tower.proj.device.type == "cpu"
-    rows = TOKENS_PER_CHUNK if packable else None
+    rows = TOKENS_PER_CHUNK if tower.proj.device.type == "cpu" else None
     return replace(tower, transformer=prepare(tower.transformer, dtype, rows))
 
 

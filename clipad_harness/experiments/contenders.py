@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from clipad_core.clip.packed import packed_operations
 from clipad_core.clip.preprocess import Pixels
 from clipad_core.methods.method import Detector
 from clipad_harness.data.images import read_image
@@ -103,18 +103,9 @@ def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contend
     ]
 
 
-def _linear_operations(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
-    """Of a packed linear layer, which the counter does not know."""
-    return 2 * math.prod(x) * weight[0]
-
-
-# What a counter must be told: layers whose weights are laid out for the CPU.
-_PACKED = {torch.ops.mkldnn._linear_pointwise: _linear_operations}
-
-
 def operations(detector: Callable[[Sequence[Pixels]], Any], image: Pixels) -> float:
     """Floating-point operations of scoring one image: counted, so the same on every machine."""
-    counter = FlopCounterMode(display=False, custom_mapping=_PACKED)
+    counter = FlopCounterMode(display=False, custom_mapping=packed_operations())
     # Fused attention has no count; its plain form has the same number of operations.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         detector([image])

@@ -72,29 +72,6 @@ def test_bfloat16_stays_near_float32(micro: Backbone, images: torch.Tensor) -> N
     assert not rough.equal(exact)
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
-@pytest.mark.parametrize("has", [True, False])
-def test_weights_are_packed_with_avx512_alone_and_say_the_same(
-    micro: Backbone, images: torch.Tensor, has: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transformer, "has_avx512", lambda: has)
-    tower = load_backbone("clipad-micro", "random:0").vision
-    assert tower.transformer.blocks[0].qkv.packed is has
-    assert tower.transformer.blocks[-1].expand.packed is has
-    (found, _), (same, _) = run_tower(tower, images), run_tower(micro.vision, images)
-    assert_close(found, same)
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
-def test_a_packed_tower_is_prepared_again_in_its_own_precision_alone(
-    micro: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transformer, "has_avx512", lambda: True)
-    packed = load_backbone("clipad-micro", "random:0").vision.transformer
-    again = transformer.prepare(packed, torch.float32, rows=64)
-    assert again.blocks[0].qkv.weight is packed.blocks[0].qkv.weight
-    with pytest.raises(ClipadError, match="found weights packed in torch.float32"):
-        transformer.prepare(packed, torch.bfloat16, rows=None)
 
 
 def test_another_image_size_is_refused(micro: Backbone) -> None:
