@@ -7,18 +7,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from runpy import run_path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_CLONE = (ROOT / ".git").exists()
 NOTHING_TO_INSTALL = "packages are neither in uv's cache nor within reach"
+INTERRUPTED = "repro: interrupted; the next ./repro goes on\n"
 FROM_CACHE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
 
 
@@ -41,6 +40,25 @@ def repro(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess
         timeout=600,
         check=False,
     )
+
+
+def interrupt(*command: str | Path) -> tuple[int, str, str]:
+    """Press Ctrl-C once a command has printed "started"; its code, what it printed then, its errors."""
+    process = subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    os.killpg(process.pid, signal.SIGINT)
+    said, errors = process.communicate(timeout=30)
+    return process.returncode, said, errors
 
 
 def unpack(folder: Path) -> Path:
@@ -161,16 +179,6 @@ def test_the_exit_status_is_the_commands_own(unpacked: Path) -> None:
     assert repro(unpacked, "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
 
 
-def test_commands_run_side_by_side_and_the_first_failure_counts(tmp_path: Path) -> None:
-    run = run_path(str(ROOT / "repro"))["run"]
-    made = f"import pathlib, time; made = pathlib.Path({str(tmp_path / 'made')!r})\n"
-    waits = f"{made}while not made.exists(): time.sleep(0.01)"
-    makes = f"{made}made.touch()"
-    assert run([sys.executable, "-c", waits], [sys.executable, "-c", makes]) == 0
-    fails = [[sys.executable, "-c", f"raise SystemExit({code})"] for code in (0, 3, 4)]
-    assert run(*fails) == 3
-
-
 def test_a_python_without_pip_gets_one_inside_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -181,37 +189,47 @@ def test_a_python_without_pip_gets_one_inside_of_the_environment(
     assert script["pip_for"]() == [script["BIN"] / "python", "-m", "pip"]
 
 
-def test_only_from_nothing_stages_run_side_by_side(tmp_path: Path) -> None:
-    for name in ("repro", "params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    script = run_path(str(tmp_path / "repro"))
-    calls, shares = [], []
+@pytest.fixture
+def ready(tmp_path: Path) -> Callable[[str], Path]:
+    """A folder that is set up, whose `dvc` is a shell script."""
 
-    def record(*commands: list[str], env: dict[str, str], **how: object) -> int:
-        calls.append([" ".join(command) for command in commands])
-        shares.append(int(env.get("CLIPAD_WORKERS", 0)))
-        return 0
+    def make(dvc: str) -> Path:
+        for name in ("repro", "pyproject.toml", "constraints.txt", "dvc.yaml"):
+            shutil.copy(ROOT / name, tmp_path)
+        made = tmp_path / ".venv" / "bin" / "dvc"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(f"#!/bin/sh\n{dvc}\n")
+        made.chmod(0o755)
+        made.with_name("python").touch()
+        script = run_path(str(tmp_path / "repro"))
+        script["STAMP"].write_text(script["key"]())
+        (tmp_path / ".dvc").mkdir(exist_ok=True)
+        return tmp_path
 
-    script["regenerate"].__globals__["run"] = record
-    assert script["regenerate"]({}) == 0
-    assert [len(call) for call in calls] == [2, 1, 3, 4, 1]
-    lane = "dvc --wait-for-lock repro --single-item"
-    assert f"nice {lane} score" in calls[2] and calls[2][-1].startswith(f"{lane} train")
-    assert f"nice {lane} notebook" in calls[3]  # none of a line waits for another of it
-    assert shares[2] == max(1, len(os.sched_getaffinity(0)) // 3)
-    assert calls[-1] == ["dvc repro"] and shares[-1] == 0
-    params = tmp_path / "params.yaml"
-    demo = params.read_text()
-    params.write_text(demo.replace("profile: demo", "profile: paper"))
-    calls.clear()
-    assert script["regenerate"]({}) == 0
-    assert calls == [["dvc repro"]]
-    params.write_text(demo)
-    (tmp_path / script["REPORT"]).parent.mkdir()
-    (tmp_path / script["REPORT"]).touch()
-    calls.clear()
-    assert script["regenerate"]({}) == 0
-    assert calls == [["dvc repro"]]
+    return make
+
+
+def test_alone_it_is_dvc_repro_and_names_the_report(ready: Callable[[str], Path]) -> None:
+    folder = ready('echo "dvc $*, in $(pwd)"; ls .dvc/tmp')
+    done = subprocess.run(
+        [folder / "repro"], cwd="/", env=environment(), capture_output=True, text=True, check=False
+    )
+    said = f"dvc repro, in {folder}\nclipad-unfinished\n"
+    assert done.stdout == f"{said}Open the report: reports/index.html\n"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((folder / ".dvc" / "tmp").iterdir())
+
+
+def test_what_dvc_refuses_is_not_called_done(ready: Callable[[str], Path]) -> None:
+    done = repro(ready('echo "ERROR: failed to reproduce" >&2; exit 3'))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "ERROR: failed to reproduce\n"
+
+
+def test_ctrl_c_waits_for_dvc_and_the_next_run_knows(ready: Callable[[str], Path]) -> None:
+    folder = ready("trap 'echo put in order; exit 1' INT; echo started; sleep 60")
+    assert interrupt(folder / "repro") == (130, "put in order\n", INTERRUPTED)
+    assert (folder / ".dvc" / "tmp" / "clipad-unfinished").exists()
 
 
 def test_a_dvc_lock_that_a_kill_cut_short_is_mended(unpacked: Path) -> None:
@@ -232,32 +250,17 @@ def test_a_dvc_lock_that_a_kill_cut_short_is_mended(unpacked: Path) -> None:
     assert lock.read_bytes() == whole
 
 
-def test_a_second_run_waits_for_what_the_first_one_left(tmp_path: Path) -> None:
-    for name in ("repro", "params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    call = f"import runpy; s = runpy.run_path({str(tmp_path / 'repro')!r}); g = s['regenerate']; "
-    # The first is killed while its child is at work; the second must not start before that ends.
-    child = "import time; time.sleep(2); open('first', 'w').close()"
-    first = f"{call}g.__globals__['reproduce'] = lambda how, env: s['run']([{sys.executable!r}, "
-    first += f"'-c', {child!r}], **how); g({{}})"
-    second = f"{call}import os; g.__globals__['reproduce'] = lambda *_: "
-    second += "print(os.path.exists('first')) or 0; g.__globals__['mend_dvc_lock'] = id; g({})"
-    killed = subprocess.Popen([sys.executable, "-c", first], cwd=tmp_path)
-    while not (tmp_path / ".dvc/tmp/clipad-unfinished").exists():
+def test_a_second_run_waits_for_what_the_first_one_left(ready: Callable[[str], Path]) -> None:
+    """The first is killed while DVC is at work; the second must not start before that ends."""
+    first = "touch started; sleep 2; touch ended"
+    folder = ready(f"if [ -e started ]; then ls ended; else {first}; fi")
+    killed = subprocess.Popen([folder / "repro"], env=environment())
+    while not (folder / "started").exists():
         assert killed.poll() is None
-    time.sleep(0.5)
     killed.kill()
     killed.wait()
-    done = subprocess.run(
-        [sys.executable, "-c", second], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "True\n" and "another run is at work here" in done.stderr
-
-
-def test_every_target_of_the_first_run_is_a_stage() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for targets in run_path(str(ROOT / "repro"))["FROM_NOTHING"]:
-        assert {name.split("@")[0] for some in targets for name in some} <= set(stages)
+    done = repro(folder)
+    assert done.stdout.startswith("ended\n") and "another run is at work here" in done.stderr
 
 
 def test_an_unknown_command_gets_a_message(unpacked: Path) -> None:
@@ -267,22 +270,8 @@ def test_an_unknown_command_gets_a_message(unpacked: Path) -> None:
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(unpacked: Path) -> None:
-    process = subprocess.Popen(
-        [unpacked / "repro", "sh", "-c", "echo started; exec sleep 60"],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors == "repro: interrupted; the next ./repro goes on\n"
+    command = [unpacked / "repro", "sh", "-c", "echo started; exec sleep 60"]
+    assert interrupt(*command) == (130, "", INTERRUPTED)
 
 
 def test_git_in_an_unpacked_folder_is_told_to_dvc(unpacked: Path) -> None:

@@ -266,17 +266,11 @@ def read_explorer(root: Path) -> Explorer:
 
 
 def read_workers(root: Path) -> int:
-    """Processes to score with: `workers`, where 0 means one a core.
-
-    ``CLIPAD_WORKERS`` then says how many of them are this process's, where others run beside it.
-    """
+    """Processes to score with: `workers`, where 0 means one a core."""
     workers = get(read_params(root), "workers", PARAMS)
     if not isinstance(workers, int) or workers < 0:
         raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
-    share = os.environ.get("CLIPAD_WORKERS", "0")
-    if not share.isdecimal():
-        raise ClipadError(f"CLIPAD_WORKERS: found {share!r}, expected a whole number from 0.")
-    return workers or int(share) or cores()
+    return workers or cores()
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:
