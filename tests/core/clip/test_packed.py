@@ -10,9 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clipad_core.clip import transformer
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.features import Features
 from clipad_core.clip.packed import can_pack, packed_operations
-from clipad_core.clip.vision import Features, VisionTower, encode_images
+from clipad_core.clip.vision import VisionTower
 from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.windows import encode_images
 
 needs_operators = pytest.mark.skipif(not can_pack(), reason="a torch without packed products")
 

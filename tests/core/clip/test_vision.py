@@ -72,8 +72,6 @@ def test_bfloat16_stays_near_float32(micro: Backbone, images: torch.Tensor) -> N
     assert not rough.equal(exact)
 
 
-
-
 def test_another_image_size_is_refused(micro: Backbone) -> None:
     with pytest.raises(ClipadError, match=r"found \(32, 40\) pixels, expected \(32, 32\)"):
         embed_patches(micro.vision, torch.zeros(1, 3, 32, 40))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clipad_harness.experiments.feature_store import FeatureStore
 from PIL import Image
 from project import SIZE, WEIGHTS, change, make_project, run_stages, with_one_bit_changed
 
@@ -22,7 +23,6 @@ from clipad_harness.base.settings import read_workers
 from clipad_harness.cli.main import main
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments import pipeline, shards
-from clipad_harness.experiments.feature_store import FeatureStore
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import Shard
 from clipad_harness.photos.detectors import open_weights

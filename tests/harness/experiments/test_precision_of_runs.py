@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clipad_harness.experiments.learned_pipeline import open_learned
 from project import change, make_project
 
 from clipad_core.methods.winclip.detector import reference_recipe
 from clipad_harness.experiments import pipeline
-from clipad_harness.experiments.learned_pipeline import open_learned
 from clipad_harness.experiments.shards import MAIN, Shard, as_measured
 
 LEARNED = ("anomalyclip", "vcpclip")

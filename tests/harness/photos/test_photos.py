@@ -13,6 +13,7 @@ import pytest
 import torch
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
+from clipad_harness.experiments.methods import CLASSES, checkpoint_of
 from PIL import Image
 from project import REPOSITORY, WEIGHTS, make_project
 
@@ -21,7 +22,6 @@ from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.cli.main import main
-from clipad_harness.experiments.methods import CLASSES, checkpoint_of
 from clipad_harness.photos import photos
 from clipad_harness.photos.detectors import choose_weights, open_detector
 from clipad_harness.photos.figures import contact, scores_figure
