@@ -8,15 +8,15 @@ What most programs need can be imported from here; torch is loaded when it is fi
 from typing import TYPE_CHECKING
 
 from clipad_core.errors import ClipadError
-from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
-from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.winclip.config import WinCLIPConfig
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import load_backbone
     from clipad_core.detection import Detection
+    from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
     from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
+    from clipad_core.methods.vcpclip.config import VCPCLIPConfig
     from clipad_core.methods.vcpclip.detector import VCPCLIP
+    from clipad_core.methods.winclip.config import WinCLIPConfig
     from clipad_core.methods.winclip.detector import WinCLIP
 
 __version__ = "0.1.0"
@@ -47,12 +47,24 @@ def __getattr__(name: str) -> object:
         from clipad_core.methods.winclip.detector import WinCLIP
 
         return WinCLIP
+    if name == "WinCLIPConfig":
+        from clipad_core.methods.winclip.config import WinCLIPConfig
+
+        return WinCLIPConfig
     if name == "AnomalyCLIP":
         from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
 
         return AnomalyCLIP
+    if name == "AnomalyCLIPConfig":
+        from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+
+        return AnomalyCLIPConfig
     if name == "VCPCLIP":
         from clipad_core.methods.vcpclip.detector import VCPCLIP
 
         return VCPCLIP
+    if name == "VCPCLIPConfig":
+        from clipad_core.methods.vcpclip.config import VCPCLIPConfig
+
+        return VCPCLIPConfig
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
