@@ -27,9 +27,20 @@ from clipad_harness.papers.numbers import (
     refuse,
     select,
 )
-from clipad_harness.report.tables import COMPARISON_COLUMNS
 
 MEAN = "mean"
+COMPARISON_COLUMNS = (
+    "category",
+    "k_shot",
+    "metric",
+    "ours_mean",
+    "ours_std",
+    "paper_mean",
+    "paper_std",
+    "difference",
+    "verdict",
+    "source",
+)
 NO_VERDICT = ""
 
 _TOLERANCES = ["method", "row", "metric", "points", "spreads", "reason"]

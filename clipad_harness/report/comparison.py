@@ -24,8 +24,8 @@ from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
+from clipad_harness.report.summary import COSTS
 from clipad_harness.report.tables import Html, callout, percent, table, with_spread
-from clipad_harness.site.index import COSTS
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 # Longest side of a picture; images and maps are stretched to squares, to stand side by side.

@@ -39,6 +39,13 @@ from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.report.tables import VERDICTS, badge, percent, with_spread
 
+# Filled by the page's script, since what differs from run to run is no part of the page.
+COSTS = (
+    '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
+    "beside this page, a file that is no part of the results. Where this text is seen, the file or "
+    "the browser's scripts are missing.</p></div>"
+)
+
 
 @dataclass(frozen=True)
 class Headline:

@@ -10,19 +10,8 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
+from clipad_harness.papers.verdicts import COMPARISON_COLUMNS
 
-COMPARISON_COLUMNS = (
-    "category",
-    "k_shot",
-    "metric",
-    "ours_mean",
-    "ours_std",
-    "paper_mean",
-    "paper_std",
-    "difference",
-    "verdict",
-    "source",
-)
 VERDICTS = {"pass": ("pass", "✓"), "fail": ("fail", "✗"), "not comparable": ("none", "–")}
 _TOTALS = {"mean", "average", "all"}
 DASH = "–"

@@ -117,13 +117,6 @@ def write_explorer(
     return write_text(output, html)
 
 
-def read_explorer_data(html: str) -> dict[str, object]:
-    """What a page written by `write_explorer` shows, as plain data."""
-    start = html.index(">", html.index('<script type="application/json" id="explorer-data"')) + 1
-    found: dict[str, object] = json.loads(html[start : html.index("</script>", start)])
-    return found
-
-
 def _body(found: Mapping[str, object]) -> str:
     """The page's own part; a name from the data cannot end the script that holds it."""
     text = json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,3 +236,10 @@ def _data_uri(picture: Image.Image, kind: str, **options: int | bool) -> str:
 def _numbers(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
     """Six digits say more than a picture can show, and keep the page small."""
     return [float(f"{value:.6g}") for value in values]
+
+
+def read_explorer_data(html: str) -> dict[str, object]:
+    """What a page of the explorer shows, as plain data."""
+    start = html.index(">", html.index('<script type="application/json" id="explorer-data"')) + 1
+    found: dict[str, object] = json.loads(html[start : html.index("</script>", start)])
+    return found

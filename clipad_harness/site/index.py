@@ -11,19 +11,13 @@ from clipad_harness.base.files import write_text
 from clipad_harness.data.images import file_hash
 from clipad_harness.papers import citations as bibliography
 from clipad_harness.report.provenance import code_hash, origin_anchor
-from clipad_harness.report.summary import Headline, Summary, headline_cell, read_summary
+from clipad_harness.report.summary import COSTS, Headline, Summary, headline_cell, read_summary
 from clipad_harness.report.tables import VERDICTS, badge, callout, facts
 from clipad_harness.site.page import Heading, page, tidy_tables
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
 # WinCLIP with reference images is WinCLIP+; the other methods have none.
 WITH_REFERENCES = "+"
-# Filled by the page's script, since what differs from run to run is no part of the page.
-COSTS = (
-    '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
-    "beside this page, a file that is no part of the results. Where this text is seen, the file or "
-    "the browser's scripts are missing.</p></div>"
-)
 
 
 # Title and purpose of the pages that are about all methods.

@@ -14,7 +14,7 @@ import numpy as np
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from clipad_harness.site.explorer import read_explorer_data
+from clipad_harness.site.explorer_data import read_explorer_data
 from clipad_harness.verify.conditions import Allowance
 from clipad_harness.verify.differences import DIFFERS, IDENTICAL, Pair, Part, judged
 from clipad_harness.verify.result_tables import json_pairs

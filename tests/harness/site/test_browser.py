@@ -11,7 +11,7 @@ from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 
 from clipad_harness.base.settings import LEARNED
-from clipad_harness.site.explorer import read_explorer_data
+from clipad_harness.site.explorer_data import read_explorer_data
 
 PAGES = tuple(
     f"{name}.html"

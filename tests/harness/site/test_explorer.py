@@ -8,13 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from clipad_harness.experiments.layers import Layer
 from PIL import Image
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.settings import Explorer
-from clipad_harness.experiments.layers import Layer
-from clipad_harness.site.explorer import read_explorer_data, write_explorer
-from clipad_harness.site.explorer_data import RATES, choose, overlaps, quantised, thresholds
+from clipad_harness.site.explorer import write_explorer
+from clipad_harness.site.explorer_data import (
+    RATES,
+    choose,
+    overlaps,
+    quantised,
+    read_explorer_data,
+    thresholds,
+)
 from clipad_harness.site.page import network_loads
 
 SETTINGS = Explorer(images_per_category=9, picture_size=16, map_size=8, max_megabytes=5)

@@ -1,0 +1,66 @@
+"""The house stands as it is drawn: imports run downward only, and no method imports another."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from importlinter import cli
+from project import REPOSITORY
+
+MODULES = sorted(
+    path
+    for package in ("clipad_core", "clipad_harness")
+    for path in REPOSITORY.glob(f"{package}/**/*.py")
+)
+# The only places that import what a name says: a method by its room, its drawings by its name.
+BY_NAME = {"clipad_core/methods/__init__.py", "clipad_harness/report/steps/__init__.py"}
+
+
+def test_every_contract_of_pyproject_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    code = cli.lint_imports(no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+def test_no_other_module_imports_by_a_string() -> None:
+    calls = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in MODULES
+        if any(_imports_by_string(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+    assert calls <= BY_NAME
+
+
+def _imports_by_string(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return name in ("import_module", "__import__")
+
+
+@pytest.mark.parametrize("tables", [("meta_path", "modules")])
+def test_no_module_turns_the_import_system(tables: tuple[str, ...]) -> None:
+    hits = [
+        path.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in tables
+        and getattr(node.value, "id", "") == "sys"
+    ]
+    assert not hits
+
+
+def test_no_module_of_the_harness_names_a_method() -> None:
+    rooms = {path.parent.name for path in REPOSITORY.glob("clipad_core/methods/*/__init__.py")}
+    named = {}
+    for path in sorted(Path(REPOSITORY / "clipad_harness").rglob("*.py")):
+        if path.parent.name == "steps":  # the drawings of a method, found by its name
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) else ""
+            if isinstance(text, str) and text.strip() in rooms:
+                named.setdefault(path.relative_to(REPOSITORY).as_posix(), set()).add(text)
+    assert not named
