@@ -1,15 +1,85 @@
-"""Configs as frozen dataclasses: a field per choice, changed by name with values from YAML."""
+"""Configs as frozen dataclasses: a field per choice, changed by name with values from YAML.
+
+A field made by `choice` says of itself what throwing it changes, who throws it, and when it is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from clipad_core.errors import ClipadError
 
 Config = TypeVar("Config")
+# When a field is read: only where there are references, by a training alone, by no training, or for
+# reasons of the run (its seed and precision), which are no switches between a paper and a code.
+Read = Literal["always", "references", "training", "after training", "run"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a field of a config says of itself.
+
+    Attributes:
+        meaning: what throwing the switch changes, for a reader of a table; "" where nobody throws it.
+        source: who throws it; a repository at its commit, a file of it where one decides. P is the
+            method's own paper.
+        read: when it is read.
+        together: the first field of a switch that published code decides as one; "" for a field that
+            is a switch of its own or the first of several.
+    """
+
+    meaning: str = ""
+    source: str = ""
+    read: Read = "always"
+    together: str = ""
+
+
+def choice(
+    default: Any,
+    meaning: str = "",
+    source: str = "",
+    *,
+    read: Read = "always",
+    together: str = "",
+) -> Any:
+    """A field of a config with its default and its `Choice`."""
+    return field(default=default, metadata={"choice": Choice(meaning, source, read, together)})
+
+
+def choices(kind: type) -> dict[str, Choice]:
+    """What every field of a config says of itself, in order; a plain field says nothing.
+
+    >>> @dataclass(frozen=True)
+    ... class Example:
+    ...     sigma: float = choice(4.0, "no smoothing", "P 3.3", read="after training")
+    ...     size: int = 240
+    >>> choices(Example)["sigma"].meaning, choices(Example)["size"].meaning
+    ('no smoothing', '')
+    """
+    return {one.name: one.metadata.get("choice", Choice()) for one in fields(kind)}
+
+
+def fields_read(kind: type, moment: Read) -> tuple[str, ...]:
+    """The fields of a config that are read at one moment only, in order."""
+    return tuple(name for name, what in choices(kind).items() if what.read == moment)
+
+
+def thrown_together(kind: type, name: str) -> tuple[str, ...]:
+    """The fields of the switch that a field belongs to, the one that names it first.
+
+    >>> @dataclass(frozen=True)
+    ... class Example:
+    ...     resize: str = "tiles"
+    ...     channels: str = choice("rgb", together="resize")
+    >>> thrown_together(Example, "channels")
+    ('resize', 'channels')
+    """
+    known = choices(kind)
+    first = known[name].together or name
+    return (first, *(other for other, what in known.items() if what.together == first))
 
 
 def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
@@ -40,17 +110,6 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
 def _hints(kind: type) -> dict[str, Any]:
     """Types of the fields; Python compiles each of them anew at every call."""
     return get_type_hints(kind)
-
-
-def fields_read(config: Any, when: str) -> list[str]:
-    """The fields that are read at one time only, as their metadata says.
-
-    Args:
-        config: a config or its class.
-        when: "references": only where there are references; "training"; "after training"; "run": what
-            no image sees, or what a profile decides.
-    """
-    return [field.name for field in fields(config) if field.metadata.get("read") == when]
 
 
 def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from clipad_core.config import Choice
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
 from clipad_harness.base.files import read_yaml
@@ -91,7 +92,17 @@ class MethodSettings:
     k_shots: tuple[int, ...]
     seeds: tuple[int, ...]
     ablation_seeds: tuple[int, ...]
-    aupro: str
+    # A switch like those of the configs, but decided where the maps are measured.
+    aupro: str = field(
+        metadata={
+            "choice": Choice(
+                "which AUPRO: at every threshold, at 200 of them (CFLOW's, and most codes'), or MVTec's "
+                "own evaluation",
+                "open-edge-platform/anomalib@v2.7.0: AUPRO; zqhang/Accurate-WinCLIP-pytorch@eef4f8c: "
+                "cal_pro_score",
+            )
+        }
+    )
     fpr_limit: float
     walks: tuple[str, ...]
     walk_shots: tuple[int, ...]
@@ -256,11 +267,11 @@ def read_feature_memory(root: Path) -> int:
 def read_explorer(root: Path) -> Explorer:
     """The `explorer` section."""
     settings: Explorer = build(Explorer, _section(root, "explorer"), "explorer")
-    for field in fields(Explorer):
-        value = getattr(settings, field.name)
+    for setting in fields(Explorer):
+        value = getattr(settings, setting.name)
         if not isinstance(value, int) or value < 1:
             raise ClipadError(
-                f"explorer.{field.name}: found {value!r}, expected a whole number from 1."
+                f"explorer.{setting.name}: found {value!r}, expected a whole number from 1."
             )
     return settings
 

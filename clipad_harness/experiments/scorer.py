@@ -221,7 +221,9 @@ class Scorer:
             references = [store.key(path) for path in self.references(shard)]
         elif method.references is not None:  # without references their fields change nothing
             default = method.config()
-            unread = {name: getattr(default, name) for name in fields_read(config, "references")}
+            unread = {
+                name: getattr(default, name) for name in fields_read(type(config), "references")
+            }
             config = config.changed(unread)
         return hash_of(
             {

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
-# What no image sees, or what a profile decides.
-IGNORED = ("seed", "precision")
-# Fields that one piece of published code decides together are one step, named by the first.
-TOGETHER = (
-    ("resize", "test_channels"),
-    ("window_aggregation", "scale_fusion"),
-    ("scales", "memory_scales"),
-    ("post_width", "post_bias", "post_unit_tokens"),
-    ("learning_rate", "learning_rate_mvtec", "learning_rate_temperature"),
-)
+from clipad_core.config import choices, thrown_together
+
 START = "0 start"
 Steps = list[tuple[str, dict[str, Any]]]
 
@@ -30,21 +21,22 @@ def walk_group(preset: str) -> str:
 
 
 def differing(start: Any, end: Any) -> list[str]:
-    """The fields in which two configs differ, in order, but for `IGNORED`."""
-    names = (field.name for field in fields(start))
-    return [n for n in names if n not in IGNORED and getattr(start, n) != getattr(end, n)]
+    """The fields in which two configs differ, in order, but for seed and precision of the run."""
+    names = (name for name, what in choices(type(start)).items() if what.read != "run")
+    return [name for name in names if getattr(start, name) != getattr(end, name)]
 
 
 def steps(start: Any, end: Any) -> Steps:
     """Names of the steps and the fields that are changed once they are taken, cumulative.
 
-    Fields are taken in the order of the config, which follows an image through the method.
+    Fields are taken in the order of the config, which follows an image through the method; those that
+    one piece of published code decides together are one step, named by the first that differs.
 
     Args:
         start, end: two configs of one kind.
 
     Returns:
-        The start first, without changes; after the last step nothing but `IGNORED` differs.
+        The start first, without changes; after the last step nothing is `differing`.
 
     >>> from clipad_core.methods.winclip.config import find_preset
     >>> [name for name, _ in steps(find_preset("paper"), find_preset("malalab"))]
@@ -53,7 +45,7 @@ def steps(start: Any, end: Any) -> Steps:
     left, taken = differing(start, end), list[dict[str, Any]]()
     for name in left:
         if not any(name in values for values in taken):
-            group = next((one for one in TOGETHER if name in one), (name,))
+            group = thrown_together(type(start), name)
             taken.append({one: getattr(end, one) for one in group if one in left})
     return own_steps(taken)
 

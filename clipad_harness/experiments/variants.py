@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from clipad_core.config import fields_read
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Method
@@ -30,8 +31,6 @@ from clipad_harness.experiments.translation import fit, fit_all
 
 # As `tested_on`: the dataset that the main variant is trained on, so that the two change places.
 AUXILIARY = "auxiliary"
-# Fields that no training reads.
-AFTER_TRAINING = ("alpha", "sigma", "image_score", "top_pixels")
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,8 @@ class _Reader:
         for step, changes in taken:
             fields = {**shortened, **own, **changes}
             if self.method.training is not None:
-                late = {name: fields.pop(name) for name in AFTER_TRAINING if name in fields}
+                untrained = fields_read(type(base), "after training")
+                late = {name: fields.pop(name) for name in untrained if name in fields}
                 fields["at_test"] = late
             name = f"{walk_group(title)}/{step}"
             settings = self.settings

@@ -1,8 +1,8 @@
 """Every choice of AnomalyCLIP as one field, with its source, and the published presets.
 
-Sources: P = Zhou et al., AnomalyCLIP, ICLR 2024 (arXiv 2310.18961v12); C =
-zqhang/AnomalyCLIP@45ed4dd, whose train.sh and test.sh made the published numbers; R = the authors'
-answers in the review of the paper (OpenReview), whose tables are not in P.
+P is Zhou et al., AnomalyCLIP, ICLR 2024 (arXiv 2310.18961v12); C, below, the code whose train.sh and
+test.sh made the published numbers; R the authors' answers in the review of the paper (OpenReview),
+whose tables are not in P.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from clipad_core.config import changed, look_up_preset
+from clipad_core.config import changed, choice, look_up_preset
 from clipad_core.errors import ClipadError
+
+_C = "zqhang/AnomalyCLIP@45ed4dd"
 
 # Where a prompt takes its state word and the name of what it shows.
 STATE, OBJECT = "{state}", "{object}"
@@ -27,52 +29,86 @@ class AnomalyCLIPConfig:
     # Backbone. P A.1 and C: ViT-L/14@336 by OpenAI at 518 px.
     weights: Literal["openai"] = "openai"
     # C: float32, also on a GPU; float64 (the same numbers on every CPU) and bfloat16 are ours.
-    precision: Literal["float64", "float32", "bfloat16"] = "float32"
+    precision: Literal["float64", "float32", "bfloat16"] = choice("float32", read="run")
     image_size: int = 518  # P A.1, C
     activation: Literal["backbone", "quick_gelu", "gelu"] = "backbone"  # C: QuickGELU, OpenAI's
-    positional: Literal["bilinear", "bicubic_antialias"] = "bilinear"  # C; P silent
+    positional: Literal["bilinear", "bicubic_antialias"] = choice(  # P silent
+        "bilinear",
+        "the positional embedding is resized to a larger grid by bicubic interpolation with antialiasing, "
+        "open_clip's own, instead of bilinear",
+        f"{_C}: AnomalyCLIP_lib",
+    )
 
     # Local features. P App. C and C: V-V attention beside the tower; "none" is P Table 4 without T1.
     # P Fig. 6: Q-Q and K-K. R Table 12: logits of QQ, KK, VV averaged, and with the tower's own Q-K.
     branch: Branch = "vv"
     dpam_from_layer: int = 6  # P A.1; C DPAM_layer=20, the last 19 of 24 blocks
-    blocks: tuple[int, ...] = (24,)  # P 4.1 and train.sh; the arguments' default is 6 12 18 24
-    # "sum": attention outputs add up, C. "mlp": C's unused ffn=True. "aliased": before 2025-04-13
-    # every listed block held the same tensor, the last one (C issues 18, 64 and 82).
-    local_stream: Stream = "sum"
-    # C projects the class token without CLIP's last norm (its issue 14); P silent.
-    class_ln_post: bool = False
+    blocks: tuple[int, ...] = choice(  # P 4.1
+        (24,),
+        "maps of blocks 6, 12, 18 and 24 are summed: the default of the code's arguments; its scripts "
+        "pass 24 alone",
+        f"{_C}: test.py, test.sh; zqhang/AnomalyCLIP#18",
+    )
+    # "sum": attention outputs add up, C. "mlp": C's unused ffn=True. "aliased": C's issues 18 and 82, too.
+    local_stream: Stream = choice(
+        "sum",
+        "before 2025-04-13 every listed block held the last one's tensor",
+        f"{_C}; zqhang/AnomalyCLIP#64",
+    )
+    class_ln_post: bool = choice(  # P silent
+        False,
+        "the class token passes CLIP's last norm, which the released code leaves out",
+        f"{_C}: AnomalyCLIP_lib; zqhang/AnomalyCLIP#14",
+    )
 
     # Prompts. P 3.2 and C: learned vectors before "object." and "damaged object.".
-    context: Literal["learned", "none"] = "learned"  # "none": words alone, nothing is learned
+    context: Literal["learned", "none"] = choice(
+        "learned", "words alone, nothing is learned before them", "P Table 5"
+    )
     context_length: int = 12  # E; P A.1, C n_ctx
     shared_context: bool = False  # R Table 11: one context for both states
-    template: str = "{state} {object}."  # C ends with a period, P prints none
+    template: str = choice(
+        "{state} {object}.",
+        "no period at the end of the prompts (P 3.2)",
+        f"P; {_C}: prompt_ensemble.py",
+    )
     normal_state: str = ""  # P 3.2, C
     anomalous_state: str = "damaged"  # P 3.2, C; P Tables 8 and 9 try others
     # P Figs. 5 and 8: the name of the category in its place (object-aware prompts).
     object_word: Literal["object", "category"] = "object"
 
     # Text tower. P Eq. (3) and C: from block 2 on, fresh vectors behind the start token.
-    prompt_depth: int = 9  # P A.1, C: blocks 2 to 9; 1: none
+    prompt_depth: int = choice(  # P A.1, C: blocks 2 to 9
+        9, "1: no block gets fresh vectors", "P Tables 4 and 5"
+    )
     prompt_length: int = 4  # P A.1, C t_n_ctx
-    half_prompts: bool = True  # C rounds them and their gradients to fp16; P silent
+    half_prompts: bool = choice(  # C rounds their gradients, too; P silent
+        True, "no rounding of deeper vectors to half precision", f"P; {_C}: AnomalyCLIP_lib"
+    )
 
     # Scores. The temperature is C's, P prints none.
     temperature: float = 0.07
-    sigma: float = 4.0  # P 3.3, C
+    sigma: float = choice(
+        4.0, "no smoothing of the map", f"P 3.3 smooths; {_C}: test.py", read="after training"
+    )
 
     # Loss, P Eq. (2).
-    global_loss: bool = True  # P Table 5
-    local_loss: Literal["both", "focal", "dice", "none"] = "both"  # P Table 5, R Table 14
-    local_weight: float = 4.0  # lambda; P 4.1, C lam
+    global_loss: bool = choice(True, read="training")  # P Table 5
+    local_loss: Literal["both", "focal", "dice", "none"] = choice(  # P Table 5, R Table 14
+        "both", read="training"
+    )
+    local_weight: float = choice(  # lambda; P 4.1
+        4.0, "λ 1 instead of 4: four equal maps count four times", _C, read="training"
+    )
 
     # Training. Betas and seed: C; P names Adam and no number of runs.
-    epochs: int = 15  # P A.1, C
-    batch_size: int = 8  # P A.1, C
-    seed: int = 111  # C
-    learning_rate: float = 1e-3  # P A.1, C
-    betas: tuple[float, ...] = (0.5, 0.999)
+    epochs: int = choice(  # P A.1, C
+        15, "0: initial values, nothing is learned", "P Table 5", read="training"
+    )
+    batch_size: int = choice(8, read="training")  # P A.1, C
+    seed: int = choice(111, read="run")  # C
+    learning_rate: float = choice(1e-3, read="training")  # P A.1, C
+    betas: tuple[float, ...] = choice((0.5, 0.999), read="training")
 
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""

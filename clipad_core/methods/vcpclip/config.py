@@ -1,8 +1,7 @@
 """Every choice of VCP-CLIP as one field, with its source, and the two published presets.
 
-Sources: P = Qu et al., VCP-CLIP, ECCV 2024 (arXiv 2407.12276v1); C = xiaozhen228/VCP-CLIP@4dd96ec,
-the code that made the released weights. Where the two differ the field of ``code`` is the default,
-and ``paper`` replaces it.
+P is Qu et al., VCP-CLIP, ECCV 2024 (arXiv 2407.12276v1); C, below, is the code that made the released
+weights. Where the two differ the field of ``code`` is the default, and ``paper`` replaces it.
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from clipad_core.config import changed, look_up_preset
+from clipad_core.config import changed, choice, look_up_preset
 from clipad_core.errors import ClipadError
+
+_C = "xiaozhen228/VCP-CLIP@4dd96ec"
 
 # Where a prompt takes its state word and where the category vectors stand.
 STATE, CATEGORY = "{state}", "{category}"
@@ -27,14 +28,27 @@ class VCPCLIPConfig:
     weights: Literal["openai"] = "openai"
     # P silent. C: fp16 autocast on a GPU, float32 on a CPU; float64 (the same numbers on every CPU) and
     # bfloat16 are ours.
-    precision: Literal["float64", "float32", "bfloat16"] = "float32"
-    augmentation: Literal["code", "none"] = "code"  # while training; C; P names none
-    mosaic_rate: float = 0.2  # C --aug_rate, MVTec AD alone: four anomalous images in one
+    precision: Literal["float64", "float32", "bfloat16"] = choice("float32", read="run")
+    augmentation: Literal["code", "none"] = choice(
+        "code", "no training augmentation", f"P names none; {_C}: dataset.py", read="training"
+    )
+    # C --aug_rate, MVTec AD alone: four anomalous images in one
+    mosaic_rate: float = choice(0.2, read="training")
     image_size: int = 518  # P 4.1, C
     blocks: tuple[int, ...] = (6, 12, 18, 24)  # P 4.1, C; 1-based
-    # C: the erf GELU, although OpenAI trained with QuickGELU; "backbone": as the weights say.
-    activation: Literal["gelu", "quick_gelu", "backbone"] = "gelu"
-    positional: Literal["bicubic_antialias", "bilinear"] = "bicubic_antialias"  # C; P silent
+    activation: Literal["gelu", "quick_gelu", "backbone"] = (
+        choice(  # "backbone": as the weights say
+            "gelu",
+            "QuickGELU, with which OpenAI trained, instead of the exact GELU that the code runs",
+            _C,
+        )
+    )
+    positional: Literal["bicubic_antialias", "bilinear"] = choice(  # P silent
+        "bicubic_antialias",
+        "the positional embedding is resized to a larger grid by bilinear interpolation instead of bicubic "
+        "with antialiasing, open_clip's own",
+        _C,
+    )
 
     # Text. P 3.2 and C: unified text prompts; Table 4 and Table 9 replace words and templates.
     templates: tuple[str, ...] = ("a photo of a {state} {category}",)
@@ -43,7 +57,7 @@ class VCPCLIPConfig:
     category_length: int = 2  # r: vectors that stand for the category; P Fig. 9a, C
     deep_prompts: bool = True  # P Eq. (1), C total_d_layer_len 11 (0: off)
     deep_length: int = 1  # n: vectors a block; P Fig. 9b, C
-    dropout: float = 0.1  # on the deep prompts while training; C; P silent
+    dropout: float = choice(0.1, read="training")  # on the deep prompts; C; P silent
 
     # Pre-VCP, P Eq. (4). Off: the category vectors are learned, but no image speaks into them.
     pre_vcp: bool = True
@@ -52,24 +66,64 @@ class VCPCLIPConfig:
     # Post-VCP, P Eqs. (5) to (9). Off: the raw branch is the whole model, map and loss.
     post_vcp: bool = True
     heads: int = 8  # M; P Fig. 9d, C
-    post_width: Literal["vision", "joint"] = "vision"  # C 1024; P C = 768, 96 a head
-    post_bias: bool = True  # C; P prints none
-    post_unit_tokens: bool = True  # C: keys and values of unit-norm patches; P: of raw ones
+    post_width: Literal["vision", "joint"] = choice(  # C 1024; P C = 768, 96 a head
+        "vision",
+        "Post-VCP as printed: as wide as the text, no biases, raw patches",
+        f"P 3.3; {_C}",
+    )
+    post_bias: bool = choice(
+        True, "Post-VCP without biases", f"P 3.3 prints none; {_C}", together="post_width"
+    )
+    post_unit_tokens: bool = choice(
+        True,
+        "keys and values of raw patches instead of unit-norm ones",
+        f"P 3.3; {_C}",
+        together="post_width",
+    )
 
     # Maps. `alpha` is the weight of the RAW branch; the paper's alpha is that of the other one.
-    alpha: float = 0.2  # C 0.2; P 0.25 (printed as 0.75 on the new branch)
-    sigma: float = 8.0  # C; P has no smoothing (0)
-    image_score: Literal["top_pixels", "map_maximum"] = "top_pixels"  # C; P B.4: the maximum
-    top_pixels: int = 2000  # C, of each branch before smoothing
+    alpha: float = choice(
+        0.2,
+        "the raw map weighs 0.25 instead of 0.2",
+        f"P 4.1; {_C}",
+        read="after training",
+    )
+    sigma: float = choice(
+        8.0,
+        "no smoothing of the map",
+        f"P names none; {_C}: test.py smooths",
+        read="after training",
+    )
+    image_score: Literal["top_pixels", "map_maximum"] = choice(
+        "top_pixels",
+        "maximum of the map instead of means of its largest pixels",
+        f"P B.4; {_C}: test.py",
+        read="after training",
+    )
+    # C, of each branch before smoothing
+    top_pixels: int = choice(2000, read="after training")
 
     # Training. Betas: C; P names Adam alone.
-    epochs: int = 10  # P 4.1, C
-    batch_size: int = 32  # P 4.1, C
-    seed: int = 333  # C; P: three unnamed seeds
-    learning_rate: float = 4e-5  # P 4.1; C on VisA
-    learning_rate_mvtec: float = 2e-5  # C on MVTec AD (its README and issue 9); P 4e-5
-    learning_rate_temperature: float = 1e-2  # C, of both temperatures; P one rate for all
-    betas: tuple[float, ...] = (0.5, 0.999)
+    epochs: int = choice(10, read="training")  # P 4.1, C
+    batch_size: int = choice(32, read="training")  # P 4.1, C
+    seed: int = choice(333, read="run")  # C; P: three unnamed seeds
+    learning_rate: float = choice(4e-5, read="training")  # P 4.1; C on VisA
+    learning_rate_mvtec: float = choice(  # C: its README
+        2e-5,
+        "one learning rate for all, temperatures included (that of MVTec AD acts in trainings on it "
+        "alone)",
+        f"P 4.1; {_C}; xiaozhen228/VCP-CLIP#9",
+        read="training",
+        together="learning_rate",
+    )
+    learning_rate_temperature: float = choice(
+        1e-2,
+        "both temperatures learn at the rate of everything else",
+        f"P 4.1; {_C}",
+        read="training",
+        together="learning_rate",
+    )
+    betas: tuple[float, ...] = choice((0.5, 0.999), read="training")
 
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""

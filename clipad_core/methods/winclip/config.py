@@ -4,9 +4,8 @@ Two kinds of fields: what the paper settles, and what it leaves open ([open] bel
 published re-implementation decided for itself. A report walks from one preset to another field by
 field and shows what each is worth.
 
-Sources: P = Jeong et al., WinCLIP, CVPR 2023 with its supplement (arXiv 2303.14814); A = anomalib
-2.7.0; Z = zqhang/Accurate-WinCLIP-pytorch@eef4f8c; C = caoyunkang/WinClip@0818c9d; M =
-mala-lab/WinCLIP@4880fc4.
+P is Jeong et al., WinCLIP, CVPR 2023 with its supplement (arXiv 2303.14814); the codes are named by
+letters below.
 """
 
 from __future__ import annotations
@@ -15,37 +14,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from clipad_core.config import changed, look_up_preset
+from clipad_core.config import changed, choice, look_up_preset
 from clipad_core.errors import ClipadError
 from clipad_core.methods.winclip.prompts import find_ensemble
 
-# What the paper leaves open, and so what a report must state (spec of the paper, section 10).
-OPEN_CHOICES = (
-    "weights",
-    "class_name",
-    "text_average",
-    "temperature",
-    "multi_crop",
-    "patch_feature",
-    "reference_aggregation",
-    "map_fusion",
-    "scale_fusion",
-    "map_size",
-    "mask_rule",
-    "reference_choice",
-)
-
-# What is read only where there are references.
-REFERENCE_FIELDS = (
-    "patch_feature",
-    "memory_scales",
-    "reference_aggregation",
-    "clamp_association",
-    "gallery_off_by_one",
-    "few_shot_image_score",
-    "reference_choice",
-)
-
+_A = "open-edge-platform/anomalib@v2.7.0"
+_Z = "zqhang/Accurate-WinCLIP-pytorch@eef4f8c"
+_C = "caoyunkang/WinClip@0818c9d"
+_M = "mala-lab/WinCLIP@4880fc4"
 
 # No published code measures maps of more than 400 pixels a side.
 LARGEST_MAP = 4096
@@ -55,51 +31,123 @@ LARGEST_MAP = 4096
 class WinCLIPConfig:
     """The setting of the paper; a preset replaces what another code does differently."""
 
-    # Backbone: P names ViT-B/16+ on LAION-400M; epoch [open]. A, Z, M: e31; C: e32.
-    weights: Literal["laion400m_e31", "laion400m_e32"] = "laion400m_e31"
+    # Backbone: P names ViT-B/16+ on LAION-400M; epoch [open].
+    weights: Literal["laion400m_e31", "laion400m_e32"] = choice(
+        "laion400m_e31", "epoch 32 of the checkpoint instead of 31 (a stand-in has one)", _C
+    )
     # [open]; C and M run half precision; float64 is ours: the same numbers on every CPU.
-    precision: Literal["float64", "float32", "bfloat16"] = "float32"
+    precision: Literal["float64", "float32", "bfloat16"] = choice("float32", read="run")
 
     # Image. P supplement A: shorter edge to the input size, square tiles along the longer edge,
     # predictions averaged. Z, M: stretch (Pillow). A: stretch of a float tensor, not clamped.
     # C: bilinear to 1024, then Pillow. open_clip's own default: centre crop.
-    resize: Literal["tiles", "stretch", "stretch_float", "stretch_1024", "centre_crop"] = "tiles"
-    test_channels: Literal["rgb", "bgr"] = "rgb"  # C feeds test images as BGR, references as RGB
-    # P Table 3: +1.0 image AUROC; crop set [open]. AlexNet's five or ten crops are the candidates.
-    multi_crop: Literal["none", "five", "ten"] = "none"
+    resize: Literal["tiles", "stretch", "stretch_float", "stretch_1024", "centre_crop"] = choice(
+        "tiles",
+        "how an image becomes 240 pixels, and in which order its channels come: square tiles (P, "
+        "supplement A), a stretch, a float stretch, through 1024 pixels with test images as BGR",
+        f"{_A}; {_Z}; {_C}",
+    )
+    test_channels: Literal["rgb", "bgr"] = choice(
+        "rgb", "test images as BGR, references as RGB", _C, together="resize"
+    )
+    # Crop set [open]; AlexNet's five or ten crops are the candidates.
+    multi_crop: Literal["none", "five", "ten"] = choice(
+        "none",
+        "image scores averaged over crops: worth a point in P Table 3, described nowhere, in no code "
+        "(mala-lab's tiles of images that are not square are another thing)",
+        f"P 5.4, Table 3; absent from {_A} and {_Z}",
+    )
 
-    # Text. P Fig. 6: 22 templates with a final period. A, Z: 21 entries, one doubled. C: no period.
-    prompts: str = "full22_dot"
+    # Text.
+    prompts: str = choice(
+        "full22_dot",
+        "the template list: 22 with a period (P, Fig. 6), 21 with one doubled, 22 without a period",
+        f"{_A}; {_Z}; {_C}",
+    )
     # P Table 7: task-specific states; "defects": one for every kind of damage of the category.
     extra_anomalous_states: tuple[str, ...] | Literal["defects"] = ()
-    class_name: Literal["spaces", "raw", "object"] = "spaces"  # [open]; A, Z, C: the folder name
-    text_average: Literal["mean_raw", "norm_mean"] = "mean_raw"  # [open]; M: norm_mean
-    temperature: float | Literal["clip"] = 0.07  # P Eq. (1), value [open]; A, Z 0.07; C, M 0.01
+    class_name: Literal["spaces", "raw", "object"] = choice(  # [open]
+        "spaces", "the folder's name as it stands: metal_nut", f"{_A}; {_Z}; {_C}"
+    )
+    text_average: Literal["mean_raw", "norm_mean"] = choice(  # [open]
+        "mean_raw", "mean of unit embeddings instead of raw ones", _M
+    )
+    temperature: float | Literal["clip"] = choice(  # P Eq. (1); A and Z have 0.07 too
+        0.07, "0.01 instead of 0.07; P prints no value", f"{_C}; {_M}"
+    )
 
     # Language-guided map. P Eq. (3) and section 4.2.
     map_source: Literal["windows", "patch_tokens", "tiles"] = "windows"  # P Table 8's rows
-    scales: tuple[int, ...] = (2, 3)  # in patches: small and mid
-    image_scale: bool = True  # the whole image as a third scale; C: no
-    window_aggregation: Literal["harmonic", "harmonic_normal", "arithmetic"] = "harmonic"
-    scale_fusion: Literal["harmonic", "harmonic_normal", "arithmetic", "max"] = "harmonic"
-    zero_shot_image_score: Literal["text", "map_maximum"] = "text"  # C: maximum of the map
+    scales: tuple[int, ...] = choice(  # in patches: small and mid
+        (2, 3), "mid windows before small ones: the order of float sums", _Z
+    )
+    image_scale: bool = choice(True, "the whole image is no scale of the language map", _C)
+    window_aggregation: Literal["harmonic", "harmonic_normal", "arithmetic"] = choice(
+        "harmonic",
+        "harmonic mean of normality instead of abnormality, windows and scales (P Eq. (3))",
+        _C,
+    )
+    scale_fusion: Literal["harmonic", "harmonic_normal", "arithmetic", "max"] = choice(
+        "harmonic",
+        "harmonic mean of normality instead of abnormality over the scales",
+        _C,
+        together="window_aggregation",
+    )
+    zero_shot_image_score: Literal["text", "map_maximum"] = choice(
+        "text", "maximum of the map instead of the text score", _C
+    )
 
     # Reference association, P Eqs. (4) to (6).
-    patch_feature: Literal["ln_post", "raw", "projected", "none"] = "ln_post"  # [open]; Z, M raw
-    memory_scales: tuple[int, ...] = (2, 3)
-    reference_aggregation: Literal["harmonic", "arithmetic"] = "harmonic"  # [open]; C arithmetic
-    clamp_association: bool = True  # distances of -1e-7 are rounding; peers let them through
-    gallery_off_by_one: bool = False  # C: the first window of a scale meets the previous gallery
-    map_fusion: Literal["mean", "sum", "harmonic", "parallel", "visual", "language"] = "mean"
-    few_shot_image_score: Literal["both", "visual", "text", "map_maximum"] = "both"  # P Eq. (6)
-    reference_choice: Literal["seeded", "first", "with_replacement"] = (
-        "seeded"  # A first, Z w. repl.
+    patch_feature: Literal["ln_post", "raw", "projected", "none"] = choice(  # [open]
+        "ln_post",
+        "patch memory of the residual stream, or none, instead of tokens after ln_post",
+        f"{_Z}; {_M}; {_C}",
+        read="references",
+    )
+    memory_scales: tuple[int, ...] = choice(
+        (2, 3),
+        "mid windows before small ones in the memory, too",
+        _Z,
+        read="references",
+        together="scales",
+    )
+    reference_aggregation: Literal["harmonic", "arithmetic"] = choice(  # [open]
+        "harmonic", "plain mean of window distances", _C, read="references"
+    )
+    clamp_association: bool = choice(  # distances of -1e-7 are rounding
+        True, "rounding below zero is let through", f"{_A}; {_Z}; {_C}; {_M}", read="references"
+    )
+    gallery_off_by_one: bool = choice(
+        False,
+        "the first window of a scale is compared with the previous gallery",
+        _C,
+        read="references",
+    )
+    map_fusion: Literal["mean", "sum", "harmonic", "parallel", "visual", "language"] = choice(
+        "mean",
+        "sum, or parallel resistors, of language and reference map; P prints no operator",
+        f"{_Z}; {_C}",
+    )
+    few_shot_image_score: Literal["both", "visual", "text", "map_maximum"] = choice(
+        "both", "maximum of the map instead of Eq. (6)", _C, read="references"
+    )
+    reference_choice: Literal["seeded", "first", "with_replacement"] = choice(
+        "seeded",
+        "the first files of the folder, or draws with replacement, instead of seeded draws",
+        f"{_A}; {_Z}",
+        read="references",
     )
 
     # Output.
-    aggregation_precision: Literal["float32", "float64"] = "float32"  # Z: float64
-    map_size: int | None = None  # None: the input size; C: 400
-    mask_rule: Literal["nearest", "bilinear_half"] = "nearest"  # Z: bilinear, then above one half
+    aggregation_precision: Literal["float32", "float64"] = choice(
+        "float32", "maps are averaged in double precision", _Z
+    )
+    map_size: int | None = choice(  # None: the input size
+        None, "evaluation at 400 pixels instead of the input size", _C
+    )
+    mask_rule: Literal["nearest", "bilinear_half"] = choice(
+        "nearest", "masks bilinear and cut at one half instead of nearest", _Z
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""

@@ -3,15 +3,16 @@
 from dataclasses import fields, replace
 
 import pytest
+from clipad_harness.experiments.learned_variants import learned_variants
 from project import REPOSITORY
 
+from clipad_core.config import fields_read, thrown_together
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip import config as anomalyclip_config
 from clipad_core.methods.vcpclip import config as vcpclip_config
 from clipad_core.methods.winclip import config as winclip_config
 from clipad_harness.base.settings import LEARNED, read_learned, read_profile
-from clipad_harness.experiments.learned_variants import learned_variants
-from clipad_harness.experiments.switch_steps import IGNORED, START, TOGETHER, differing, steps
+from clipad_harness.experiments.switch_steps import START, differing, steps
 from clipad_harness.experiments.translation import fit, fit_all, translated
 
 MODULES = {
@@ -34,7 +35,7 @@ def test_the_last_step_of_a_walk_is_the_preset_itself(method: str, preset: str) 
     found = steps(start, end)
     assert found[0] == (START, {})
     last = replace(start, **found[-1][1])
-    same = {name: getattr(start, name) for name in IGNORED if hasattr(start, name)}
+    same = {name: getattr(start, name) for name in fields_read(type(start), "run")}
     assert replace(end, **same) == replace(last, **same)
 
 
@@ -50,7 +51,7 @@ def test_each_step_throws_one_switch_more_in_the_order_of_the_config(
     for (_, before), (label, after) in zip(found, found[1:]):
         new = list(after)[len(before) :]
         assert list(after)[: len(before)] == list(before) and new
-        assert len(new) == 1 or any(set(new) <= set(group) for group in TOGETHER)
+        assert set(new) <= set(thrown_together(type(start), new[0]))
         assert label.split(" ")[1] == new[0]
         first.append(order.index(new[0]))
     assert first == sorted(first)
