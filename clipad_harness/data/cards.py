@@ -67,6 +67,8 @@ class Card:
     Attributes:
         name: the folder's name, and the word in params.yaml.
         title: the name in print.
+        printed_as: its names in the numbers of papers, the usual one first; none where no paper's
+            numbers are taken for it.
         task: one sentence on what is shown and asked.
         categories: of the complete dataset, in alphabetical order.
         levels: of `image` and `pixel`, the ones at which metrics are defined: without masks only
@@ -84,6 +86,7 @@ class Card:
 
     name: str
     title: str
+    printed_as: tuple[str, ...]
     task: str
     categories: tuple[str, ...]
     levels: tuple[str, ...]

@@ -297,7 +297,7 @@ def test_an_unknown_dataset_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CARDS.glob("*.yaml")))
 def test_every_card_is_complete(name):
     card = read_card(name)
-    optional = {"licence", "folders", "archives"}
+    optional = {"licence", "folders", "archives", "printed_as"}
     assert all(getattr(card, field) for field in set(vars(card)) - optional)
     assert "{" not in expected(card.layout, card.folders)
     assert card.counts.source
