@@ -65,7 +65,7 @@ def make_repository(folder: Path) -> Path:
     """A copy of the repository's files with the settings of the small project; nothing is run yet."""
     project = folder / "clipad"
     names = ("clipad_core", "clipad_harness", "notebooks")
-    for name in (*names, "data/paper", "data/cards", "data/weights"):
+    for name in (*names, "data/papers", "data/cards", "data/weights"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, project / name, ignore=ignore)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", "CITATION.cff"):

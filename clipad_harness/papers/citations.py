@@ -8,9 +8,9 @@ from pathlib import Path
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import read_yaml
 from clipad_harness.data.cards import Card, read_card
-from clipad_harness.papers.numbers import PAPER
+from clipad_harness.papers.card import PAPERS
 
-BIBLIOGRAPHY = PAPER / "citations.bib"
+BIBLIOGRAPHY = PAPERS / "citations.bib"
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
 _ENTRY = re.compile(r"^@\w+\{([\w-]+),\n.*?^\}", re.M | re.S)
 
@@ -36,7 +36,7 @@ def citations(method: str, dataset: str) -> list[tuple[str, str]]:
     """Label and BibTeX of a method's paper, of a dataset, and of clipad.
 
     Args:
-        method: its key in `data/paper/citations.bib`, as in `winclip`; "" for a page of no method.
+        method: its key in `data/papers/citations.bib`, as in `winclip`; "" for a page of no method.
         dataset: its name; a dataset without an entry is cited by its card.
 
     Raises:

@@ -1,8 +1,9 @@
 """Numbers that papers print, each with its source.
 
-`data/paper/<paper>.csv` holds one row a printed number, in per cent. Where sources contradict each
-other all rows are kept; which one a table shows is decided here: the paper's own before a
-quotation, the main text before the supplement. Runs by others never stand for the paper.
+`data/papers/<method>/numbers.csv` holds one row a printed number, in per cent, `data/papers/reruns.csv`
+what others report of several methods. Where sources contradict each other all rows are kept; which one
+a table shows is decided here: the paper's own before a quotation, the main text before the supplement.
+Runs by others never stand for the paper.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
-
-PAPER = Path(__file__).resolve().parents[2] / "data" / "paper"
+from clipad_harness.data.cards import card_names, read_card
+from clipad_harness.papers.card import PAPERS, find_paper
 
 _KEY = [
     *("method", "variant", "table", "backbone", "resolution", "trained_on"),
@@ -26,25 +27,6 @@ _KEY = [
 ]
 _COLUMNS = [*_KEY, "mean", "std", "source", "quality", "note"]
 _QUALITIES = ("primary", "secondary", "rerun")
-_METHODS = {
-    "winclip": ("WinCLIP", "WinCLIP+"),
-    "winclip+": ("WinCLIP", "WinCLIP+"),
-    "anomalyclip": ("AnomalyCLIP",),
-    "vcpclip": ("VCP-CLIP",),
-}
-_DATASETS = {
-    "mvtec": ("MVTec AD",),
-    "visa": ("VisA",),
-    "mpdd": ("MPDD",),
-    "btad": ("BTAD", "BTech (BTAD)"),
-    "dagm": ("DAGM",),
-    "dtd_synthetic": ("DTD-Synthetic",),
-    "kolektor_sdd": ("SDD", "KSDD (SDD)"),
-    "kolektor_sdd2": ("KSDD2",),
-    "brain_mri": ("BrainMRI",),
-    "cvc_clinicdb": ("CVC-ClinicDB",),
-    "cvc_colondb": ("CVC-ColonDB",),
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,7 @@ class Reported:
     note: str
 
 
-def load_reported(folder: Path = PAPER) -> pd.DataFrame:
+def load_reported(folder: Path = PAPERS) -> pd.DataFrame:
     """All printed numbers: the columns of the files, `""` for an empty text, NaN for no `std`.
 
     `category` is `""` for a mean over categories. `k_shot` and `resolution` are text: some papers
@@ -74,9 +56,11 @@ def load_reported(folder: Path = PAPER) -> pd.DataFrame:
 
 @cache
 def _reported(folder: Path) -> pd.DataFrame:
-    paths = sorted(path for path in folder.glob("*.csv") if path.name != "tolerances.csv")
+    paths = sorted([*folder.glob("*/numbers.csv"), *folder.glob("reruns.csv")])
     if not paths:
-        raise ClipadError(f"{folder}: found no CSV file, expected the printed numbers; restore it.")
+        raise ClipadError(
+            f"{folder}: found no numbers.csv in it, expected the printed numbers; restore it."
+        )
     rows = pd.concat([_read_paper(path) for path in paths], ignore_index=True)
     twice = rows.duplicated([*_KEY, "source"])
     if twice.any():
@@ -127,13 +111,15 @@ def refuse(path: Path, wrong: pd.Series, values: pd.Series, what: str) -> None:
         raise ClipadError(f"{path}, line {row + 2}: {what}, found {values.iloc[row]!r}.")
 
 
+@cache
 def dataset_titles(dataset: str) -> tuple[str, ...]:
     """A dataset's printed names, the usual one first; its own name where no paper prints it.
 
     >>> dataset_titles("btad"), dataset_titles("synthetic_target")
     (('BTAD', 'BTech (BTAD)'), ('synthetic_target',))
     """
-    return _DATASETS.get(dataset, (dataset,))
+    printed = read_card(dataset).printed_as if dataset in card_names() else ()
+    return printed or (dataset,)
 
 
 def printed_methods(method: str) -> tuple[str, ...]:
@@ -142,7 +128,8 @@ def printed_methods(method: str) -> tuple[str, ...]:
     >>> printed_methods("winclip"), printed_methods("VCP-CLIP"), printed_methods("CLIP-AC")
     (('WinCLIP', 'WinCLIP+'), ('VCP-CLIP',), ('CLIP-AC',))
     """
-    return _METHODS.get(re.sub(r"[-_ ]", "", method.lower()), (method,))
+    paper = find_paper(method)
+    return paper.reported_as if paper else (method,)
 
 
 def select(
@@ -194,7 +181,7 @@ def reported(
     91.8
     """
     return look_up(
-        select(_reported(PAPER), method, dataset, variant, reruns), category or "", k_shot, metric
+        select(_reported(PAPERS), method, dataset, variant, reruns), category or "", k_shot, metric
     )
 
 

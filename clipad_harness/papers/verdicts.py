@@ -1,6 +1,6 @@
 """Ours beside the paper's: difference and verdict.
 
-`data/paper/tolerances.csv` says how far from the paper a number may be and still count as
+`data/papers/tolerances.csv` says how far from the paper a number may be and still count as
 reproduced, with the reason. Verdicts come from it alone, in both directions: a number far *above*
 the paper's is not reproduced either.
 """
@@ -17,8 +17,8 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
+from clipad_harness.papers.card import PAPERS
 from clipad_harness.papers.numbers import (
-    PAPER,
     Reported,
     dataset_titles,
     look_up,
@@ -199,10 +199,10 @@ def tolerance(method: str, metric: str, category: str, std: float) -> float:
     """
     row = MEAN if category == MEAN else "category"
     key = (printed_methods(method)[0], row, metric)
-    declared = _tolerances(PAPER)
+    declared = _tolerances(PAPERS)
     if key not in declared:
         raise ClipadError(
-            f"{PAPER / 'tolerances.csv'}: found no tolerance for {' '.join(key)}; declare one."
+            f"{PAPERS / 'tolerances.csv'}: found no tolerance for {' '.join(key)}; declare one."
         )
     points, spreads = declared[key]
     return points + spreads * (0.0 if math.isnan(std) else std)

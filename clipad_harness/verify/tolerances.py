@@ -13,11 +13,11 @@ import pandas as pd
 
 from clipad_core.clip.backbone import PRECISIONS as KNOWN
 from clipad_core.errors import ClipadError
-from clipad_harness.papers.numbers import PAPER
+from clipad_harness.papers.card import PAPERS
 
 # From the highest down.
 PRECISIONS = tuple(KNOWN)
-TOLERANCES = PAPER.parent / "tolerances_rerun.csv"
+TOLERANCES = PAPERS.parent / "tolerances_rerun.csv"
 _COLUMNS = ["level", "metric", "precision", "tolerance", "measured", "found_by"]
 _ANY = "any"
 

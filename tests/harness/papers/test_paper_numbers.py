@@ -9,9 +9,9 @@ import pytest
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
-from clipad_harness.data.cards import read_card
+from clipad_harness.data.cards import card_names, read_card
+from clipad_harness.papers.card import PAPERS
 from clipad_harness.papers.numbers import (
-    PAPER,
     dataset_titles,
     load_reported,
     look_up,
@@ -34,7 +34,7 @@ def test_all_files_are_read_and_every_row_names_its_source():
 
 
 def test_no_file_of_printed_numbers_is_large():
-    assert all(path.stat().st_size < 600_000 for path in PAPER.iterdir())
+    assert all(path.stat().st_size < 600_000 for path in PAPERS.rglob("*.*"))
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,20 @@ def test_what_no_paper_prints_is_none():
 
 def test_datasets_carry_the_same_title_on_their_card_and_in_the_papers():
     assert dataset_titles("mvtec") == (read_card("mvtec").title,)
-    for name in ("mvtec", "visa", "mpdd", "btad", "kolektor_sdd", "brain_mri", "cvc_clinicdb"):
-        assert set(dataset_titles(name)) <= set(PRINTED["dataset"])
+    for name in card_names():
+        printed = read_card(name).printed_as
+        assert dataset_titles(name) == (printed or (name,))
+        assert set(printed) <= set(PRINTED["dataset"])
 
 
 HEADER = ",".join(PRINTED.columns)
+
+
+def write_numbers(folder, text):
+    (folder / "method").mkdir()
+    (folder / "method" / "numbers.csv").write_text(text)
+
+
 ROW = "A,v,T,b,240,none,MVTec AD,,0,image_auroc,90.0,1.0,somewhere,primary,"
 
 
@@ -167,25 +176,25 @@ ROW = "A,v,T,b,240,none,MVTec AD,,0,image_auroc,90.0,1.0,somewhere,primary,"
 )
 def test_a_faulty_row_is_refused_with_its_line(tmp_path, lines, message):
     header = HEADER if len(lines[0]) > 5 else HEADER.replace("note", "remark")
-    (tmp_path / "some.csv").write_text("\n".join([header, *lines]) + "\n")
+    write_numbers(tmp_path, "\n".join([header, *lines]) + "\n")
     with pytest.raises(ClipadError, match=message):
         load_reported(tmp_path)
 
 
 def test_a_whole_row_is_accepted_and_a_missing_std_is_unknown(tmp_path):
-    (tmp_path / "some.csv").write_text(f"{HEADER}\n{ROW.replace('1.0', '')}\n")
+    write_numbers(tmp_path, f"{HEADER}\n{ROW.replace('1.0', '')}\n")
     rows = load_reported(tmp_path)
     assert rows["mean"].tolist() == [90.0]
     assert rows["std"].isna().all()
 
 
 def test_a_folder_without_numbers_is_refused(tmp_path):
-    with pytest.raises(ClipadError, match="found no CSV file"):
+    with pytest.raises(ClipadError, match="found no numbers.csv"):
         load_reported(tmp_path)
 
 
 def test_every_tolerance_has_a_reason_and_the_class_rows_are_no_tighter_than_the_mean():
-    rows = pd.read_csv(PAPER / "tolerances.csv")
+    rows = pd.read_csv(PAPERS / "tolerances.csv")
     assert rows["reason"].str.len().min() > 20
     assert not rows.duplicated(["method", "row", "metric"]).any()
     wide = rows.pivot(index=["method", "metric"], columns="row", values="points").dropna()
