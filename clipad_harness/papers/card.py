@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.cards import fill, wrong
 from clipad_harness.base.files import read_yaml
 from clipad_harness.data.cards import card_names
-from clipad_harness.report.tables import METRIC_LABELS
 
 PAPERS = Path(__file__).resolve().parents[2] / "data" / "papers"
 CARD = "card.yaml"

@@ -17,25 +17,27 @@ from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.experiments.switch_steps import walk_group
-from clipad_harness.papers.ablation_groups import PRESET, Group, gives
-from clipad_harness.papers.method_facts import FACTS, find_group
+from clipad_harness.papers.card import AblationFacts, Paper, read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.tables import Html, percent, with_spread
 
+# The group whose rows are whole published codes.
+PRESET = "preset"
 # So many categories are named beside their number.
 FEW = 3
 # Why ablations are measured on fewer categories than the main result.
 FEWER = "so that many rows fit into minutes; every group has its own base row"
 
 
-def group_of(results: pd.DataFrame, name: str) -> Group:
+def paper_of(results: pd.DataFrame) -> Paper:
+    """The paper of the method that the results are of."""
+    return read_paper(str(results["method"].iloc[0]))
+
+
+def group_of(results: pd.DataFrame, name: str) -> AblationFacts:
     """What is known of a group of the method that the results are of."""
-    return find_group(_method(results), name)
-
-
-def _method(results: pd.DataFrame) -> str:
-    return str(results["method"].iloc[0])
+    return paper_of(results).ablation(name)
 
 
 def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -52,9 +54,9 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
         known = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
         raise ClipadError(
             f"ablation: found {name!r}, expected one of {', '.join(known) or 'none'}; add it to "
-            f"{FACTS[_method(results)].name}.ablations in params.yaml and measure again."
+            f"{paper_of(results).name}.ablations in params.yaml and measure again."
         )
-    group = group_of(results, name)
+    paper, group = paper_of(results), group_of(results, name)
     by_seed = mine.groupby(["variant", "k_shot", "metric", "seed"], sort=False)["value"]
     # The mean over the categories of a seed is unknown where one of them is.
     means = 100 * by_seed.mean().where(by_seed.count() == by_seed.size())
@@ -65,20 +67,20 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
         # A metric of pixels is missing where there are no masks.
         found = seeds.loc[variant, k_shot].reindex(group.metrics)
         for metric, ours, std in found.itertuples():
-            if name == PRESET and not gives(row, metric):
+            if name == PRESET and not paper.gives(row, metric):
                 ours = std = math.nan
-            paper = _printed(results, group, row, k_shot, metric)
-            rows.append((row, k_shot, metric, ours, std, paper))
+            printed = _printed(paper, group, row, k_shot, metric)
+            rows.append((row, k_shot, metric, ours, std, printed))
     return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
 
 
-def _printed(results: pd.DataFrame, group: Group, row: str, k_shot: int, metric: str) -> float:
+def _printed(paper: Paper, group: AblationFacts, row: str, k_shot: int, metric: str) -> float:
     """What the paper prints of a row; NaN for nothing."""
-    variant = dict(group.printed).get(row)
-    if variant is None:
+    if row not in group.rows:
         return float("nan")
-    found = reported(_method(results), group.dataset, k_shot, metric, variant=variant)
-    return found.mean if found else float("nan")
+    dataset = group.dataset or paper.dataset
+    number = reported(paper.name, dataset, k_shot, metric, variant=group.rows[row])
+    return number.mean if number else float("nan")
 
 
 def ablation_table(results: pd.DataFrame, name: str) -> Html:
@@ -102,7 +104,7 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
     caption = (
         f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, mine)}, {over}, "
-        f"per cent{_where_printed(group, bool(long['paper'].notna().any()))}"
+        f"per cent{_where_printed(results, name, bool(long['paper'].notna().any()))}"
     )
     return Html(
         f"<table><caption>{caption}</caption><thead>"
@@ -111,14 +113,20 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     )
 
 
-def _where_printed(group: Group, printed: bool) -> str:
+def _dataset(results: pd.DataFrame, name: str) -> str:
+    """The dataset of an ablation's printed numbers, as papers call it."""
+    return dataset_titles(group_of(results, name).dataset or paper_of(results).dataset)[0]
+
+
+def _where_printed(results: pd.DataFrame, name: str, printed: bool) -> str:
     """The end of a caption: where the numbers below ours stand, or that there are none."""
+    group = group_of(results, name)
     if not group.table:
         return ""
     of = "" if group.table.startswith("rebuttal") else " of the paper"
     if not printed:
         return f"; {group.table}{of} prints no number for these rows"
-    return f"; below: {group.table}{of} ({dataset_titles(group.dataset)[0]})"
+    return f"; below: {group.table}{of} ({_dataset(results, name)})"
 
 
 def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
@@ -162,8 +170,7 @@ def ablation_figure(results: pd.DataFrame, name: str) -> tuple[Figure, str]:
     axes[0, 0].set_title(f"this run: {name}", fontsize=9.5)
     if printed:
         _dots(axes[0, 1], long.dropna(subset="paper"), "paper", order)
-        where = dataset_titles(group.dataset)[0]
-        axes[0, 1].set_title(f"paper, {group.table}: {where}", fontsize=9.5)
+        axes[0, 1].set_title(f"paper, {group.table}: {_dataset(results, name)}", fontsize=9.5)
     for one in axes[0]:
         one.set_xlabel(f"{METRIC_LABELS[group.metrics[0]]}, per cent")
         one.set_ylabel("")
@@ -219,16 +226,17 @@ def _alt(long: pd.DataFrame, name: str, metric: str) -> str:
 def backbones(
     results: pd.DataFrame, table: str, metrics: Sequence[str] = ("image_auroc", "pixel_auroc")
 ) -> pd.DataFrame:
-    """A paper's table of zero-shot backbones on MVTec AD, and below it this run's."""
-    printed = load_reported()
-    printed = printed[printed["method"] == _method(results)]
-    printed = printed[(printed["table"] == table) & (printed["dataset"] == "MVTec AD")]
+    """A paper's table of zero-shot backbones on its own dataset, and below it this run's."""
+    paper, printed = paper_of(results), load_reported()
+    dataset = dataset_titles(paper.dataset)[0]
+    printed = printed[(printed["method"] == paper.title) & (printed["table"] == table)]
+    printed = printed[printed["dataset"] == dataset]
     wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
     main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
     values = main.groupby("metric")["value"]
     ours = 100 * values.mean().where(values.count() == values.size())
     frame = wide.reindex(columns=list(metrics)).rename(columns=METRIC_LABELS)
-    frame.insert(0, "dataset", "MVTec AD")
+    frame.insert(0, "dataset", dataset)
     frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")
     mine = [str(main["dataset"].iloc[0]), *(float(ours.get(m, float("nan"))) for m in metrics)]
     here = pd.DataFrame([mine], columns=frame.columns)

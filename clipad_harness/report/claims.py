@@ -15,6 +15,7 @@ from clipad_harness.report.tables import Html, percent, table
 SAME = 0.05
 # Standard errors, over the categories, that a difference must exceed to be called one.
 DECIDED = 2.0
+UNMEASURED = "not measured in this run"
 AGREES, DISAGREES, UNDECIDED = "as in the paper", "not as in the paper", "undecided"
 
 
@@ -93,14 +94,13 @@ def worth(results: pd.DataFrame, group: str, row: str, base: str) -> str:
 
     In the first of the group's metrics that the row moves: a rule of the image score moves no pixel.
     """
-    unmeasured = "not measured in this run"
     if not results["variant"].isin([f"{group}/{row}", f"{group}/{base}"]).any():
-        return unmeasured
+        return UNMEASURED
     long = ablation(results, group)
     k_shot = long["k_shot"].max()
     wide = long[long["k_shot"] == k_shot].pivot(index="row", columns="metric", values="ours")
     if row not in wide.index or base not in wide.index:
-        return unmeasured
+        return UNMEASURED
     metrics = group_of(results, group).metrics
     moved = {metric: float(wide.loc[row, metric] - wide.loc[base, metric]) for metric in metrics}
     metric = next((name for name, by in moved.items() if abs(by) >= SAME), metrics[0])

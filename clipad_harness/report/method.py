@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from inspect import getfile
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +14,10 @@ from clipad_harness.data.cards import read_card
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
-from clipad_harness.papers.method_facts import FACTS, PAPER_DATASET
+from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import load_reported, reported
 from clipad_harness.papers.verdicts import MEAN, compare
-from clipad_harness.report.provenance import about_page, origins
+from clipad_harness.report.provenance import PACKAGES, about_page, origins
 from clipad_harness.report.summary import Headline, Summary
 from clipad_harness.report.tables import Html
 
@@ -32,7 +33,7 @@ def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
         "categories": set(scorer.index["category"]),
         "weights": {scorer.backbone(scorer.among[0].config).label},
     }
-    main, name = results[results["variant"] == MAIN], FACTS[scorer.method].name
+    main, name = results[results["variant"] == MAIN], read_paper(scorer.method).name
     theirs = {
         "dataset": set(main["dataset"]),
         "categories": set(main["category"]),
@@ -54,9 +55,9 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
     dataset = scorer.profile.dataset
     if backbone.kind in ("stand-in", "random"):
         return False, f"this run uses {backbone.kind} weights, not the published ones"
-    facts = FACTS[scorer.method]
-    if scorer.profile.weights[scorer.name].backbone != facts.backbone:
-        return False, f"the paper's numbers were made with {facts.backbone}"
+    paper = read_paper(scorer.method)
+    if scorer.profile.weights[paper.name].backbone != paper.backbone:
+        return False, f"the paper's numbers were made with {paper.backbone}"
     if not _is_printed(scorer):
         return False, f"the paper prints no number for the dataset {dataset}"
     for category, complete in read_card(dataset).counts.categories.items():
@@ -74,12 +75,12 @@ def comparison(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
 
 def shown_dataset(scorer: Scorer) -> str:
     """Whose printed numbers stand beside ours: its own where the paper has it."""
-    return scorer.profile.dataset if _is_printed(scorer) else PAPER_DATASET
+    return scorer.profile.dataset if _is_printed(scorer) else read_paper(scorer.method).dataset
 
 
 def _is_printed(scorer: Scorer) -> bool:
-    own, metrics = scorer.profile.dataset, FACTS[scorer.method].metrics
-    return any(reported(scorer.method, own, 0, metric) for metric in metrics)
+    own, paper = scorer.profile.dataset, read_paper(scorer.method)
+    return any(reported(paper.name, own, 0, metric) for metric in paper.metrics)
 
 
 def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
@@ -93,7 +94,7 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
     backbone = scorer.backbone(scorer.among[0].config)
     counts = frame["verdict"].value_counts()
     return Summary(
-        title=FACTS[scorer.method].title,
+        title=read_paper(scorer.method).page_title,
         method=scorer.method,
         dataset=scorer.profile.dataset,
         backbone=backbone.label,
@@ -126,7 +127,7 @@ def headline(row: dict) -> Headline:
 
 
 def _missing(scorer: Scorer) -> list[str]:
-    found = list(FACTS[scorer.method].missing)
+    found = list(read_paper(scorer.method).missing)
     wanted = set(read_card(scorer.profile.dataset).categories)
     absent = sorted(wanted - set(scorer.index["category"]))
     if absent:
@@ -155,4 +156,11 @@ def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> 
 def number_origins(scorer: Scorer, results: pd.DataFrame, facts: Mapping[str, str]) -> Html:
     """Where each headline number comes from: seeds, shards, data, licence, code, settings."""
     main = results[results["variant"] == MAIN]
-    return origins(main, asdict(scorer.among[0].config), facts, FACTS[scorer.method].code)
+    return origins(main, asdict(scorer.among[0].config), facts, code_of(scorer))
+
+
+def code_of(scorer: Scorer) -> list[str]:
+    """The files that say how an image is scored: the method's room, and the scorer that asks it."""
+    room = Path(getfile(type(scorer.among[0].config))).parent
+    files = [path for path in sorted(room.glob("*.py")) if path.stem != "__init__"]
+    return [path.relative_to(PACKAGES).as_posix() for path in (*files, Path(getfile(type(scorer))))]

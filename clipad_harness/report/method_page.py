@@ -13,7 +13,7 @@ from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import read_card
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
-from clipad_harness.papers.method_facts import FACTS
+from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import dataset_titles
 from clipad_harness.papers.verdicts import MEAN
 from clipad_harness.report.ablations import (
@@ -50,17 +50,17 @@ def banner(scorer: Scorer, frame: pd.DataFrame) -> Html:
     word = "Not reproduced" if failed else "Reproduced"
     text = (
         f"{word}: {passed} of {passed + failed} numbers are within the tolerance declared in "
-        "data/paper/tolerances.csv."
+        "data/papers/tolerances.csv."
     )
     return callout(text, "fail" if failed else "pass")
 
 
 def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     """What was run, on what, with which weights, and how far from the paper."""
-    frame = comparison(scorer, results)
+    frame, paper = comparison(scorer, results), read_paper(scorer.method)
     backbone = scorer.backbone(scorer.among[0].config)
     test = scorer.index[scorer.index["split"] == "test"]
-    rows = frame[(frame["category"] == MEAN) & frame["metric"].isin(FACTS[scorer.method].metrics)]
+    rows = frame[(frame["category"] == MEAN) & frame["metric"].isin(paper.metrics)]
     categories = test["category"].nunique()
     bundled = backbone.kind in ("stand-in", "random")
     boxes = facts(
@@ -68,7 +68,7 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
             "dataset": read_card(scorer.profile.dataset).title,
             "categories": categories if categories > 1 else test["category"].iloc[0],
             "test images": f"{len(test)}, {int(test['label'].sum())} anomalous",
-            "weights": f"{scorer.profile.weights[scorer.name].backbone}, {backbone.kind}"
+            "weights": f"{scorer.profile.weights[paper.name].backbone}, {backbone.kind}"
             if bundled
             else backbone.label,
             "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),

@@ -13,19 +13,21 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
+from clipad_core.config import Choice, choices, fields_read
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.config import REFERENCE_FIELDS
+from clipad_core.methods import find_method
 from clipad_core.metrics import METRIC_LABELS
+from clipad_harness.base.settings import MethodSettings
 from clipad_harness.experiments.switch_steps import differing, walk_group
-from clipad_harness.papers.ablation_groups import gives
-from clipad_harness.papers.method_facts import FACTS
-from clipad_harness.papers.switches import NOT_MEASURED, OWN, SWITCHES
-from clipad_harness.report.ablations import how_many_categories
+from clipad_harness.papers.card import paper_names, read_paper
+from clipad_harness.report.ablations import how_many_categories, paper_of
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.tables import Html, callout, percent, table
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")
 DRAWN = ("image_auroc", "pixel_auroc", "aupro")
+# A field that nobody's code decides: this run's own settings hold another value than the preset.
+OWN = Choice("this run's own setting, back to the preset's", "params.yaml")
 # Points: an axis is never shorter, so that a hair does not look like a leap.
 SHORTEST_AXIS = 4.0
 
@@ -37,22 +39,22 @@ def walk(results: pd.DataFrame, preset: str, k_shot: int = 0) -> pd.DataFrame:
         ClipadError: the results hold no such walk.
     """
     group = f"{walk_group(preset)}/"
-    mine = results[results["variant"].str.startswith(group) & (results["k_shot"] == k_shot)]
-    if mine.empty:
-        name = FACTS[str(results["method"].iloc[0])].name
+    paper = paper_of(results)
+    taken = results[results["variant"].str.startswith(group) & (results["k_shot"] == k_shot)]
+    if taken.empty:
         raise ClipadError(
-            f"walk: found none to {preset!r} with {k_shot} shots; add it to {name}.walks in params.yaml "
-            "and measure again."
+            f"walk: found none to {preset!r} with {k_shot} shots; add it to {paper.name}.walks in "
+            "params.yaml and measure again."
         )
-    wide = mine.pivot_table(
+    wide = taken.pivot_table(
         index="variant", columns="metric", values="value", sort=False, dropna=False
     )
     wide.index = pd.Index([str(name).removeprefix(group) for name in wide.index], name="step")
     if not k_shot:  # what is read only with references cannot act
-        wide = wide[[field_of(str(step)) not in REFERENCE_FIELDS for step in wide.index]]
-    return 100 * wide.reindex(columns=[name for name in METRICS if gives(preset, name)]).reindex(
-        columns=list(METRICS)
-    )
+        unread = fields_read(find_method(paper.name).config, "references")
+        wide = wide[[field_of(str(step)) not in unread for step in wide.index]]
+    measured = [metric for metric in METRICS if paper.gives(preset, metric)]
+    return 100 * wide.reindex(columns=measured).reindex(columns=list(METRICS))
 
 
 def effects(values: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +152,9 @@ def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title:
 
 def _config(variant: Any) -> Any:
     """What a variant scores with."""
-    return variant.tested_with(variant.seeds[0])
+    return (
+        variant.tested_with(variant.seeds[0]) if hasattr(variant, "tested_with") else variant.config
+    )
 
 
 def _turned(before: Any, after: Any) -> list[str]:
@@ -165,11 +169,17 @@ def _turned(before: Any, after: Any) -> list[str]:
     ]
 
 
-def switch_table(walks: Sequence[pd.DataFrame]) -> Html:
-    """What the switches of some walks are, each once, with its source."""
-    names = dict.fromkeys(field_of(str(step)) for one in walks for step in one.index[1:])
-    known = [SWITCHES.get(name, OWN) for name in names]
-    rows = [[one.meaning, one.source] for one in known]
+def switches(method: str) -> dict[str, Choice]:
+    """What a method's switches are, by field: of its config, and of how its maps are measured."""
+    fields = {**choices(MethodSettings), **choices(find_method(read_paper(method).name).config)}
+    return {name: what for name, what in fields.items() if what.meaning}
+
+
+def switch_table(walks: Sequence[pd.DataFrame], method: str) -> Html:
+    """What the switches of some walks of a method are, each once, with its source."""
+    names = dict.fromkeys(field_of(str(step)) for values in walks for step in values.index[1:])
+    known = switches(method)
+    rows = [[known.get(name, OWN).meaning, known.get(name, OWN).source] for name in names]
     index = pd.Index([name.replace("_", " ") for name in names], name="switch")
     frame = pd.DataFrame(rows, columns=["what it changes", "source"], index=index)
     return linked(table(frame, "The switches; P is the method's paper"))
@@ -190,9 +200,10 @@ def linked(html: Html) -> Html:
 
 
 def not_measured() -> Html:
-    """Switches that no run can throw, with the reason."""
-    index = pd.Index([row[0] for row in NOT_MEASURED], name="switch")
-    rows = [[row[1], "–", row[2]] for row in NOT_MEASURED]
+    """Switches that no run can throw, with the reason; those of all papers."""
+    causes = [cause for name in paper_names() for cause in read_paper(name).not_measured]
+    index = pd.Index([cause.what for cause in causes], name="switch")
+    rows = [[cause.why, "–", cause.source] for cause in causes]
     frame = pd.DataFrame(rows, columns=["why it is not measured", "effect", "source"], index=index)
     return linked(table(frame, "Known causes without a number here"))
 

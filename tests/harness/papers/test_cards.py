@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from clipad_harness.experiments.methods import TITLES, config_class, presets_of
 from project import REPOSITORY
 
 from clipad_core.config import choices
 from clipad_core.errors import ClipadError
 from clipad_harness.base.settings import MethodSettings
-from clipad_harness.experiments.methods import TITLES, config_class, presets_of
 from clipad_harness.experiments.switch_steps import own_steps, walk_group
 from clipad_harness.papers.card import (
     CARD,

@@ -14,7 +14,6 @@ from clipad_core.methods.winclip import config as winclip_config
 from clipad_harness.base.settings import read_learned, read_winclip
 from clipad_harness.experiments.switch_steps import own_steps, steps
 from clipad_harness.experiments.variants import variants
-from clipad_harness.papers.switches import NOT_MEASURED, SWITCHES
 from clipad_harness.report import reported, switch_effects
 
 
@@ -90,18 +89,23 @@ def test_every_switch_of_every_walk_has_a_meaning_and_a_source() -> None:
         "anomalyclip": (anomalyclip_config, read_learned(REPOSITORY, "anomalyclip")),
         "vcpclip": (vcpclip_config, read_learned(REPOSITORY, "vcpclip")),
     }
-    used = set()
-    for module, settings in configs.values():
-        start = module.find_preset(settings.preset)
+    linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
+    for method, (module, settings) in configs.items():
+        used, start = set(), module.find_preset(settings.preset)
         for preset in settings.walks:
             names = [name for name, _ in steps(start, module.find_preset(preset))[1:]]
             used |= {switch_effects.field_of(name) for name in names}
         for changes in settings.own_walks.values():
             used |= {switch_effects.field_of(name) for name, _ in own_steps(changes)[1:]}
-    assert used == set(SWITCHES)
-    linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
-    assert all(one.meaning and linked.search(one.source) for one in SWITCHES.values())
-    assert all(all(row) for row in NOT_MEASURED)
+        known = switch_effects.switches(method)
+        for name in used:
+            assert known[name].meaning and linked.search(known[name].source), name
+
+
+def test_a_field_that_no_code_decides_is_the_run_s_own() -> None:
+    values = pd.DataFrame(50.0, ["0 start", "1 map_source"], switch_effects.METRICS)
+    page = switch_effects.switch_table([values], "WinCLIP")
+    assert "map source" in page and "this run's own setting" in page.replace("&#x27;", "'")
 
 
 def test_the_table_says_from_what_to_what() -> None:
@@ -155,7 +159,9 @@ def test_what_is_reported_has_its_sources(method: str) -> None:
 
 
 def test_the_sources_of_the_switches_are_links() -> None:
-    page = switch_effects.switch_table([switch_effects.walk(results(STEPS), "malalab", 1)])
+    page = switch_effects.switch_table(
+        [switch_effects.walk(results(STEPS), "malalab", 1)], "winclip"
+    )
     assert '<a href="https://github.com/mala-lab/WinCLIP/tree/4880fc4">' in page
     assert (
         '<a href="https://github.com/mlfoundations/open_clip/issues/906">'

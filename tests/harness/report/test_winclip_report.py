@@ -1,34 +1,33 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from matplotlib import pyplot as plt
 from PIL import Image
 from project import REPOSITORY
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.config import OPEN_CHOICES
 from clipad_core.methods.winclip.detector import Recipe
 from clipad_core.metrics.metrics import auroc
 from clipad_harness.base.settings import Profile, Weights, read_winclip
 from clipad_harness.data.contact_sheet import contact_sheet
+from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.variants import variants
-from clipad_harness.papers.method_facts import find_group
+from clipad_harness.papers.card import Departure, read_paper
 from clipad_harness.papers.numbers import load_reported
-from clipad_harness.papers.winclip_groups import GROUPS
 from clipad_harness.report import (
     ablations,
     claims,
+    departures,
     galleries,
     method,
     method_page,
-    winclip_departures,
 )
 from clipad_harness.report.map_grid import map_grid
 from clipad_harness.report.steps import winclip_data, winclip_examples
@@ -72,6 +71,13 @@ def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
         return Scorer(profile, index_of(counts), Path(), Path(), variants(settings, {}))
 
     return make
+
+
+def as_run(scorer: Scorer) -> Run:
+    """The run that a scorer is of."""
+    run = SimpleNamespace(profile=scorer.profile, settings=read_winclip(REPOSITORY))
+    run.variants, run.scorer = scorer.among, lambda: scorer
+    return run  # type: ignore[return-value]
 
 
 def paper_results(offset: float) -> pd.DataFrame:
@@ -167,23 +173,8 @@ def test_gains_leave_out_categories_that_neither_row_was_measured_on() -> None:
     assert found.index.tolist() == ["a"] and found.iloc[0, 0] == pytest.approx(10)
 
 
-def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper() -> None:
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    in_params = params["winclip"]["ablations"]
-    printed = load_reported()
-    assert set(GROUPS) == set(in_params)
-    for name, group in GROUPS.items():
-        rows = set(in_params[name]["rows"])
-        assert {row for row, _ in group.printed} <= rows, name
-        assert {row for claim in group.claims for row in claim} <= rows, name
-        for _, variant in group.printed:
-            found = printed[printed["variant"] == variant]
-            assert group.table in " ".join(found["table"]), variant
-
-
 def test_a_group_that_only_params_knows_still_gets_a_table() -> None:
     results = pd.DataFrame(cell("mine/<b>", {"a": 0.5}))
-    assert find_group("WinCLIP", "mine").table == ""
     assert ablations.further(results) == ["mine"]
     assert "&lt;b&gt;" in ablations.ablation_table(results, "mine")
 
@@ -276,8 +267,7 @@ def test_the_metrics_file_can_be_written_and_read(make_scorer, tmp_path: Path) -
 
 
 def test_every_open_choice_is_told_with_what_the_paper_and_the_codes_say(make_scorer) -> None:
-    assert set(winclip_departures.PAPER_SAYS) == set(OPEN_CHOICES)
-    page = winclip_departures.open_choices(make_scorer("stand-in", {"bottle": 2}))
+    page = departures.open_choices(as_run(make_scorer("stand-in", {"bottle": 2})))
     assert "0.07 (anomalib, zqhang); 0.01 (caoyunkang, malalab)" in page
     assert "sum (zqhang); parallel (caoyunkang)<" in page  # mala-lab fuses no maps
 
@@ -286,9 +276,48 @@ def test_departures_measure_what_an_ablation_can(make_scorer) -> None:
     scorer = make_scorer("stand-in", {"bottle": 2})
     rows = cell("main", {"bottle": 0.5}) + cell("AUPRO/exact", {"bottle": 0.5}, 1)
     rows += cell("AUPRO/cflow200", {"bottle": 0.4}, 1)
-    page = winclip_departures.departures(scorer, pd.DataFrame(rows))
+    page = departures.departures(as_run(scorer), pd.DataFrame(rows))
     assert "cflow200 against exact: −10.0 points of 1-shot pixel AUPRO" in page
     assert "not measured in this run" in page
+    assert "AUPRO: exact, FPR up to 0.3" in page and "reference seeds: 1, drawn" in page
+    assert "no multi-crop in the image score" in page
+
+
+def test_a_departure_is_told_where_its_condition_holds(make_scorer) -> None:
+    run, rows = as_run(make_scorer("stand-in", {"bottle": 2})), pd.DataFrame(cell("main", {"a": 1}))
+    main = run.variants[0]
+    run.variants[0] = replace(main, config=main.config.changed({"multi_crop": "five"}))
+    page = departures.departures(run, rows)
+    assert "no multi-crop" not in page and "patch memory: ln_post" in page
+
+
+def test_a_departure_that_no_rows_measure_says_so_or_what_is_noted(
+    make_scorer, monkeypatch
+) -> None:
+    own = (Departure("one", "because"), Departure("other", "because", noted="see <there>"))
+    paper = replace(read_paper("winclip"), departures=own)
+    monkeypatch.setattr(departures, "read_paper", lambda method: paper)
+    run = as_run(make_scorer("stand-in", {"bottle": 2}))
+    page = departures.departures(run, pd.DataFrame(cell("main", {"a": 1})))
+    assert "one</th><td>because</td><td>not measured in this run</td>" in page
+    assert "other</th><td>because</td><td>see &lt;there&gt;</td>" in page
+
+
+def test_a_departure_of_a_name_that_no_run_has_says_which_card(make_scorer, monkeypatch) -> None:
+    paper = replace(read_paper("winclip"), departures=(Departure("{colour}", "because"),))
+    monkeypatch.setattr(departures, "read_paper", lambda method: paper)
+    run = as_run(make_scorer("stand-in", {"bottle": 2}))
+    with pytest.raises(
+        ClipadError, match=r"winclip/card\.yaml, .*found the name 'colour', expected"
+    ):
+        departures.departures(run, pd.DataFrame(cell("main", {"a": 1})))
+
+
+def test_the_code_of_a_number_is_the_method_s_room_and_its_scorer(make_scorer) -> None:
+    code = method.code_of(make_scorer("stand-in", {"bottle": 2}))
+    assert "clipad_core/methods/winclip/detector.py" in code
+    assert code[-1] == "clipad_harness/experiments/scorer.py"
+    assert all((REPOSITORY / path).is_file() for path in code)
 
 
 def test_an_image_ranks_right_as_often_as_its_category_s_auroc_says() -> None:

@@ -1,0 +1,184 @@
+"""What a method's page says about open choices, departures, and training on what is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from clipad_core.clip.backbone import Backbone
+from clipad_core.config import choices
+from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
+from clipad_harness.experiments.pipeline import Run
+from clipad_harness.experiments.shards import MAIN
+from clipad_harness.experiments.translation import ANY_VALUE
+from clipad_harness.papers.card import Departure, Paper, read_paper
+from clipad_harness.report.ablations import FEWER
+from clipad_harness.report.claims import UNMEASURED, worth
+from clipad_harness.report.tables import Html, callout, table
+
+# The preset that is the paper to the letter; every other one is somebody's code.
+PAPER_PRESET = "paper"
+
+
+def open_choices(run: Run) -> Html:
+    """What the paper leaves open, what this run chose, and what the published codes chose."""
+    scorer, config = run.scorer(), run.variants[0].config
+    paper = read_paper(scorer.method)
+    rows = []
+    for name, choice in paper.open_choices.items():
+        # The weights of a run are those that it found, not those that its preset asks for.
+        ours = scorer.backbone(config).label if name == "weights" else str(getattr(config, name))
+        rows.append([choice.says, ours, _published(paper, name)])
+    columns = ["the paper says", "this run", "published codes"]
+    frame = pd.DataFrame(
+        rows, columns=columns, index=pd.Index([*paper.open_choices], name="choice")
+    )
+    kind = type(config).__name__
+    return table(frame, f"Open choices: fields of {kind}, where the sources are named")
+
+
+def _published(paper: Paper, field: str) -> str:
+    """What the published codes chose, those that agree together; of maps, those that give one."""
+    chosen: dict[str, list[str]] = {}
+    about_maps = paper.open_choices[field].of_maps
+    for name, preset in find_method(paper.name).presets.items():
+        if name != PAPER_PRESET and not (about_maps and paper.code(name).images_alone):
+            chosen.setdefault(str(getattr(preset, field)), []).append(name)
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in chosen.items())
+
+
+def departures(run: Run, results: pd.DataFrame) -> Html:
+    """Where this run differs from the paper or its code: what, why, and what it is worth here."""
+    scorer, main = run.scorer(), run.variants[0]
+    paper = read_paper(scorer.method)
+    names = choices(type(main.config))
+    known = {name: getattr(main.config, name) for name in names} | {
+        "aupro": main.aupro,
+        "fpr_limit": main.fpr_limit,
+        "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),
+    }
+    rows = _other_weights(run, scorer.backbone(main.config), paper)
+    for departure in paper.departures:
+        if _applies(departure, known, paper):
+            what = departure.what.format(**known)
+            rows.append((what, departure.why, _effect(departure, results)))
+    rows += _shortened(run, paper)
+    frame = pd.DataFrame(
+        [row[1:] for row in rows],
+        columns=["why", "effect here"],
+        index=pd.Index([row[0] for row in rows], name="what"),
+    )
+    caption = (
+        "Departures from the paper and open choices that move numbers"
+        if paper.open_choices
+        else "Departures, and choices of the code that the paper does not have"
+    )
+    return table(frame, caption)
+
+
+# What, why, effect here.
+_Row = tuple[str, str, str]
+
+
+def _other_weights(run: Run, backbone: Backbone, paper: Paper) -> list[_Row]:
+    """Weights that are not the paper's, and what the profile runs in place of published values."""
+    rows = []
+    own = run.profile.weights[paper.name].backbone
+    if backbone.kind != "published" or own != paper.backbone:
+        why = "the published weights cannot be bundled"
+        why += f"; {paper.unpublished}" if paper.unpublished else ""
+        what = f"{backbone.kind} weights: {backbone.label}"
+        rows.append((what, why, "no number is comparable"))
+    if stands := _stands_for(run, paper):
+        why = "the backbone has other blocks and another size than the published one"
+        rows.append((f"settings, here for as published: {stands}", why, UNMEASURED))
+    return rows
+
+
+def _applies(departure: Departure, known: Mapping[str, Any], paper: Paper) -> bool:
+    """Whether a departure is one of this run.
+
+    Raises:
+        ClipadError: the card asks for a name that the run does not have.
+    """
+    for name in (*departure.names(), *departure.when):
+        if name not in known:
+            raise ClipadError(
+                f"data/papers/{paper.name}/card.yaml, departures, {departure.what!r}: found the name "
+                f"{name!r}, expected one of {', '.join(known)}."
+            )
+    return all(known[name] == value for name, value in departure.when.items())
+
+
+def _effect(departure: Departure, results: pd.DataFrame) -> str:
+    if departure.effect is None:
+        return departure.noted or UNMEASURED
+    effect = departure.effect
+    return worth(results, effect.group, effect.row, effect.base)
+
+
+def _shortened(run: Run, paper: Paper) -> list[_Row]:
+    """What the profile and the ablations shorten."""
+    rows = []
+    asked = run.method.preset(run.settings.preset).changed(dict(run.settings.changes))
+    config = run.variants[0].config
+    names = [name for name in ANY_VALUE if name in choices(type(config))]
+    pairs = {name: (getattr(config, name), getattr(asked, name)) for name in names}
+    if words := ", ".join(f"{k} {new} for {old}" for k, (new, old) in pairs.items() if new != old):
+        why = "chosen for its dataset, where profiles stand in params.yaml"
+        rows.append((f"the profile trains with {words}", why, UNMEASURED))
+    if words := _ablation_changes(run):
+        rows.append((f"ablations are trained with {words}", FEWER, UNMEASURED))
+    limit = run.profile.ablation_categories
+    if limit is not None:
+        rows.append((f"ablations are measured on {limit} categories", FEWER, "see each table"))
+    return rows
+
+
+def _ablation_changes(run: Run) -> str:
+    """How a method that learns shortens the trainings of its ablations; "" where it does not."""
+    return ", ".join(f"{name} {value}" for name, value in run.settings.ablation_changes.items())
+
+
+def _stands_for(run: Run, paper: Paper) -> str:
+    """What the profile runs in place of published values; "" where it runs them as they are."""
+    fitted = run.profile.weights[paper.name].changes
+    return "; ".join(
+        f"{name} {', '.join(map(str, rule.values()))} for {', '.join(map(str, rule))}"
+        for name, rule in fitted.items()
+        if isinstance(rule, Mapping)
+        and name not in ANY_VALUE
+        and any(published != own for published, own in rule.items())
+    )
+
+
+def rows_as_run(run: Run) -> Html:
+    """What the names of the ablations' rows do not say: which values ran, and how they were trained."""
+    sentences = []
+    if stands := _stands_for(run, read_paper(run.name)):
+        sentences.append(f"Rows are named as published; here ran {stands}.")
+    if words := _ablation_changes(run):
+        sentences.append(
+            f"They are trained with {words}, their own base row too. So no row is the headline number, "
+            "and what is trained so little says less about the method than about the difference."
+        )
+    return callout(" ".join(sentences) or "Rows are run and trained as the main result.")
+
+
+def trained_on_tested(run: Run) -> Html:
+    """A warning where some variant is trained on the dataset it is tested on; else what it saw."""
+    same = [variant.name for variant in run.variants if variant.trained_on == variant.tested_on]
+    if same:
+        return callout(
+            f"Trained on the tested dataset, as params.yaml asks by name: {', '.join(same)}. These "
+            "are no zero-shot results.",
+            "fail",
+        )
+    main = run.variants[0]
+    return callout(
+        f"{read_paper(run.name).title} was trained on {main.trained_on} and has seen no image of "
+        f"{main.tested_on}."
+    )
