@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 # torch and open_clip take seconds to import, so every stage imports its own.
 CACHE = Path(".cache")
 TRAINED = Path("data/trained")
-REPORTS = Path("reports")
+# What all pages read: a folder a method, so that a stage can depend on all of them.
+RESULTS = Path("reports/results")
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def measure(root: Path, name: str) -> Path:
     shards = plan_shards(run.method, categories, run.variants, run.profile.ablation_categories)
     results, references = measure_all(run.scorer(), shards, read_workers(root))
     own = results[results["dataset"] == run.profile.dataset]
-    folder = root / REPORTS / name
+    folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
     write_text(folder / "by_category.csv", _csv(by_category(own)))
     return write_text(results_path(root, name), _csv(results, "%.6f"))
@@ -211,12 +212,12 @@ def by_category(results: pd.DataFrame) -> pd.DataFrame:
 
 def results_path(root: Path, name: str) -> Path:
     """The results table of a method."""
-    return root / REPORTS / name / "results.csv"
+    return root / RESULTS / name / "results.csv"
 
 
 def curves_path(root: Path, name: str) -> Path:
     """The loss curves of a method's trainings: `variant, seed, epoch, part, value`."""
-    return root / REPORTS / name / "training.csv"
+    return root / RESULTS / name / "training.csv"
 
 
 def read_results(root: Path, name: str) -> pd.DataFrame:

@@ -36,18 +36,12 @@ def citations(method: str, dataset: str) -> list[tuple[str, str]]:
     """Label and BibTeX of a method's paper, of a dataset, and of clipad.
 
     Args:
-        method: its key in `data/papers/citations.bib`, as in `winclip`; "" for a page of no method.
+        method: its key in `data/papers/citations.bib`, as in `winclip`; one without an entry there, as
+            one that nobody has published, is not cited.
         dataset: its name; a dataset without an entry is cited by its card.
-
-    Raises:
-        ClipadError: a method without an entry.
     """
     entries = read_bibliography()
-    if method and method not in entries:
-        raise ClipadError(
-            f"{BIBLIOGRAPHY.name}: found no entry for {method!r}, only {', '.join(entries)}; add one."
-        )
-    found = [("The method", entries[method])] if method else []
+    found = [("The method", entries[method])] if method in entries else []
     card = read_card(dataset)
     found.append((f"The dataset: {card.title}", entries.get(dataset) or _of_card(card)))
     # A checkout that is only a part of the repository has no citation of its own to give.

@@ -12,12 +12,13 @@ import pandas as pd
 from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.datasets import index_hash
+from clipad_harness.experiments.digests import PACKAGES
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import load_reported, reported
 from clipad_harness.papers.verdicts import MEAN, compare
-from clipad_harness.report.provenance import PACKAGES, about_page, origins
+from clipad_harness.report.provenance import about_page, origins
 from clipad_harness.report.summary import Headline, Summary
 from clipad_harness.report.tables import Html
 
@@ -42,7 +43,7 @@ def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
     for what, wanted in ours.items():
         if theirs[what] != wanted:
             raise ClipadError(
-                f"reports/{name}/results.csv: its {what} are {', '.join(sorted(theirs[what]))}, "
+                f"reports/results/{name}/results.csv: its {what} are {', '.join(sorted(theirs[what]))}, "
                 f"expected {', '.join(sorted(wanted))}; set profile and dataset in params.yaml and "
                 f"run `./repro clipad measure {name}`."
             )
@@ -149,6 +150,7 @@ def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> 
         images=len(scorer.index),
         data_hash=index_hash(scorer.index, data),
         backbones=[scorer.backbone(scorer.among[0].config)],
+        methods=[scorer.name],
         parameters=parameters,
     )
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from clipad_harness.data.cards import read_card
+from clipad_harness.experiments.digests import PACKAGES, core_files
 from clipad_harness.report.tables import Html
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import Backbone
 
-PACKAGES = Path(__file__).resolve().parents[2]
+# What a page is made with.
+WINGS = ("base", "data", "experiments", "papers", "report", "site")
 
 
 def about_page(
@@ -30,6 +30,7 @@ def about_page(
     images: int,
     data_hash: str,
     backbones: Sequence[Backbone],
+    methods: Sequence[str],
     parameters: Mapping[str, object],
 ) -> dict[str, str]:
     """What made a page, as label and value.
@@ -39,6 +40,7 @@ def about_page(
         images: how many of it were read.
         data_hash: as from `datasets.index_hash`.
         backbones: the frozen CLIP of each method; one that several share stands there once.
+        methods: the rooms that the page is about.
         parameters: the sections of params.yaml that the page depends on.
     """
     return {
@@ -49,7 +51,7 @@ def about_page(
         "weights hash": "; ".join(dict.fromkeys(one.digest for one in backbones)),
         "precision": _each([one.precision for one in backbones]),
         "device": _each([one.device.type for one in backbones]),
-        "code hash": code_hash(),
+        "code hash": code_hash(methods),
         "parameters hash": parameters_hash(parameters),
     }
 
@@ -63,16 +65,24 @@ def _each(values: Sequence[str]) -> str:
     return "; ".join(values if len(set(values)) > 1 else values[:1])
 
 
-@cache
-def code_hash() -> str:
-    """SHA-256 over names and contents of the files of both packages."""
-    found = hashlib.sha256()
-    for package in ("clipad_core", "clipad_harness"):
-        files = (path for path in (PACKAGES / package).rglob("*") if path.is_file())
-        for path in sorted(path for path in files if path.suffix != ".pyc"):
-            found.update(f"{path.relative_to(PACKAGES).as_posix()}\n".encode())
-            found.update(path.read_bytes())
-    return found.hexdigest()
+def code_hash(methods: Sequence[str]) -> str:
+    """SHA-256 over names and contents of all that a page is made with.
+
+    Of the core everything but the rooms of other methods, of the harness the wings from settings to
+    pages: the same that the page's stage in dvc.yaml depends on.
+    """
+    core = {path for name in methods for path in core_files(name)}
+    harness = {
+        path
+        for wing in WINGS
+        for path in (PACKAGES / "clipad_harness" / wing).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    digest = hashlib.sha256()
+    for path in sorted(core | harness):
+        digest.update(f"{path.relative_to(PACKAGES).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def parameters_hash(parameters: Mapping[str, object]) -> str:

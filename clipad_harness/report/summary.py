@@ -1,4 +1,4 @@
-"""The metrics file of a report page, `reports/<name>.json`: what the index page reads.
+"""The metrics file of a report page, `reports/summaries/<name>.json`: what the index page reads.
 
 Layout (per cent, null for unknown; nested by shots and metric so that `dvc metrics diff` can follow
 every number)::
@@ -102,6 +102,11 @@ def summary_text(summary: Summary, path: Path) -> str:
                     line[name] = None if math.isnan(value) else round(value, 4)
     _summary(record, path)
     return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def summary_path(root: Path, name: str) -> Path:
+    """The metrics file of a method's page."""
+    return root / "reports" / "summaries" / f"{name}.json"
 
 
 def read_summary(path: Path) -> Summary:

@@ -50,6 +50,7 @@ def explore(root: Path) -> Path:
             images=len(run.index),
             data_hash=index_hash(run.index, run.data),
             backbones=backbones,
+            methods=names,
             parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
         ),
         citations=list(dict.fromkeys(cited)),

@@ -11,7 +11,14 @@ from clipad_harness.base.files import write_text
 from clipad_harness.data.images import file_hash
 from clipad_harness.papers import citations as bibliography
 from clipad_harness.report.provenance import code_hash, origin_anchor
-from clipad_harness.report.summary import COSTS, Headline, Summary, headline_cell, read_summary
+from clipad_harness.report.summary import (
+    COSTS,
+    Headline,
+    Summary,
+    headline_cell,
+    read_summary,
+    summary_path,
+)
 from clipad_harness.report.tables import VERDICTS, badge, callout, facts
 from clipad_harness.site.page import Heading, page, tidy_tables
 
@@ -46,8 +53,10 @@ class _Entry:
 def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> Path:
     """Stage `pages`: the page that leads to the reports of these names, the essays, the explorer."""
     reports = root / "reports"
-    summaries = [reports / f"{name}.json" for name in names]
-    facts_ = {f"reports/{path.name}": file_hash(path) for path in summaries if path.is_file()}
+    summaries = [summary_path(root, name) for name in names]
+    facts_ = {
+        f"reports/summaries/{path.name}": file_hash(path) for path in summaries if path.is_file()
+    }
     cited = [
         one
         for path in summaries
@@ -58,7 +67,7 @@ def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> 
         summaries,
         reports / "index.html",
         further=[*(reports / f"{name}.html" for name in essays), reports / "explorer.html"],
-        provenance={"code hash": code_hash(), **facts_},
+        provenance={"code hash": code_hash(names), **facts_},
         citations=list(dict.fromkeys(cited)),
         command="./repro",
     )
@@ -76,8 +85,8 @@ def index_page(
     """Write the page that leads to all others.
 
     Args:
-        pages: metrics files `reports/<name>.json`, in the order of the reader's interest; each
-            page's HTML lies beside its metrics file. A file that does not exist is listed as
+        pages: metrics files `reports/summaries/<name>.json`, in the order of the reader's interest; each
+            page's HTML lies beside their folder. A file that does not exist is listed as
             missing: an index of half a run is still useful.
         output: the HTML file to write.
         further: pages about all methods, each linked or listed as missing.
@@ -96,7 +105,7 @@ def index_page(
         if not path.is_file():
             missing.append(f"{path.stem}: this report has not been made yet")
             continue
-        summary, html = read_summary(path), path.with_suffix(".html")
+        summary, html = read_summary(path), path.parents[1] / f"{path.stem}.html"
         missing += [f"{summary.title}: {text}" for text in summary.missing]
         if not html.is_file():
             missing.append(f"{summary.title}: {html.name} has not been made yet")

@@ -15,7 +15,7 @@ from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.pipeline import open_run, read_results
 from clipad_harness.report.method import number_origins, provenance, summarise
 from clipad_harness.report.provenance import about_page
-from clipad_harness.report.summary import summary_text
+from clipad_harness.report.summary import summary_path, summary_text
 
 
 def tell(name: str) -> None:
@@ -33,7 +33,7 @@ def about_method(root: Path, name: str) -> dict[str, Any]:
     return {
         "provenance": facts,
         "origins": str(number_origins(scorer, results, facts)),
-        "summary": summary_text(summarise(scorer, results), root / "reports" / f"{name}.json"),
+        "summary": summary_text(summarise(scorer, results), summary_path(root, name)),
     }
 
 
@@ -48,6 +48,7 @@ def about_essay(root: Path) -> dict[str, Any]:
             images=len(first.index),
             data_hash=index_hash(first.index, first.data),
             backbones=[scorer.backbone(scorer.among[0].config) for scorer in scorers],
+            methods=names,
             parameters={section: params[section] for section in ("profile", "profiles", *names)},
         )
     }

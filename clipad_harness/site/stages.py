@@ -8,6 +8,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.settings import read_methods, read_profile
 from clipad_harness.papers.citations import citations
+from clipad_harness.report.summary import summary_path
 
 # Notebooks about all methods together; they have no numbers of their own.
 ESSAYS = ("comparison", "why_numbers_differ")
@@ -40,7 +41,7 @@ def notebook(root: Path, name: str) -> Path:
         command="./repro",
     )
     if name in every:
-        write_text(root / "reports" / f"{name}.json", page.about["summary"])
+        write_text(summary_path(root, name), page.about["summary"])
     return page.html
 
 

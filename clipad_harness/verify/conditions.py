@@ -8,6 +8,7 @@ weights are not comparable at all.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,20 +196,20 @@ def concerning(name: str, conditions: Mapping[str, Condition]) -> list[Condition
     """The methods whose results a file holds; one that names none holds all."""
     if name.startswith("data/"):
         return []
-    place = name.removeprefix("reports/").replace(".", "/").partition("/")[0]
-    return [conditions[place]] if place in conditions else list(conditions.values())
+    own = [conditions[part] for part in re.split(r"[/.]", name) if part in conditions]
+    return own or list(conditions.values())
 
 
 def _computed(files: Mapping[str, Path], method: str) -> Computed | None:
     """From the results table, else from the metrics file, which alone knows the digest."""
-    summary = _read_json(files.get(f"reports/{method}.json"))
+    summary = _read_json(files.get(f"reports/summaries/{method}.json"))
     own = Computed(
         str(summary.get("backbone", "")),
         str(summary.get("weights_hash", "")),
         str(summary.get("precision", UNRECORDED[0])),
         str(summary.get("device", UNRECORDED[1])),
     )
-    path = files.get(f"reports/{method}/results.csv")
+    path = files.get(f"reports/results/{method}/results.csv")
     if path is None:
         return own if summary else None
     table = pd.read_csv(path, dtype=str, keep_default_na=False)

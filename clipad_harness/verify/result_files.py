@@ -66,11 +66,11 @@ def open_side(folder: Path) -> Side:
     """
     if (folder / "reports").is_dir():
         return Side(folder / "reports", folder)
-    if folder.is_dir() and any(folder.glob("*.json")):
+    if folder.is_dir() and any(folder.glob("summaries/*.json")):
         return Side(folder, None)
     raise ClipadError(
-        f"{folder}: found no reports/ and no metrics file *.json, expected a project or its reports "
-        "folder; correct the path."
+        f"{folder}: found no reports/ and no metrics file summaries/*.json, expected a project or its "
+        "reports folder; correct the path."
     )
 
 

@@ -84,12 +84,12 @@ def spread_of(files: Mapping[str, Path], method: str) -> Spread | None:
     From the table of results, else from the metrics file, whose mean of standard deviations is a little
     smaller.
     """
-    path = files.get(f"reports/{method}/results.csv")
+    path = files.get(f"reports/results/{method}/results.csv")
     if path is not None:
         found = results_spread(pd.read_csv(path))
     else:
-        found = _summary_spread(files.get(f"reports/{method}.json"))
-    curves = files.get(f"reports/{method}/training.csv")
+        found = _summary_spread(files.get(f"reports/summaries/{method}.json"))
+    curves = files.get(f"reports/results/{method}/training.csv")
     if found is None or curves is None:
         return found
     losses = curves_spread(pd.read_csv(curves))

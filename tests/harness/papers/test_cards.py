@@ -118,7 +118,7 @@ def test_an_unknown_method_is_told_with_the_known_ones() -> None:
     ("line", "instead", "message"),
     [
         ("title: WinCLIP\n", "", "found no title, expected fields of name, title"),
-        ("title: WinCLIP\n", "titel: WinCLIP\ntitle: W\n", "found an unknown titel, expected"),
+        ("title: WinCLIP\n", "titles: WinCLIP\ntitle: W\n", "found an unknown titles, expected"),
         ("title: WinCLIP\n", "title: 3\n", "title: found 3, expected str"),
         ("title: WinCLIP\n", "title: W\nname: other\n", "name: found 'other', expected none, or"),
         ("title: WinCLIP\n", "title: [\n", "not valid YAML"),
