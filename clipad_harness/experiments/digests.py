@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from clipad_core.methods import rooms
@@ -53,7 +53,7 @@ def import_closure(module: str, packages: Path = PACKAGES) -> list[Path]:
         path = _file_of(name, packages)
         if name not in files and path is not None:
             files[name] = path
-            waiting += _imports(path)
+            waiting += _imports(path.read_text(encoding="utf-8"))
     return sorted(files.values())
 
 
@@ -65,13 +65,14 @@ def _file_of(module: str, packages: Path) -> Path | None:
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
-def _imports(path: Path) -> list[str]:
-    """Dotted names that a file imports; of a name from a package that of a module it may be, too.
+@lru_cache(maxsize=1024)
+def _imports(source: str) -> list[str]:
+    """Dotted names that a source imports; of a name from a package that of a module it may be, too.
 
     What is imported for its types alone decides nothing.
     """
     names = []
-    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    nodes: list[ast.AST] = [ast.parse(source)]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
