@@ -1,9 +1,10 @@
 """Unpacking archives from the network without leaving their folder.
 
-An archive is a list of names that somebody else chose. Nothing is written for a name that is
-absolute, climbs with ``..``, or is anything but a plain file or folder (a link could point
-anywhere, and the next member be written through it). Everything goes to a scratch folder first and
-is renamed at the end: after a failure, nothing is left.
+An archive is a list of names that somebody else chose. ``zipfile`` and the ``data`` filter of
+``tarfile`` write nothing outside a folder, but they drop or rewrite what they do not like. Here it is
+refused: a name that is absolute, climbs with ``..`` or comes twice, and anything but a plain file or
+folder. Everything goes to a scratch folder first and is renamed at the end: after a failure, nothing
+is left.
 """
 
 from __future__ import annotations
@@ -16,23 +17,15 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
 
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
-
-
-class _Member(NamedTuple):
-    name: str
-    kind: str  # "file", "folder" or what it is instead
-    size: int
-    content: AbstractContextManager[IO[bytes]] | None
+_LINK = "a link or a device"
 
 
 def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
@@ -54,92 +47,78 @@ def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
         raise ClipadError(
             f"{target}: found something there, expected no such folder or an empty one; move it away."
         )
-    scratch = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(
-            tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-        )
-        whole = scratch / "whole"
-        whole.mkdir()
-        for number, (archive, folder) in enumerate(archives):
-            place = scratch / str(number)
-            place.mkdir()
-            _extract(archive, place)
-            inner = place / folder
-            for path in sorted((inner if inner.is_dir() else place).iterdir()):
-                path.rename(whole / path.name)
-        if target.is_dir():
-            target.rmdir()
-        os.replace(whole, target)
-        target.chmod(0o755)
+        with tempfile.TemporaryDirectory(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".tmp", ignore_cleanup_errors=True
+        ) as scratch:
+            whole = Path(scratch, "whole")
+            whole.mkdir()
+            for number, (archive, folder) in enumerate(archives):
+                place = Path(scratch, str(number))
+                place.mkdir()
+                _extract(archive, place)
+                inner = place / folder
+                for path in sorted((inner if inner.is_dir() else place).iterdir()):
+                    path.rename(whole / path.name)
+            if target.is_dir():
+                target.rmdir()
+            os.replace(whole, target)
     except OSError as error:
         raise ClipadError(
             f"{target}: cannot be unpacked ({error.strerror or error}), expected a folder that can be "
             "written and space for it; correct that and run again."
         ) from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
 def _extract(archive: Path, place: Path) -> None:
     try:
-        bar = tqdm(_members(archive), f"unpack {archive.name}", unit="file", delay=2)
-        for member in bar:
-            path = _inside(member.name, place, archive)
-            if member.kind == "folder":
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            if member.kind != "file" or member.content is None:
-                raise _refuse(archive, member.name, member.kind)
-            free = shutil.disk_usage(place).free
-            if member.size > free:
-                raise ClipadError(
-                    f"{archive.name}: {member.name!r} has {member.size} bytes and {free} are free, "
-                    "expected more space; free some and run again."
-                )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with member.content as source, path.open("xb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-    except FileExistsError as error:
-        name = Path(str(error.filename)).relative_to(place).as_posix()
-        raise _refuse(archive, name, "there twice") from error
+        if zipfile.is_zipfile(archive):
+            _extract_zip(archive, place)
+        else:
+            _extract_tar(archive, place)
     except _BROKEN as error:
         raise ClipadError(
             f"{archive}: found no whole archive ({error}), expected zip or tar; get it again."
         ) from error
 
 
-def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                kind = _kind(info.external_attr >> 16, info.is_dir())
-                yield _Member(info.filename, kind, info.file_size, opened.open(info))
-        return
-    with tarfile.open(archive, "r:*") as packed:
-        for one in packed:
-            kind = "file" if one.isreg() else "folder" if one.isdir() else "a link or a device"
-            content = packed.extractfile(one) if kind == "file" else None
-            yield _Member(one.name, kind, one.size, closing(content) if content else None)
+def _extract_zip(archive: Path, place: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        for member in tqdm(opened.infolist(), f"unpack {archive.name}", unit="file", delay=2):
+            # Archives made on Windows may hold backslashes, and no mode.
+            member.filename = member.filename.replace("\\", "/")
+            is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+            kind = "folder" if member.is_dir() else "file" if is_plain else _LINK
+            _check(archive, place, member.filename, kind, member.file_size)
+            opened.extract(member, place)
 
 
-def _kind(mode: int, folder: bool) -> str:
-    """What a zip member is; those made on Windows have no mode."""
-    if folder:
-        return "folder"
-    plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
-    return "file" if plain else "a link or a device"
+def _extract_tar(archive: Path, place: Path) -> None:
+    with tarfile.open(archive, "r:*") as opened:
+        for member in tqdm(opened, f"unpack {archive.name}", unit="file", delay=2):
+            member.name = member.name.replace("\\", "/")
+            kind = "folder" if member.isdir() else "file" if member.isreg() else _LINK
+            _check(archive, place, member.name, kind, member.size)
+            opened.extract(member, place, set_attrs=False, filter="data")
 
 
-def _inside(name: str, place: Path, archive: Path) -> Path:
-    """Where a member goes; archives made on Windows may hold backslashes."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
+def _check(archive: Path, place: Path, name: str, kind: str, size: int) -> None:
+    """Refuse a member before it is written; ``place`` holds what was written before it."""
+    parts = PurePosixPath(name).parts
     if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
         raise _refuse(archive, name, "outside its folder")
-    return place.joinpath(*parts)
+    if kind == _LINK:
+        raise _refuse(archive, name, kind)
+    path, free = place.joinpath(*parts), shutil.disk_usage(place).free
+    if path.parent.is_file() or (path.is_file() if kind == "folder" else path.exists()):
+        raise _refuse(archive, name, "there twice")
+    if size > free:
+        raise ClipadError(
+            f"{archive.name}: {name!r} has {size} bytes and {free} are free, expected more space; free "
+            "some and run again."
+        )
 
 
 def _refuse(archive: Path, name: str, what: str) -> ClipadError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dataset_folders import pairs
@@ -198,6 +200,9 @@ ESCAPES = {
     "zip drive": lambda path: zipped(path, "C:/evil.txt"),
     "zip link": lambda path: zipped(path, "images/1.png", mode=0o120777),
     "zip twice": lambda path: zipped(path, "1.png", "images/../1.png", "1.png"),
+    "zip twice over": lambda path: zipped(path, "1.png", "1.png"),
+    "zip file as folder": lambda path: zipped(path, "1.png", "1.png/2.png"),
+    "zip folder as file": lambda path: zipped(path, "1/2.png", "1"),
     "tar climbs": lambda path: tarred(path, member("../evil.txt")),
     "tar absolute": lambda path: tarred(path, member(str(path.parent / "evil.txt"))),
     "tar link": lambda path: tarred(path, member("images", tarfile.SYMTYPE, "/")),
@@ -207,6 +212,9 @@ ESCAPES = {
     "tar hard link": lambda path: tarred(path, member("passwd", tarfile.LNKTYPE, "/etc/passwd")),
     "tar device": lambda path: tarred(path, member("zero", tarfile.CHRTYPE)),
     "tar pipe": lambda path: tarred(path, member("pipe", tarfile.FIFOTYPE)),
+    "tar link inside": lambda path: tarred(path, member("1.png", tarfile.SYMTYPE, "good.txt")),
+    "tar hard link inside": lambda path: tarred(path, member("1.png", tarfile.LNKTYPE, "good.txt")),
+    "tar climbs with backslashes": lambda path: tarred(path, member("..\\evil.txt")),
     "tar twice": lambda path: tarred(path, member("1.png"), member("1.png")),
 }
 
@@ -234,6 +242,24 @@ def test_good_archives_unpack_together_without_their_outer_folder(tmp_path):
     assert found == ["empty", "none", "part1", "part1/ä b.txt", "part2", "part2/ä b.txt"]
     with pytest.raises(ClipadError, match="found something there"):
         unpack([(tmp_path / "1.zip", "outer")], target)
+
+
+def test_archives_made_on_windows_unpack_into_folders(tmp_path):
+    zipped(tmp_path / "set.zip", "images\\", "images\\1.png")
+    tarred(tmp_path / "set.tar", member("images\\2.png"))
+    target = unpack(
+        [(tmp_path / "set.zip", ""), (tmp_path / "set.tar", "images")], tmp_path / "set"
+    )
+    found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
+    assert found == ["2.png", "good.txt", "images", "images/1.png"]
+
+
+def test_a_member_larger_than_the_disk_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    zipped(tmp_path / "set.zip")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3))
+    with pytest.raises(ClipadError, match=r"set\.zip: 'good\.txt' has 4 bytes and 3 are free"):
+        unpack([(tmp_path / "set.zip", "")], tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>sign in</html>", b"PK\x05\x06"])
