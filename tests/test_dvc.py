@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from project import change, dvc
 
+from clipad_harness.base.settings import LEARNED
 from clipad_harness.verify.cpu_settings import all_settings
 
 
@@ -34,6 +36,17 @@ def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> 
     )
     assert "up to date" in dvc(reproduced, "repro")
     assert json.loads(dvc(reproduced, "status", "--json")) == {}
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_what_an_essay_computes_in_its_cells_is_what_the_core_computes(
+    reproduced: Path, method: str
+) -> None:
+    page = (reproduced / "reports" / f"{method}.ipynb").read_text(encoding="utf-8")
+    each = [cell.get("outputs", []) for cell in json.loads(page)["cells"]]
+    shown = ["".join(o.get("data", {}).get("text/plain", "")) for outs in each for o in outs]
+    answers = re.findall(r"the core's\W+(\w+)", " ".join(shown))
+    assert len(answers) >= 2 and set(answers) == {"True"}
 
 
 def test_everything_made_again_on_the_code_of_other_cpus_gives_the_same_bytes(

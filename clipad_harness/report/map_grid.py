@@ -17,6 +17,8 @@ from clipad_core.maps import upsample
 from clipad_core.metrics.metrics import auroc
 from clipad_harness.report.figures import outline, overlay
 
+LEAST_SHOWN = 1e-6
+
 
 @dataclass(frozen=True)
 class Pictured:
@@ -88,10 +90,15 @@ def draw_picture(
 def _draw_map(axes: Axes, example: Pictured, grid: Tensor, *, rated: bool) -> None:
     full = _full(example, grid)
     draw_picture(axes, overlay(example.picture, full), example.mask)
-    about = f"{grid.min():.2g} to {grid.max():.2g}"
+    about = f"{_short(grid.min())} to {_short(grid.max())}"
     own = _own_auroc(example, full) if rated else None
     about += "" if own is None else f"; AUROC {own:.0f}"
     axes.set_xlabel(about, fontsize=7.5, loc="left", labelpad=2)
+
+
+def _short(score: Tensor) -> str:
+    """Two digits; what a column cannot tell from 0, as 0."""
+    return f"{score:.2g}" if abs(score) >= LEAST_SHOWN else "0"
 
 
 def _full(example: Pictured, grid: Tensor) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""AnomalyCLIP on a few images: what the page draws step by step."""
+"""AnomalyCLIP on a few images: the drawings of its page, whose cells compute what they show."""
 
 from __future__ import annotations
 
@@ -7,185 +7,171 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
-from einops import rearrange
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.transformer import project_qkv, run_block
-from clipad_core.clip.vision import embed_patches, pre_norm
-from clipad_core.methods.anomalyclip.branch import COMPARED
-from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
-from clipad_core.methods.anomalyclip.detector import block_maps, encode, recipe
-from clipad_core.methods.anomalyclip.learner import AnomalyCLIPLearner
-from clipad_core.methods.anomalyclip.text import text_embeddings
+from clipad_harness.report.figures import PALETTE, overlay
 from clipad_harness.report.map_grid import draw_picture
 from clipad_harness.report.steps.examples import Example
 
-STATES = ("normal", "anomalous")
+# What a matrix of attention shows at most and at least, as a multiple of an even weight.
+SHOWN_WEIGHTS = (0.1, 10.0)
+BINS = 30
 
 
-def word_table(
-    backbone: Backbone, before: AnomalyCLIPLearner, after: AnomalyCLIPLearner
-) -> pd.DataFrame:
-    """Nearest word of the vocabulary of every context vector, before and after training.
+def matrix_figure(attention: Mapping[str, Tensor]) -> tuple[Figure, str]:
+    """Attention of every patch (a row) to every patch, as a multiple of an even weight; the alt text.
 
-    As CoOp reports its prompts (Zhou et al., IJCV 2022, Table 4): nearest by Euclidean distance,
-    among the words that the backbone knows (a stand-in's unused rows are zero).
+    Args:
+        attention: kind of attention -> (p, p).
     """
-    from clipad_core.clip.open_clip import open_clip
-
-    vocabulary = backbone.text.token_embedding
-    known = torch.nonzero(vocabulary.abs().sum(dim=1) > 0)[:, 0]
-    columns = {}
-    for row, state in enumerate(STATES):
-        for when, learner in (("before", before), ("after", after)):
-            context = learner.context_tokens[row].detach()
-            distance = torch.cdist(context, vocabulary[known])
-            nearest = known[distance.argmin(dim=1)]
-            words = [open_clip.decode(one[None]).strip() for one in nearest]
-            pairs = zip(words, distance.min(dim=1).values.tolist(), strict=True)
-            columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
-    index = pd.Index(range(1, len(context) + 1), name="vector")
-    return pd.DataFrame(columns, index=index)
-
-
-def prompt_figure(
-    backbone: Backbone,
-    config: AnomalyCLIPConfig,
-    learners: Mapping[str, AnomalyCLIPLearner],
-    examples: Sequence[Example],
-) -> tuple[Figure, str]:
-    """How anomalous the patches of some images look to each learner, defect apart; the alt text.
-
-    Left to right from normal to anomalous text embedding: a patch's cosine with the second minus its
-    cosine with the first.
-    """
-    figure, axes = plt.subplots(1, len(learners), figsize=(4.4 * len(learners), 2.8), squeeze=False)
-    alt = []
-    block = max(config.blocks)
-    for one, (title, learner) in zip(axes[0], learners.items(), strict=True):
-        with torch.no_grad():
-            text = text_embeddings(learner, backbone, config, [e.category for e in examples])
-        groups: dict[str, list[float]] = {"normal patches": [], "defect patches": []}
-        for place, example in enumerate(examples):
-            pair = text[place if len(text) > 1 else 0]
-            lean = example.features.patch_tokens[block][0] @ (pair[1] - pair[0])
-            inside = _covered(example, backbone.vision.grid)
-            groups["normal patches"] += lean[~inside].tolist()
-            groups["defect patches"] += lean[inside].tolist()
-        for name, values in groups.items():
-            one.hist(values, bins=40, density=True, alpha=0.6, label=name)
-        gap = np.mean(groups["defect patches"]) - np.mean(groups["normal patches"])
-        cosine = float(text[0, 0] @ text[0, 1])
-        one.set_title(f"{title}: cosine of the prompts {cosine:.3f}", fontsize=9.5)
-        one.set(xlabel="towards “damaged”", ylabel="density of patches", yticks=[])
-        alt.append(f"{title}, defect patches lean {gap:+.3f} further to damaged")
-    axes[0, -1].legend(frameon=False, fontsize=8)
-    return figure, f"Patches between the two prompts: {'; '.join(alt)}."
-
-
-def _covered(example: Example, grid: tuple[int, int]) -> Tensor:
-    """Which patches are at least half defect."""
-    if example.mask is None:
-        return torch.zeros(grid[0] * grid[1], dtype=torch.bool)
-    mask = torch.from_numpy(example.mask.astype(np.float32))[None, None]
-    return torch.nn.functional.adaptive_avg_pool2d(mask, grid)[0, 0].flatten() >= 0.5
-
-
-def attention_rows(
-    backbone: Backbone, example: Example, block: int, patch: int
-) -> dict[str, Tensor]:
-    """What one patch looks at in a block, the mean over heads, a map a kind of attention.
-
-    Kinds: "Q-K" is the tower's own, the others compare a patch with others by one of its parts.
-    """
-    tower = backbone.vision
-    with torch.no_grad():
-        embedded, _ = embed_patches(tower, example.pixels)
-        x = pre_norm(tower, embedded)
-        for index in range(block - 1):
-            x = run_block(tower.transformer, index, x)
-        qkv = project_qkv(tower.transformer, block - 1, x)
-    parts = rearrange(qkv, "b t (n h e) -> n b h t e", n=3, h=tower.transformer.heads)
-    pairs = {"Q-K": (0, 1)} | {f"{k[0]}-{k[1]}".upper(): (i, i) for k, i in COMPARED.items()}
-    return {
-        name: _row(parts[one][0], parts[other][0], patch) for name, (one, other) in pairs.items()
-    }
-
-
-def _row(one: Tensor, other: Tensor, patch: int) -> Tensor:
-    """Attention of one patch to all patches, the mean over heads; the class token left out."""
-    logits = torch.einsum("he,hte->ht", one[:, patch + 1], other) / one.shape[-1] ** 0.5
-    return logits.softmax(dim=-1).mean(dim=0)[1:]
+    figure, axes = plt.subplots(
+        1, len(attention), figsize=(3.4 * len(attention) + 0.8, 3.5), squeeze=False
+    )
+    shares = {}
+    for one, (name, matrix) in zip(axes[0], attention.items(), strict=True):
+        shares[name] = 100 * float(matrix.diagonal().mean())
+        weights = (matrix * len(matrix)).numpy()
+        drawn = one.imshow(weights, cmap="magma", norm=LogNorm(*SHOWN_WEIGHTS))
+        one.set_title(f"{name}: {shares[name]:.1f} % on the diagonal", fontsize=9)
+        one.set_xlabel("patch looked at", fontsize=8)
+        one.grid(visible=False)
+        one.tick_params(labelsize=7)
+    axes[0, 0].set_ylabel("patch that looks", fontsize=8)
+    bar = figure.colorbar(drawn, ax=list(axes[0]), fraction=0.03, pad=0.02, extend="both")
+    bar.set_ticks(ticks=[0.1, 1, 10], labels=["0.1", "1", "10"])
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("weight, times an even one", fontsize=8)
+    words = ", ".join(f"{name} {share:.1f} %" for name, share in shares.items())
+    return figure, (
+        f"Attention of {len(matrix)} patches to each other. Mean weight of a patch on itself: {words}; "
+        f"even would be {100 / len(matrix):.1f} %."
+    )
 
 
 def attention_figure(
-    backbone: Backbone, examples: Sequence[Example], block: int
+    backbone: Backbone,
+    examples: Sequence[Example],
+    patches: Sequence[int],
+    attention: Mapping[str, Tensor],
 ) -> tuple[Figure, str]:
-    """Q-K, Q-Q, K-K and V-V attention of one patch of every image; the alt text."""
-    grid = backbone.vision.grid
-    figure, axes = plt.subplots(len(examples), 5, figsize=(9.0, 1.9 * len(examples)), squeeze=False)
+    """What one patch of every image looks at, a map a kind of attention; the alt text.
+
+    Args:
+        patches: the patch of each image whose attention is shown.
+        attention: kind of attention -> (b, p, p).
+    """
+    grid, side = backbone.vision.grid, backbone.vision.patch_size
+    wide = 1 + len(attention)
+    figure, axes = plt.subplots(
+        len(examples), wide, figsize=(1.8 * wide, 1.9 * len(examples)), squeeze=False
+    )
     selves: dict[str, list[float]] = {}
-    for line, example in zip(axes, examples, strict=True):
-        inside = _covered(example, grid).float()
-        patch = int(inside.argmax()) if inside.any() else grid[0] * grid[1] // 2
+    for row, (line, example, patch) in enumerate(zip(axes, examples, patches, strict=True)):
         draw_picture(line[0], example.picture, example.mask)
-        side = backbone.vision.patch_size
         top, left = divmod(patch, grid[1])
         line[0].plot((left + 0.5) * side, (top + 0.5) * side, "+", color="white", markersize=9)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
-        rows = attention_rows(backbone, example, block, patch)
-        for one, (name, row) in zip(line[1:], rows.items(), strict=True):
-            one.imshow(row.reshape(grid).numpy(), cmap="magma")
+        for one, (name, matrices) in zip(line[1:], attention.items(), strict=True):
+            weights = matrices[row, patch]
+            one.imshow(weights.reshape(grid).numpy(), cmap="magma")
             one.set_xticks([])
             one.set_yticks([])
-            one.set_title(f"{name}: {100 * row[patch]:.0f} % on itself", fontsize=8)
-            selves.setdefault(name, []).append(100 * float(row[patch]))
+            one.set_title(f"{name}: {100 * weights[patch]:.0f} % on itself", fontsize=8)
+            selves.setdefault(name, []).append(100 * float(weights[patch]))
     words = ", ".join(f"{name} {np.mean(values):.0f} %" for name, values in selves.items())
-    return figure, f"What a patch looks at in block {block}; share on itself, mean: {words}."
+    return figure, f"What a patch of each image looks at; share on itself, mean: {words}."
 
 
-def maps_of_blocks(
-    backbone: Backbone,
-    config: AnomalyCLIPConfig,
-    learner: AnomalyCLIPLearner,
-    examples: Sequence[Example],
-    kinds: Mapping[str, str],
-) -> dict[str, list[Tensor]]:
-    """Maps of the last block by kind of attention, unsmoothed, all with the same learner.
+def lesson_figure(lessons: Sequence[Example], maps: Tensor) -> tuple[Figure, str]:
+    """Images that are learned from with their masks, and below each its map; the alt text.
 
     Args:
-        kinds: title -> `AnomalyCLIPConfig.branch`.
+        maps: (b, S, S), in the colours of their common range.
     """
-    columns: dict[str, list[Tensor]] = {}
-    for title, branch in kinds.items():
-        changed = config.changed({"branch": branch})
-        for example in examples:
-            features = encode(backbone, example.pixels, recipe(changed))
-            with torch.no_grad():
-                text = text_embeddings(learner, backbone, changed, [example.category])
-                one = block_maps(backbone, changed, features, text)[-1][0]
-            columns.setdefault(title, []).append(one)
-    return columns
+    limits = float(maps.min()), float(maps.max())
+    wide = len(lessons)
+    figure, axes = plt.subplots(2, wide, figsize=(1.9 * wide, 4.1), squeeze=False)
+    for above, below, lesson, one in zip(*axes, lessons, maps.numpy(), strict=True):
+        draw_picture(above, lesson.picture, lesson.mask)
+        above.set_title(lesson.name.replace(", ", "\n"), fontsize=8, fontweight="normal")
+        draw_picture(below, overlay(lesson.picture, one, limits=limits), lesson.mask)
+    ranges = [
+        f"{lesson.name} {float(one.min()):.2f} to {float(one.max()):.2f}"
+        for lesson, one in zip(lessons, maps, strict=True)
+    ]
+    return (
+        figure,
+        f"Images that are learned from, and the range of their maps: {'; '.join(ranges)}.",
+    )
 
 
-def maps_by_block(
-    backbone: Backbone,
-    config: AnomalyCLIPConfig,
-    learner: AnomalyCLIPLearner,
-    examples: Sequence[Example],
-    blocks: Sequence[int],
-) -> dict[str, list[Tensor]]:
-    """Maps of several blocks, unsmoothed, with prompts that were trained for the main ones."""
-    changed = config.changed({"blocks": list(blocks)})
-    columns: dict[str, list[Tensor]] = {f"block {block}": [] for block in sorted(blocks)}
-    for example in examples:
-        features = encode(backbone, example.pixels, recipe(changed))
-        with torch.no_grad():
-            text = text_embeddings(learner, backbone, changed, [example.category])
-            maps = block_maps(backbone, changed, features, text)
-        for block, one in zip(sorted(blocks), maps, strict=True):
-            columns[f"block {block}"].append(one[0])
-    return columns
+def step_figure(parts: Mapping[str, float], gradients: Mapping[str, float]) -> tuple[Figure, str]:
+    """The parts of one loss and the gradient that reaches every learned tensor; the alt text."""
+    tall = max(len(parts), len(gradients))
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 0.34 * tall + 0.9))
+    titles = ("loss", "length of the gradient")
+    for one, title, values, colour in zip(axes, titles, (parts, gradients), PALETTE, strict=False):
+        bars = one.barh(list(values), list(values.values()), height=0.6, color=colour)
+        one.bar_label(bars, fmt="%.3f", fontsize=8, padding=3)
+        one.set_title(title, fontsize=9.5)
+        one.margins(x=0.18)
+        one.invert_yaxis()
+        one.grid(visible=False, axis="y")
+        one.tick_params(labelsize=8)
+    said = [
+        ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+        for values in (parts, gradients)
+    ]
+    return figure, f"Parts of the loss: {said[0]}. Length of the gradient: {said[1]}."
+
+
+def word_table(
+    nearest: Mapping[str, tuple[Tensor, Tensor]], known: Tensor, states: Sequence[str]
+) -> pd.DataFrame:
+    """Nearest words of every context vector with their distance, a column a state and time.
+
+    Args:
+        nearest: when -> distance to the nearest word, and its place in ``known``, both (s, E).
+        known: token ids of the words that were compared.
+        states: what each row of the context stands for.
+    """
+    from open_clip import decode
+
+    columns = {}
+    for row, state in enumerate(states):
+        for when, (distance, place) in nearest.items():
+            words = [decode(token[None]).strip() for token in known[place[row]]]
+            pairs = zip(words, distance[row].tolist(), strict=True)
+            columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
+    count = next(iter(nearest.values()))[0].shape[1]
+    return pd.DataFrame(columns, index=pd.Index(range(1, count + 1), name="vector"))
+
+
+def lean_figure(lean: Mapping[str, Tensor], inside: Tensor) -> tuple[Figure, str]:
+    """Patches between the two prompts, defect and the rest apart, a panel a learner; the alt text.
+
+    Args:
+        lean: title -> cosine with the anomalous minus cosine with the normal prompt, (b, p).
+        inside: which patches are mostly defect, (b, p).
+    """
+    figure, axes = plt.subplots(1, len(lean), figsize=(4.4 * len(lean), 2.8), squeeze=False)
+    alt = []
+    for one, (title, values) in zip(axes[0], lean.items(), strict=True):
+        groups = {"normal patches": values[~inside], "defect patches": values[inside]}
+        edges = np.linspace(float(values.min()), float(values.max()), BINS + 1)
+        for name, chosen in groups.items():
+            if len(chosen):
+                share = np.full(len(chosen), 100 / len(chosen))
+                one.hist(chosen.numpy(), bins=edges, weights=share, alpha=0.6, label=name)
+        one.axvline(0, color="#8a929c", linewidth=1, linestyle="--")
+        one.set_title(title, fontsize=9.5)
+        one.set(xlabel="from “normal” to “damaged”", ylabel="% of the patches of a kind")
+        one.tick_params(labelsize=8)
+        if all(len(chosen) for chosen in groups.values()):
+            gap = float(groups["defect patches"].mean() - groups["normal patches"].mean())
+            alt.append(f"{title}, defect patches lean {gap:+.3f} further to damaged")
+    axes[0, -1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, f"Patches between the two prompts: {'; '.join(alt) or 'no patch is defect'}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipad_core.clip.features import Features, Recipe, views_of
+from clipad_core.clip.features import Features, Recipe, join, views_of
 from clipad_core.clip.preprocess import Views
 from clipad_core.clip.published import MEAN, STD
 from clipad_core.errors import ClipadError
@@ -34,21 +36,50 @@ class Example(Pictured):
     features: Features
 
 
-def load_examples(scorer: Scorer, rows: pd.DataFrame, k_shot: int = 0) -> list[Example]:
-    """The images of some index rows of the tested dataset, encoded as the main variant asks."""
+def load_examples(
+    scorer: Scorer, rows: pd.DataFrame, k_shot: int = 0, data: Path | None = None
+) -> list[Example]:
+    """The images of some index rows, encoded as the main variant asks.
+
+    Args:
+        k_shot: number of references that the recipe is of.
+        data: folder of the dataset that the rows are of; None: the tested one's.
+    """
     config = scorer.among[0].config
-    recipe = find_method(scorer.name).recipe(config, k_shot)
-    return [_example(scorer, row, recipe) for row in rows.to_dict("records")]
+    recipe, folder = find_method(scorer.name).recipe(config, k_shot), data or scorer.data
+    return [_example(scorer, row, recipe, folder) for row in rows.to_dict("records")]
 
 
-def _example(scorer: Scorer, row: dict, recipe: Recipe) -> Example:
+def as_batch(examples: Sequence[Example]) -> tuple[Tensor, Features, Tensor]:
+    """Pixels (b, 3, S, S), features and masks (b, S, S) of some images; a mask of zeros for none."""
+    pixels = torch.cat([example.pixels for example in examples])
+    masks = pixels.new_zeros(len(pixels), *pixels.shape[-2:])
+    for place, example in enumerate(examples):
+        if example.mask is not None:
+            masks[place] = torch.from_numpy(example.mask)
+    return pixels, join([example.features for example in examples]), masks
+
+
+def pick_lessons(index: pd.DataFrame, count: int = 2) -> pd.DataFrame:
+    """A few test images to show a step of training with: of each label one of the first categories.
+
+    >>> rows = [(c, s, l) for c in "ab" for s in ("train", "test") for l in (0, 1, 1)]
+    >>> pick_lessons(pd.DataFrame(rows, columns=["category", "split", "label"]), 1).index.tolist()
+    [3, 4]
+    """
+    test = index[index["split"] == "test"]
+    firsts = test.groupby(["category", "label"], sort=False).head(1)
+    return firsts.groupby("label", sort=False).head(count)
+
+
+def _example(scorer: Scorer, row: dict, recipe: Recipe, folder: Path) -> Example:
     method, backbone = find_method(scorer.name), scorer.backbone(scorer.among[0].config)
     recipe = recipe.without_crops()
-    path = scorer.data / str(row["image"])
+    path = folder / str(row["image"])
     views = views_of(backbone, np.asarray(read_image(path)), recipe)
     size, mask, best = views.pixels.shape[-1], None, 0
     if row["mask"]:
-        full = _to_canvas(read_mask(scorer.data / str(row["mask"]), image_size(path)), views)
+        full = _to_canvas(read_mask(folder / str(row["mask"]), image_size(path)), views)
         cuts = [full[top : top + size, left : left + size] for left, top in views.placement.corners]
         best = int(np.argmax([cut.sum() for cut in cuts]))
         mask = cuts[best]
@@ -92,6 +123,7 @@ def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> li
                 "mask": "",
             },
             recipe,
+            scorer.data,
         )
         for path in scorer.references(Shard(main, category, k_shot, seed))
     ]

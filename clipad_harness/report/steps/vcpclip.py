@@ -1,8 +1,8 @@
-"""VCP-CLIP on a few images: what the page draws step by step."""
+"""VCP-CLIP on a few images: the drawings of its page, whose cells compute what they show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,29 +14,41 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import Features
-from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.detector import branch_maps
-from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
-from clipad_core.methods.vcpclip.maps import fuse
-from clipad_core.methods.vcpclip.text import text_embeddings
-from clipad_harness.report.map_grid import draw_picture
-from clipad_harness.report.steps.examples import Example
+from clipad_harness.report.map_grid import Pictured, draw_picture
 
 # The colours of an attention reach at least this far from an even weight, in multiples of it.
 LEAST_REACH = 0.1
+STATES = ("good", "damaged")
 
 
-def embed_prompts(
-    learner: VCPCLIPLearner,
-    backbone: Backbone,
-    config: VCPCLIPConfig,
-    features: Sequence[Features],
-) -> Tensor:
-    """The two text embeddings of every image, (b, 2, d)."""
-    images = torch.cat([one.image_embedding for one in features])
-    with torch.no_grad():
-        return text_embeddings(learner, backbone, config, images)
+def strips_figure(strips: Mapping[str, Tensor]) -> tuple[Figure, str]:
+    """Vectors as strips of their channels, each with its length; the alt text.
+
+    Args:
+        strips: name -> (c,); each strip has its own colours, from its lowest to its highest value.
+    """
+    figure, axes = plt.subplots(len(strips), 1, figsize=(8.6, 0.42 * len(strips) + 0.5))
+    said = []
+    for one, (name, strip) in zip(np.atleast_1d(axes), strips.items(), strict=True):
+        reach = float(strip.abs().max()) or 1.0
+        one.imshow(strip[None].numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+        one.set_yticks([0], [name], fontsize=8)
+        one.set_xticks([])
+        one.grid(visible=False)
+        length = f"{float(strip.norm()):.2f}"
+        one.annotate(
+            length,
+            (1.01, 0.5),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+        )
+        said.append(f"{name} {length}")
+    np.atleast_1d(axes)[-1].set_xlabel(
+        f"{len(strip)} channels; at the right the length of the vector", fontsize=8
+    )
+    return figure, f"Vectors of {len(strip)} channels and their lengths: {'; '.join(said)}."
 
 
 def context_figure(text: Tensor, rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -52,7 +64,7 @@ def context_figure(text: Tensor, rows: pd.DataFrame) -> tuple[Figure, str]:
     # The sign of a singular vector is arbitrary; its largest entry decides it here.
     signs = torch.stack([torch.sign(one[one.abs().argmax()]) for one in directions[:2]])
     places = (centred @ directions[:2].T * signs).numpy()
-    states = np.tile(["good", "damaged"], len(rows))
+    states = np.tile(STATES, len(rows))
     names = np.repeat(rows["category"].str.replace("_", " ").to_numpy(), 2)
     figure, axes = plt.subplots(figsize=(6.6, 3.9))
     seaborn.scatterplot(
@@ -78,35 +90,26 @@ def _spreads(text: Tensor, names: list[str]) -> tuple[float, float]:
 
 
 def attention_figure(
-    backbone: Backbone,
-    config: VCPCLIPConfig,
-    learner: VCPCLIPLearner,
-    examples: Sequence[Example],
+    backbone: Backbone, examples: Sequence[Pictured], attention: Tensor
 ) -> tuple[Figure, str]:
     """What the normal and the anomalous text embedding look at, heads averaged; the alt text.
 
-    The last block's patches; a model without Post-VCP has no such attention.
+    Args:
+        attention: (b, m, 2, p).
     """
-    grid, block = backbone.vision.grid, max(config.blocks)
-    assert learner.post_vcp is not None, "the main variant has Post-VCP"
-    text = embed_prompts(learner, backbone, config, [one.features for one in examples])
+    grid = backbone.vision.grid
     figure, axes = plt.subplots(
         len(examples), 4, figsize=(8.4, 2.05 * len(examples)), squeeze=False
     )
-    shares = []
-    for line, example, pair in zip(axes, examples, text, strict=True):
-        tokens = example.features.patch_tokens[block]
-        seen = torch.nn.functional.normalize(tokens, dim=-1) if config.post_unit_tokens else tokens
-        with torch.no_grad():
-            asked = learner.post_vcp.ask(pair[None])
-            found = learner.post_vcp.attention(asked, seen)[0].mean(dim=0)
+    peaks = []
+    for line, example, weights in zip(axes, examples, attention.mean(dim=1), strict=True):
         draw_picture(line[0], example.picture, example.mask)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
-        pictures = {"“good” looks at": found[0], "“damaged” looks at": found[1]}
-        pictures["damaged − good"] = found[1] - found[0]
+        pictures = {f"“{state}” looks at": row for state, row in zip(STATES, weights, strict=True)}
+        pictures["damaged − good"] = weights[1] - weights[0]
         for one, (title, row) in zip(line[1:], pictures.items(), strict=True):
             # What hardly differs from even attention must not look as if it did.
-            shown = (found.shape[1] * row).reshape(grid).numpy()
+            shown = (len(row) * row).reshape(grid).numpy()
             even = 0.0 if "−" in title else 1.0
             reach = max(LEAST_REACH, float(np.abs(shown - even).max()))
             drawn = one.imshow(shown, cmap="RdBu_r", vmin=even - reach, vmax=even + reach)
@@ -114,29 +117,41 @@ def attention_figure(
             one.set_xticks([])
             one.set_yticks([])
             one.set_title(title, fontsize=8.5, fontweight="normal")
-        shares.append(float(found[1].max() * found.shape[1]))
-    peaks = ", ".join(f"{share:.1f}" for share in shares)
+        peaks.append(f"{float(weights[1].max()) * weights.shape[1]:.1f}")
     return figure, (
-        f"Attention of both text embeddings to the patches of block {block}; highest weight of "
-        f"“damaged”, as a multiple of an even one: {peaks}."
+        "Attention of both text embeddings to the patches; highest weight of “damaged”, as a multiple "
+        f"of an even one: {', '.join(peaks)}."
     )
 
 
-def maps(
-    backbone: Backbone,
-    config: VCPCLIPConfig,
-    learner: VCPCLIPLearner,
-    examples: Sequence[Example],
-) -> dict[str, list[Tensor]]:
-    """Raw map, new map, their fusion, and the fusion smoothed."""
-    columns: dict[str, list[Tensor]] = {}
-    for example in examples:
-        with torch.no_grad():
-            raw, new = branch_maps(learner, backbone, config, example.features)
-            plain = fuse(raw, new, config.changed({"sigma": 0}))
-            found = {"raw map": raw, "new map": new, "fused": plain}
-            found["smoothed"] = fuse(raw, new, config)
-        for title, one in found.items():
-            if one is not None:
-                columns.setdefault(title, []).append(one[0])
-    return columns
+def heads_figure(backbone: Backbone, example: Pictured, attention: Tensor) -> tuple[Figure, str]:
+    """The attention of every head of both text embeddings over one image; the alt text.
+
+    Args:
+        attention: (m, 2, p).
+    """
+    grid = backbone.vision.grid
+    shown = (attention * attention.shape[-1]).numpy()
+    wide = 1 + len(shown)
+    side = min(1.5, 9.8 / wide)
+    figure, axes = plt.subplots(2, wide, figsize=(side * wide + 0.5, 2 * side + 0.4))
+    reach = max(LEAST_REACH, float(np.abs(shown - 1).max()))
+    for row, state in enumerate(STATES):
+        draw_picture(axes[row, 0], example.picture, example.mask)
+        axes[row, 0].set_ylabel(f"“{state}”", fontsize=8)
+        for head, one in enumerate(axes[row, 1:]):
+            picture = shown[head, row].reshape(grid)
+            drawn = one.imshow(picture, cmap="RdBu_r", vmin=1 - reach, vmax=1 + reach)
+            one.set_xticks([])
+            one.set_yticks([])
+            if row == 0:
+                one.set_title(f"head {head + 1}", fontsize=8, fontweight="normal")
+    bar = figure.colorbar(drawn, ax=list(axes.ravel()), fraction=0.02, pad=0.01)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("times an even weight", fontsize=8)
+    apart = np.abs(shown[:, 1] - shown[:, 0]).max(axis=1)
+    words = ", ".join(f"{head + 1}: {value:.2f}" for head, value in enumerate(apart))
+    return figure, (
+        f"{example.name}: attention of {len(shown)} heads. Largest difference between the two states, "
+        f"in even weights, by head: {words}."
+    )

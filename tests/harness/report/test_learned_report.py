@@ -6,13 +6,48 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+import yaml
 from clipad_harness.experiments.learned_pipeline import open_learned
-from clipad_harness.report.steps.learned_examples import load_examples
+from clipad_harness.papers.method_facts import FACTS, find_group
+from clipad_harness.report.steps.learned_examples import as_batch, load_examples, pick_lessons
 from matplotlib import pyplot as plt
+from project import REPOSITORY
 
 from clipad_core.errors import ClipadError
-from clipad_harness.report import ablations, departures, training
-from clipad_harness.report.steps import anomalyclip, vcpclip
+from clipad_harness.base.settings import LEARNED
+from clipad_harness.experiments.switch_steps import own_steps, walk_group
+from clipad_harness.papers.numbers import load_reported
+from clipad_harness.report import ablations, learned_departures, training
+from clipad_harness.report.steps import anomalyclip, tokens, vcpclip
+
+METHODS = {FACTS[title].name: title for title in FACTS if FACTS[title].name in LEARNED}
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper(method: str) -> None:
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    rows, title = params[method]["ablations"], METHODS[method]
+    printed = load_reported()
+    printed = printed[printed["method"] == title]
+    groups = FACTS[title].groups
+    assert set(groups) == set(rows)
+    for name, group in groups.items():
+        assert {row for row, _ in group.printed} <= set(rows[name]), name
+        assert {row for claim in group.claims for row in claim} <= set(rows[name]), name
+        for _, variant in group.printed:
+            assert variant in set(printed["variant"]), variant
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_departures_point_at_rows_that_exist(method: str) -> None:
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    for what, why, group, row, base in learned_departures.DEPARTURES[method]:
+        assert what and why
+        if group.startswith(walk_group("")):
+            steps = own_steps(params[method]["own_walks"][group.removeprefix(walk_group(""))])
+            assert {row, base} <= {name for name, _ in steps}, what
+        elif group:
+            assert {row, base} <= set(params[method]["ablations"][group]), what
 
 
 def test_a_printed_number_stands_below_ours() -> None:
@@ -24,6 +59,7 @@ def test_a_printed_number_stands_below_ours() -> None:
     ]
     page = ablations.ablation_table(pd.DataFrame(rows), "modules")
     assert "paper 46.8" in page and "paper 68.4" in page and "Table 4" in page
+    assert find_group("VCP-CLIP", "components").table == "Table 2"
 
 
 def test_curves_end_in_words() -> None:
@@ -45,7 +81,7 @@ def test_results_that_were_never_trained_say_what_to_run(tmp_path: Path) -> None
 def test_training_on_what_is_tested_is_said_first(same: bool) -> None:
     one = SimpleNamespace(name="main", trained_on="a", tested_on="a" if same else "b")
     run = SimpleNamespace(variants=[one], method="vcpclip")
-    page = departures.trained_on_tested(run)  # type: ignore[arg-type]
+    page = learned_departures.trained_on_tested(run)  # type: ignore[arg-type]
     assert ("no zero-shot results" in page) is same
     assert ("has seen no image of b" in page) is not same
 
@@ -67,74 +103,102 @@ def damaged(run) -> pd.DataFrame:
     return test.groupby("category", sort=False).head(1)
 
 
-def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer(
+def test_lessons_are_few_and_of_both_labels_and_a_normal_one_has_an_empty_mask(
     project: Path,
 ) -> None:
-    row = {
-        "method": "AnomalyCLIP",
-        "variant": "main",
-        "category": "hex_nut",
-        "k_shot": 0,
-        "seed": 111,
-    }
-    results = pd.DataFrame([{**row, "metric": "aupro", "value": 0.5}])
-    page = departures.departures(open_learned(project, "anomalyclip"), results)
-    order = [
-        "weights: clipad-tiny",
-        "stands in their card",
-        "settings, here for as published: image_size 96 for 518",
-        "the published setting, not the code",
-        "ablations are trained with epochs 1",
-        "ablations are measured on 1 categories",
-        "see each table",
-    ]
-    places = [page.index(text) for text in order]
-    assert places == sorted(places)
-
-
-def test_the_walk_of_anomalyclip_draws_what_it_says(project: Path) -> None:
-    from clipad_core.methods.anomalyclip.detector import make_learner
-
     run = open_learned(project, "anomalyclip")
-    scorer, config = run.scorer(), run.variants[0].config
-    backbone = scorer.backbone(config)
+    auxiliary = run.datasets[run.variants[0].trained_on]
+    rows = pick_lessons(auxiliary.index)
+    assert (rows["split"] == "test").all() and sorted(rows["label"]) == [0, 0, 1, 1]
+    lessons = load_examples(run.scorer(), rows, auxiliary.data)
+    pixels, features, masks = as_batch(lessons)
+    assert len(pixels) == len(features) == len(masks) == len(rows)
+    assert masks.shape[1:] == pixels.shape[2:]
+    assert (masks.flatten(1).sum(dim=1) > 0).tolist() == (rows["label"] == 1).tolist()
+    figure, alt = anomalyclip.lesson_figure(lessons, masks)
+    plt.close(figure)
+    assert alt.count("0.00 to 1.00") == 2 and alt.count("0.00 to 0.00") == 2
+
+
+def test_boxes_of_a_prompt_frame_what_is_learned() -> None:
+    ids = torch.tensor([[49406, 14115, 49407, 0], [49406, 13568, 14115, 49407]])
+    places = torch.arange(1, 3).expand(2, -1)
+    sequence = torch.ones(2, 6, 4)
+    sequence[:, 1:3] *= 3
+    figure, alt = tokens.prompt_figure(sequence, ids, places, "VW", ["normal", "anomalous"])
+    names = [text.get_text() for text in figure.axes[0].texts]
+    plt.close(figure)
+    assert names[:5] == ["start", "V1", "V2", "object", "end"]
+    assert names[5:] == ["start", "W1", "W2", "damaged", "object", "end"]
+    assert "learned vectors 6 to 6 long; other vectors 2 to 2 long" in alt
+
+
+@pytest.mark.parametrize("inserted", [0, 1])
+def test_boxes_of_blocks_tell_new_vectors_from_those_below(inserted: int) -> None:
+    names = ["start", "V1", "V2", "object", "end"]
+    inputs = [torch.ones(5 + inserted, 4), torch.ones(5 + inserted, 4)]
+    fresh = [inserted, 1]
+    figure, _ = tokens.block_figure(inputs, names, [1, 2], fresh)
+    boxes, frames = figure.axes[0].texts, figure.axes[0].patches
+    plt.close(figure)
+    first = ["start", *["q1"] * inserted, "V1", "V2", "object", "end"]
+    assert [text.get_text() for text in boxes[: len(first)]] == first
+    second = (
+        ["start", "q1", "V1", "V2", "object", "end"] if inserted else ["start", "q1", *names[2:]]
+    )
+    assert [text.get_text() for text in boxes[len(first) :]] == second
+    assert len(frames) == 2 + inserted + 1
+
+
+def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
+    run = open_learned(project, "anomalyclip")
+    scorer = run.scorer()
+    backbone = scorer.backbone(run.variants[0].config)
     examples = load_examples(scorer, damaged(run))
-    learner = make_learner(backbone, config, 1)
-    words = anomalyclip.word_table(backbone, learner, learner)
-    assert (words["normal, before"] == words["normal, after"]).all() and len(words) == 12
-    figure, alt = anomalyclip.attention_figure(backbone, examples, backbone.vision.depth)
+    p = backbone.vision.grid[0] * backbone.vision.grid[1]
+    kinds = {"Q-K": torch.full((p, p), 1 / p), "V-V": torch.eye(p)}
+    figure, alt = anomalyclip.matrix_figure(kinds)
     plt.close(figure)
-    assert all(kind in alt for kind in ("Q-K", "Q-Q", "K-K", "V-V"))
-    rows = anomalyclip.attention_rows(backbone, examples[0], 2, patch=3)
-    assert all(0 < float(row.sum()) <= 1 for row in rows.values())
-    kinds = {"tower": "none", "V-V": "vv"}
-    columns = anomalyclip.maps_of_blocks(backbone, config, learner, examples, kinds)
-    assert {len(maps) for maps in columns.values()} == {len(examples)}
-    assert not torch.allclose(columns["tower"][0], columns["V-V"][0])
-    figure, alt = anomalyclip.prompt_figure(backbone, config, {"a": learner}, examples)
+    assert f"Q-K {100 / p:.1f} %, V-V 100.0 %" in alt
+    stacked = {name: matrix.expand(len(examples), -1, -1) for name, matrix in kinds.items()}
+    figure, alt = anomalyclip.attention_figure(backbone, examples, [3] * len(examples), stacked)
     plt.close(figure)
-    assert "defect patches lean" in alt
+    assert "V-V 100 %" in alt
+    figure, alt = anomalyclip.step_figure({"CE": 0.5}, {"a": 1.0, "b": 2.0})
+    plt.close(figure)
+    assert "CE 0.500" in alt and "b 2.000" in alt
+    known = torch.tensor([13568, 14115])
+    nearest = {"before": (torch.ones(1, 3), torch.tensor([[0, 1, 1]]))}
+    words = anomalyclip.word_table(nearest, known, ["both"])
+    assert list(words["both, before"]) == ["damaged (1.00)", "object (1.00)", "object (1.00)"]
+    lean, inside = torch.tensor([[-1.0, 0.0, 1.0]]), torch.tensor([[False, False, True]])
+    figure, alt = anomalyclip.lean_figure({"a": lean}, inside)
+    plt.close(figure)
+    assert "a, defect patches lean +1.500 further to damaged" in alt
+    figure, alt = anomalyclip.lean_figure({"a": lean}, torch.zeros_like(inside))
+    plt.close(figure)
+    assert "no patch is defect" in alt
 
 
-def test_the_walk_of_vcpclip_draws_what_it_says(project: Path) -> None:
-    from clipad_core.methods.vcpclip.detector import make_learner
-
+def test_the_drawings_of_vcpclip_say_what_they_show(project: Path) -> None:
     run = open_learned(project, "vcpclip")
     scorer, config = run.scorer(), run.variants[0].config
     backbone = scorer.backbone(config)
     rows = damaged(run)
     examples = load_examples(scorer, rows)
-    learner = make_learner(backbone, config, 1)
-    features = [one.features for one in examples]
-    text = vcpclip.embed_prompts(learner, backbone, config, features)
-    assert text.shape[:2] == (len(rows), 2)
+    figure, alt = vcpclip.strips_figure({"x": torch.tensor([3.0, 4.0]), "z": torch.zeros(2)})
+    plt.close(figure)
+    assert "x 5.00; z 0.00" in alt
+    text = torch.nn.functional.normalize(torch.arange(1.0, 1 + 2 * 2 * 4).reshape(2, 2, 4), dim=-1)
     figure, alt = vcpclip.context_figure(text, rows)
     plt.close(figure)
     assert "of their variance" in alt
-    figure, alt = vcpclip.attention_figure(backbone, config, learner, examples)
+    p = backbone.vision.grid[0] * backbone.vision.grid[1]
+    attention = torch.full((len(examples), config.heads, 2, p), 1 / p)
+    attention[:, :, 1, 0] = 2 / p
+    figure, alt = vcpclip.attention_figure(backbone, examples, attention)
     plt.close(figure)
-    assert "damaged" in alt
-    columns = vcpclip.maps(backbone, config, learner, examples)
-    assert list(columns) == ["raw map", "new map", "fused", "smoothed"]
-    mixed = config.alpha * columns["raw map"][0] + (1 - config.alpha) * columns["new map"][0]
-    assert torch.allclose(columns["fused"][0], mixed, atol=1e-6)
+    assert "2.0, 2.0" in alt
+    figure, alt = vcpclip.heads_figure(backbone, examples[0], attention[0])
+    plt.close(figure)
+    assert f"{config.heads}: 1.00" in alt
