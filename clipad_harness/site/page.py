@@ -80,7 +80,7 @@ def page(
         home="#main" if is_home else "index.html",
         is_home=is_home,
         has_record=has_record,
-        has_code='<details class="code">' in body,
+        has_code='<details class="code"' in body,
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )

@@ -279,6 +279,13 @@ def story_page(text: str = STORY) -> BeautifulSoup:
     return BeautifulSoup(notebook_page(made, fallback_title="toy"), "html.parser")
 
 
+def test_code_that_is_the_idea_is_open_and_all_other_code_is_folded():
+    cells = [cell("1 + 1", tag="shown"), cell("2 + 2")]
+    page = notebook_page(nbformat.v4.new_notebook(cells=cells), fallback_title="toy")
+    folds = BeautifulSoup(page, "html.parser").select("details.code")
+    assert [fold.has_attr("open") for fold in folds] == [True, False]
+
+
 def test_every_link_inside_a_page_leads_somewhere_and_every_id_is_unique():
     soup = story_page()
     ids = [tag["id"] for tag in soup.find_all(id=True)]
