@@ -98,7 +98,8 @@ def _boxes(
     shown = np.where(named, lengths.numpy(), np.nan)
     side = min(0.62, 8.6 / shown.shape[1])
     figure, axes = plt.subplots(figsize=(side * shown.shape[1] + 1.5, 0.36 * len(shown) + 0.5))
-    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    # A word that a stand-in does not know has length 0, and no place on the scale.
+    low, high = float(shown[shown > 0].min()), float(np.nanmax(shown))
     norm = LogNorm(low, high)
     drawn = axes.imshow(shown, cmap="viridis", norm=norm, aspect="auto")
     for (row, place), length in np.ndenumerate(shown):

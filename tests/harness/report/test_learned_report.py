@@ -125,12 +125,13 @@ def test_boxes_of_a_prompt_frame_what_is_learned() -> None:
     places = torch.arange(1, 3).expand(2, -1)
     sequence = torch.ones(2, 6, 4)
     sequence[:, 1:3] *= 3
+    sequence[1, 3] = 0  # a word without a vector
     figure, alt = tokens.prompt_figure(sequence, ids, places, "VW", ["normal", "anomalous"])
     names = [text.get_text() for text in figure.axes[0].texts]
     plt.close(figure)
     assert names[:5] == ["start", "V1", "V2", "object", "end"]
     assert names[5:] == ["start", "W1", "W2", "damaged", "object", "end"]
-    assert "learned vectors 6 to 6 long; other vectors 2 to 2 long" in alt
+    assert "learned vectors 6 to 6 long; other vectors 0 to 2 long" in alt
 
 
 @pytest.mark.parametrize("inserted", [0, 1])
