@@ -56,7 +56,8 @@ class Backbone:
         kind: "published" (by tag), "file" (yours to vouch for), "stand-in" or "random"; the last two
             are never comparable with a paper.
         digest: SHA-256 over every tensor and the architecture; part of every cache key.
-        image_size: side of the square input in pixels.
+        image_size: side in pixels of the square input that the weights were made for; of a rectangle
+            the shorter one. What the tower takes now is `input_size`.
         temperature: CLIP's own learned temperature, 1 / logit_scale.
     """
 
@@ -83,6 +84,11 @@ class Backbone:
     def precision(self) -> str:
         """Of the matrix products: a key of `PRECISIONS`."""
         return str(self.vision.transformer.dtype).removeprefix("torch.")
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images it takes."""
+        return self.vision.input_size
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -137,7 +143,7 @@ def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Bac
         label=label,
         kind=kind,
         digest=_digest(state, vision, text),
-        image_size=vision.grid[0] * vision.patch_size,
+        image_size=min(vision.input_size),
         temperature=float(torch.exp(-model.logit_scale.detach())),
         vision=optimise(vision, PRECISIONS[precision]),
         text=text,

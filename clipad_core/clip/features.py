@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,11 +19,11 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.preprocess import (
     ALIKE_ON_SQUARES,
     CROPS,
-    AnyPixels,
     Pixels,
     Placement,
     Views,
     make_views,
+    views_of_normalised,
 )
 from clipad_core.errors import ClipadError
 
@@ -37,7 +38,8 @@ class Recipe:
     A method that runs something beside the tower adds what it depends on in a class of its own.
 
     Attributes:
-        image_size: side of the square views in pixels; None: what the weights were made for.
+        image_size: side of square views in pixels, the shorter one of others; None: what the weights
+            were made for.
         resize, channels, multi_crop: how an image becomes views (`make_views`).
         blocks: 1-based numbers of the blocks whose patch tokens are kept, ascending; or `LAST_BLOCK`.
         scales: sides in patches of the windows that are encoded.
@@ -134,32 +136,70 @@ def join(parts: Sequence[Features]) -> Features:
     )
 
 
-# Turns normalised square views (v, 3, S, S) into features by a recipe: a method's way through the tower.
+# RGB images of any sizes, or normalised tensors of a backbone's own input.
+Images = Sequence[np.ndarray] | np.ndarray | Tensor
+# Turns normalised views (v, 3, H, W) into features by a recipe: a method's way through the tower.
 Encode = Callable[[Backbone, Tensor, Any], Features]
 
 
 def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
     """Cut one image into the views of a recipe."""
     rules = (recipe.resize, recipe.channels, recipe.multi_crop)
-    size = recipe.image_size or backbone.image_size
-    return make_views(image, size, *rules, dtype=backbone.dtype)
+    return make_views(image, backbone.input_size, *rules, dtype=backbone.dtype)
+
+
+def check_images(images: Images, size: tuple[int, int], name: str = "images") -> None:
+    """Stop at what is no image of a detector, before anything is encoded.
+
+    Args:
+        size: height and width of a tensor.
+        name: of the parameter, for the message.
+
+    Raises:
+        ClipadError: no image; neither a sequence of uint8 RGB arrays nor one float tensor of the size.
+    """
+    high, wide = size
+    wanted = (
+        "RGB images in a list, each an array (height, width, 3) of uint8, or one tensor (images, 3, "
+        f"{high}, {wide}) of floats, normalised as CLIP's preprocessing does"
+    )
+    if isinstance(images, Tensor):
+        if images.ndim != 4 or images.shape[1:] != (3, *size) or not images.is_floating_point():
+            raise ClipadError(
+                f"{name}: found a tensor {tuple(images.shape)} of {images.dtype}, expected {wanted}."
+            )
+    elif not isinstance(images, (Sequence, np.ndarray)):
+        raise ClipadError(f"{name}: found {type(images).__name__}, expected {wanted}.")
+    if len(images) == 0:
+        raise ClipadError(f"{name}: found none, expected {wanted}.")
+    for place, image in enumerate([] if isinstance(images, Tensor) else images):
+        is_array = isinstance(image, np.ndarray)
+        if not is_array or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            what = f"{image.shape} of {image.dtype}" if is_array else type(image).__name__
+            raise ClipadError(f"{name}[{place}]: found {what}, expected {wanted}.")
 
 
 def encode_all(
-    encode: Encode, backbone: Backbone, images: Sequence[AnyPixels], recipe: Recipe
+    encode: Encode, backbone: Backbone, images: Images, recipe: Recipe, name: str = "images"
 ) -> Features:
-    """Cut and encode RGB images of any size.
+    """Cut and encode images.
 
     Args:
         encode: a method's.
         backbone: as the method prepared it.
+        images: RGB images of any sizes; or one normalised tensor of the backbone's own input size, which
+            is taken as it is: it is not resized, and its channels stay where they are.
+        name: of the parameter, for the message.
 
     Raises:
-        ClipadError: no image, or one that is not uint8 RGB.
+        ClipadError: no image, or something else.
     """
-    if not images:
-        raise ClipadError("images: found none, expected at least one RGB image.")
-    views = [views_of(backbone, image, recipe) for image in images]
+    check_images(images, backbone.input_size, name)
+    if isinstance(images, Tensor):
+        tensors = images.to(backbone.device, backbone.dtype)
+        views = [views_of_normalised(image, recipe.multi_crop) for image in tensors]
+    else:
+        views = [views_of(backbone, image, recipe) for image in images]
     pixels = torch.cat([view.pixels for view in views]).to(backbone.device)
     features, whole = encode(backbone, pixels, recipe), replace(recipe.cut(), tiles=0)
     crops = torch.cat([view.crops for view in views]).to(backbone.device)

@@ -7,6 +7,7 @@ positional embedding; VCP-CLIP also runs OpenAI's weights with another GELU than
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 import torch
@@ -54,18 +55,15 @@ def prepare(backbone: Backbone, image_size: int, positional: str, activation: st
     ``Backbone.image_size`` stays what the weights were made for.
 
     Args:
+        image_size: side of the square input in pixels; of a rectangle the shorter one, and the longer
+            one follows: the grid of patches keeps its proportions.
         activation: "gelu", "quick_gelu", or "backbone" for what the weights say.
 
     Raises:
         ClipadError: a size that is no whole number of patches; an unknown rule.
     """
-    side, rest = divmod(image_size, backbone.vision.patch_size)
-    if rest or not side:
-        raise ClipadError(
-            f"image_size: found {image_size}, expected a multiple of {backbone.vision.patch_size}, the "
-            f"patch size of {backbone.label}."
-        )
-    vision, text = resize_grid(backbone.vision, (side, side), positional), backbone.text
+    grid = _grid_of(backbone, image_size)
+    vision, text = resize_grid(backbone.vision, grid, positional), backbone.text
     digest = backbone.digest
     if vision is not backbone.vision:
         digest += f"+{image_size}{positional}"
@@ -75,3 +73,20 @@ def prepare(backbone: Backbone, image_size: int, positional: str, activation: st
         vision = replace(vision, transformer=replace(vision.transformer, quick_gelu=quick))
         text = replace(text, transformer=replace(text.transformer, quick_gelu=quick))
     return replace(backbone, vision=vision, text=text, digest=digest)
+
+
+def _grid_of(backbone: Backbone, image_size: int) -> tuple[int, int]:
+    """Rows and columns of patches where the shorter side has ``image_size`` pixels."""
+    height, width = backbone.vision.grid
+    # The smallest grid of these proportions: 1 x 1 of a square.
+    rows, columns = height // gcd(height, width), width // gcd(height, width)
+    step = min(rows, columns) * backbone.vision.patch_size
+    times, rest = divmod(image_size, step)
+    if rest or not times:
+        why = f"the patch size of {backbone.label}"
+        if height != width:
+            why = (
+                f"so that a grid like the {height} x {width} of {backbone.label} has whole patches"
+            )
+        raise ClipadError(f"image_size: found {image_size}, expected a multiple of {step}, {why}.")
+    return rows * times, columns * times

@@ -1,4 +1,4 @@
-"""One image to the square views a backbone takes, by every published rule.
+"""One image to the views a backbone takes, by every published rule.
 
 The rules differ more than one would think: on an image of 1100 x 900 pixels a centre crop and a
 stretch differ by 28 of 255 grey levels on average, and Pillow and a float tensor by up to 12.
@@ -6,7 +6,6 @@ stretch differ by 28 of 255 grey levels on average, and Pillow and a float tenso
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,8 @@ from clipad_core.errors import ClipadError
 Pixels = UInt8[np.ndarray, "H W 3"]
 # Several images, each of a size of its own.
 AnyPixels = UInt8[np.ndarray, "_ _ 3"]
+# Side of a square in pixels, or height and width.
+Size = int | tuple[int, int]
 # Crop side of AlexNet's multi-crop prediction: 224 of 256 pixels (Krizhevsky et al., 2012).
 CROP_FRACTION = 224 / 256
 CROPS = {"five": 5, "ten": 10}  # views that `multi_crop` adds; the five are the first of the ten
@@ -45,10 +46,10 @@ class Placement:
 
 @dataclass(frozen=True)
 class Views:
-    """The normalised square views of one image, and its multi-crop views (often none)."""
+    """The normalised views of one image, all of one size, and its multi-crop views (often none)."""
 
-    pixels: Float[Tensor, "v 3 S S"]
-    crops: Float[Tensor, "m 3 S S"]
+    pixels: Float[Tensor, "v 3 H W"]
+    crops: Float[Tensor, "m 3 H W"]
     placement: Placement
 
 
@@ -56,22 +57,32 @@ class Views:
 ALIKE_ON_SQUARES = ("stretch", "tiles", "centre_crop")
 
 
+def height_and_width(size: Size) -> tuple[int, int]:
+    """Height and width of a size.
+
+    >>> height_and_width(240), height_and_width((240, 400))
+    ((240, 240), (240, 400))
+    """
+    return (size, size) if isinstance(size, int) else size
+
+
 def make_views(
     image: Pixels,
-    size: int,
+    size: Size,
     rule: str = "tiles",
     channels: str = "rgb",
     multi_crop: str = "none",
     dtype: torch.dtype = torch.float32,
 ) -> Views:
-    """Cut one RGB image into normalised square views of ``size`` pixels.
+    """Cut one RGB image into normalised views of ``size`` pixels.
 
     Args:
         image: uint8 RGB.
-        size: the backbone's input side.
-        rule: ``tiles`` (WinCLIP supplement A), ``stretch`` (Pillow bicubic), ``stretch_float``
-            (bicubic on floats, not clamped: anomalib), ``stretch_1024`` (bilinear to 1024 without
-            antialiasing, then Pillow: caoyunkang), ``centre_crop`` (open_clip's default).
+        size: the backbone's input.
+        rule: ``tiles`` (WinCLIP supplement A: as many views as cover it, in a row along the edge that
+            is longer than theirs), ``stretch`` (Pillow bicubic), ``stretch_float`` (bicubic on floats,
+            not clamped: anomalib), ``stretch_1024`` (bilinear to 1024 without antialiasing, then
+            Pillow: caoyunkang), ``centre_crop`` (open_clip's default).
         channels: "bgr" swaps the channels, which is caoyunkang's fault on test images.
         multi_crop: "five" (corners and centre) or "ten" (with mirrors) extra views.
         dtype: of the views; what is not left to Pillow is computed in it.
@@ -85,25 +96,20 @@ def make_views(
         )
     if channels == "bgr":
         image = np.ascontiguousarray(image[:, :, ::-1])
-    whole, corners = _resize(image, size, rule, dtype)
-    views = torch.stack([whole[:, top : top + size, left : left + size] for left, top in corners])
-    crops = _multi_crop(whole, size, multi_crop)
+    high, wide = height_and_width(size)
+    whole, corners = _resize(image, (high, wide), rule, dtype)
+    views = torch.stack([whole[:, top : top + high, left : left + wide] for left, top in corners])
+    crops = _multi_crop(whole, (high, wide), multi_crop)
     canvas = (int(whole.shape[1]), int(whole.shape[2]))
     placement = Placement(tuple(corners), canvas, len(crops))
     return Views(normalise(views), normalise(crops), placement)
 
 
-def stretch_all(
-    images: Sequence[AnyPixels], size: int, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "b 3 S S"]:
-    """Stretch RGB images of any sizes to one normalised batch, as both learned methods do.
-
-    Raises:
-        ClipadError: no image, or one that is not uint8 RGB.
-    """
-    if not images:
-        raise ClipadError("images: found none, expected at least one RGB image.")
-    return torch.cat([make_views(image, size, "stretch", dtype=dtype).pixels for image in images])
+def views_of_normalised(image: Float[Tensor, "3 H W"], multi_crop: str = "none") -> Views:
+    """The views of an image that is a backbone's input already: itself, and its multi-crop views."""
+    canvas = (int(image.shape[1]), int(image.shape[2]))
+    crops = _multi_crop(image, canvas, multi_crop)
+    return Views(image[None], crops, Placement(((0, 0),), canvas, len(crops)))
 
 
 def normalise(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
@@ -113,57 +119,65 @@ def normalise(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
 
 
 def _resize(
-    image: Pixels, size: int, rule: str, dtype: torch.dtype
+    image: Pixels, size: tuple[int, int], rule: str, dtype: torch.dtype
 ) -> tuple[Tensor, list[tuple[int, int]]]:
     """Resize by the rule; return the canvas in [0, 1] and the (left, top) corners of its views."""
     height, width = image.shape[:2]
+    high, wide = size
     if rule == "stretch":
-        return _pillow(image, size, size, dtype), [(0, 0)]
+        return _pillow(image, high, wide, dtype), [(0, 0)]
     if rule == "stretch_float":
         floats = _to_float(image, dtype)[None]
-        resized = F.interpolate(floats, (size, size), mode="bicubic", antialias=True)
+        resized = F.interpolate(floats, size, mode="bicubic", antialias=True)
         return resized[0], [(0, 0)]
     if rule == "stretch_1024":
-        return _pillow(_enlarge(image, 1024), size, size, dtype), [(0, 0)]
-    short = min(height, width)
-    high, wide = (max(size, round(side * size / short)) for side in (height, width))
-    canvas = _pillow(image, high, wide, dtype)
+        return _pillow(_enlarge(image, 1024), high, wide, dtype), [(0, 0)]
+    # One side is that of a view, the other as long or longer: of a square view the shorter edge.
+    if height * wide <= width * high:
+        canvas = _pillow(image, high, max(wide, round(width * high / height)), dtype)
+    else:
+        canvas = _pillow(image, max(high, round(height * wide / width)), wide, dtype)
     if rule == "tiles":
         return canvas, tile_corners(canvas.shape[1], canvas.shape[2], size)
     if rule == "centre_crop":
-        top, left = (canvas.shape[1] - size) // 2, (canvas.shape[2] - size) // 2
-        return canvas[:, top : top + size, left : left + size], [(0, 0)]
+        top, left = (canvas.shape[1] - high) // 2, (canvas.shape[2] - wide) // 2
+        return canvas[:, top : top + high, left : left + wide], [(0, 0)]
     raise ClipadError(
         f"resize: found {rule!r}, expected tiles, stretch, stretch_float, stretch_1024 or centre_crop."
     )
 
 
-def tile_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
-    """Corners (left, top) of square tiles along the longer edge, evenly spaced, both ends flush.
+def tile_corners(height: int, width: int, size: Size) -> list[tuple[int, int]]:
+    """Corners (left, top) of tiles in a row along the edge that is longer, evenly spaced, both ends flush.
 
     WinCLIP supplement A: neighbours overlap by at least a fifth, so the stride is at most 0.8 size.
+
+    Args:
+        size: of a tile; one of its sides is that of the canvas.
 
     >>> tile_corners(100, 100, 100), tile_corners(100, 150, 100)
     ([(0, 0)], [(0, 0), (50, 0)])
     >>> tile_corners(300, 100, 100)
     [(0, 0), (0, 67), (0, 133), (0, 200)]
+    >>> tile_corners(150, 150, (100, 150))
+    [(0, 0), (0, 50)]
     """
-    extra = max(height, width) - size
-    count = int(np.ceil(extra / (0.8 * size))) + 1
+    high, wide = height_and_width(size)
+    along, extra = (wide, width - wide) if width > wide else (high, height - high)
+    count = int(np.ceil(extra / (0.8 * along))) + 1
     offsets = [round(extra * i / max(1, count - 1)) for i in range(count)]
-    return [(offset, 0) if width >= height else (0, offset) for offset in offsets]
+    return [(offset, 0) if width > wide else (0, offset) for offset in offsets]
 
 
-def _multi_crop(canvas: Tensor, size: int, rule: str) -> Tensor:
-    """Corner and centre crops of 7/8 of the shorter edge, resized to the input size."""
+def _multi_crop(canvas: Tensor, size: tuple[int, int], rule: str) -> Tensor:
+    """Corner and centre crops of 7/8 of a view's sides, resized to the input size."""
     if rule == "none":
-        return canvas.new_zeros(0, 3, size, size)
-    height, width = int(canvas.shape[1]), int(canvas.shape[2])
-    side = round(CROP_FRACTION * min(height, width))
-    down, right = height - side, width - side
+        return canvas.new_zeros(0, 3, *size)
+    high, wide = (round(CROP_FRACTION * side) for side in size)
+    down, right = int(canvas.shape[1]) - high, int(canvas.shape[2]) - wide
     corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
-    crops = torch.stack([canvas[:, top : top + side, left : left + side] for top, left in corners])
-    crops = F.interpolate(crops, (size, size), mode="bicubic", antialias=True)
+    crops = torch.stack([canvas[:, top : top + high, left : left + wide] for top, left in corners])
+    crops = F.interpolate(crops, size, mode="bicubic", antialias=True)
     return torch.cat([crops, crops.flip(-1)]) if rule == "ten" else crops
 
 

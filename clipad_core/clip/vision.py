@@ -50,6 +50,11 @@ class VisionTower:
         return self.patch_weight.shape[-1]
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images it takes."""
+        return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
+
+    @property
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.transformer.blocks)
@@ -102,19 +107,17 @@ def embed_patches(
     Returns:
         Tokens (row 0 is the class token, then patches row-major) and the grid (h, w).
     """
-    grid = (images.shape[-2] // tower.patch_size, images.shape[-1] // tower.patch_size)
-    expected = tuple(side * tower.patch_size for side in tower.grid)
-    if tuple(images.shape[-2:]) != expected:
+    if tuple(images.shape[-2:]) != tower.input_size:
         raise ClipadError(
-            f"images: found {tuple(images.shape[-2:])} pixels, expected {expected} for this backbone; "
-            "resize them as the backbone's preprocessing does."
+            f"images: found {tuple(images.shape[-2:])} pixels, expected {tower.input_size} for this "
+            "backbone; resize them as the backbone's preprocessing does."
         )
     patches = F.conv2d(
         images.to(tower.patch_weight.dtype), tower.patch_weight, stride=tower.patch_size
     )
     patches = rearrange(patches, "b c h w -> b (h w) c")
     first = repeat(tower.class_embedding, "c -> b 1 c", b=len(images))
-    return torch.cat([first, patches], dim=1) + tower.positional_embedding, grid
+    return torch.cat([first, patches], dim=1) + tower.positional_embedding, tower.grid
 
 
 def pre_norm(tower: VisionTower, tokens: Tensor) -> Tensor:

@@ -71,14 +71,14 @@ def dice_loss(
     return (1 - (2 * both + DICE_SMOOTH) / (each + DICE_SMOOTH)).sum() / len(target)
 
 
-def check_masks(masks: Tensor, images: int, size: int) -> None:
+def check_masks(masks: Tensor, images: int, size: tuple[int, int]) -> None:
     """Masks must have the size of the maps, one for every image.
 
     Raises:
         ClipadError: another number or another size.
     """
-    if masks.shape != (images, size, size):
+    if masks.shape != (images, *size):
         raise ClipadError(
-            f"masks: found {tuple(masks.shape)}, expected {images} masks of {size} pixels a side; "
-            "resize them to image_size."
+            f"masks: found {tuple(masks.shape)}, expected {(images, *size)}, one for every image and as "
+            "large as its map; resize them."
         )

@@ -18,7 +18,12 @@ from clipad_core.clip.backbone import Backbone
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a CLIP with a vision transformer, ``grid`` patches a side."""
+    """The sizes of a CLIP with a vision transformer.
+
+    Attributes:
+        grid: patches a side. The official codes know squares only; of a rectangle it is the shorter
+            side, which fixes the draws as well as any other number.
+    """
 
     vision_width: int
     vision_depth: int

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import Encode, Features, Recipe, encode_all
-from clipad_core.clip.preprocess import AnyPixels, Pixels
+from clipad_core.clip.features import Encode, Features, Images, Recipe, encode_all
 from clipad_core.config import look_up_preset
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
@@ -152,7 +151,7 @@ class Method:
         names_category: of a config, whether prompts name the category.
         prepare: backbone as it was loaded, config -> as the method runs it; refuses what does not fit.
         recipe: config, number of references -> what must be encoded of a test image.
-        encode: backbone, normalised square views (v, 3, S, S), recipe -> features.
+        encode: backbone, normalised views (v, 3, H, W), recipe -> features.
         know: backbone, config, category, features of the references or None, learner or None -> what
             is known before a test image is seen.
         detect: backbone, config, what `know` gave, features of images of one canvas -> scores and maps.
@@ -207,7 +206,7 @@ class Detector:
         config: a preset or a change of one; of a trained learner what it was made with, or a change of
             what is not learned.
         category: what the images show, as the data set's folder spells it.
-        references: k normal RGB images; none for zero-shot.
+        references: k normal images, RGB or one tensor as of a call; none for zero-shot.
         learner: what was learned, where the method learns.
 
     Raises:
@@ -220,21 +219,21 @@ class Detector:
         backbone: Backbone,
         config: Any,
         category: str = "",
-        references: Sequence[Pixels] = (),
+        references: Images = (),
         learner: nn.Module | None = None,
     ) -> None:
         self.method, self.config, self.k_shot = method, config, len(references)
         self.backbone = method.prepare(backbone, config)
         self.recipe = method.recipe(config, self.k_shot)
         features = None
-        if references:
+        if self.k_shot:
             if method.references is None:
                 raise ClipadError(
                     f"references: found {len(references)}, which {method.title} does not read, expected "
                     "none."
                 )
             recipe = method.references.recipe(config)
-            features = encode_all(method.encode, self.backbone, references, recipe)
+            features = encode_all(method.encode, self.backbone, references, recipe, "references")
         if (learner is None) != (method.training is None):
             found = "none" if learner is None else "one"
             wanted = "what its training or a checkpoint gives" if learner is None else "none"
@@ -242,12 +241,15 @@ class Detector:
         known = Category(category)
         self.knowledge = method.know(self.backbone, config, known, features, learner)
 
-    def __call__(self, images: Sequence[AnyPixels]) -> Detection:
-        """Score RGB images of any size whose maps have one shape.
+    def __call__(self, images: Images) -> Detection:
+        """Score images whose maps have one shape.
+
+        Args:
+            images: RGB images, arrays (height, width, 3) of uint8 of any sizes; or one normalised
+                tensor (b, 3, H, W) of ``backbone.input_size``, which is taken as it is.
 
         Raises:
-            ClipadError: no image, one that is not uint8 RGB, or maps of different shapes (call once a
-                shape).
+            ClipadError: no image, something else, or maps of different shapes (call once a shape).
         """
         features = encode_all(self.method.encode, self.backbone, images, self.recipe)
         return self.method.detect(self.backbone, self.config, self.knowledge, features)

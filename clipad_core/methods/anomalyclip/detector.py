@@ -144,8 +144,7 @@ def block_maps(
         ]
     )
     grids = rearrange(scores, "l b (h w) -> l b h w", h=backbone.vision.grid[0])
-    size = (config.image_size, config.image_size)
-    return upsample_by_matrices(grids, size, align_corners=False)
+    return upsample_by_matrices(grids, backbone.input_size, align_corners=False)
 
 
 def loss(
@@ -165,7 +164,7 @@ def loss(
 
     Args:
         labels: 1 where an image is anomalous.
-        masks: 1 where a pixel is anomalous, at ``config.image_size``.
+        masks: 1 where a pixel is anomalous, as large as the backbone's input.
         generator: part of the shared signature; AnomalyCLIP draws nothing.
         categories: of every image, where ``object_word`` asks for it.
 
@@ -173,7 +172,7 @@ def loss(
         ``global``, ``focal``, ``dice_anomalous``, ``dice_normal``, as far as they are switched on,
         and ``total``.
     """
-    check_masks(masks, len(features), config.image_size)
+    check_masks(masks, len(features), backbone.input_size)
     text = text_embeddings(learner, backbone, config, categories)
     parts: dict[str, Tensor] = {}
     if config.local_loss != "none":
@@ -241,7 +240,7 @@ def detect(
         knowledge: the embedded prompts, a pair an image or one for all; see `know`.
 
     Returns:
-        Image scores in [0, 1] and maps of ``image_size`` pixels in [0, number of blocks].
+        Image scores in [0, 1] and maps in [0, number of blocks], as large as the backbone's input.
 
     Raises:
         ClipadError: scores that are not finite, or a map that ranks nothing.

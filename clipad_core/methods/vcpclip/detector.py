@@ -8,6 +8,7 @@ in `vcpclip_text`, the maps are in `vcpclip_maps`, what is learned is in `vcpcli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -98,14 +99,14 @@ def loss(
 
     Args:
         labels: part of the shared signature; VCP-CLIP learns from masks alone.
-        masks: 1 where a pixel is anomalous, at ``config.image_size``.
+        masks: 1 where a pixel is anomalous, as large as the backbone's input.
         generator: draws the dropout of the deep prompts; none: no dropout.
         categories: part of the shared signature; the image itself takes the place of its name.
 
     Returns:
         ``raw_focal``, ``raw_dice``, with Post-VCP ``new_focal``, ``new_dice``, and ``total``.
     """
-    check_masks(masks, len(features), config.image_size)
+    check_masks(masks, len(features), backbone.input_size)
     text = text_embeddings(learner, backbone, config, features.image_embedding, generator)
     branches = {
         "raw": raw_logits(learner, config, features, text),
@@ -115,7 +116,7 @@ def loss(
     for name, logits in branches.items():
         if logits:
             blocks = torch.stack(logits)
-            difference = upsampled_difference(blocks, backbone.vision.grid, config.image_size)
+            difference = upsampled_difference(blocks, backbone.vision.grid, backbone.input_size)
             normal, anomalous = probabilities(difference)
             parts[f"{name}_focal"] = focal_loss(normal, anomalous, masks)
             parts[f"{name}_dice"] = dice_loss(anomalous, masks)
@@ -147,7 +148,7 @@ def branch_maps(
 ) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b H W"] | None]:
     """The map of the raw branch and, with Post-VCP, the new one, before fusion and smoothing."""
     text = text_embeddings(learner, backbone, config, features.image_embedding)
-    grid, size = backbone.vision.grid, config.image_size
+    grid, size = backbone.vision.grid, backbone.input_size
     raw = branch_map(raw_logits(learner, config, features, text), grid, size)
     logits = new_logits(learner, config, features, text)
     return raw, branch_map(logits, grid, size) if logits else None
@@ -179,17 +180,18 @@ def detect(
         knowledge: the learner; see `know`.
 
     Returns:
-        Maps of ``image_size`` pixels and image scores: for each branch the mean of its
+        Maps as large as the backbone's input and image scores: for each branch the mean of its
         ``top_pixels`` largest pixels before smoothing, added up (up to 2), or the map's maximum.
 
     Raises:
         ClipadError: scores that are not finite, a map that ranks nothing, more ``top_pixels`` than a map
             has.
     """
-    if config.image_score == "top_pixels" and config.top_pixels > config.image_size**2:
+    pixels = prod(backbone.input_size)
+    if config.image_score == "top_pixels" and config.top_pixels > pixels:
         raise ClipadError(
-            f"top_pixels: found {config.top_pixels}, expected at most {config.image_size**2}, the "
-            "pixels of a map; lower it."
+            f"top_pixels: found {config.top_pixels}, expected at most {pixels}, the pixels of a map; "
+            "lower it."
         )
     raw, new = branch_maps(knowledge, backbone, config, features)
     anomaly_map = check_finite(fuse(raw, new, config), "anomaly map")

@@ -62,20 +62,19 @@ def new_logits(
 
 
 def upsampled_difference(
-    logits: Float[Tensor, "*l b p 2"], grid: tuple[int, int], size: int
+    logits: Float[Tensor, "*l b p 2"], grid: tuple[int, int], size: tuple[int, int]
 ) -> Float[Tensor, "*l b H W"]:
     """Anomalous minus normal logit of every pixel, bilinear with ``align_corners=True``.
 
     A softmax of two is the sigmoid of their difference, and upsampling is linear, so one map does.
 
     >>> corner = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
-    >>> upsampled_difference(corner, (1, 2), 3)
+    >>> upsampled_difference(corner, (1, 2), (2, 3))
     tensor([[[0.0000, 0.5000, 1.0000],
-             [0.0000, 0.5000, 1.0000],
              [0.0000, 0.5000, 1.0000]]])
     """
     difference = rearrange(logits[..., 1] - logits[..., 0], "... (h w) -> ... h w", h=grid[0])
-    return upsample_by_matrices(difference, (size, size), align_corners=True)
+    return upsample_by_matrices(difference, size, align_corners=True)
 
 
 def probabilities(
@@ -90,7 +89,7 @@ def probabilities(
 
 
 def branch_map(
-    logits: list[Float[Tensor, "b p 2"]], grid: tuple[int, int], size: int
+    logits: list[Float[Tensor, "b p 2"]], grid: tuple[int, int], size: tuple[int, int]
 ) -> Float[Tensor, "b H W"]:
     """Probability of an anomaly at every pixel, the mean over the blocks (section 3.4)."""
     total = torch.sigmoid(upsampled_difference(logits[0], grid, size))

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import LAST_BLOCK, Features, Recipe
-from clipad_core.clip.preprocess import Pixels, Placement
+from clipad_core.clip.features import LAST_BLOCK, Features, Images, Recipe
+from clipad_core.clip.preprocess import Placement
 from clipad_core.clip.text import class_words
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
@@ -64,8 +64,8 @@ def reference_recipe(config: WinCLIPConfig) -> Recipe:
     return Recipe(resize=config.resize, blocks=blocks, scales=tuple(sorted(config.memory_scales)))
 
 
-def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 S S"], recipe: Recipe) -> Features:
-    """Encode normalised square views; the image embedding has unit norm.
+def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: Recipe) -> Features:
+    """Encode normalised views; the image embedding has unit norm.
 
     Raises:
         ClipadError: all windows of every view say the same.
@@ -133,8 +133,8 @@ def detect(
     scores = score(backbone, features, knowledge.text, config, knowledge.memory)
     crops = features.image_embedding[:0] if features.crops is None else features.crops
     crop_scores = text_scores(crops, knowledge.text, temperature(backbone, config))
-    placements = features.placements or _whole(len(features), backbone.image_size)
-    stitched = stitch(scores, placements, crop_scores, config, backbone.image_size)
+    placements = features.placements or _whole(len(features), backbone.input_size)
+    stitched = stitch(scores, placements, crop_scores, config, backbone.input_size)
     shapes = {tuple(anomaly_map.shape) for _, anomaly_map in stitched}
     if len(shapes) > 1:
         raise ClipadError(
@@ -146,9 +146,9 @@ def detect(
     )
 
 
-def _whole(images: int, size: int) -> list[Placement]:
+def _whole(images: int, size: tuple[int, int]) -> list[Placement]:
     """Images of one view each, which is the canvas."""
-    return [Placement(((0, 0),), (size, size))] * images
+    return [Placement(((0, 0),), size)] * images
 
 
 def stitch(
@@ -156,12 +156,15 @@ def stitch(
     placements: Sequence[Placement],
     crops: Float[Tensor, " m"],
     config: WinCLIPConfig,
-    size: int,
+    size: tuple[int, int],
 ) -> list[tuple[Tensor, Tensor]]:
     """Put the views of every image together: one image score and a map on its canvas.
 
-    Overlapping tiles are averaged, for the score and for the map (supplement A). ``crops`` are the
-    text scores of the multi-crop views; their mean replaces the text score of the views.
+    Overlapping tiles are averaged, for the score and for the map (supplement A).
+
+    Args:
+        crops: text scores of the multi-crop views; their mean replaces the text score of the views.
+        size: height and width of a view.
     """
     found, start, first = [], 0, 0
     for placement in placements:
@@ -180,15 +183,15 @@ def stitch(
     return found
 
 
-def _assemble(patch_scores: Tensor, placement: Placement, size: int) -> Tensor:
+def _assemble(patch_scores: Tensor, placement: Placement, size: tuple[int, int]) -> Tensor:
     """Upsample every view and average where they overlap."""
-    tiles = upsample(patch_scores, (size, size))
+    tiles, (high, wide) = upsample(patch_scores, size), size
     if len(tiles) == 1:  # it is the canvas
         return tiles[0]
     total, weight = tiles.new_zeros(placement.canvas), tiles.new_zeros(placement.canvas)
     for tile, (left, top) in zip(tiles, placement.corners, strict=True):
-        total[top : top + size, left : left + size] += tile
-        weight[top : top + size, left : left + size] += 1
+        total[top : top + high, left : left + wide] += tile
+        weight[top : top + high, left : left + wide] += 1
     return total / weight
 
 
@@ -235,7 +238,7 @@ class WinCLIP(Detector):
         backbone: a frozen CLIP.
         config: a preset or a change of one.
         category: the class name, as the data set's folder spells it.
-        references: k normal RGB images; none for zero-shot WinCLIP.
+        references: k normal images; none for zero-shot WinCLIP.
     """
 
     def __init__(
@@ -243,6 +246,6 @@ class WinCLIP(Detector):
         backbone: Backbone,
         config: WinCLIPConfig,
         category: str,
-        references: Sequence[Pixels] = (),
+        references: Images = (),
     ) -> None:
         super().__init__(METHOD, backbone, config, category, references)

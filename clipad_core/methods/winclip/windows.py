@@ -126,7 +126,16 @@ def encode_tiles(
 
     Returns:
         One unit-norm embedding a tile, in the order of ``window_index(grid, tile, stride)``.
+
+    Raises:
+        ClipadError: tiles that are larger than the grid.
     """
+    if tile > min(tower.grid):
+        height, width = tower.grid
+        raise ClipadError(
+            f"map_source: found tiles of {tile} patches, expected at most {min(tower.grid)} on a grid of "
+            f"{height} x {width}; choose windows."
+        )
     corners = window_index(tower.grid, tile, stride)[:, 0]
     side, size = tile * tower.patch_size, images.shape[-2:]
     tops, lefts = corners // tower.grid[1], corners % tower.grid[1]

@@ -60,6 +60,19 @@ def test_what_changes_nothing_keeps_the_digest(micro: Backbone) -> None:
     assert torch.equal(run_tower(back.vision, image)[0], one)
 
 
+def test_the_longer_side_of_a_rectangle_follows_the_shorter_one(rectangle: Backbone) -> None:
+    prepared = prepare(rectangle, 48, "bilinear", "gelu")
+    assert (prepared.vision.grid, prepared.input_size) == ((6, 10), (48, 80))
+    assert prepared.image_size == 24
+    assert prepare(rectangle, 24, "bilinear", "gelu").vision is rectangle.vision
+    for size in (32, 16):
+        message = (
+            f"image_size: found {size}, expected a multiple of 24, so that a grid like the 3 x 5"
+        )
+        with pytest.raises(ClipadError, match=message):
+            prepare(rectangle, size, "bilinear", "gelu")
+
+
 def test_sizes_and_rules_that_do_not_fit_are_refused(micro: Backbone) -> None:
     with pytest.raises(ClipadError, match="image_size: found 50, expected a multiple of 8"):
         prepare(micro, 50, "bilinear", "gelu")

@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from clipad_core.clip.preprocess import ALIKE_ON_SQUARES, make_views, normalise, tile_corners
+from clipad_core.clip.preprocess import (
+    ALIKE_ON_SQUARES,
+    make_views,
+    normalise,
+    tile_corners,
+    views_of_normalised,
+)
 from clipad_core.errors import ClipadError
 
 
@@ -92,3 +98,43 @@ def test_three_rules_cut_the_same_from_a_square_image(photo: np.ndarray, multi_c
     for other in others:
         assert torch.equal(first.pixels, other.pixels) and torch.equal(first.crops, other.crops)
         assert first.placement == other.placement
+
+
+@pytest.mark.parametrize("shape", [(60, 100), (100, 60), (50, 400), (64, 64), (300, 100)])
+@pytest.mark.parametrize("size", [(24, 40), (40, 24)])
+def test_tiles_that_are_no_squares_keep_the_aspect_and_cover_everything(shape, size) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    views = make_views(image, size, "tiles")
+    height, width = views.placement.canvas
+    assert min(height - size[0], width - size[1]) == 0
+    assert abs(height / width - shape[0] / shape[1]) < shape[0] / shape[1] / min(size)
+    covered = np.zeros((height, width), dtype=int)
+    for left, top in views.placement.corners:
+        covered[top : top + size[0], left : left + size[1]] += 1
+    assert (covered > 0).all() and views.pixels.shape[1:] == (3, *size)
+    along = size[1] if width > size[1] else size[0]
+    starts = sorted(max(corner) for corner in views.placement.corners)
+    assert all(b - a <= 0.8 * along + 1 for a, b in zip(starts, starts[1:], strict=False))
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    whole = normalise(torch.tensor(np.asarray(resized)).permute(2, 0, 1)[None].float() / 255)[0]
+    for view, (left, top) in zip(views.pixels, views.placement.corners, strict=True):
+        assert_close(view, whole[:, top : top + size[0], left : left + size[1]])
+    middle = make_views(image, size, "centre_crop").pixels[0]
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    assert_close(middle, whole[:, top : top + size[0], left : left + size[1]])
+
+
+def test_a_square_may_be_said_in_two_numbers(photo: np.ndarray) -> None:
+    for rule in ("tiles", "stretch"):
+        number = make_views(photo, 32, rule, multi_crop="ten")
+        pair = make_views(photo, (32, 32), rule, multi_crop="ten")
+        assert torch.equal(number.pixels, pair.pixels) and torch.equal(number.crops, pair.crops)
+        assert number.placement == pair.placement
+
+
+@pytest.mark.parametrize("rule", ["none", "five", "ten"])
+def test_a_normalised_image_is_its_own_view_and_its_crops_are_cut_from_it(photo, rule: str) -> None:
+    views = make_views(photo, (24, 40), "stretch", multi_crop=rule)
+    again = views_of_normalised(views.pixels[0], rule)
+    assert torch.equal(again.pixels, views.pixels) and again.placement == views.placement
+    assert_close(again.crops, views.crops, atol=1e-5, rtol=0)

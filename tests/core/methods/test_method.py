@@ -17,7 +17,7 @@ from vcpclip_cases import pictures
 
 from clipad_core import methods
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.features import Features, Recipe, encode_all, join
+from clipad_core.clip.features import Features, Images, Recipe, encode_all, join
 from clipad_core.clip.preprocess import Placement, make_views
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
@@ -132,7 +132,7 @@ RECIPES = [
     Recipe(blocks=(3,), scales=(2,)),
     Recipe(blocks=(1,), image_size=48),
     Recipe(blocks=(1,), resize="tiles"),
-    Recipe(blocks=(1,), tiles=True),
+    Recipe(blocks=(1,), tiles=4),
 ]
 
 
@@ -155,10 +155,10 @@ def test_square_images_have_one_name_for_the_rules_that_cut_them_alike() -> None
 
 
 def test_crops_alone_are_as_many_as_the_recipe_or_its_like_reads() -> None:
-    five = Recipe(multi_crop="five", blocks=(3,), scales=(2,), tiles=True)
+    five = Recipe(multi_crop="five", blocks=(3,), scales=(2,), tiles=4)
     assert five.crops_alone([]) == Recipe(multi_crop="five")
-    alike = Recipe(multi_crop="ten", blocks=(1,), tiles=True)
-    assert five.crops_alone([alike, Recipe(tiles=True)]) == Recipe(multi_crop="ten")
+    alike = Recipe(multi_crop="ten", blocks=(1,), tiles=4)
+    assert five.crops_alone([alike, Recipe(tiles=4)]) == Recipe(multi_crop="ten")
     assert five.crops_alone([replace(alike, channels="bgr")]) == Recipe(multi_crop="five")
     assert five.without_crops() == replace(five, multi_crop="none")
 
@@ -226,6 +226,7 @@ MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
         ("vcpclip", {}, 0),
         ("winclip", {}, 0),
         ("winclip", {}, 2),
+        ("winclip", {"test_channels": "bgr"}, 1),
         ("winclip", {"multi_crop": "five", "map_source": "tiles"}, 1),
     ],
 )
@@ -291,6 +292,78 @@ def test_a_learner_in_vain_is_refused(backbone: Backbone) -> None:
     with pytest.raises(ClipadError) as raised:
         Detector(WINCLIP, backbone, WINCLIP_SMALL, "nut", learner=nn.Linear(1, 1))
     assert str(raised.value) == "learner: found one for WinCLIP, expected none."
+
+
+def detector_of(name: str, backbone: Backbone, changes: dict, shots: Images = ()) -> Detector:
+    method, config = find_method(name), SMALL[name].changed(changes)
+    learner = learner_of(method, backbone, config)
+    return Detector(method, backbone, config, "metal_nut", shots, learner)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "shots"),
+    [
+        ("anomalyclip", {}, 0),
+        ("vcpclip", {}, 0),
+        ("winclip", {}, 2),
+        ("winclip", {"multi_crop": "ten"}, 1),
+    ],
+)
+def test_a_normalised_tensor_is_scored_like_the_images_it_was_made_from(
+    backbone: Backbone, name: str, changes: dict, shots: int
+) -> None:
+    side = 32 if name == "winclip" else 48
+    images = pictures([(side, side)] * 5)
+    pixels = torch.cat([make_views(image, side).pixels for image in images])
+    expected = detector_of(name, backbone, changes, images[:shots])(images[shots:])
+    detector = detector_of(name, backbone, changes, pixels[:shots])
+    for tensor in (pixels, pixels.double()):
+        detection = detector(tensor[shots:])
+        assert_close(detection.image_score, expected.image_score, atol=1e-6, rtol=0)
+        assert_close(detection.anomaly_map, expected.anomaly_map, atol=1e-6, rtol=0)
+    stacked = detector(np.stack(images[shots:]))
+    assert_close(stacked.anomaly_map, expected.anomaly_map)
+
+
+PHOTO = np.zeros((40, 52, 3), np.uint8)
+WANTED = (
+    "expected RGB images in a list, each an array (height, width, 3) of uint8, or one tensor (images, "
+    "3, 32, 32) of floats, normalised as CLIP's preprocessing does."
+)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("images", "what"),
+    [
+        ([], "images: found none"),
+        (torch.zeros(0, 3, 32, 32), "images: found none"),
+        (None, "images: found NoneType"),
+        (PHOTO, "images[0]: found (52, 3) of uint8"),
+        ([PHOTO, PHOTO[..., 0]], "images[1]: found (40, 52) of uint8"),
+        ([PHOTO / 255], "images[0]: found (40, 52, 3) of float64"),
+        ([np.zeros((40, 52, 4), np.uint8)], "images[0]: found (40, 52, 4) of uint8"),
+        (["photo.png"], "images[0]: found str"),
+        ([torch.zeros(3, 32, 32)], "images[0]: found Tensor"),
+        (torch.zeros(3, 32, 32), "images: found a tensor (3, 32, 32) of torch.float32"),
+        (torch.zeros(1, 3, 32, 40), "images: found a tensor (1, 3, 32, 40) of torch.float32"),
+        (torch.zeros(1, 1, 32, 32), "images: found a tensor (1, 1, 32, 32) of torch.float32"),
+        (
+            torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+            "images: found a tensor (1, 3, 32, 32) of torch.uint8",
+        ),
+    ],
+)
+def test_what_is_no_image_is_one_message(backbone: Backbone, images: Any, what: str) -> None:
+    with pytest.raises(ClipadError) as raised:
+        detector_of("winclip", backbone, {})(images)
+    assert str(raised.value) == f"{what}, {WANTED}"
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_references_that_are_no_images_are_named_as_such(backbone: Backbone) -> None:
+    with pytest.raises(ClipadError, match=r"references\[1\]: found \(40, 52\) of uint8"):
+        detector_of("winclip", backbone, {}, [PHOTO, PHOTO[..., 0]])
 
 
 def test_several_images_are_cut_and_encoded_as_each_alone(backbone: Backbone) -> None:

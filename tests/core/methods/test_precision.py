@@ -10,7 +10,8 @@ from vcpclip_cases import masks_of, pictures
 
 from clipad_core import maps
 from clipad_core.clip.backbone import Backbone, check_has_float64, load_backbone
-from clipad_core.clip.preprocess import make_views, stretch_all
+from clipad_core.clip.features import encode_all
+from clipad_core.clip.preprocess import make_views
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip import detector as anomalyclip
@@ -105,8 +106,7 @@ def test_a_step_of_training_in_float64_is_near_float32(
     images, parts, grads = pictures([(48, 48)] * 3), {}, {}
     for precision, loaded in both.items():
         backbone = method.prepare_backbone(loaded, config)
-        pixels = stretch_all(images, config.image_size, backbone.dtype)
-        features = method.encode(backbone, pixels, method.recipe(config))
+        features = encode_all(method.encode, backbone, images, method.recipe(config))
         learner = method.make_learner(loaded, config, 3)
         masks, draws = masks_of().to(backbone.dtype), torch.Generator().manual_seed(0)
         given = (features, torch.tensor([0, 1, 1]), masks, draws)
@@ -169,11 +169,7 @@ def test_nothing_of_a_learned_method_is_rounded_on_the_way(
     masks, draws = masks_of().double(), torch.Generator().manual_seed(0)
     with roundings:
         DETECTORS[name](both["float64"], config, learner)(images)
-        features = method.encode(
-            backbone,
-            stretch_all(images, config.image_size, backbone.dtype),
-            method.recipe(config),
-        )
+        features = encode_all(method.encode, backbone, images, method.recipe(config))
         given = (features, torch.tensor([0, 1, 1]), masks, draws)
         method.loss(learner, backbone, config, *given, ["nut"] * 3)["total"].backward()
     # Which vectors drop out is drawn in float32: a comparison, not a number.

@@ -1,9 +1,8 @@
 """Undefined metrics are nan, bad input is refused with one message."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import jaxtyping
 import numpy as np
 import pytest
 from metric_cases import DEFINITIONS, HAND_MAP, HAND_MASK, SCALARS
@@ -50,15 +49,6 @@ def test_empty_or_full_masks_leave_pixel_metrics_undefined(
 def test_cflow200_without_two_kept_rates_is_undefined_not_an_error(maps: np.ndarray) -> None:
     assert math.isnan(aupro(maps, HAND_MASK, "cflow200"))
     assert 0 <= aupro(maps, HAND_MASK, "exact") <= 1
-
-
-@pytest.fixture
-def without_shape_checks() -> Iterator[None]:
-    """What a user meets: the shape checks of the test run would refuse bad shapes before us."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.mark.usefixtures("without_shape_checks")

@@ -129,7 +129,7 @@ def test_text_embeddings_with_quick_gelu_equal_those_of_the_changed_code(batch: 
 def test_both_branches_equal_theirs_at_every_block(batch: Recorded) -> None:
     learner, features = batch.learner(), batch.features()
     text = batch.tensor("text_embeddings")
-    grid, size = batch.backbone.vision.grid, batch.config.image_size
+    grid, size = batch.backbone.vision.grid, batch.backbone.input_size
     assert learner.post_vcp is not None
     for i, block in enumerate(batch.config.blocks):
         unit = torch.nn.functional.normalize(features.patch_tokens[block], dim=-1)

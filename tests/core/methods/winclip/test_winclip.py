@@ -65,7 +65,7 @@ def test_tiles_average_where_they_overlap() -> None:
     maps = torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])
     scores = Scores(torch.tensor([0.2, 0.8]), maps, torch.tensor([0.2, 0.8]), {}, maps, {}, None)
     place = Placement(((0, 0), (2, 0)), (4, 6))
-    ((image_score, found),) = stitch(scores, [place], torch.zeros(0), WinCLIPConfig(), 4)
+    ((image_score, found),) = stitch(scores, [place], torch.zeros(0), WinCLIPConfig(), (4, 4))
     assert_close(image_score, torch.tensor(0.5))
     assert_close(found[0], torch.tensor([0.0, 0.0, 0.5, 0.5, 1.0, 1.0]))
 
@@ -74,10 +74,10 @@ def test_multi_crop_replaces_the_text_score_by_the_mean_of_the_crops() -> None:
     maps = torch.zeros(1, 2, 2)
     scores = Scores(torch.tensor([0.2]), maps, torch.tensor([0.2]), {}, maps, {}, None)
     place, crops = Placement(((0, 0),), (4, 4), crops=2), torch.tensor([0.4, 0.8])
-    ((image_score, _),) = stitch(scores, [place], crops, WinCLIPConfig(), 4)
+    ((image_score, _),) = stitch(scores, [place], crops, WinCLIPConfig(), (4, 4))
     assert_close(image_score, torch.tensor(0.6))
     few_shot = Scores(torch.tensor([0.5]), maps, torch.tensor([0.2]), {}, maps, {}, maps)
-    ((image_score, _),) = stitch(few_shot, [place], crops, WinCLIPConfig(), 4)
+    ((image_score, _),) = stitch(few_shot, [place], crops, WinCLIPConfig(), (4, 4))
     assert_close(image_score, torch.tensor(0.5 + 0.5 * (0.6 - 0.2)))
 
 
