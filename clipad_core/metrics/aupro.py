@@ -87,29 +87,63 @@ def _area_of_own_region(is_anomalous: Bool[np.ndarray, "H W"]) -> Int[np.ndarray
     return np.bincount(own)[own]
 
 
-def aupro_of_pixels(pixels: Pixels, definition: AuproDefinition, fpr_limit: float) -> float:
-    """Choose the definition; see `clipad_core.metrics.metrics.aupro`."""
+@dataclass(frozen=True)
+class AuproCurve:
+    """Overlap with the regions against false positives, from the highest threshold to the lowest.
+
+    Attributes:
+        fpr: share of the background that is predicted anomalous, ascending in [0, 1].
+        pro: mean over all regions of the share of each that is, in [0, 1].
+        thresholds: descending; a pixel is predicted anomalous that scores strictly above. inf: no pixel
+            is, -inf: all are.
+    """
+
+    fpr: Float[np.ndarray, " k"]
+    pro: Float[np.ndarray, " k"]
+    thresholds: Float[np.ndarray, " k"]
+
+    def __len__(self) -> int:
+        return len(self.fpr)
+
+
+NO_CURVE = AuproCurve(np.empty(0), np.empty(0), np.empty(0))
+
+
+def curve_of_pixels(pixels: Pixels, definition: AuproDefinition) -> AuproCurve:
+    """Choose the definition; see `clipad_core.metrics.metrics.aupro_curve`."""
     if definition not in get_args(AuproDefinition):
         known = ", ".join(get_args(AuproDefinition))
         raise ClipadError(f"definition: found {definition!r}, expected one of {known}.")
+    if not (pixels.foreground.size and pixels.background.size):
+        return NO_CURVE
+    if definition == "cflow200":
+        return cflow200_curve(pixels)
+    return mvtec_curve(pixels.ranking) if definition == "mvtec" else exact_curve(pixels.ranking)
+
+
+def aupro_of_pixels(pixels: Pixels, definition: AuproDefinition, fpr_limit: float) -> float:
+    """The area under the curve of a definition; see `clipad_core.metrics.metrics.aupro`."""
+    curve = curve_of_pixels(pixels, definition)
     if not 0 < fpr_limit <= 1:
         raise ClipadError(f"fpr_limit: found {fpr_limit}, expected a rate in (0, 1], usually 0.3.")
-    if not (pixels.foreground.size and pixels.background.size):
-        return float("nan")
     if definition == "cflow200":
-        return cflow200_aupro(pixels, fpr_limit)
-    measure = mvtec_aupro if definition == "mvtec" else exact_aupro
-    return measure(pixels.ranking, fpr_limit)
+        return _stretched_area(curve, fpr_limit)
+    return mean_up_to(curve.fpr, curve.pro, fpr_limit) if len(curve) else float("nan")
 
 
-def exact_aupro(ranking: Ranking, fpr_limit: float) -> float:
-    """Every distinct score is a threshold; interpolated at the limit, divided by the limit.
+def exact_curve(ranking: Ranking) -> AuproCurve:
+    """Every distinct score is a threshold.
 
-    The value of anomalib >= 2.3. The curve starts at (0, 0) and ends at (1, 1); between two
+    What anomalib >= 2.3 integrates. The curve starts at (0, 0) and ends at (1, 1); between two
     thresholds that add anomalous pixels it runs level.
     """
     n_points = 2 * len(ranking.thresholds)
     fpr, pro = np.zeros(n_points + 2), np.ones(n_points + 2)
+    # Before and after the positives of each score: strictly above it, and above the next lower number.
+    thresholds = np.full(n_points + 2, np.inf, ranking.thresholds.dtype)
+    thresholds[1:-1:2] = ranking.thresholds
+    thresholds[2:-1:2] = np.nextafter(ranking.thresholds, ranking.thresholds.dtype.type(-np.inf))
+    thresholds[-1] = -np.inf
     fpr[1:-1:2] = ranking.false_positives_above
     fpr[2:-1:2] = ranking.false_positives
     fpr[:-1] /= len(ranking.negatives)
@@ -117,39 +151,48 @@ def exact_aupro(ranking: Ranking, fpr_limit: float) -> float:
     pro[0] = pro[1] = 0
     pro[2:-1:2] = ranking.recall
     pro[3:-1:2] = pro[2:-3:2]
-    return mean_up_to(fpr, pro, fpr_limit)
+    return AuproCurve(fpr, pro, thresholds)
 
 
-def mvtec_aupro(ranking: Ranking, fpr_limit: float) -> float:
+def mvtec_curve(ranking: Ranking) -> AuproCurve:
     """100 thresholds at equal ranks of the sorted background, FPR taken from the rank.
 
-    The evaluation code published with MVTec 3D-AD. A threshold predicts what is strictly above it;
-    tied background pixels are NOT grouped, so that maps with few levels score differently.
+    The evaluation code published with MVTec 3D-AD. Tied background pixels are NOT grouped, so that
+    maps with few levels score differently.
     """
     n_background = len(ranking.negatives)
     ranks = np.linspace(n_background - 1, 0, MVTEC_THRESHOLDS).astype(int)
     fpr = np.append(1 - (ranks + 1) / n_background, 1.0)
-    pro = np.append(ranking.recall_above(ranking.negatives[ranks]), 1.0)
-    return mean_up_to(fpr, pro, fpr_limit)
+    thresholds = ranking.negatives[ranks]
+    pro = np.append(ranking.recall_above(thresholds), 1.0)
+    return AuproCurve(fpr, pro, np.append(thresholds, thresholds.dtype.type(-np.inf)))
 
 
-def cflow200_aupro(pixels: Pixels, fpr_limit: float) -> float:
-    """200 equal steps from the lowest to the highest score; the kept FPR is stretched to [0, 1].
+def cflow200_curve(pixels: Pixels) -> AuproCurve:
+    """200 equal steps from the lowest to the highest score.
 
     The routine of the official AnomalyCLIP and VCP-CLIP code and of most CLIP papers (it came with
-    CFLOW-AD): points with FPR < limit are kept, their FPR is rescaled by its own minimum and
-    maximum, nothing is interpolated at the limit. Undefined (nan) for maps without a range that
-    can be divided into steps and with fewer than two distinct kept FPR.
+    CFLOW-AD). Empty for maps without a range that can be divided into steps.
     """
     lowest = min(pixels.background.min(), pixels.foreground.min())
     highest = max(pixels.background.max(), pixels.foreground.max())
     step = (highest - lowest) / CFLOW_STEPS
     if not 0 < step < np.inf:
-        return float("nan")
+        return NO_CURVE
     thresholds = np.arange(lowest, highest, step)
     fpr = _sum_above(thresholds, pixels.background) / len(pixels.background)
     pro = _sum_above(thresholds, pixels.foreground, pixels.overlap) / pixels.overlap.sum()
-    fpr, pro = fpr[fpr < fpr_limit][::-1], pro[fpr < fpr_limit][::-1]
+    return AuproCurve(fpr[::-1], pro[::-1], thresholds[::-1])
+
+
+def _stretched_area(curve: AuproCurve, fpr_limit: float) -> float:
+    """Area where the kept FPR is stretched to [0, 1], as the routine of the 200 steps does.
+
+    Points with FPR < limit are kept, their FPR is rescaled by its own minimum and maximum, nothing is
+    interpolated at the limit. Undefined (nan) with fewer than two distinct kept FPR.
+    """
+    kept = curve.fpr < fpr_limit
+    fpr, pro = curve.fpr[kept], curve.pro[kept]
     if len(fpr) < 2 or fpr[0] == fpr[-1]:
         return float("nan")
     return mean_up_to((fpr - fpr[0]) / (fpr[-1] - fpr[0]), pro, 1.0)

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from clipad_core.metrics.aupro import AuproDefinition, aupro_of_pixels, pool_pixels
+from clipad_core.metrics.aupro import (
+    AuproCurve,
+    AuproDefinition,
+    aupro_of_pixels,
+    curve_of_pixels,
+    pool_pixels,
+)
 from clipad_core.metrics.ranking import Ranking, check_binary, check_scores, rank
 
 UNDEFINED = float("nan")
@@ -115,6 +121,34 @@ def aupro(
     return aupro_of_pixels(pool_pixels(maps, masks), definition, fpr_limit)
 
 
+def aupro_curve(
+    maps: Shaped[np.ndarray, "b H W"] | Sequence[Shaped[np.ndarray, "_ _"]],
+    masks: Shaped[np.ndarray, "b H W"] | Sequence[Shaped[np.ndarray, "_ _"]],
+    definition: AuproDefinition = "exact",
+) -> AuproCurve:
+    """The per-region overlap curve whose area up to a limit is `aupro`.
+
+    Args:
+        definition: which thresholds are visited, see `aupro`; what a definition does at its limit is
+            not part of the curve.
+
+    Returns:
+        False-positive rates, mean overlaps and thresholds; empty where `aupro` has no curve: without a
+        region or without background, and for `cflow200` without a range of scores.
+
+    >>> import numpy as np
+    >>> maps = np.array([[[0.9, 0.8, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.6]]])
+    >>> masks = np.array([[[1, 0, 0], [1, 0, 0], [0, 0, 1]]])
+    >>> curve = aupro_curve(maps, masks)
+    >>> curve.fpr.round(3), curve.pro
+    (array([0.   , 0.   , 0.   , 0.167, 0.167, 0.167, 0.167, 1.   ]),
+     array([0.  , 0.  , 0.25, 0.25, 0.5 , 0.5 , 1.  , 1.  ]))
+    >>> curve.thresholds.round(3)
+    array([ inf,  0.9,  0.9,  0.7,  0.7,  0.6,  0.6, -inf])
+    """
+    return curve_of_pixels(pool_pixels(maps, masks), definition)
+
+
 def auroc(labels: Shaped[np.ndarray, " n"], scores: Shaped[np.ndarray, " n"]) -> float:
     """Area under the ROC curve: the chance that an anomaly scores above a normal, ties half.
 
@@ -171,6 +205,24 @@ def f1_max(labels: Shaped[np.ndarray, " n"], scores: Shaped[np.ndarray, " n"]) -
     return _f1_max(_rank_labelled(labels, scores))
 
 
+def f1_max_threshold(labels: Shaped[np.ndarray, " n"], scores: Shaped[np.ndarray, " n"]) -> float:
+    """The threshold of `f1_max`: what scores AT LEAST as much is predicted anomalous.
+
+    Of several best thresholds the lowest, as scikit-learn's ascending ones give it to ``argmax`` in the
+    official codes. It is an oracle: it has seen the labels. For maps, give all pixels:
+    ``f1_max_threshold(masks.ravel(), maps.ravel())``.
+
+    Returns:
+        A score of an anomaly; nan where one of the two classes is missing.
+
+    >>> import numpy as np
+    >>> f1_max_threshold(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
+    0.4
+    """
+    ranking = _rank_labelled(labels, scores)
+    return float(ranking.thresholds[_best(ranking)]) if ranking.is_defined else UNDEFINED
+
+
 def _rank_labelled(labels: Shaped[np.ndarray, " n"], scores: Shaped[np.ndarray, " n"]) -> Ranking:
     scores = check_scores("scores", scores, ndim=1)
     anomalous = check_binary("labels", labels, shape=scores.shape)
@@ -216,10 +268,15 @@ def _f1(ranking: Ranking) -> Float[np.ndarray, " g"]:
     return 2 * ranking.true_positives / (predicted + len(ranking.positives))
 
 
+def _best(ranking: Ranking) -> int:
+    """Place of the threshold with the largest F1, of several the lowest."""
+    f1 = _f1(ranking)
+    return len(f1) - 1 - int(np.argmax(f1[::-1]))
+
+
 def _iou(ranking: Ranking) -> float:
     if not ranking.is_defined:
         return UNDEFINED
-    f1 = _f1(ranking)
-    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    best = _best(ranking)
     hits = ranking.true_positives[best - 1] if best else 0
     return float(hits / (len(ranking.positives) + ranking.false_positives_above[best]))

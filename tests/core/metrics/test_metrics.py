@@ -18,11 +18,13 @@ from metric_cases import (
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
+from clipad_core.metrics import METRIC_LABELS, METRICS
 from clipad_core.metrics.metrics import (
     aupr_trapezoid,
     auroc,
     average_precision,
     f1_max,
+    f1_max_threshold,
     image_metrics,
     pixel_iou,
     pixel_metrics,
@@ -170,3 +172,55 @@ def test_pixel_metrics_of_a_three_by_three_map() -> None:
     assert measured["pixel_auroc"] == pytest.approx(16 / 18, **EXACT)
     assert measured["pixel_ap"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3, **EXACT)
     assert measured["pixel_f1max"] == pytest.approx(6 / 7, **EXACT)
+
+
+def naive_f1(labels: np.ndarray, scores: np.ndarray, threshold: float) -> float:
+    """F1 as printed, of what scores at least the threshold."""
+    predicted = scores >= threshold
+    hits = int((predicted & (labels == 1)).sum())
+    return 2 * hits / (int(predicted.sum()) + int(labels.sum()))
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_of_the_largest_f1_is_the_lowest_best_one(
+    seed: int, levels: int | None
+) -> None:
+    labels, scores = random_labels_and_scores(seed, levels)
+    of = {float(score): naive_f1(labels, scores, score) for score in scores}
+    best = max(of.values())
+    threshold = f1_max_threshold(labels, scores)
+    assert threshold == min(score for score, value in of.items() if value == best)
+    assert of[threshold] == f1_max(labels, scores) == best
+
+
+def test_of_several_best_thresholds_the_lowest_is_given() -> None:
+    labels = np.array([1, 0, 0, 1, 0])
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.1])
+    assert naive_f1(labels, scores, 0.9) == naive_f1(labels, scores, 0.6) == f1_max(labels, scores)
+    assert f1_max_threshold(labels, scores) == 0.6
+
+
+def test_the_threshold_of_pixels_is_an_own_score_and_that_of_the_iou() -> None:
+    maps, masks = random_maps_and_masks(3, 7)
+    threshold = f1_max_threshold(masks.ravel(), maps.ravel())
+    assert threshold in maps[masks == 1].astype(float)
+    predicted, wanted = maps > threshold, masks == 1
+    iou = (predicted & wanted).sum() / (predicted | wanted).sum()
+    assert pixel_iou(maps, masks) == pytest.approx(iou, **EXACT)
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_one_class_alone_has_no_threshold(only: int) -> None:
+    assert np.isnan(f1_max_threshold(np.full(3, only), np.array([0.1, 0.2, 0.3])))
+
+
+def test_the_list_of_metrics_is_what_is_measured() -> None:
+    labels, scores = random_labels_and_scores(0, None)
+    measured = image_metrics(labels, scores) | pixel_metrics(*random_maps_and_masks(0))
+    assert list(METRICS) == list(measured) == list(METRIC_LABELS)
+    assert all(name == metric.name and metric.higher_is_better for name, metric in METRICS.items())
+    assert len(set(METRIC_LABELS.values())) == len(METRICS)
+    best = image_metrics(labels, labels.astype(float))
+    worst = image_metrics(labels, 1.0 - labels)
+    assert all(best[name] > worst[name] for name in best)
