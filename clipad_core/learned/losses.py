@@ -7,7 +7,6 @@ batch of its rows; here an image stays an image.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,13 +36,16 @@ def focal_loss(
     Returns:
         At least 0; about 0: every pixel is right and sure.
 
+    >>> import torch
     >>> sure = torch.full((1, 1, 1), 0.75)
     >>> round(float(focal_loss(1 - sure, sure, torch.ones(1, 1, 1))), 4)
     0.018
     """
-    hot = target.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
-    # The clamped one-hot target sums to 1, so its sum over the classes is an interpolation.
-    right = torch.lerp(normal, anomalous, hot) + FOCAL_SMOOTH
+    low, high = FOCAL_SMOOTH, 1 - FOCAL_SMOOTH
+    # Each class is clamped by itself: in float32 1 - high is not low, and where a map is sure and wrong
+    # its loss is the logarithm of what low leaves.
+    hot_normal, hot_anomalous = (1 - target).clamp(low, high), target.clamp(low, high)
+    right = hot_normal * normal + hot_anomalous * anomalous + FOCAL_SMOOTH
     each = (1 - right) ** FOCAL_GAMMA * right.log()
     return -each.sum() / target.numel()
 
@@ -63,6 +65,7 @@ def dice_loss(
     Returns:
         In [0, 1) for one map; 0: the channel equals the target.
 
+    >>> import torch
     >>> float(dice_loss(torch.ones(1, 2, 2), torch.ones(1, 2, 2)))
     0.0
     """
