@@ -122,7 +122,7 @@ def encode_tokens(
     token_ids: Int[Tensor, "n t"],
     skip: int = 0,
 ) -> Float[Tensor, "n d"]:
-    """Embed tokenised prompts, not normalised (the averagings below need their lengths).
+    """Embed tokenised prompts, not normalised: methods that average them may need their lengths.
 
     The end-of-text token has the largest id, so ``argmax`` finds it, as CLIP does. The keys and
     values of the first ``skip`` tokens come from the tower's `Beginnings`.
@@ -149,7 +149,11 @@ def encode_prompts(
     prompts: Sequence[str],
     starts: Sequence[str] = (),
 ) -> Float[Tensor, "n d"]:
-    """Embed prompts, each distinct one once; row i belongs to ``prompts[i]``, not normalised.
+    """Raw text features: row i is what CLIP says of ``prompts[i]``, not normalised and not averaged.
+
+    Each distinct prompt is embedded once. CLIP's own text embedding is the row divided by its norm::
+
+        encode_prompts(backbone.text, backbone.tokenizer, ["a photo of a bottle."])
 
     Args:
         prompts: any texts.

@@ -24,7 +24,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.maps import text_scores, upsample
 from clipad_core.methods.method import Category, Detector, Method, References
 from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
-from clipad_core.methods.winclip.prompts import find_ensemble
+from clipad_core.methods.winclip.prompts import PromptEnsemble, find_ensemble
 from clipad_core.methods.winclip.scoring import (
     TILE,
     TILE_STRIDE,
@@ -34,7 +34,7 @@ from clipad_core.methods.winclip.scoring import (
     score,
     temperature,
 )
-from clipad_core.methods.winclip.text import text_embeddings
+from clipad_core.methods.winclip.text import StatePrompts, raw_text_embeddings, text_embeddings
 from clipad_core.methods.winclip.windows import check_not_constant, encode_images, encode_tiles
 
 # How much of the few-shot image score is the text score, Eq. (6).
@@ -81,16 +81,26 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: Recipe)
     return features
 
 
-def prototypes(
-    backbone: Backbone, config: WinCLIPConfig, category: Category
-) -> Float[Tensor, "s d"]:
-    """The text prototypes of a category (section 4.1), unit norm; see `text_embeddings`."""
+def _ensemble(config: WinCLIPConfig, category: Category) -> tuple[PromptEnsemble, str]:
+    """The prompts of a category, its name left open, and the words of its name."""
     states = config.extra_anomalous_states
     if states == "defects":
         kinds = sorted({defect.replace("_", " ") for defect in category.defects})
         states = tuple(f"{{}} with {kind}" for kind in kinds)
-    ensemble = find_ensemble(config.prompts).with_states(states)
     words = class_words(category.name, config.class_name)
+    return find_ensemble(config.prompts).with_states(states), words
+
+
+def raw_text(backbone: Backbone, config: WinCLIPConfig, category: Category) -> list[StatePrompts]:
+    """Every prompt of a category with its raw embedding; see `raw_text_embeddings`."""
+    return raw_text_embeddings(backbone.text, backbone.tokenizer, *_ensemble(config, category))
+
+
+def prototypes(
+    backbone: Backbone, config: WinCLIPConfig, category: Category
+) -> Float[Tensor, "s d"]:
+    """The text prototypes of a category (section 4.1), unit norm; see `text_embeddings`."""
+    ensemble, words = _ensemble(config, category)
     return text_embeddings(backbone.text, backbone.tokenizer, ensemble, words, config.text_average)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -35,6 +36,40 @@ def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
     return F.normalize(embeddings.mean(dim=0), dim=-1)
 
 
+@dataclass(frozen=True)
+class StatePrompts:
+    """The prompts of one state, normal or anomalous, and what the text tower says of each.
+
+    Attributes:
+        prompts: the strings, as the ensemble lists them; some list one twice.
+        embeddings: one a prompt, neither averaged nor normalised.
+    """
+
+    prompts: tuple[str, ...]
+    embeddings: Float[Tensor, "n d"]
+
+
+def raw_text_embeddings(
+    tower: TextTower, tokenizer: Tokenizer, ensemble: PromptEnsemble, class_name: str
+) -> list[StatePrompts]:
+    """Every prompt of an ensemble for one class with its raw embedding: what `average` is given.
+
+    What stands before the class name is encoded once for all classes.
+
+    Returns:
+        The normal state, then the anomalous one; a one-class ensemble has no anomalous prompt.
+
+    Raises:
+        ClipadError: a prompt that fills the context.
+    """
+    groups = [group for group in ensemble.prompts(class_name) if group]
+    prompts = [prompt for group in groups for prompt in group]
+    starts = [start for group in ensemble.beginnings() for start in group]
+    embeddings = encode_prompts(tower, tokenizer, prompts, starts)
+    parts = embeddings.split([len(group) for group in groups])
+    return [StatePrompts(*state) for state in zip(groups, parts, strict=True)]
+
+
 # An ensemble's prototypes of a category serve all variants that ask for them.
 PROTOTYPES_KEPT = 256
 _prototypes: WeakKeyDictionary[TextTower, OrderedDict[tuple[object, ...], Tensor]] = (
@@ -51,8 +86,8 @@ def text_embeddings(
 ) -> Float[Tensor, "s d"]:
     """Prototypes of an ensemble for one class: row 0 normal, row 1 anomalous, unit norm.
 
-    A one-class ensemble has no anomalous prompt and gives row 0 alone. What stands before the class
-    name is encoded once for all classes, and what was asked before is not embedded again.
+    A one-class ensemble has no anomalous prompt and gives row 0 alone. What was asked before is
+    not embedded again.
     """
     kept = _prototypes.setdefault(tower, OrderedDict())
     key = (ensemble, class_name, rule)
@@ -66,9 +101,5 @@ def text_embeddings(
 def _embed(
     tower: TextTower, tokenizer: Tokenizer, ensemble: PromptEnsemble, class_name: str, rule: str
 ) -> Float[Tensor, "s d"]:
-    groups = [group for group in ensemble.prompts(class_name) if group]
-    prompts = [prompt for group in groups for prompt in group]
-    starts = [start for group in ensemble.beginnings() for start in group]
-    embeddings = encode_prompts(tower, tokenizer, prompts, starts)
-    parts = embeddings.split([len(group) for group in groups])
-    return torch.stack([average(part, rule) for part in parts])
+    states = raw_text_embeddings(tower, tokenizer, ensemble, class_name)
+    return torch.stack([average(state.embeddings, rule) for state in states])

@@ -11,8 +11,11 @@ from clipad_core.clip import text
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.text import encode_prompts
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import Category
+from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.detector import prototypes, raw_text
 from clipad_core.methods.winclip.prompts import find_ensemble
-from clipad_core.methods.winclip.text import average, text_embeddings
+from clipad_core.methods.winclip.text import average, raw_text_embeddings, text_embeddings
 
 
 def test_kept_beginnings_change_nothing_and_are_used_again(micro: Backbone) -> None:
@@ -81,3 +84,33 @@ def test_both_averages_match_their_formula_and_differ(micro: Backbone) -> None:
 def test_a_one_class_ensemble_gives_one_prototype(micro: Backbone) -> None:
     found = text_embeddings(micro.text, micro.tokenizer, find_ensemble("one_class"), "bottle")
     assert found.shape == (1, 16)
+
+
+@pytest.mark.parametrize("name", ["full22_dot", "zq21_dot", "one_class"])
+@pytest.mark.parametrize("rule", ["mean_raw", "norm_mean"])
+def test_raw_text_is_every_prompt_with_its_own_embedding(
+    micro: Backbone, name: str, rule: str
+) -> None:
+    ensemble = find_ensemble(name)
+    states = raw_text_embeddings(micro.text, micro.tokenizer, ensemble, "metal nut")
+    groups = [group for group in ensemble.prompts("metal nut") if group]
+    assert [state.prompts for state in states] == groups
+    for state in states:
+        for place in (0, len(state.prompts) - 1):
+            alone = encode_prompts(micro.text, micro.tokenizer, [state.prompts[place]])[0]
+            assert_close(state.embeddings[place], alone, atol=1e-5, rtol=0)
+        assert (state.embeddings.norm(dim=-1) - 1).abs().min() > 1e-3  # not normalised
+    averaged = torch.stack([average(state.embeddings, rule) for state in states])
+    found = text_embeddings(micro.text, micro.tokenizer, ensemble, "metal nut", rule)
+    assert torch.equal(found, averaged)
+
+
+def test_raw_text_of_a_detector_names_the_category_and_its_damage(micro: Backbone) -> None:
+    config = WinCLIPConfig().changed(
+        {"prompts": "states_only", "extra_anomalous_states": "defects"}
+    )
+    normal, anomalous = raw_text(micro, config, Category("metal_nut", ("bad_paint",)))
+    assert len(normal.prompts) == 7 and all("metal nut" in prompt for prompt in normal.prompts)
+    assert anomalous.prompts[-1] == "metal nut with bad paint"
+    stacked = torch.stack([average(s.embeddings, "mean_raw") for s in (normal, anomalous)])
+    assert torch.equal(stacked, prototypes(micro, config, Category("metal_nut", ("bad_paint",))))
