@@ -325,6 +325,19 @@ def test_a_normalised_tensor_is_scored_like_the_images_it_was_made_from(
     assert_close(stacked.anomaly_map, expected.anomaly_map)
 
 
+def test_a_tensor_of_any_precision_reaches_the_tower_in_its_own(backbone: Backbone) -> None:
+    precisions = []
+
+    def spy(backbone: Backbone, pixels: torch.Tensor, recipe: Recipe) -> Features:
+        precisions.append(pixels.dtype)
+        return WINCLIP.encode(backbone, pixels, recipe)
+
+    recipe = Recipe(multi_crop="five")
+    for dtype in (torch.float64, torch.float16):
+        encode_all(spy, backbone, torch.zeros(1, 3, 32, 32, dtype=dtype), recipe)
+    assert precisions == [torch.float32] * 4
+
+
 PHOTO = np.zeros((40, 52, 3), np.uint8)
 WANTED = (
     "expected RGB images in a list, each an array (height, width, 3) of uint8, or one tensor (images, "
