@@ -70,7 +70,7 @@ class Recipe:
         return replace(self, blocks=tuple(sorted(blocks)), scales=tuple(sorted(scales)))
 
     def for_squares(self) -> Recipe:
-        """One name for what several rules cut from square images, so that they are encoded once."""
+        """One name for what several rules cut from square images, where the input is square too."""
         alike = self.resize in ALIKE_ON_SQUARES
         return replace(self, resize=ALIKE_ON_SQUARES[0]) if alike else self
 

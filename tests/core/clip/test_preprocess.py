@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.testing import assert_close
 
@@ -122,6 +123,17 @@ def test_tiles_that_are_no_squares_keep_the_aspect_and_cover_everything(shape, s
     middle = make_views(image, size, "centre_crop").pixels[0]
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     assert_close(middle, whole[:, top : top + size[0], left : left + size[1]])
+
+
+def test_crops_of_a_rectangle_have_its_proportions(photo: np.ndarray) -> None:
+    """Seven eighths of 24 x 40 pixels are 21 x 35; the last of the five is the middle one."""
+    whole = make_views(photo, (24, 40), "stretch").pixels[0]
+    crops = make_views(photo, (24, 40), "stretch", multi_crop="five").crops
+    assert crops.shape == (5, 3, 24, 40)
+    for crop, (top, left) in zip(crops, ((0, 0), (0, 5), (3, 0), (3, 5), (1, 2)), strict=True):
+        part = whole[None, :, top : top + 21, left : left + 35]
+        enlarged = F.interpolate(part, (24, 40), mode="bicubic", antialias=True)[0]
+        assert_close(crop, enlarged, atol=1e-5, rtol=0)
 
 
 def test_a_square_may_be_said_in_two_numbers(photo: np.ndarray) -> None:

@@ -25,6 +25,7 @@ from clipad_core.methods import find_method, rooms
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.detector import METHOD as ANOMALYCLIP
 from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
+from clipad_core.methods.anomalyclip.text import text_embeddings
 from clipad_core.methods.method import Category, Detector, Method, Needs
 from clipad_core.methods.vcpclip.detector import METHOD as VCPCLIP_METHOD
 from clipad_core.methods.vcpclip.detector import VCPCLIP
@@ -243,6 +244,29 @@ def test_a_detector_is_encode_know_and_detect(
         assert_close(detection.image_score, expected.image_score, atol=1e-5, rtol=0)
         assert_close(detection.anomaly_map, expected.anomaly_map, atol=1e-5, rtol=0)
     assert expected.image_score.std() > 0
+
+
+def test_anomalyclip_knows_the_category_where_its_prompts_name_it(backbone: Backbone) -> None:
+    aware = ANOMALYCLIP_SMALL.changed({"object_word": "category"})
+    learner: Any = learner_of(ANOMALYCLIP, backbone, aware)
+    known = [
+        ANOMALYCLIP.know(backbone, aware, Category(name), None, learner)
+        for name in ("metal_nut", "metal nut", "bolt")
+    ]
+    assert known[0].shape == (1, 2, 32)
+    assert torch.equal(known[0], text_embeddings(learner, backbone, aware, ["metal_nut"]))
+    assert torch.equal(known[0], known[1]) and not torch.allclose(known[0], known[2])
+    with pytest.raises(ClipadError, match="categories: found none"):
+        Detector(ANOMALYCLIP, backbone, aware, learner=learner)
+
+
+def test_without_a_branch_one_pass_serves_whichever_layer_it_would_start_from() -> None:
+    bare = ANOMALYCLIP_SMALL.changed({"branch": "none"})
+    recipes = [
+        ANOMALYCLIP.recipe(bare.changed(changes), 0)
+        for changes in ({}, {"dpam_from_layer": 3}, {"local_stream": "mlp"})
+    ]
+    assert len(set(recipes)) == 1 and recipes[0] != ANOMALYCLIP.recipe(ANOMALYCLIP_SMALL, 0)
 
 
 def test_winclip_puts_every_image_together_on_its_own_canvas(backbone: Backbone) -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from clipad_harness.experiments.learned_pipeline import open_learned
+from clipad_harness.experiments.learned_variants import trainings
 from project import change, make_project
 
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
 from clipad_harness.experiments import pipeline, plan
-from clipad_harness.experiments.learned_pipeline import open_learned
-from clipad_harness.experiments.learned_variants import trainings
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from clipad_harness.experiments.feature_store import FeatureStore
+from clipad_harness.experiments.learned_pipeline import LearnedRun, open_learned
+from clipad_harness.experiments.learned_variants import trainings
 from PIL import Image
 from project import REPOSITORY, WEIGHTS, with_one_bit_changed
 from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
 from clipad_harness.experiments import learned_pipeline, train, trainer
-from clipad_harness.experiments.feature_store import FeatureStore
-from clipad_harness.experiments.learned_pipeline import LearnedRun, open_learned
-from clipad_harness.experiments.learned_variants import trainings
 from clipad_harness.experiments.training_data import check_trainable
 
 METHODS = ["anomalyclip", "vcpclip"]
