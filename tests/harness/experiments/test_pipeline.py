@@ -12,20 +12,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from clipad_harness.experiments.feature_store import FeatureStore
 from PIL import Image
-from project import SIZE, WEIGHTS, change, make_project, run_stages, with_one_bit_changed
+from project import SIZE, change, make_project, run_stages, with_one_bit_changed
 
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.detector import WinCLIP, reference_recipe
+from clipad_core.methods.winclip.detector import METHOD, WinCLIP
 from clipad_harness.base.files import alone
 from clipad_harness.base.settings import read_workers
 from clipad_harness.cli.main import main
+from clipad_harness.data import dataset_images, stages
 from clipad_harness.data.images import read_image
-from clipad_harness.experiments import pipeline, shards
+from clipad_harness.data.stages import CONTENT, write_index
+from clipad_harness.experiments import pipeline
+from clipad_harness.experiments.features import FeatureStore
 from clipad_harness.experiments.scorer import Scorer
-from clipad_harness.experiments.shards import Shard
+from clipad_harness.experiments.variants import Shard
 from clipad_harness.photos.detectors import open_weights
+
+RESULTS = Path("reports/winclip/results.csv")
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +68,20 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def test_results_are_tidy_and_complete(scored: Path) -> None:
-    results = pipeline.read_results(scored)
+    results = pipeline.read_results(scored, "winclip")
     assert results["value"].between(0, 1).all()
     assert list(results.columns[:5]) == ["method", "variant", "backbone", "precision", "device"]
     assert set(results["precision"]) == {"float64"} and set(results["device"]) == {"cpu"}
     assert set(results["category"]) == {"hex_nut", "leather_hide"}
     key = ["variant", "category", "k_shot", "seed", "metric"]
     assert not results.duplicated(key).any()
-    run = pipeline.open_run(scored)
+    run = pipeline.open_run(scored, "winclip")
     assert list(dict.fromkeys(results["variant"])) == [v.name for v in run.variants]
     assert set(results["metric"]) == {
         *("image_auroc", "image_ap", "image_f1max"),
         *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"),
     }
-    references = pd.read_csv(scored / pipeline.REFERENCES)
+    references = pd.read_csv(scored / "reports/winclip/references.csv")
     assert (references["k_shot"] == 1).all() and len(references) == 2
     assert all(name.split("/")[1] == "train" for name in references["image"])
 
@@ -85,32 +89,32 @@ def test_results_are_tidy_and_complete(scored: Path) -> None:
 def test_a_second_run_computes_nothing_and_gives_the_same_bytes(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     found = counting(monkeypatch)
     change(project, "workers", value=1)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found == {"encoded": 0, "measured": 0}
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert (project / RESULTS).read_bytes() == before
 
 
 def test_from_nothing_two_processes_give_the_bytes_of_one(project: Path) -> None:
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     shutil.rmtree(project / ".cache")
     change(project, "workers", value=2)
-    pipeline.score_winclip(project)
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    pipeline.measure(project, "winclip")
+    assert (project / RESULTS).read_bytes() == before
 
 
 def test_masks_of_a_category_are_read_once_for_all_shards(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer, read = pipeline.open_run(project).scorer(), []
-    real = shards.read_mask
-    monkeypatch.setattr(shards, "read_mask", lambda *a: read.append(a[0].name) or real(*a))
+    images, read = pipeline.open_run(project, "winclip").scorer().tested, []
+    real = dataset_images.read_mask
+    monkeypatch.setattr(dataset_images, "read_mask", lambda *a: read.append(a[0].name) or real(*a))
 
     def masks(category: str, side: int) -> list[np.ndarray]:
-        rows = scorer.rows(category, "test")
-        return scorer.masks(rows, [np.zeros((side, side), np.float32)] * len(rows), "nearest")
+        rows = images.rows(category, "test")
+        return images.masks(rows, [np.zeros((side, side), np.float32)] * len(rows), "nearest")
 
     first = masks("hex_nut", 24)
     assert masks("hex_nut", 24) is first and len(read) == SIZE["test_damaged"]
@@ -123,7 +127,7 @@ def test_masks_of_a_category_are_read_once_for_all_shards(
 def test_five_crops_are_read_from_ten_and_score_as_the_detector_does(project: Path) -> None:
     rows = {"five": {"multi_crop": "five"}, "ten": {"multi_crop": "ten"}}
     change(project, "winclip", "ablations", value={"crops": {"k_shots": [0], "rows": rows}})
-    run = pipeline.open_run(project)
+    run = pipeline.open_run(project, "winclip")
     scorer, found = run.scorer(), {}
     images = [
         np.asarray(read_image(run.data / name)) for name in scorer.rows("hex_nut", "test")["image"]
@@ -145,7 +149,7 @@ def test_a_changed_prompt_encodes_no_image_again(
     change(project, "winclip", "walks", value=[])
     change(project, "winclip", "changes", value={"prompts": "single_pair"})
     found = counting(monkeypatch)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found["encoded"] == 0 and found["measured"] == 4
 
 
@@ -157,7 +161,7 @@ def test_a_rule_that_cuts_alike_reads_what_another_asked_for(
     rows = {"one": {"resize": "centre_crop"}}
     change(project, "winclip", "ablations", value={"resize": {"k_shots": [0], "rows": rows}})
     found = counting(monkeypatch)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found == {"encoded": 0, "measured": 1}
 
 
@@ -169,7 +173,7 @@ def test_a_rule_that_cuts_square_images_alike_encodes_none_again(
     change(project, "workers", value=1)
     change(project, "winclip", "ablations", value={"resize": {"k_shots": [0, 1], "rows": rows}})
     found = counting(monkeypatch)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     images = SIZE["test_good"] + SIZE["test_damaged"] + 1  # of one category, and its reference
     assert found["encoded"] == encoded * images
 
@@ -177,7 +181,7 @@ def test_a_rule_that_cuts_square_images_alike_encodes_none_again(
 def test_a_killed_run_goes_on_where_it_stopped(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     shards = sorted((project / ".cache" / "shards").rglob("*.json"))
     for path in shards[: len(shards) // 2]:
         path.unlink()
@@ -188,10 +192,10 @@ def test_a_killed_run_goes_on_where_it_stopped(
     shards[-1].write_text("")  # the disk was full
     found = counting(monkeypatch)
     change(project, "workers", value=1)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found["measured"] == len(shards) // 2 + 1
     assert found["encoded"] <= 1
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert (project / RESULTS).read_bytes() == before
 
 
 def test_features_do_not_depend_on_what_was_encoded_beside_them(project: Path) -> None:
@@ -200,15 +204,20 @@ def test_features_do_not_depend_on_what_was_encoded_beside_them(project: Path) -
     for path in files[::2]:
         path.unlink()
     shutil.rmtree(project / ".cache" / "shards")
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert {path: path.read_bytes() for path in files} == before
+
+
+def store_of_references(run: pipeline.Run) -> FeatureStore:
+    """Where the references of the main variant are encoded."""
+    config = run.variants[0].config
+    return run.encodings().store(config, METHOD.references.recipe(config))
 
 
 def stored(project: Path) -> tuple[FeatureStore, Path, Path]:
     """The store of references, an image, and the file of its features."""
-    run = pipeline.open_run(project)
-    scorer, config = run.scorer(), run.variants[0].config
-    store = scorer._store(scorer.backbone(config), reference_recipe(config))
+    run = pipeline.open_run(project, "winclip")
+    store = store_of_references(run)
     image = run.data / str(run.index["image"][0])
     [entry] = store.fill([image], "images")
     return store, image, entry
@@ -243,7 +252,7 @@ def test_features_that_a_disk_damages_at_once_are_refused(
 def test_features_that_changed_places_are_encoded_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     shutil.rmtree(project / ".cache" / "shards")
     entries = sorted((project / ".cache" / "features").rglob("*.safetensors"))
     contents = [entry.read_bytes() for entry in entries]
@@ -251,16 +260,16 @@ def test_features_that_changed_places_are_encoded_again(
         entry.write_bytes(content)
     found = counting(monkeypatch)
     change(project, "workers", value=1)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found["encoded"] == len(entries)
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert (project / RESULTS).read_bytes() == before
     assert [entry.read_bytes() for entry in entries] == contents
 
 
 def test_shards_with_a_changed_digit_or_bit_or_place_are_measured_again(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     first, second, third, *others = sorted((project / ".cache" / "shards").rglob("*.json"))
     text = first.read_text()
     place = text.index("0.", text.index("image_auroc"))
@@ -271,20 +280,17 @@ def test_shards_with_a_changed_digit_or_bit_or_place_are_measured_again(
     third.write_bytes(contents[0])
     found = counting(monkeypatch)
     change(project, "workers", value=1)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found == {"encoded": 0, "measured": 3}
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert (project / RESULTS).read_bytes() == before
     said = capsys.readouterr().err
     assert all(f"clipad: {path}: damaged, or another's" in said for path in (first, second, third))
     for _ in with_one_bit_changed(others[0], some=5):
-        pipeline.score_winclip(project)
-        assert (project / pipeline.RESULTS).read_bytes() == before
+        pipeline.measure(project, "winclip")
+        assert (project / RESULTS).read_bytes() == before
     assert found["measured"] == 3 + 5
 
 
-@pytest.mark.skipif(
-    not (WEIGHTS / "clipad-tiny.safetensors").is_file(), reason="random weights have no digest"
-)
 def test_weights_with_a_changed_bit_are_refused_by_name(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,26 +318,24 @@ def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.Monk
     image = project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
     Image.open(image).rotate(90).save(image)
     found = counting(monkeypatch)
-    pipeline.score_winclip(project)
+    pipeline.measure(project, "winclip")
     assert found == {"encoded": 1, "measured": 2}
 
 
 def test_what_lies_outside_of_dvc_is_known_by_its_content(project: Path) -> None:
-    pipeline.write_index(project)
-    before = (project / pipeline.CONTENT).read_text()
+    write_index(project)
+    before = (project / CONTENT).read_text()
     image = project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
     Image.open(image).rotate(90).save(image)
-    pipeline.write_index(project)
-    assert len(before) == 65 and (project / pipeline.CONTENT).read_text() != before
+    write_index(project)
+    assert len(before) == 65 and (project / CONTENT).read_text() != before
 
 
 def test_an_image_that_another_process_encodes_is_left_to_it(project: Path) -> None:
     change(project, "winclip", "ablations", value={})
     change(project, "winclip", "walks", value=[])
-    run = pipeline.open_run(project)
-    scorer = run.scorer()
-    config = run.variants[0].config
-    store = scorer._store(scorer.backbone(config), reference_recipe(config))
+    run = pipeline.open_run(project, "winclip")
+    store = store_of_references(run)
     paths = [run.data / name for name in run.index["image"][:3]]
     entries = [store._path(path) for path in paths]
     for entry in entries:
@@ -416,11 +420,11 @@ def test_a_wrong_parameter_ends_in_one_message(
 ) -> None:
     change(project, *keys, value=value)
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     assert main(["measure", "winclip"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("clipad: ") and message in error
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert (project / RESULTS).read_bytes() == before
 
 
 def test_settings_that_are_no_yaml_name_the_line(project: Path, capsys, monkeypatch) -> None:
@@ -501,12 +505,12 @@ def test_a_folder_that_cannot_be_written_is_named(
 
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     monkeypatch.setattr(os, "replace", full)
-    before = (project / pipeline.RESULTS).read_bytes()
+    before = (project / RESULTS).read_bytes()
     change(project, "workers", value=1)
     assert main(["measure", "winclip"]) == 1
     error = capsys.readouterr().err
     assert "cannot be written (No space left on device)" in error and "is kept" in error
-    assert (project / pipeline.RESULTS).read_bytes() == before
+    assert (project / RESULTS).read_bytes() == before
     assert not list(project.rglob("*.tmp"))
 
 
@@ -516,7 +520,7 @@ def test_a_full_disk_is_one_message_whoever_finds_it(
     def full(_root: Path) -> Path:
         raise OSError(28, "No space left on device", "maps/one.npy")
 
-    monkeypatch.setattr(pipeline, "write_index", full)
+    monkeypatch.setattr(stages, "write_index", full)
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     assert main(["index"]) == 1
     error = capsys.readouterr().err
@@ -536,14 +540,14 @@ def test_the_command_of_the_core_alone_says_what_to_install() -> None:
 
 def test_another_epoch_than_the_presets_is_refused_not_replaced(project: Path) -> None:
     change(project, "profiles", "demo", "winclip", "weights", value="laion400m_e32")
-    run = pipeline.open_run(project)
+    run = pipeline.open_run(project, "winclip")
     with pytest.raises(ClipadError, match="found laion400m_e32, while the preset .* laion400m_e31"):
         run.scorer().backbone(run.variants[0].config)
 
 
 def test_results_of_nothing_say_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ClipadError, match="run `./repro clipad measure winclip` first"):
-        pipeline.read_results(tmp_path)
+        pipeline.read_results(tmp_path, "winclip")
 
 
 def test_one_process_a_core_or_as_many_as_the_parameter_says(
