@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
-from project import REPOSITORY
+from project import LEARNED, settings, write_settings
 
-from clipad_harness.base.settings import LEARNED
-from clipad_harness.experiments import learned_pipeline, pipeline
+from clipad_harness.data.stages import write_index
+from clipad_harness.experiments import pipeline
 from clipad_harness.report.method import comparable, matching, summarise
-from clipad_harness.site import stages
 
 pytestmark = pytest.mark.slow
 # Per dataset: folder of the category -> photos to copy.
@@ -45,29 +43,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         parents=True, exist_ok=True
                     )
                     shutil.copy(found, folder / "data" / name / "ground_truth" / source.name)
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    params = settings()
     paper = params["profiles"]["paper"]
     paper |= {"data_root": str(folder / "data"), "categories": ["bottle"]}
     for method in ("winclip", *LEARNED):
         paper[method]["weights"] = "random:0"
-    params |= {"profile": "paper", "workers": 1}
-    params["winclip"] |= {
-        "ablations": {},
-        "walks": [],
-        "own_walks": {},
-        "k_shots": [0, 1],
-        "seeds": [0],
-    }
+    params["profile"] = "paper"
+    params["winclip"] |= {"ablations": {}, "walks": []}
     for method in LEARNED:
-        params[method] |= {
-            "ablations": {},
-            "walks": [],
-            "own_walks": {},
-            "auxiliary": {"others": "hazelnut_toy"},
-        }
-        params[method] |= {"seeds": params[method]["seeds"][:1], "changes": {"epochs": 1}}
+        params[method] |= {"ablations": {}, "walks": []}
+        params[method]["auxiliary"] = {"others": "hazelnut_toy"}
     params["vcpclip"]["changes"]["augmentation"] = "none"
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_settings(folder, params)
     return folder
 
 
@@ -79,12 +66,12 @@ def check(results: pd.DataFrame, label: str) -> None:
 
 
 def test_winclip_runs_on_photos_and_says_what_it_is_not(project: Path) -> None:
-    pipeline.write_index(project)
-    pipeline.score_winclip(project)
-    results = pipeline.read_results(project)
+    write_index(project)
+    pipeline.measure(project, "winclip")
+    results = pipeline.read_results(project, "winclip")
     check(results, "ViT-B-16-plus-240")
     assert set(results["k_shot"]) == {0, 1}
-    scorer = stages.open_method(project, "winclip").scorer()
+    scorer = pipeline.open_run(project, "winclip").scorer()
     assert comparable(scorer) == (False, "this run uses random weights, not the published ones")
     summary = summarise(scorer, matching(scorer, results))
     assert "14 of the 15 categories are not run" in " ".join(summary.missing)
@@ -94,11 +81,11 @@ def test_winclip_runs_on_photos_and_says_what_it_is_not(project: Path) -> None:
 def test_a_method_that_learns_trains_and_scores_photos_at_518_pixels(
     project: Path, method: str
 ) -> None:
-    learned_pipeline.train(project, method)
-    learned_pipeline.measure(project, method)
-    results = learned_pipeline.read_results(project, method)
+    pipeline.train(project, method)
+    pipeline.measure(project, method)
+    results = pipeline.read_results(project, method)
     check(results, "ViT-L-14-336-quickgelu")
-    run = learned_pipeline.open_learned(project, method)
+    run = pipeline.open_run(project, method)
     assert (run.variants[0].trained_on, run.variants[0].config.image_size) == ("hazelnut_toy", 518)
     curve = pd.read_csv(project / "reports" / method / "training.csv")
     assert curve["value"].notna().all()

@@ -527,13 +527,16 @@ def test_a_full_disk_is_one_message_whoever_finds_it(
     assert error.startswith("clipad: maps/one.npy: cannot be read or written (No space left")
 
 
-def test_the_command_of_the_core_alone_says_what_to_install() -> None:
+@pytest.mark.parametrize("words", [["index"], ["plan"], ["measure", "winclip"]])
+def test_the_command_of_the_core_alone_says_what_to_install(words: list[str]) -> None:
     script = (
-        "import sys; sys.modules['yaml'] = None; from clipad_harness.cli.entry import main; main()"
+        f"import sys; sys.modules['yaml'] = None; sys.argv[1:] = {words}; "
+        "from clipad_harness.cli.entry import main; sys.exit(main())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
+    assert done.returncode == 1
     assert "clipad: found no yaml, which the commands need" in done.stderr
     assert "Traceback" not in done.stderr
 

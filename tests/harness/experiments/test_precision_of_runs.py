@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clipad_harness.experiments.learned_pipeline import open_learned
-from project import change, make_project
+from project import LEARNED, change, draw_all, make_project
 
-from clipad_core.methods.winclip.detector import reference_recipe
+from clipad_core.methods.winclip.detector import METHOD
 from clipad_harness.experiments import pipeline
-from clipad_harness.experiments.shards import MAIN, Shard, as_measured
-
-LEARNED = ("anomalyclip", "vcpclip")
+from clipad_harness.experiments.shards import as_measured
+from clipad_harness.experiments.variants import Shard
 
 
 def test_values_that_differ_by_the_order_of_additions_are_measured_as_equal() -> None:
@@ -27,42 +25,43 @@ def test_values_that_differ_by_the_order_of_additions_are_measured_as_equal() ->
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_project(tmp_path_factory.mktemp("precision"))
-    pipeline.draw(made, "synthetic_target")
-    pipeline.draw(made, "synthetic_auxiliary")
+    draw_all(made)
     return made
 
 
 def test_every_row_of_the_demo_is_computed_in_float64(project: Path) -> None:
-    variants = list(pipeline.open_run(project).variants)
-    for method in LEARNED:
-        variants += open_learned(project, method).variants
-    assert {variant.config.precision for variant in variants} == {"float64"}
+    for method in ("winclip", *LEARNED):
+        variants = pipeline.open_run(project, method).variants
+        assert {variant.config.precision for variant in variants} == {"float64"}, method
+        assert {one.tested_with(one.seeds[0]).precision for one in variants} == {"float64"}, method
 
 
 def test_an_entry_a_shard_and_a_training_of_another_precision_have_other_keys(
     project: Path,
 ) -> None:
-    scorer = pipeline.open_run(project).scorer()
+    scorer = pipeline.open_run(project, "winclip").scorer()
     exact = scorer.among[0]
     single = replace(exact, config=exact.config.changed({"precision": "float32"}))
     for k_shot in (0, 1):
         shards = [Shard(variant, "hex_nut", k_shot, 0) for variant in (exact, single)]
         assert scorer.key(shards[0]) != scorer.key(shards[1])
-    image, recipe = scorer.references(shards[0])[0], reference_recipe(exact.config)
-    stores = [scorer._store(scorer.backbone(v.config), recipe) for v in (exact, single)]
+    image, recipe = scorer.references(shards[0])[0], METHOD.references.recipe(exact.config)
+    stores = [scorer.encodings.store(v.config, recipe) for v in (exact, single)]
     assert stores[0].key(image) != stores[1].key(image)
     for method in LEARNED:
-        trainer = open_learned(project, method).trainer()
-        main = next(variant for variant in trainer.among if variant.name == MAIN)
+        run = pipeline.open_run(project, method)
+        trainer, main = run.trainer(), run.variants[0]
         other = replace(main, config=main.config.changed({"precision": "float32"}))
         assert trainer.key(main.training(111)) != trainer.key(other.training(111))
-        assert trainer.store(main.config).key(image) != trainer.store(other.config).key(image)
+        recipe = run.method.recipe(main.config, 0)
+        stores = [trainer.encodings.store(v.config, recipe) for v in (main, other)]
+        assert stores[0].key(image) != stores[1].key(image)
 
 
 def test_prompts_of_one_precision_are_not_used_in_another(project: Path) -> None:
     rows = {"single": {"precision": "float32"}, "double": {"precision": "float64"}}
     change(project, "winclip", "ablations", value={"precision": {"k_shots": [0], "rows": rows}})
-    scorer = pipeline.open_run(project).scorer()
+    scorer = pipeline.open_run(project, "winclip").scorer()
     for variant in scorer.among:
-        text = scorer._text(variant.config, "hex_nut")
+        text = scorer.know(Shard(variant, "hex_nut", 0, 0)).text
         assert text.dtype == scorer.backbone(variant.config).dtype, variant.name
