@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    from clipad_harness.experiments.variants import Variant
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WEIGHTS = REPOSITORY / "data" / "weights"
@@ -59,6 +63,19 @@ def write_settings(project: Path, params: dict[str, Any]) -> None:
     """Make some settings those of a project."""
     text = yaml.safe_dump(params, sort_keys=False)
     (project / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def variants_of(method: str, profile: str = "demo", **changes: Any) -> list["Variant"]:
+    """The variants of a method as the tests run it, some settings of its section replaced."""
+    from clipad_harness.base.settings import read_method, read_profile
+    from clipad_harness.experiments.variants import read_variants
+
+    params = settings()
+    params[method] |= changes
+    with TemporaryDirectory() as folder:
+        write_settings(Path(folder), params)
+        own = read_method(Path(folder), method), read_profile(Path(folder), profile)
+    return read_variants(method, *own)
 
 
 def as_committed(*names: str) -> None:

@@ -11,13 +11,12 @@ from dataset_folders import FOLDERS, SIZE, head_ct, pairs, write, write_mask
 from PIL import Image
 
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.config import find_preset
 from clipad_harness.data.cards import CARDS, card_names, read_card
+from clipad_harness.data.dataset_images import DatasetImages, choose_references
 from clipad_harness.data.datasets import index_hash, read_index
 from clipad_harness.data.fetch import offered
 from clipad_harness.data.images import file_hash, image_size, read_image, read_mask
-from clipad_harness.experiments.shards import CategoryScores, DatasetImages, measure
-from clipad_harness.experiments.variants import MAIN, WinCLIPVariant, choose_references
+from clipad_harness.experiments.shards import CategoryScores, measure
 
 PIXEL_ONLY = ["cvc_clinicdb", "cvc_colondb", "endotect", "isic2016", "kvasir_seg", "tn3k"]
 IMAGE_ONLY = ["br35h", "brain_mri", "covid19", "head_ct"]
@@ -374,8 +373,7 @@ def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
     masks = images.masks(rows, maps, "nearest")
     scores = random.random(len(rows), dtype=np.float32)
     found = CategoryScores(rows, scores, maps, masks, [])
-    variant = WinCLIPVariant(MAIN, find_preset("paper"), (0,), "exact", 0.3)
-    values = measure(found, images.has_masks(category), variant)
+    values = measure(found, images.has_masks(category), "exact", 0.3)
     defined = {key for key, value in values.items() if not np.isnan(value)}
     levels = {"pixel" if key.startswith(("pixel", "aupro")) else "image" for key in defined}
     assert levels == set(card.levels)

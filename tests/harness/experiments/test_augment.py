@@ -1,6 +1,7 @@
 """The training augmentation: recorded operations, every draw reproducible, masks go along."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,7 +14,8 @@ from vcpclip_cases import SMALL, square
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.methods.vcpclip import detector
+from clipad_core.methods.vcpclip import METHOD
+from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.augment import (
     Sample,
     augment,
@@ -24,7 +26,6 @@ from clipad_harness.experiments.augment import (
     rotate,
     rotate_mask,
 )
-from clipad_harness.experiments.shards import DatasetImages
 from clipad_harness.experiments.training_data import TrainingData
 
 __all__ = ["square"]  # the fixture
@@ -164,9 +165,10 @@ def training(folder: Path, square: Backbone, dataset: str, **changes: object) ->
         rows.append((dataset, "ab"[place // 3], 1 - place % 2, f"{place}.png", mask))
     index = pd.DataFrame(rows, columns=["dataset", "category", "label", "image", "mask"])
     config = SMALL.changed(changes)
-    prepared = detector.prepare_backbone(square, config)
-    images = DatasetImages(index, folder)
-    return TrainingData(images, index, None, prepared, detector, config, memory=0)  # type: ignore[arg-type]
+    prepared = METHOD.prepare(square, config)
+    encodings = SimpleNamespace(name="vcpclip", memory=0, backbone=lambda _: prepared)
+    augmentation = METHOD.training.augmentation(config)
+    return TrainingData(DatasetImages(index, folder), index, encodings, config, augmentation)
 
 
 def test_training_sees_new_images_every_epoch_and_the_same_after_a_kill(

@@ -1,31 +1,38 @@
 """The training loop: the same bytes after a kill, frozen features read once, one message for bad input."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from clipad_harness.experiments.feature_store import FeatureStore
-from clipad_harness.experiments.learned_pipeline import LearnedRun, open_learned
-from clipad_harness.experiments.learned_variants import trainings
 from PIL import Image
-from project import REPOSITORY, WEIGHTS, with_one_bit_changed
+from project import (
+    DATASETS,
+    LEARNED,
+    change,
+    make_project,
+    with_one_bit_changed,
+)
 from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
-from clipad_harness.experiments import learned_pipeline, train, trainer
+from clipad_core.methods.vcpclip import METHOD
+from clipad_harness.experiments import pipeline, train, trainer
+from clipad_harness.experiments.features import FeatureStore
+from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.training_data import check_trainable
+from clipad_harness.experiments.variants import trainings
 
-METHODS = ["anomalyclip", "vcpclip"]
 CATEGORIES = {
     "synthetic_target": ["hex_nut", "leather_hide"],
     "synthetic_auxiliary": ["brick_wall", "coat_button"],
 }
 # As few steps as show an epoch's end, a batch of one image, and a kill between.
 SHORT = {"epochs": 2, "batch_size": 4}
+UNAUGMENTED = {"anomalyclip": {}, "vcpclip": {"augmentation": "none"}}
 
 
 def draw(folder: Path, dataset: str) -> None:
@@ -52,23 +59,14 @@ def draw(folder: Path, dataset: str) -> None:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = tmp_path_factory.mktemp("training") / "project"
-    data = project / "data" / "synthetic"
-    for dataset in CATEGORIES:
-        draw(data, dataset)
-    shutil.copytree(WEIGHTS, project / "data" / "weights")
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["workers"] = 1
-    for method in METHODS:
-        own = {"augmentation": "none"} if method == "vcpclip" else {}
-        params[method] |= {
-            "changes": SHORT | own,
-            "seeds": [1],
-            "ablations": {},
-            "walks": [],
-            "own_walks": {},
-        }
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    project = make_project(tmp_path_factory.mktemp("training"))
+    for dataset in DATASETS:
+        draw(project / "data" / "synthetic", dataset)
+    for method in LEARNED:
+        change(project, method, "seeds", value=[1])
+        change(project, method, "walks", value=[])
+        change(project, method, "ablations", value={})
+        change(project, method, "changes", value=SHORT | UNAUGMENTED[method])
     return project
 
 
@@ -77,24 +75,23 @@ def project(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "project"))
 
 
-def change(project: Path, method: str, **values: object) -> None:
-    path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params[method] |= values
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+def set_all(project: Path, method: str, **values: object) -> None:
+    """Set some parameters of a method."""
+    for name, value in values.items():
+        change(project, method, name, value=value)
 
 
-def learned(run: LearnedRun) -> dict[str, torch.Tensor]:
+def learned(run: Run) -> dict[str, torch.Tensor]:
     job = trainings(run.variants)[0]
     return load_file(run.trainer().path(job))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_a_training_that_is_killed_ends_as_one_that_is_not(
     project: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learned_pipeline.train(project, method)
-    run = open_learned(project, method)
+    pipeline.train(project, method)
+    run = open_run(project, method)
     whole = learned(run)
     curve = (project / "reports" / method / "training.csv").read_bytes()
     shutil.rmtree(project / "data" / "trained")
@@ -109,9 +106,9 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     monkeypatch.setattr(train, "SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(train, "_take_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        learned_pipeline.train(project, method)
+        pipeline.train(project, method)
     assert list((project / ".cache" / "training").glob("*.pt"))
-    learned_pipeline.train(project, method)
+    pipeline.train(project, method)
     # 18 images in batches of 4: 5 steps an epoch, 10 in all, 6 before the kill, 4 after it.
     assert next(steps) == 11
     again = learned(run)
@@ -121,11 +118,11 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     assert not list((project / ".cache" / "training").glob("*"))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_training_lowers_the_loss_and_changes_every_seed(project: Path, method: str) -> None:
-    own = {"augmentation": "none"} if method == "vcpclip" else {}
-    change(project, method, seeds=[1, 2], changes={"epochs": 4, "batch_size": 4, **own})
-    learned_pipeline.train(project, method)
+    changes = {"epochs": 4, "batch_size": 4, **UNAUGMENTED[method]}
+    set_all(project, method, seeds=[1, 2], changes=changes)
+    pipeline.train(project, method)
     curves = pd.read_csv(project / "reports" / method / "training.csv")
     total = curves[curves["part"] == "total"].pivot(index="epoch", columns="seed", values="value")
     assert list(total.index) == [1, 2, 3, 4]
@@ -133,7 +130,7 @@ def test_training_lowers_the_loss_and_changes_every_seed(project: Path, method: 
     assert total[1].iloc[0] != total[2].iloc[0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_an_image_is_encoded_once_whatever_is_trained(
     project: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,61 +142,55 @@ def test_an_image_is_encoded_once_whatever_is_trained(
         write(self, image, entry)
 
     monkeypatch.setattr(FeatureStore, "_write", count)
-    rows = {
-        "learning rate": {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}},
-        "blocks": {"one": {"blocks": [6]}, "other": {"blocks": [24]}, "two": {"blocks": [12, 18]}},
-    }
-    own = {"augmentation": "none"} if method == "vcpclip" else {}
-    change(project, method, ablations=rows, ablation_changes=own)
-    learned_pipeline.train(project, method)
+    rates = {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}}
+    blocks = {"one": {"blocks": [6]}, "other": {"blocks": [24]}, "two": {"blocks": [12, 18]}}
+    ablations = {"learning rate": {"rows": rates}, "blocks": {"rows": blocks}}
+    set_all(project, method, ablations=ablations, ablation_changes=UNAUGMENTED[method])
+    pipeline.train(project, method)
     assert len(encoded) == len(set(encoded)) == 18
     encoded.clear()
-    learned_pipeline.train(project, method)
+    pipeline.train(project, method)
     assert encoded == []
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_two_processes_train_what_one_does(project: Path, method: str) -> None:
-    change(project, method, seeds=[1, 2])
-    learned_pipeline.train(project, method)
+    set_all(project, method, seeds=[1, 2])
+    pipeline.train(project, method)
     folder = project / "data" / "trained" / method
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     shutil.rmtree(folder)
-    path = project / "params.yaml"
-    path.write_text(path.read_text().replace("workers: 1", "workers: 2"))
-    learned_pipeline.train(project, method)
+    change(project, "workers", value=2)
+    pipeline.train(project, method)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_what_is_trained_is_not_encoded_again_and_a_foreign_folder_stays(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learned_pipeline.train(project, "anomalyclip")
+    pipeline.train(project, "anomalyclip")
     folder = project / "data" / "trained" / "anomalyclip"
     (folder / ".ipynb_checkpoints").mkdir()
     shutil.rmtree(project / ".cache")
     monkeypatch.setattr(FeatureStore, "_write", lambda *_: pytest.fail("encoded again"))
-    learned_pipeline.train(project, "anomalyclip")
+    pipeline.train(project, "anomalyclip")
     assert (folder / ".ipynb_checkpoints").is_dir()
 
 
 def test_what_is_trained_for_other_settings_is_removed(project: Path) -> None:
-    learned_pipeline.train(project, "vcpclip")
+    pipeline.train(project, "vcpclip")
     before = set((project / "data" / "trained" / "vcpclip").iterdir())
-    change(project, "vcpclip", seeds=[5])
-    learned_pipeline.train(project, "vcpclip")
+    set_all(project, "vcpclip", seeds=[5])
+    pipeline.train(project, "vcpclip")
     after = set((project / "data" / "trained" / "vcpclip").iterdir())
     assert len(after) == len(before) == 2 and not after & before
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])
 def test_features_on_disk_train_what_features_in_memory_do(project: Path, memory: int) -> None:
-    path = project / "params.yaml"
-    path.write_text(
-        path.read_text().replace("feature_memory_mb: 2000", f"feature_memory_mb: {memory // 2**20}")
-    )
-    learned_pipeline.train(project, "vcpclip")
-    run = open_learned(project, "vcpclip")
+    change(project, "feature_memory_mb", value=memory // 2**20)
+    pipeline.train(project, "vcpclip")
+    run = open_run(project, "vcpclip")
     job = trainings(run.variants)[0]
     data = run.trainer().data(job)
     for place in range(len(data)):
@@ -208,13 +199,13 @@ def test_features_on_disk_train_what_features_in_memory_do(project: Path, memory
 
 
 def test_a_training_that_scores_leads_to_results(project: Path) -> None:
-    rows = {"alpha": {"raw": {"at_test": {"alpha": 1.0}}}}
-    change(project, "vcpclip", ablations=rows, ablation_seeds=[1], ablation_changes={})
-    learned_pipeline.train(project, "vcpclip")
+    rows = {"alpha": {"rows": {"raw": {"at_test": {"alpha": 1.0}}}}}
+    set_all(project, "vcpclip", ablations=rows, ablation_seeds=[1], ablation_changes={})
+    pipeline.train(project, "vcpclip")
     # A change after training costs no training.
     assert len(list((project / "data" / "trained" / "vcpclip").glob("*.safetensors"))) == 1
-    learned_pipeline.measure(project, "vcpclip")
-    results = learned_pipeline.read_results(project, "vcpclip")
+    pipeline.measure(project, "vcpclip")
+    results = pipeline.read_results(project, "vcpclip")
     assert set(results["category"]) == set(CATEGORIES["synthetic_target"])
     assert set(results["variant"]) == {"main", "alpha/raw"}
     assert results["value"].between(0, 1).all()
@@ -222,25 +213,26 @@ def test_a_training_that_scores_leads_to_results(project: Path) -> None:
 
 def test_scoring_without_training_says_what_to_run(project: Path) -> None:
     with pytest.raises(ClipadError, match="run `./repro clipad train vcpclip` first"):
-        learned_pipeline.measure(project, "vcpclip")
+        pipeline.measure(project, "vcpclip")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_training_on_the_tested_dataset_must_be_asked_for_by_name(
     project: Path, method: str
 ) -> None:
     own = {"synthetic_target": "synthetic_target"}
-    change(project, method, auxiliary=own)
+    set_all(project, method, auxiliary=own)
     with pytest.raises(ClipadError, match="found synthetic_target, which is also tested"):
-        open_learned(project, method)
-    change(project, method, allow_tested=["synthetic_target"])
-    assert open_learned(project, method).variants[0].trained_on == "synthetic_target"
+        open_run(project, method)
+    set_all(project, method, allow_tested=["synthetic_target"])
+    assert open_run(project, method).variants[0].trained_on == "synthetic_target"
 
 
 def test_a_wrong_field_names_the_row_it_stands_in(project: Path) -> None:
-    change(project, "vcpclip", ablations={"a": {"b": {"at_test": {"alpa": 1}}}})
+    rows = {"b": {"at_test": {"alpa": 1}}}
+    change(project, "vcpclip", "ablations", value={"a": {"rows": rows}})
     with pytest.raises(ClipadError, match=r"vcpclip.ablations.a.b: .*found the field 'alpa'"):
-        open_learned(project, "vcpclip")
+        open_run(project, "vcpclip")
 
 
 @pytest.mark.parametrize(
@@ -256,9 +248,9 @@ def test_a_wrong_field_names_the_row_it_stands_in(project: Path) -> None:
 def test_a_value_that_cannot_be_trained_with_is_refused(
     project: Path, changes: dict, message: str
 ) -> None:
-    change(project, "vcpclip", ablations={"a": {"b": changes}})
+    change(project, "vcpclip", "ablations", value={"a": {"rows": {"b": changes}}})
     with pytest.raises(ClipadError, match=message):
-        open_learned(project, "vcpclip")
+        open_run(project, "vcpclip")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +263,7 @@ def test_a_value_that_cannot_be_trained_with_is_refused(
     ],
 )
 def test_what_nothing_can_be_learned_from_is_refused(project: Path, broken, message: str) -> None:
-    index = open_learned(project, "vcpclip").index
+    index = open_run(project, "vcpclip").index
     with pytest.raises(ClipadError, match=message):
         check_trainable(broken(index))
 
@@ -279,26 +271,23 @@ def test_what_nothing_can_be_learned_from_is_refused(project: Path, broken, mess
 def test_a_loss_that_is_not_finite_stops_the_run(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipad_core.methods.vcpclip import detector
-
-    honest = detector.loss
-
     def broken(*arguments: object) -> dict[str, torch.Tensor]:
-        parts = honest(*arguments)
+        parts = METHOD.training.loss(*arguments)
         return parts | {"total": parts["total"] * float("nan")}
 
-    monkeypatch.setattr(detector, "loss", broken)
+    training = property(lambda self: replace(METHOD.training, loss=broken))
+    monkeypatch.setattr(trainer.Trainer, "training", training)
     with pytest.raises(ClipadError, match="the loss is nan at step 0"):
-        learned_pipeline.train(project, "vcpclip")
+        pipeline.train(project, "vcpclip")
 
 
 def test_a_saved_state_that_was_cut_short_is_started_afresh(project: Path) -> None:
-    run = open_learned(project, "vcpclip")
+    run = open_run(project, "vcpclip")
     job = trainings(run.variants)[0]
     saved = project / ".cache" / "training" / f"{run.trainer().key(job)}.pt"
     saved.parent.mkdir(parents=True)
     saved.write_bytes(b"PK\x03\x04 half a file")
-    learned_pipeline.train(project, "vcpclip")
+    pipeline.train(project, "vcpclip")
     assert trainer.Trainer.path(run.trainer(), job).is_file()
 
 
@@ -316,31 +305,31 @@ def files_of(project: Path, method: str) -> dict[Path, bytes]:
     }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_learners_that_changed_places_are_refused_or_trained_again(
     project: Path, method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change(project, method, seeds=[1, 2])
-    learned_pipeline.train(project, method)
+    set_all(project, method, seeds=[1, 2])
+    pipeline.train(project, method)
     before = files_of(project, method)
     learner, other, curve, other_curve = before
     exchange(learner, other)
     with pytest.raises(ClipadError) as refused:
-        learned_pipeline.measure(project, method)
+        pipeline.measure(project, method)
     message = str(refused.value)
     assert str(learner) in message or str(other) in message
     assert "is of the training" in message and f"`./repro clipad train {method}`" in message
     exchange(curve, other_curve)
     capsys.readouterr()
-    learned_pipeline.train(project, method)
+    pipeline.train(project, method)
     assert files_of(project, method) == before
     said = capsys.readouterr().err
     assert all(f"clipad: {path}: damaged, or another's; made again." in said for path in before)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_a_learner_or_curve_with_a_changed_bit_is_trained_again(project: Path, method: str) -> None:
-    learned_pipeline.train(project, method)
+    pipeline.train(project, method)
     before = files_of(project, method)
     table = project / "reports" / method / "training.csv"
     written = table.read_bytes()
@@ -351,11 +340,11 @@ def test_a_learner_or_curve_with_a_changed_bit_is_trained_again(project: Path, m
                 with pytest.raises(
                     ClipadError, match=f"{learner} .*`./repro clipad train {method}`"
                 ):
-                    learned_pipeline.measure(project, method)
-            learned_pipeline.train(project, method)
+                    pipeline.measure(project, method)
+            pipeline.train(project, method)
             assert files_of(project, method) == before and table.read_bytes() == written
     curve.unlink()
-    learned_pipeline.train(project, method)
+    pipeline.train(project, method)
     assert files_of(project, method) == before
 
 
@@ -372,7 +361,7 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch, project: Path) -> 
         patched.setattr(train, "SECONDS_BETWEEN_SAVES", 0.0)
         patched.setattr(train, "_take_step", killed)
         with pytest.raises(KeyboardInterrupt):
-            learned_pipeline.train(project, "vcpclip")
+            pipeline.train(project, "vcpclip")
     [saved] = (project / ".cache" / "training").glob("*.pt")
     return saved
 
@@ -380,7 +369,7 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch, project: Path) -> 
 def test_from_a_resume_point_with_a_changed_bit_comes_the_learner_of_a_whole_run(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learned_pipeline.train(project, "vcpclip")
+    pipeline.train(project, "vcpclip")
     before = files_of(project, "vcpclip")
     shutil.rmtree(project / "data" / "trained")
     saved = killed_after(6, monkeypatch, project)
@@ -393,12 +382,12 @@ def test_from_a_resume_point_with_a_changed_bit_comes_the_learner_of_a_whole_run
     monkeypatch.setattr(train, "_resume", noted)
     for _ in with_one_bit_changed(saved, every=1, some=5):
         capsys.readouterr()
-        learned_pipeline.train(project, "vcpclip")
+        pipeline.train(project, "vcpclip")
         assert files_of(project, "vcpclip") == before
         assert f"clipad: {saved}: damaged, or another's" in capsys.readouterr().err
         shutil.rmtree(project / "data" / "trained")
     assert len(found) == 6
-    learned_pipeline.train(project, "vcpclip")
+    pipeline.train(project, "vcpclip")
     assert files_of(project, "vcpclip") == before and found[-1].step > 0
 
 
@@ -406,24 +395,23 @@ def test_a_resume_point_of_another_training_is_not_gone_on_from(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = killed_after(6, monkeypatch, project)
-    change(project, "vcpclip", seeds=[2])
-    run = open_learned(project, "vcpclip")
+    set_all(project, "vcpclip", seeds=[2])
+    run = open_run(project, "vcpclip")
     [job] = trainings(run.variants)
     saved.rename(saved.with_name(f"{run.trainer().key(job)}.pt"))
-    learned_pipeline.train(project, "vcpclip")
+    pipeline.train(project, "vcpclip")
     again = files_of(project, "vcpclip")
     shutil.rmtree(project / "data" / "trained")
-    learned_pipeline.train(project, "vcpclip")
+    pipeline.train(project, "vcpclip")
     assert files_of(project, "vcpclip") == again
 
 
-@pytest.mark.skipif(not (WEIGHTS / "clipad-tiny.safetensors").is_file(), reason="no known weights")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARNED)
 def test_weights_with_a_changed_bit_are_trained_on_and_measured_by_nobody(
     project: Path, method: str
 ) -> None:
     weights = project / "data" / "weights" / "clipad-tiny.safetensors"
     for _ in with_one_bit_changed(weights, every=1, some=1):
-        for stage in (learned_pipeline.train, learned_pipeline.measure):
+        for stage in (pipeline.train, pipeline.measure):
             with pytest.raises(ClipadError, match=f"weights: {weights} has SHA-256 .* is damaged"):
                 stage(project, method)

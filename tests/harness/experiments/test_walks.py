@@ -3,17 +3,17 @@
 from dataclasses import fields, replace
 
 import pytest
-from clipad_harness.experiments.learned_variants import learned_variants
-from project import REPOSITORY
+from project import LEARNED, REPOSITORY, settings, tracked_params, variants_of
 
 from clipad_core.config import fields_read, thrown_together
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip import config as anomalyclip_config
 from clipad_core.methods.vcpclip import config as vcpclip_config
 from clipad_core.methods.winclip import config as winclip_config
-from clipad_harness.base.settings import LEARNED, read_learned, read_profile
+from clipad_harness.base.settings import read_method, read_methods, read_profile
 from clipad_harness.experiments.switch_steps import START, differing, steps
 from clipad_harness.experiments.translation import fit, fit_all, translated
+from clipad_harness.experiments.variants import Variant, read_variants
 
 MODULES = {
     "winclip": (winclip_config, "paper"),
@@ -81,46 +81,68 @@ def test_a_value_without_a_translation_is_named() -> None:
         translated("blocks", (6, 12), {"blocks": {6: 2, 24: 6}})
 
 
-@pytest.mark.parametrize("method", LEARNED)
-def test_the_demo_holds_every_setting_of_every_row(method: str) -> None:
-    settings, profile = read_learned(REPOSITORY, method), read_profile(REPOSITORY, "demo")
-    found = learned_variants(method, settings, profile)
-    names = [one.name for one in found]
-    assert names[0] == "main" and len(set(names)) == len(names)
-    for preset in settings.walks:
-        first, *_, last = [one for one in found if one.name.startswith(f"walk to {preset}/")]
-        end = fit(MODULES[method][0].find_preset(preset), profile.weights_of(method).changes)
-        start = found[0].config
-        for name in differing(start, end):
-            assert getattr(first.tested_with(0), name) == getattr(start, name), name
-            assert getattr(last.tested_with(0), name) == getattr(end, name), name
+def by_name(variants: list[Variant]) -> dict[str, Variant]:
+    """No name twice, the main one first."""
+    assert len({one.name for one in variants}) == len(variants) and variants[0].name == "main"
+    return {one.name: one for one in variants}
 
 
-@pytest.mark.parametrize("method", LEARNED)
-def test_the_paper_profile_takes_every_row_as_published(method: str) -> None:
-    settings, profile = read_learned(REPOSITORY, method), read_profile(REPOSITORY, "paper")
-    main = learned_variants(method, settings, profile)[0]
-    assert main.config == MODULES[method][0].find_preset(settings.preset)
-    assert (main.trained_on, main.tested_on) == (
-        {"anomalyclip": "visa", "vcpclip": "visa"}[method],
-        "mvtec",
-    )
+def read(method: str, profile: str = "demo", **changes: object) -> dict[str, Variant]:
+    """Variants as the tests run them, but for what makes their run short."""
+    whole = {} if method == "winclip" else {"changes": {}, "seeds": [1, 2]}
+    return by_name(variants_of(method, profile, **whole, **changes))
+
+
+# To a model without context, on whose way there is none, nobody can walk in a run.
+RUNNABLE = [walk for walk in WALKS if walk[1] != "untrained"]
+
+
+@pytest.mark.parametrize(("method", "preset"), RUNNABLE)
+def test_the_demo_walks_from_its_main_variant_to_the_fitted_preset(
+    method: str, preset: str
+) -> None:
+    found = read(method, walks=[preset])
+    walked = [one for name, one in found.items() if name.startswith(f"walk to {preset}/")]
+    end = MODULES[method][0].find_preset(preset)
+    end = fit(end, settings()["profiles"]["demo"][method]["changes"])
+    start = found["main"].config
+    for name in differing(start, end):
+        assert getattr(walked[0].tested_with(0), name) == getattr(start, name), name
+        assert getattr(walked[-1].tested_with(0), name) == getattr(end, name), name
+    assert len(walked) == len(steps(start, end))
+
+
+@pytest.mark.parametrize("method", MODULES)
+def test_the_paper_profile_takes_the_preset_as_published(method: str) -> None:
+    main = read(method, "paper")["main"]
+    assert main.config == MODULES[method][0].find_preset(settings()[method]["preset"])
+    trained_on = {"winclip": None, "anomalyclip": "visa", "vcpclip": "visa"}[method]
+    assert (main.trained_on, main.tested_on) == (trained_on, "mvtec")
 
 
 @pytest.mark.parametrize("method", LEARNED)
 def test_definitions_of_aupro_count_the_maps_of_the_main_training(method: str) -> None:
-    settings, profile = read_learned(REPOSITORY, method), read_profile(REPOSITORY, "demo")
-    main, *others = learned_variants(method, settings, profile)
-    rows = {one.name: one for one in others if one.name.startswith("AUPRO/")}
-    assert [one.aupro for one in rows.values()] == list(settings.ablations["AUPRO"])
+    found = read(method)
+    main = found["main"]
+    rows = {name: one for name, one in found.items() if name.startswith("AUPRO/")}
+    asked = settings()[method]["ablations"]["AUPRO"]["rows"]
+    assert {name: one.aupro for name, one in rows.items()} == {
+        f"AUPRO/{row}": changes["aupro"] for row, changes in asked.items()
+    }
+    whole = [main.training(seed) for seed in main.seeds]
     for row in rows.values():
-        assert [row.training(seed) for seed in row.seeds] == [main.training(s) for s in main.seeds]
-    shortened = [one for one in others if one.name not in rows]
-    assert not {main.training(s) for s in main.seeds} & {o.training(o.seeds[0]) for o in shortened}
+        assert [row.training(seed) for seed in row.seeds] == whole
+    shortened = [one for name, one in found.items() if name not in {"main", *rows}]
+    assert not set(whole) & {one.training(seed) for one in shortened for seed in main.seeds}
 
 
 def test_the_two_datasets_change_places() -> None:
-    settings, profile = read_learned(REPOSITORY, "vcpclip"), read_profile(REPOSITORY, "demo")
-    found = {one.name: one for one in learned_variants("vcpclip", settings, profile)}
-    there = found["training set/target to auxiliary"]
+    there = read("vcpclip")["training set/target to auxiliary"]
     assert (there.trained_on, there.tested_on) == ("synthetic_target", "synthetic_auxiliary")
+
+
+def test_both_profiles_hold_a_value_for_every_row_of_the_tracked_settings() -> None:
+    for profile in tracked_params()["profiles"]:
+        for method in read_methods(REPOSITORY):
+            section = read_method(REPOSITORY, method)
+            by_name(read_variants(method, section, read_profile(REPOSITORY, profile)))

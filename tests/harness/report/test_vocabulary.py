@@ -2,14 +2,10 @@
 
 from dataclasses import replace
 
-from project import REPOSITORY
+from project import REPOSITORY, variants_of
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
-from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.winclip.config import WinCLIPConfig
-from clipad_harness.base.settings import read_winclip
-from clipad_harness.experiments.variants import variants
+from clipad_core.methods import find_method, winclip
 from clipad_harness.report import vocabulary
 
 
@@ -25,15 +21,20 @@ def test_a_word_without_a_vector_is_unread(micro: Backbone) -> None:
 
 def test_the_stand_in_says_which_words_of_table_3_mean_nothing_to_it() -> None:
     stand_in = load_backbone("clipad-tiny", REPOSITORY / "data/weights/clipad-tiny.safetensors")
-    rows = variants(read_winclip(REPOSITORY), {})
-    found = vocabulary.note(stand_in, rows, "prompts")
+    lists = {name: {"prompts": name} for name in ("one_class", "two_class", "states_only")}
+    groups = {"prompts": {"rows": lists}, "AUPRO": {"rows": {"exact": {"aupro": "exact"}}}}
+    rows = variants_of("winclip", ablations=groups)
+    found = vocabulary.note(winclip.METHOD, stand_in, rows, "prompts")
     assert "stand-in weights) has never read" in found and "anomalous" in found
     assert "flawless" not in found and "damaged" not in found
-    assert "every word" in vocabulary.note(stand_in, rows, "AUPRO")
+    assert "every word" in vocabulary.note(winclip.METHOD, stand_in, rows, "AUPRO")
 
 
 def test_the_words_of_every_method_are_found() -> None:
-    assert "a photo of the  with flaw." in vocabulary.prompt_texts(WinCLIPConfig())
-    assert vocabulary.prompt_texts(AnomalyCLIPConfig()) == ["{state} {object}.", "", "damaged"]
-    said = ["a photo of a {state} {category}", "good", "damaged"]
-    assert vocabulary.prompt_texts(VCPCLIPConfig()) == said
+    said = {
+        name: method.texts(method.config())
+        for name, method in ((n, find_method(n)) for n in ("winclip", "anomalyclip", "vcpclip"))
+    }
+    assert "a photo of the  with flaw." in said["winclip"]
+    assert said["anomalyclip"] == ["{state} {object}.", "", "damaged"]
+    assert said["vcpclip"] == ["a photo of a {state} {category}", "good", "damaged"]
