@@ -5,7 +5,6 @@ import os
 import re
 import struct
 import zlib
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,17 @@ import pytest
 import torch
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
-from clipad_harness.experiments.methods import CLASSES, checkpoint_of
 from PIL import Image
-from project import REPOSITORY, WEIGHTS, make_project
+from project import LEARNED, REPOSITORY, WEIGHTS, make_project
 
 import clipad_core
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
+from clipad_core.methods.anomalyclip import checkpoint as anomalyclip_checkpoint
+from clipad_core.methods.method import Detector
+from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
 from clipad_harness.cli.main import main
 from clipad_harness.photos import photos
 from clipad_harness.photos.detectors import choose_weights, open_detector
@@ -28,6 +30,7 @@ from clipad_harness.photos.figures import contact, scores_figure
 from clipad_harness.photos.page import resize_map, strongest
 from clipad_harness.site.page import network_loads
 
+OFFICIAL = {"anomalyclip": anomalyclip_checkpoint, "vcpclip": vcpclip_checkpoint}
 NASTY = "<img src=x onerror=alert(1)> & 'quote\".png"
 NOT_UTF8 = os.fsdecode(b"caf\xe9 1.png")
 
@@ -309,13 +312,14 @@ def test_a_wrong_request_is_one_message(inside: Path, words, message, capsys) ->
     assert not Path("out/scores.csv").exists()
 
 
-@pytest.mark.parametrize("method", sorted(CLASSES.keys() - {"winclip"}))
+@pytest.mark.parametrize("method", LEARNED)
 def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, capsys) -> None:
-    files, core = checkpoint_of(method), import_module(f"clipad_core.methods.{method}.detector")
+    room, files = find_method(method), OFFICIAL[method]
     given, config = choose_weights(method, None, None)
     backbone = load_backbone(given.backbone, given.weights)
-    learner = core.make_learner(backbone, config, seed=1)
-    Path("ours.safetensors").write_bytes(files.checkpoint_bytes(learner, config, backbone, "data"))
+    learner = room.training.make_learner(backbone, config, 1)
+    content = room.training.checkpoint_bytes(learner, config, backbone, "data", None)
+    Path("ours.safetensors").write_bytes(content)
     # AnomalyCLIP's official file holds the embedded words around what is learned, too.
     around = (backbone, config) if method == "anomalyclip" else ()
     torch.save(files.to_official(learner, *around), "official.pth")
@@ -325,7 +329,7 @@ def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, 
         assert main([*words, "--checkpoint", checkpoint]) == 0
         found.append([float(row["score"]) for row in rows()])
     assert found[0] == pytest.approx(found[1], abs=2e-6) and len(set(found[0])) == 3
-    expected = getattr(core, CLASSES[method])(backbone, config, learner)
+    expected = Detector(room, backbone, config, learner=learner)
     pixels = photos.read_photo(Path("in/a.png"))
     assert found[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
     page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")

@@ -31,10 +31,8 @@ def test_the_stand_in_says_which_words_of_table_3_mean_nothing_to_it() -> None:
 
 
 def test_the_words_of_every_method_are_found() -> None:
-    said = {
-        name: method.texts(method.config())
-        for name, method in ((n, find_method(n)) for n in ("winclip", "anomalyclip", "vcpclip"))
-    }
+    methods = {name: find_method(name) for name in ("winclip", "anomalyclip", "vcpclip")}
+    said = {name: method.texts(method.config()) for name, method in methods.items()}
     assert "a photo of the  with flaw." in said["winclip"]
     assert said["anomalyclip"] == ["{state} {object}.", "", "damaged"]
     assert said["vcpclip"] == ["a photo of a {state} {category}", "good", "damaged"]

@@ -9,13 +9,16 @@ from urllib.parse import unquote
 import pytest
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
+from project import settings
 
-from clipad_harness.base.settings import LEARNED
 from clipad_harness.site.explorer_data import read_explorer_data
 
 PAGES = tuple(
     f"{name}.html"
-    for name in ("index", "winclip", *LEARNED, "comparison", "why_numbers_differ", "explorer")
+    for name in (
+        *("index", "comparison", "why_numbers_differ", "explorer"),
+        *settings()["methods"],
+    )
 )
 NO_SIDECAR = "net::ERR_FILE_NOT_FOUND"
 # What reaches over the page's edge and is not cut off or made to scroll by something around it.

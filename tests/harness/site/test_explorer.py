@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from clipad_harness.experiments.layers import Layer
 from PIL import Image
 
 from clipad_core.errors import ClipadError
@@ -61,18 +60,18 @@ def found(seed: int = 0, labels: tuple[int, ...] = (0, 1, 0, 1)) -> Found:
 
 
 def test_weights_that_are_not_the_published_ones_are_told_first(data: Path) -> None:
-    layer = Layer("one", lambda *_: found(), (0,))
+    layers = {"one": lambda _: found()}
     output = data / "explorer.html"
     settings = {"provenance": {}, "warning": "Stand-in <weights>"}
-    write_explorer([layer], ["nut"], data, output, SETTINGS, **settings)
+    write_explorer(layers, ["nut"], data, output, SETTINGS, **settings)
     html = output.read_text(encoding="utf-8")
     assert html.index("Stand-in &lt;weights&gt;") < html.index('id="explorer"')
-    write_explorer([layer], ["nut"], data, output, SETTINGS, provenance={})
+    write_explorer(layers, ["nut"], data, output, SETTINGS, provenance={})
     assert 'class="callout' not in output.read_text(encoding="utf-8")
 
 
 def page(data: Path, *layers: Found, settings: Explorer = SETTINGS) -> str:
-    made = [Layer(f"method {i}", lambda *_, one=one: one, (0,)) for i, one in enumerate(layers)]
+    made = {f"method {i}": lambda _, one=one: one for i, one in enumerate(layers)}
     output = data / "reports" / "explorer.html"
     write_explorer(made, ["nut"], data, output, settings, provenance={"data hash": "0" * 64})
     return output.read_text(encoding="utf-8")
