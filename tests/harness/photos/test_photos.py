@@ -292,6 +292,10 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
         ),
         (
             ["in", "--method", "vcpclip", "--checkpoint", "broken.png"],
+            "--class-name: found 'nut', which vcpclip does not read",
+        ),
+        (
+            ["in", "--method", "vcpclip", "--class-name", "", "--checkpoint", "broken.png"],
             "checkpoint: broken.png",
         ),
         (["in", "--out", "in/a.png"], "--out: found a file at in/a.png"),

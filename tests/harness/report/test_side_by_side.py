@@ -1,5 +1,6 @@
 """Methods side by side: the bootstrap against the metrics it stands for, and counted operations."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from clipad_core.metrics.metrics import auroc
-from clipad_harness.experiments.contenders import Contender, operations
+from clipad_harness.experiments.contenders import operations
 from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.report import comparison
 from clipad_harness.report.side_by_side import (
@@ -40,15 +41,28 @@ def found(strength: float, seed: int, masks: bool = True) -> CategoryScores:
     return CategoryScores(pd.DataFrame(rows), scores, maps, truth, [])
 
 
-def contender(label: str, strength: float, seeds: tuple[int, ...] = (0,)) -> Contender:
-    return Contender(
-        label, lambda _, seed: found(strength, 100 * int(10 * strength) + seed), seeds, "x", 5, 2e9
-    )
+@dataclass(frozen=True)
+class Foreseen:
+    """A contender whose scores a test knows."""
+
+    label: str
+    strength: float
+    seeds: tuple[int, ...] = (0,)
+    masks: bool = True
+    reads: str = "x"
+    learned: int = 5
+    operations: float = 2e9
+
+    def detect(self, _category: str, seed: int) -> CategoryScores:
+        return found(self.strength, 100 * int(10 * self.strength) + seed, self.masks)
+
+    def first(self, category: str) -> CategoryScores:
+        return self.detect(category, self.seeds[0])
 
 
 @pytest.fixture
-def both() -> tuple[list[Contender], SideBySide]:
-    among = [contender("weak", 0.0), contender("strong <b>", 1.5, (1, 2, 3))]
+def both() -> tuple[list[Foreseen], SideBySide]:
+    among = [Foreseen("weak", 0.0), Foreseen("strong <b>", 1.5, (1, 2, 3))]
     return among, measure_all(among, ["nut", "bolt"], 0.3)
 
 
@@ -91,8 +105,7 @@ def test_two_runs_give_the_same_intervals(both) -> None:
 
 
 def test_without_masks_pixel_numbers_are_unknown() -> None:
-    bare = Contender("bare", lambda _, seed: found(0.5, seed, masks=False), (0,), "x", 0, 1.0)
-    measured = measure_all([bare], ["nut"], 0.3)
+    measured = measure_all([Foreseen("bare", 0.5, masks=False)], ["nut"], 0.3)
     assert "pixel_auroc" not in set(measured.metrics["metric"])
     frame = differences(measured, "bare", "bare", "pixel")
     assert frame[["difference", "low", "high"]].isna().all().all() and not frame["clear"].any()
