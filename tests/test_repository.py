@@ -163,9 +163,9 @@ def test_the_numbers_of_the_readme_are_those_of_the_tracked_reports() -> None:
     )
     assert {name for name, _, _ in found} == set(names)
     for name, shots, cells in found:
-        lines = json.loads((ROOT / "reports" / f"{names[name]}.json").read_text())["headline"][
-            shots
-        ]
+        lines = json.loads((ROOT / "reports/summaries" / f"{names[name]}.json").read_text())[
+            "headline"
+        ][shots]
         for cell, metric in zip(
             cells.split(" | "), ("image_auroc", "pixel_auroc", "aupro"), strict=True
         ):

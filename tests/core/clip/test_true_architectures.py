@@ -87,5 +87,5 @@ def test_a_method_that_learns_trains_and_scores_photos_at_518_pixels(
     check(results, "ViT-L-14-336-quickgelu")
     run = pipeline.open_run(project, method)
     assert (run.variants[0].trained_on, run.variants[0].config.image_size) == ("hazelnut_toy", 518)
-    curve = pd.read_csv(project / "reports" / method / "training.csv")
+    curve = pd.read_csv(project / "reports/results" / method / "training.csv")
     assert curve["value"].notna().all()

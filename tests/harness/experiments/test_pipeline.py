@@ -29,7 +29,7 @@ from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.variants import Shard
 from clipad_harness.photos.detectors import open_weights
 
-RESULTS = Path("reports/winclip/results.csv")
+RESULTS = Path("reports/results/winclip/results.csv")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_results_are_tidy_and_complete(scored: Path) -> None:
         *("image_auroc", "image_ap", "image_f1max"),
         *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"),
     }
-    references = pd.read_csv(scored / "reports/winclip/references.csv")
+    references = pd.read_csv(scored / "reports/results/winclip/references.csv")
     assert (references["k_shot"] == 1).all() and len(references) == 2
     assert all(name.split("/")[1] == "train" for name in references["image"])
 

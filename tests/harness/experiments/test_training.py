@@ -93,7 +93,7 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     pipeline.train(project, method)
     run = open_run(project, method)
     whole = learned(run)
-    curve = (project / "reports" / method / "training.csv").read_bytes()
+    curve = (project / "reports/results" / method / "training.csv").read_bytes()
     shutil.rmtree(project / "data" / "trained")
     steps = iter(range(10**6))
     step = train._take_step
@@ -114,7 +114,7 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     again = learned(run)
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert (project / "reports" / method / "training.csv").read_bytes() == curve
+    assert (project / "reports/results" / method / "training.csv").read_bytes() == curve
     assert not list((project / ".cache" / "training").glob("*"))
 
 
@@ -123,7 +123,7 @@ def test_training_lowers_the_loss_and_changes_every_seed(project: Path, method: 
     changes = {"epochs": 4, "batch_size": 4, **UNAUGMENTED[method]}
     set_all(project, method, seeds=[1, 2], changes=changes)
     pipeline.train(project, method)
-    curves = pd.read_csv(project / "reports" / method / "training.csv")
+    curves = pd.read_csv(project / "reports/results" / method / "training.csv")
     total = curves[curves["part"] == "total"].pivot(index="epoch", columns="seed", values="value")
     assert list(total.index) == [1, 2, 3, 4]
     assert (total.loc[4] < total.loc[1]).all()
@@ -331,7 +331,7 @@ def test_learners_that_changed_places_are_refused_or_trained_again(
 def test_a_learner_or_curve_with_a_changed_bit_is_trained_again(project: Path, method: str) -> None:
     pipeline.train(project, method)
     before = files_of(project, method)
-    table = project / "reports" / method / "training.csv"
+    table = project / "reports/results" / method / "training.csv"
     written = table.read_bytes()
     learner, curve = before
     for path in (learner, curve):

@@ -1,7 +1,6 @@
 """The autopsy's sums, pictures in words, and its sources."""
 
 import re
-from collections.abc import Iterable
 
 import pandas as pd
 import pytest
@@ -9,13 +8,7 @@ from matplotlib import pyplot as plt
 from project import tracked_params, variants_of
 
 from clipad_core.errors import ClipadError
-from clipad_core.methods import find_method
 from clipad_harness.experiments.switch_steps import own_steps, steps
-<<<<<<< HEAD
-from clipad_harness.experiments.variants import variants
-=======
-from clipad_harness.papers.switches import NOT_MEASURED, SWITCHES
->>>>>>> bcc91a7 (Photos, explorer and side by side are tested by the contract of a method)
 from clipad_harness.report import reported, switch_effects
 
 
@@ -85,7 +78,6 @@ def test_a_walk_that_was_not_measured_says_how_to_get_it() -> None:
         switch_effects.walk(results(STEPS), "zqhang")
 
 
-<<<<<<< HEAD
 def test_every_switch_of_every_walk_has_a_meaning_and_a_source() -> None:
     configs = {
         "winclip": (winclip_config, read_winclip(REPOSITORY)),
@@ -109,29 +101,6 @@ def test_a_field_that_no_code_decides_is_the_run_s_own() -> None:
     values = pd.DataFrame(50.0, ["0 start", "1 map_source"], switch_effects.METRICS)
     page = switch_effects.switch_table([values], "WinCLIP")
     assert "map source" in page and "this run's own setting" in page.replace("&#x27;", "'")
-=======
-def thrown(method: str, start: str, presets: Iterable[str]) -> set[str]:
-    """The fields that name the steps from one preset to others."""
-    room = find_method(method)
-    walks = [steps(room.preset(start), room.preset(end))[1:] for end in presets]
-    return {switch_effects.field_of(name) for walk in walks for name, _ in walk}
-
-
-@pytest.mark.parametrize(
-    ("method", "start"), [("winclip", "paper"), ("anomalyclip", "published"), ("vcpclip", "code")]
-)
-def test_every_switch_on_the_way_to_a_published_setting_is_explained(
-    method: str, start: str
-) -> None:
-    # "untrained" differs by a training, not by a choice of somebody's code.
-    assert thrown(method, start, find_method(method).presets.keys() - {"untrained"}) <= set(SWITCHES)
-
-
-def test_every_switch_has_a_meaning_and_a_source() -> None:
-    linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
-    assert all(one.meaning and linked.search(one.source) for one in SWITCHES.values())
-    assert all(all(row) for row in NOT_MEASURED)
->>>>>>> bcc91a7 (Photos, explorer and side by side are tested by the contract of a method)
 
 
 def test_the_tracked_walks_throw_every_switch_and_no_unexplained_one() -> None:

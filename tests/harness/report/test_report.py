@@ -155,7 +155,7 @@ def summary() -> Summary:
 
 
 def test_a_summary_is_read_as_it_was_written_in_the_same_bytes(summary, tmp_path):
-    path = tmp_path / "reports" / "winclip.json"
+    path = tmp_path / "reports/summaries/winclip.json"
     write_text(path, report.summary_text(summary, path))
     first = path.read_bytes()
     read = report.read_summary(path)
@@ -205,12 +205,12 @@ def test_a_summary_that_is_no_json_is_refused(tmp_path):
 
 
 def index(tmp_path: Path, *summaries: Summary) -> BeautifulSoup:
-    paths = [tmp_path / "reports" / f"page{i}.json" for i in range(len(summaries))]
+    paths = [tmp_path / "reports/summaries" / f"page{i}.json" for i in range(len(summaries))]
     for path, about in zip(paths, summaries, strict=True):
         write_text(path, report.summary_text(about, path))
         path.with_suffix(".html").write_text("page")
     output = index_page(
-        [*paths, tmp_path / "reports" / "vcpclip.json"], tmp_path / "reports" / "index.html"
+        [*paths, tmp_path / "reports/summaries/vcpclip.json"], tmp_path / "reports" / "index.html"
     )
     html = output.read_text(encoding="utf-8")
     assert network_loads(html) == []

@@ -111,9 +111,9 @@ def test_float64_against_float64_allows_nothing(tmp_path: Path) -> None:
     assert set(verdicts(same).values()) == {IDENTICAL} and not same.wrong
     assert same.notes == ["vcpclip: float64 on cpu on both sides: nothing may differ"]
     moved = compared(tmp_path / "moved", Results(), Results(moved=2e-6))
-    assert verdicts(moved)["reports/vcpclip/results.csv"] == DIFFERS
-    assert verdicts(moved)["reports/vcpclip.json"] == DIFFERS
-    assert verdicts(moved)["reports/vcpclip/training.csv"] == DIFFERS
+    assert verdicts(moved)["reports/results/vcpclip/results.csv"] == DIFFERS
+    assert verdicts(moved)["reports/summaries/vcpclip.json"] == DIFFERS
+    assert verdicts(moved)["reports/results/vcpclip/training.csv"] == DIFFERS
 
 
 def test_a_trained_method_in_float32_may_move_as_far_as_another_seed(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_trained_method_in_float32_may_move_as_far_as_another_seed(tmp_path: P
         "vcpclip: float32 on cpu on both sides: tolerance from the spread over 3 seeds"
     ]
     far = compared(tmp_path / "far", ours, dataclasses.replace(theirs, moved=0.3))
-    assert verdicts(far)["reports/vcpclip/results.csv"] == DIFFERS
+    assert verdicts(far)["reports/results/vcpclip/results.csv"] == DIFFERS
     assert verdicts(far)["reports/vcpclip.html"] == DIFFERS
 
 
@@ -145,8 +145,8 @@ def test_a_mean_over_categories_and_seeds_may_move_less_than_a_shard(tmp_path: P
     # Beyond that of the headline, within that of a shard.
     moved = 0.9 * min(spread.tolerance(metric) or 0.0 for metric in ("aupro", "image_auroc"))
     found = verdicts(compared(tmp_path, ours, Results(precision="float32", moved=moved)))
-    assert found["reports/vcpclip/results.csv"] == CLOSE
-    assert found["reports/vcpclip.json"] == DIFFERS
+    assert found["reports/results/vcpclip/results.csv"] == CLOSE
+    assert found["reports/summaries/vcpclip.json"] == DIFFERS
 
 
 def test_without_two_seeds_nothing_is_said_of_a_number_that_moved(
@@ -217,9 +217,9 @@ def test_the_lower_precision_and_the_other_device_say_which_tolerance_holds(
     ours = Results("winclip")
     near = compared(tmp_path / "near", ours, dataclasses.replace(theirs, moved=0.0005))
     assert near.notes == [f"winclip: {sentence}"]
-    assert verdicts(near)["reports/winclip/results.csv"] == CLOSE
+    assert verdicts(near)["reports/results/winclip/results.csv"] == CLOSE
     far = compared(tmp_path / "far", ours, dataclasses.replace(theirs, moved=0.25))
-    assert verdicts(far)["reports/winclip/results.csv"] == DIFFERS
+    assert verdicts(far)["reports/results/winclip/results.csv"] == DIFFERS
 
 
 def test_a_page_of_all_methods_follows_the_widest_of_them(tmp_path: Path) -> None:

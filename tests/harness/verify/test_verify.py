@@ -32,7 +32,7 @@ from clipad_harness.verify.tolerances import declared
 from clipad_harness.verify.verify import compare, find_targets, verify
 
 IMAGE = "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
-RESULTS = "reports/winclip/results.csv"
+RESULTS = "reports/results/winclip/results.csv"
 
 
 def git(folder: Path, *words: str) -> None:
@@ -160,13 +160,15 @@ def test_rows_in_another_order_are_other_bytes(clone: Path, touched: Path) -> No
 def test_a_lost_row_and_a_lost_file_are_found(clone: Path, touched: Path) -> None:
     lines = (touched / RESULTS).read_text().splitlines(keepends=True)
     (touched / RESULTS).write_text("".join(lines[:-1]))
-    (touched / "reports/winclip/by_category.csv").unlink()
+    (touched / "reports/results/winclip/by_category.csv").unlink()
     found = {part.name: part.verdict for part in against(clone, touched)}
     assert found[RESULTS] == DIFFERS
-    assert found["reports/winclip/by_category.csv (hash)"] == IDENTICAL  # dvc.lock still knows it
+    assert (
+        found["reports/results/winclip/by_category.csv (hash)"] == IDENTICAL
+    )  # dvc.lock still knows it
     (touched / "dvc.lock").unlink()
     found = {part.name: part.verdict for part in against(clone, touched)}
-    assert found["reports/winclip/by_category.csv"] == MISSING
+    assert found["reports/results/winclip/by_category.csv"] == MISSING
 
 
 def test_a_tampered_image_is_data_that_diverge_before_all_else(
@@ -220,9 +222,9 @@ def test_other_settings_show_in_the_keys_of_the_shards(clone: Path, touched: Pat
 def test_folders_of_reports_alone_and_commits_are_compared(
     clone: Path, touched: Path, tmp_path: Path
 ) -> None:
-    metrics = touched / "reports" / "winclip.json"
+    metrics = touched / "reports/summaries/winclip.json"
     metrics.write_text(json.dumps({"headline": {"0-shot": {"aupro": {"ours": 60.0}}}}))
-    git(touched, "add", "-f", "reports/winclip.json")
+    git(touched, "add", "-f", "reports/summaries/winclip.json")
     git(touched, "commit", "--quiet", "-m", "second")
     other = Path(shutil.copytree(touched / "reports", tmp_path / "other"))
     metrics.write_text(metrics.read_text().replace("60.0", "61.0"))
