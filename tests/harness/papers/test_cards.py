@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from clipad_harness.experiments.methods import TITLES, config_class, presets_of
 from project import REPOSITORY
 
 from clipad_core.config import choices
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
 from clipad_harness.base.settings import MethodSettings
 from clipad_harness.experiments.switch_steps import own_steps, walk_group
 from clipad_harness.papers.card import (
@@ -68,7 +68,7 @@ def test_every_printed_variant_stands_in_the_numbers(method: str) -> None:
 
 @every_paper
 def test_a_departure_names_fields_and_rows_that_exist(method: str) -> None:
-    names = {*choices(config_class(method)), "aupro", "fpr_limit", "seeds"}
+    names = {*choices(find_method(method).config), "aupro", "fpr_limit", "seeds"}
     for departure in read_paper(method).departures:
         assert {*departure.names(), *departure.when} <= names, departure.what
         if departure.effect and (rows := rows_of(method, departure.effect.group)):
@@ -78,8 +78,8 @@ def test_a_departure_names_fields_and_rows_that_exist(method: str) -> None:
 @every_paper
 def test_open_choices_are_fields_and_published_codes_are_presets(method: str) -> None:
     paper = read_paper(method)
-    assert set(paper.open_choices) <= set(choices(config_class(method)))
-    assert set(paper.codes) <= set(presets_of(method))
+    assert set(paper.open_choices) <= set(choices(find_method(method).config))
+    assert set(paper.codes) <= set(find_method(method).presets)
     reported = [code.reported for code in paper.codes.values() if code.reported]
     assert set(reported) <= set(printed_of(method)["variant"])
 
@@ -94,7 +94,7 @@ def test_the_paper_profile_runs_what_the_numbers_were_made_with(method: str) -> 
 @every_paper
 def test_a_paper_is_found_by_each_of_its_names(method: str) -> None:
     paper = read_paper(method)
-    assert paper.title == TITLES[method]
+    assert paper.title == find_method(method).title
     for name in (method, paper.title, paper.title.lower(), *paper.reported_as):
         assert find_paper(name) is paper
     assert find_paper("SPADE") is None
