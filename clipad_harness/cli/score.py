@@ -44,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     score.add_argument("--out", required=True, type=Path, help="folder to write into")
     score.add_argument("--class-name", default="", help='what the photos show, such as "bottle"')
-    score.add_argument("--method", default="winclip", help="a folder of clipad_core/methods")
+    score.add_argument("--method", default="", help="default: the first of params.yaml")
     score.add_argument(
         "--reference", nargs="+", default=[], metavar="GOOD", help="photos of good ones (few-shot)"
     )
@@ -63,6 +63,7 @@ def _run(arguments: argparse.Namespace) -> Path:
         about_weights,
         brings_config,
         check_request,
+        choose_method,
         choose_weights,
     )
     from clipad_harness.photos.photos import find_photos, read_photo
@@ -70,7 +71,8 @@ def _run(arguments: argparse.Namespace) -> Path:
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ClipadError(f"--out: found a file at {out}, expected a folder; choose another name.")
-    method, checkpoint = arguments.method, arguments.checkpoint
+    method = arguments.method = choose_method(arguments.method)
+    checkpoint = arguments.checkpoint
     given, config = choose_weights(method, arguments.backbone, arguments.weights, arguments.sha256)
     own = None if brings_config(checkpoint) else config
     check_request(method, own, arguments.class_name, checkpoint, bool(arguments.reference))

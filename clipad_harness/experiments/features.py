@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -33,7 +34,7 @@ from clipad_harness.base.files import alone
 from clipad_harness.base.sealed import hash_of, read_tensors, tell_damage, write_tensors
 from clipad_harness.base.settings import Weights
 from clipad_harness.base.weights import shared_backbone
-from clipad_harness.data.images import file_hash, read_image
+from clipad_harness.data.images import file_hash, image_size, read_image
 from clipad_harness.experiments.digests import code_digest
 
 Entry = dict[str, Tensor]
@@ -266,14 +267,19 @@ class Encodings:
             )
         return replace(self.weights, weights=getattr(config, field))
 
-    def shared(self, recipe: Recipe, squares: bool) -> Recipe:
-        """The recipe of one pass that serves all variants; ``squares``: whether all images are."""
-        recipe, recipes = (
-            (recipe.for_squares(), [other.for_squares() for other in self.recipes])
-            if squares
-            else (recipe, self.recipes)
-        )
+    def shared(self, config: Any, recipe: Recipe, paths: Sequence[Path]) -> Recipe:
+        """The recipe of one pass over some images that serves all variants."""
+        recipe, recipes = self._named_alike(config, recipe, paths)
         return recipe.without_crops().shared(other.without_crops() for other in recipes)
+
+    def _named_alike(
+        self, config: Any, recipe: Recipe, paths: Sequence[Path]
+    ) -> tuple[Recipe, list[Recipe]]:
+        """A recipe and all others, under one name where they cut the same from these images."""
+        height, width = self.loaded(config).input_size
+        if height == width and _are_square(tuple(paths)):
+            return recipe.for_squares(), [other.for_squares() for other in self.recipes]
+        return recipe, self.recipes
 
     def store(self, config: Any, recipe: Recipe) -> FeatureStore:
         """Where the features of exactly this recipe are."""
@@ -282,23 +288,28 @@ class Encodings:
         return FeatureStore(self.folder / "features", self.backbone(config), recipe, encode, code)
 
     def images(
-        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str, squares: bool
+        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str
     ) -> ImageFeatures:
         """The views of some images, encoded as far as they are not yet."""
-        store = self.store(config, self.shared(recipe, squares))
+        store = self.store(config, self.shared(config, recipe, paths))
         return ImageFeatures(store, paths, what, self.memory)
 
     def crops(
-        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str, squares: bool
+        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str
     ) -> ImageFeatures | None:
         """Their multi-crop views; None where the recipe has none."""
         if recipe.multi_crop == "none":
             return None
-        if squares:
-            recipe = recipe.for_squares()
-        recipes = [other.for_squares() if squares else other for other in self.recipes]
+        recipe, recipes = self._named_alike(config, recipe, paths)
         store = self.store(config, recipe.crops_alone(recipes))
         return ImageFeatures(store, paths, f"{what} crops", self.memory)
+
+
+@lru_cache(maxsize=64)
+def _are_square(paths: tuple[Path, ...]) -> bool:
+    """Whether all images are square; kept, since every shard of a category asks."""
+    sizes = [image_size(path) for path in paths]
+    return all(height == width for height, width in sizes)
 
 
 def features_of(

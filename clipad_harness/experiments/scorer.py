@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Profile
 from clipad_harness.base.workers import Advance
 from clipad_harness.data.dataset_images import DatasetImages
-from clipad_harness.data.images import image_size
 from clipad_harness.experiments.digests import code_digest
 from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
 from clipad_harness.experiments.shards import (
@@ -128,7 +126,7 @@ class Scorer:
     def _recipe(self, shard: Shard, config: Any) -> Recipe:
         """What one pass over the test images of a shard's category keeps."""
         recipe = find_method(self.name).recipe(config, shard.k_shot)
-        return self.encodings.shared(recipe, _are_square(self._test_paths(shard)))
+        return self.encodings.shared(config, recipe, self._test_paths(shard))
 
     def _test_paths(self, shard: Shard) -> tuple[Path, ...]:
         return tuple(self.datasets[shard.variant.tested_on].paths(shard.category, "test"))
@@ -161,9 +159,9 @@ class Scorer:
             None,
         )
         if paths and method.references is not None:
-            recipe, square = method.references.recipe(config), _are_square(tuple(paths))
+            recipe = method.references.recipe(config)
             what = f"{shard.category} references"
-            stored = self.encodings.images(config, recipe, paths, what, square)
+            stored = self.encodings.images(config, recipe, paths, what)
             features = features_of(stored, recipe, range(len(paths)))
         category = Category(shard.category, images.defects(shard.category))
         learner = self.learner(shard.variant.training(shard.seed))
@@ -174,8 +172,7 @@ class Scorer:
         key, paths = self.shares(shard), self._test_paths(shard)
         if self._latest is None or self._latest[0] != key:
             self._latest = None
-            square = _are_square(paths)
-            images = self.encodings.images(config, recipe, paths, shard.category, square)
+            images = self.encodings.images(config, recipe, paths, shard.category)
             self._latest = (key, images)
         return self._latest[1]
 
@@ -185,8 +182,7 @@ class Scorer:
         backbone, recipe = self.backbone(config), method.recipe(config, shard.k_shot)
         knowledge, paths = self.know(shard), self._test_paths(shard)
         images = self._images(shard, config, recipe)
-        square = _are_square(paths)
-        crops = self.encodings.crops(config, recipe, paths, shard.category, square)
+        crops = self.encodings.crops(config, recipe, paths, shard.category)
         scores: list[NDArray[np.float32]] = []
         maps: list[NDArray[np.float32]] = []
         for places in _parts(
@@ -248,13 +244,6 @@ class Scorer:
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it loads its own backbone, learners and features."""
         return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}
-
-
-@lru_cache(maxsize=64)
-def _are_square(paths: tuple[Path, ...]) -> bool:
-    """Whether all images are square; kept, since every shard of a category asks."""
-    sizes = [image_size(path) for path in paths]
-    return all(height == width for height, width in sizes)
 
 
 def _parts(images: ImageFeatures, size: int, whole: bool) -> Iterator[range]:

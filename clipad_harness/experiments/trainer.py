@@ -163,8 +163,12 @@ class Trainer:
 
     def reads(self, job: TrainingJob) -> Hashable:
         """Equal for trainings that read the same stored features."""
-        recipe = self.encodings.shared(find_method(self.name).recipe(job.config, 0), squares=False)
-        return job.dataset, self.encodings.backbone(job.config).key, recipe
+        recipe = find_method(self.name).recipe(job.config, 0)
+        return (
+            job.dataset,
+            self.encodings.backbone(job.config).key,
+            recipe.shared(self.encodings.recipes),
+        )
 
     def steps(self, job: TrainingJob) -> int:
         """How many steps a training takes."""

@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from clipad_core.clip.features import Features, Recipe, encode_all, join
+from clipad_core.clip.features import Features, Recipe, encode_all
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Augmentation
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.images import image_size, read_image, read_mask, resize_mask
 from clipad_harness.experiments.augment import Sample, augmented
-from clipad_harness.experiments.features import Encodings, ImageFeatures
+from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
 
 
 class TrainingData:
@@ -31,8 +31,9 @@ class TrainingData:
     Args:
         images: the dataset.
         rows: the images that are trained on.
-        encodings: backbones and features; says how many bytes are kept in memory, features and masks
-            or, where they are augmented anew in every epoch, images and masks. The rest stays on disk.
+        encodings: backbones and features; says how many bytes of features are kept in memory, and of
+            masks or, where they are augmented anew in every epoch, images and masks. The rest stays on
+            disk.
         config: what encodes and trains.
         augmentation: what is done to every image in every epoch; None: nothing.
 
@@ -54,7 +55,7 @@ class TrainingData:
         self.backbone, self.method = encodings.backbone(config), find_method(encodings.name)
         self.paths = [images.data / name for name in self.rows["image"]]
         self._stored: ImageFeatures | None = None
-        self._kept: dict[int, tuple[Features, Tensor]] = {}
+        self._masks: dict[int, Tensor] = {}
         self._samples: dict[int, Sample] = {}
         self._bytes = 0
 
@@ -69,10 +70,7 @@ class TrainingData:
     def prepare(self, what: str) -> None:
         """Encode what is missing, with a progress bar."""
         if self.augmentation is None:
-            store = self.encodings.store(
-                self.config, self.encodings.shared(self.recipe, squares=False)
-            )
-            self._stored = ImageFeatures(store, self.paths, what)
+            self._stored = self.encodings.images(self.config, self.recipe, self.paths, what)
 
     def batch(
         self, epoch: int, places: Sequence[int]
@@ -83,20 +81,18 @@ class TrainingData:
         if self._stored is None:
             features, masks = self._augment(epoch, places)
         else:
-            parts = [self._stored_image(self._stored, place) for place in places]
-            features = join([image for image, _ in parts])
-            masks = torch.cat([mask for _, mask in parts])
+            features = features_of(self._stored, self.recipe, places)
+            masks = torch.cat([self._resized_mask(place) for place in places])
         return features, labels, masks.to(features.image_embedding.dtype), names
 
-    def _stored_image(self, stored: ImageFeatures, place: int) -> tuple[Features, Tensor]:
-        """Features and mask of one image as it is."""
-        if place in self._kept:
-            return self._kept[place]
-        features, mask = stored.read(place, self.recipe), self._resized(self._mask(place))
-        tensors = (features.image_embedding, *features.patch_tokens.values(), mask)
-        if self._fits(sum(tensor.nbytes for tensor in tensors)):
-            self._kept[place] = (features, mask)
-        return features, mask
+    def _resized_mask(self, place: int) -> Tensor:
+        """The mask of one image as it is."""
+        if place in self._masks:
+            return self._masks[place]
+        mask = self._resized(self._mask(place))
+        if self._fits(mask.nbytes):
+            self._masks[place] = mask
+        return mask
 
     def _fits(self, size: int) -> bool:
         """Whether so many more bytes may be kept; if so, they are counted."""

@@ -11,7 +11,7 @@ from clipad_core.clip.preprocess import Pixels
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.method import Detector
-from clipad_harness.base.settings import Weights, find_root, read_method, read_profile
+from clipad_harness.base.settings import Weights, find_root, read_method, read_methods, read_profile
 from clipad_harness.base.weights import resolve
 from clipad_harness.experiments.translation import fit, fit_all
 
@@ -27,9 +27,7 @@ def about_weights(backbone: Backbone) -> str:
     return STAND_IN if backbone.kind in ("stand-in", "random") else ""
 
 
-def open_weights(
-    backbone: str, weights: str, method: str = "winclip"
-) -> tuple[Path, Backbone, Any]:
+def open_weights(backbone: str, weights: str, method: str) -> tuple[Path, Backbone, Any]:
     """The project's folder, a frozen CLIP, and the method's config: what a notebook starts with.
 
     Args:
@@ -43,6 +41,23 @@ def open_weights(
     given, config = choose_weights(method, backbone, weights)
     found = load_backbone(given.backbone, given.weights, given.sha256, config.precision)
     return find_root(), found, config
+
+
+def choose_method(name: str) -> str:
+    """A method by name, else the first of the project's params.yaml.
+
+    Raises:
+        ClipadError: no name and no params.yaml.
+    """
+    if name:
+        return name
+    try:
+        return read_methods(find_root())[0]
+    except ClipadError as error:
+        raise ClipadError(
+            f"--method: found none, nor a params.yaml here or above that lists some ({error}), expected "
+            f"one of {', '.join(rooms())}."
+        ) from error
 
 
 def choose_weights(

@@ -14,14 +14,15 @@ import numpy as np
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from clipad_core.methods import find_method, rooms
 from clipad_harness.site.explorer_data import read_explorer_data
 from clipad_harness.verify.conditions import Allowance
 from clipad_harness.verify.differences import DIFFERS, IDENTICAL, Pair, Part, judged
 from clipad_harness.verify.result_tables import json_pairs
 
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
-# The layers of the explorer whose scores follow from no training.
-_UNTRAINED = "WinCLIP"
+# What is compared of the explorer where scores of trained methods follow the spread over seeds.
+_UNTRAINED = "methods that learn nothing"
 
 
 def page_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
@@ -67,7 +68,9 @@ def explorer_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) ->
 
 
 def _untrained(record: Mapping[str, Any]) -> list[Any]:
-    places = [i for i, label in enumerate(record["layers"]) if label.startswith(_UNTRAINED)]
+    methods = [find_method(name) for name in rooms()]
+    titles = tuple(method.title for method in methods if method.training is None)
+    places = [i for i, label in enumerate(record["layers"]) if label.startswith(titles)]
     return [[one["layers"][i] for i in places] for one in record["categories"]]
 
 

@@ -308,7 +308,7 @@ def test_weights_with_a_changed_bit_are_refused_by_name(
             assert error.startswith(f"clipad: weights: {weights} has SHA-256 ")
             assert "is damaged or another one" in error and error.count("\n") == 1
         with pytest.raises(ClipadError, match="damaged"):
-            open_weights("", "")
+            open_weights("", "", "winclip")
 
 
 def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from torch.testing import assert_close
 
 from clipad_core.clip.backbone import load_backbone
 from clipad_core.clip.open_clip import open_clip
-from clipad_core.methods.winclip.windows import encode_images, window_index
 from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.windows import encode_images, window_index
 from clipad_harness.standin import loop
 from clipad_harness.standin.batch import choose_batch, loader
 from clipad_harness.standin.captions import (
