@@ -20,7 +20,7 @@ from clipad_harness.experiments.switch_steps import walk_group
 from clipad_harness.papers.card import AblationFacts, Paper, read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
 from clipad_harness.report.figures import PALETTE
-from clipad_harness.report.tables import Html, percent, with_spread
+from clipad_harness.report.tables import Cell, Html, Row, html_table, percent, with_spread
 
 # The group whose rows are whole published codes.
 PRESET = "preset"
@@ -90,15 +90,13 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     cells = {(c["row"], c["metric"], c["k_shot"]): c for c in long.to_dict("records")}
     body = []
     for row in long["row"].unique():
-        line = "".join(
-            _cell(cells[row, metric, k_shot]) for metric in group.metrics for k_shot in shots
-        )
-        body.append(f'<tr><th scope="row">{escape(pretty(row))}</th>{line}</tr>')
-    heads = "".join(
-        f'<th class="number" scope="colgroup" colspan="{len(shots)}">{METRIC_LABELS[metric]}</th>'
+        line = [_cell(cells[row, metric, k_shot]) for metric in group.metrics for k_shot in shots]
+        body.append(Row([Cell(pretty(row), "row"), *line]))
+    heads = [
+        Cell(METRIC_LABELS[metric], "colgroup", "number", columns=len(shots))
         for metric in group.metrics
-    )
-    below = "".join(f'<th class="number" scope="col">{k_shot}-shot</th>' for k_shot in shots)
+    ]
+    below = [Cell(f"{k_shot}-shot", "col", "number") for k_shot in shots]
     mine = results[results["variant"].str.startswith(f"{name}/")]
     seeds = mine["seed"].nunique()
     over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
@@ -106,11 +104,8 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
         f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, mine)}, {over}, "
         f"per cent{_where_printed(results, name, bool(long['paper'].notna().any()))}"
     )
-    return Html(
-        f"<table><caption>{caption}</caption><thead>"
-        f'<tr><th scope="col" rowspan="2"></th>{heads}</tr><tr>{below * len(group.metrics)}</tr>'
-        f"</thead><tbody>{''.join(body)}</tbody></table>"
-    )
+    head = [[Cell("", "col", rows=2), *heads], below * len(group.metrics)]
+    return html_table(Html(caption), head, body)
 
 
 def _dataset(results: pd.DataFrame, name: str) -> str:
@@ -142,10 +137,10 @@ def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
     return f"{len(some)} of {len(every)} categories{names}"
 
 
-def _cell(value: Mapping[Hashable, Any]) -> str:
+def _cell(value: Mapping[Hashable, Any]) -> Cell:
     printed = f'<span class="cell-paper">paper {percent(value["paper"])}</span>'
     below = "" if pd.isna(value["paper"]) else printed
-    return f'<td class="number">{with_spread(value["ours"], value["std"])}{below}</td>'
+    return Cell(Html(with_spread(value["ours"], value["std"]) + below), kind="number")
 
 
 def pretty(row: str) -> str:

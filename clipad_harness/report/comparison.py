@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,7 +24,16 @@ from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
 from clipad_harness.report.summary import COSTS
-from clipad_harness.report.tables import Html, callout, percent, table, with_spread
+from clipad_harness.report.tables import (
+    Cell,
+    Html,
+    Row,
+    callout,
+    html_table,
+    percent,
+    table,
+    with_spread,
+)
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 # Longest side of a picture; images and maps are stretched to squares, to stand side by side.
@@ -49,23 +57,21 @@ def headline(found: SideBySide, among: Sequence[Contender]) -> Html:
         columns[metric] = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(ddof=1)})
     body = []
     for one in among:
-        cells = ""
+        cells = [Cell(one.label, "row")]
         for frame in columns.values():
             best = frame["mean"].idxmax() == one.label
             mean, std = (float(frame["mean"].get(one.label, np.nan)),
                          float(frame["std"].get(one.label, np.nan)))  # fmt: skip
             text = with_spread(mean, std)
-            cells += f'<td class="number">{f"<strong>{text}</strong>" if best else text}</td>'
-        cells += f"<td>{escape(one.reads)}</td>"
-        body.append(f'<tr><th scope="row">{escape(one.label)}</th>{cells}</tr>')
-    heads = "".join(f'<th class="number" scope="col">{METRIC_LABELS[m]}</th>' for m in METRICS)
-    return Html(
-        "<table><caption>Mean over categories, per cent; ± is the deviation of that mean over seeds, "
-        "which is smaller than the methods' pages give; the highest of a column in "
-        "bold. AUPRO at every distinct threshold for all methods</caption><thead><tr>"
-        f'<th scope="col">method</th>{heads}<th scope="col">reads of a category</th></tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table>"
+            cells.append(Cell(Html(f"<strong>{text}</strong>") if best else text, kind="number"))
+        body.append(Row([*cells, Cell(one.reads)]))
+    head = [Cell("method", "col"), *(Cell(METRIC_LABELS[m], "col", "number") for m in METRICS)]
+    caption = (
+        "Mean over categories, per cent; ± is the deviation of that mean over seeds, which is smaller "
+        "than the methods' pages give; the highest of a column in bold. AUPRO at every distinct "
+        "threshold for all methods"
     )
+    return html_table(caption, [[*head, Cell("reads of a category", "col")]], body)
 
 
 def standing(run: Run) -> Html:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import pandas as pd
 from IPython.display import display
@@ -25,7 +24,17 @@ from clipad_harness.report.claims import direction_table
 from clipad_harness.report.figures import show
 from clipad_harness.report.method import comparable, comparison, headline, shown_dataset
 from clipad_harness.report.summary import headline_cell
-from clipad_harness.report.tables import Html, callout, facts, source_list, with_spread
+from clipad_harness.report.tables import (
+    DASH,
+    Cell,
+    Html,
+    Row,
+    callout,
+    facts,
+    html_table,
+    source_list,
+    with_spread,
+)
 
 
 def banner(scorer: Scorer, frame: pd.DataFrame) -> Html:
@@ -102,23 +111,18 @@ def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html
     for name, block in frame.groupby(by, sort=False):
         cells = {row["k_shot"]: row for row in block.to_dict("records")}
         label = METRIC_LABELS.get(str(name), str(name).replace("_", " "))
-        line = "".join(_shots_cell(cells.get(k_shot), marks) for k_shot in shots)
-        total = " class=total" if name == MEAN else ""
-        body.append(f'<tr{total}><th scope="row">{escape(label)}</th>{line}</tr>')
-    head = "".join(f'<th scope="col">{k_shot}-shot</th>' for k_shot in shots)
-    below = source_list(sources, anchor)
-    return Html(
-        f'<table><caption>{escape(caption)}</caption><thead><tr><th scope="col">{by}</th>{head}'
-        f"</tr></thead><tbody>{''.join(body)}</tbody></table>{below}"
-    )
+        values = [_shots_cell(cells.get(k_shot), marks) for k_shot in shots]
+        body.append(Row([Cell(label, "row"), *values], "total" if name == MEAN else ""))
+    head = [Cell(by, "col"), *(Cell(f"{k_shot}-shot", "col") for k_shot in shots)]
+    return Html(html_table(caption, [head], body) + source_list(sources, anchor))
 
 
-def _shots_cell(row: dict | None, marks: Mapping[str, str]) -> str:
+def _shots_cell(row: dict | None, marks: Mapping[str, str]) -> Cell:
     if row is None:
-        return "<td>–</td>"
+        return Cell(DASH)
     line = headline(row)
     if line.paper is None:
-        return f"<td>{with_spread(line.ours, line.ours_std)}</td>"
+        return Cell(with_spread(line.ours, line.ours_std))
     return headline_cell(line, marks.get(line.source, ""))
 
 

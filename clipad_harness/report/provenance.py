@@ -15,7 +15,7 @@ import pandas as pd
 
 from clipad_harness.data.cards import read_card
 from clipad_harness.experiments.digests import PACKAGES, core_files
-from clipad_harness.report.tables import Html
+from clipad_harness.report.tables import Cell, Html, Row, html_table
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import Backbone
@@ -119,7 +119,6 @@ def origins(
         code: the files that say how it is scored, relative to the project.
     """
     names = ("shots", "seeds", "shards", "data hash", "licence", "code", "settings")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     links = ", ".join(f'<a href="../{escape(path)}">{escape(path)}</a>' for path in code)
     settings = '<a href="../params.yaml">params.yaml</a>, <a href="#origin-config">all fields</a>'
     rows, keys = [], []
@@ -127,23 +126,19 @@ def origins(
         shots = f"{k_shot}-shot"
         shards = block.drop_duplicates(["category", "seed"])
         seeds = ", ".join(map(str, sorted(shards["seed"].unique())))
-        cells = [seeds, f'<a href="#keys-{shots}">{len(shards)}</a>', facts["data hash"][:16]]
-        cells += [escape(facts["licence of the data"]), links, settings]
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
-        anchor = origin_anchor(shots)
-        rows.append(f'<tr id="{anchor}"><th scope="row">{escape(shots)}</th>{row}</tr>')
+        count = Html(f'<a href="#keys-{shots}">{len(shards)}</a>')
+        cells = [seeds, count, facts["data hash"][:16], facts["licence of the data"]]
+        cells += [Html(links), Html(settings)]
+        values = [Cell(shots, "row"), *map(Cell, cells)]
+        rows.append(Row(values, anchor=origin_anchor(shots)))
         keys.append(_keys(shots, shards))
-    fields = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
-        for name, value in config.items()
-    )
+    head = [[Cell(name, "col") for name in names]]
+    caption = "The means over categories above, by number of shots"
+    fields = [Row([Cell(name, "row"), Cell(str(value))]) for name, value in config.items()]
     return Html(
-        "<h3>Where the headline numbers come from</h3>"
-        "<table><caption>The means over categories above, by number of shots</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"<h3>Where the headline numbers come from</h3>{html_table(caption, head, rows)}"
         '<details id="origin-config"><summary>All fields of the config, weights as the preset names '
-        "them</summary>"
-        f"<table><tbody>{fields}</tbody></table></details>{''.join(keys)}"
+        f"them</summary>{html_table('', [], fields)}</details>{''.join(keys)}"
     )
 
 

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
-from clipad_harness.report.tables import VERDICTS, badge, percent, with_spread
+from clipad_harness.report.tables import DASH, VERDICTS, Cell, Html, badge, percent, with_spread
 
 # Filled by the page's script, since what differs from run to run is no part of the page.
 COSTS = (
@@ -165,7 +165,7 @@ def _wrong(path: Path, what: str, found: object, expected: str) -> ClipadError:
     )
 
 
-def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> str:
+def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> Cell:
     """One table cell: ours, below it the paper's number, the difference and the verdict.
 
     Args:
@@ -174,7 +174,7 @@ def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> str:
         link: where our number comes from.
     """
     if line is None:
-        return "<td>–</td>"
+        return Cell(DASH)
     paper = "no paper number"
     if line.paper is not None:
         source = escape(line.source)
@@ -183,9 +183,11 @@ def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> str:
             paper += f" · {percent(line.difference, signed=True)}"
     ours = with_spread(line.ours, line.ours_std)
     if link:
-        ours = f'<a href="{escape(link)}">{ours}</a>'
+        ours = Html(f'<a href="{escape(link)}">{ours}</a>')
     verdict = badge(line.verdict) if line.verdict else ""
-    return (
-        f'<td><span class="cell-ours">{ours}</span>'
-        f'<span class="cell-paper">{paper}{mark}</span>{verdict}</td>'
+    return Cell(
+        Html(
+            f'<span class="cell-ours">{ours}</span>'
+            f'<span class="cell-paper">{paper}{mark}</span>{verdict}'
+        )
     )

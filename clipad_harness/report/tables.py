@@ -3,24 +3,32 @@
 import hashlib
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
+import jinja2
 import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.papers.verdicts import COMPARISON_COLUMNS
 
+TEMPLATES = Path(__file__).parent / "templates"
 VERDICTS = {"pass": ("pass", "✓"), "fail": ("fail", "✗"), "not comparable": ("none", "–")}
 _TOTALS = {"mean", "average", "all"}
 DASH = "–"
 
 
 class Html(str):
-    """HTML that a notebook cell shows when it is the cell's last line."""
+    """HTML that a notebook cell shows when it is the cell's last line, and that no table escapes."""
 
     def _repr_html_(self) -> str:
+        return str(self)
+
+    def __html__(self) -> str:
         return str(self)
 
     def __repr__(self) -> str:
@@ -40,11 +48,11 @@ def percent(value: float | None, *, signed: bool = False) -> str:
     return sign + text
 
 
-def with_spread(mean: float | None, std: float | None) -> str:
+def with_spread(mean: float | None, std: float | None) -> Html:
     """Mean and standard deviation as HTML, the second small; no spread where none is known."""
     text = percent(mean)
     known = text != DASH and std is not None and not math.isnan(std)
-    return f'{text} <span class="spread">± {percent(std)}</span>' if known else text
+    return Html(f'{text} <span class="spread">± {percent(std)}</span>' if known else text)
 
 
 def badge(verdict: str | None, *, count: int | None = None) -> Html:
@@ -78,6 +86,75 @@ def facts(values: Mapping[str, object]) -> Html:
     return Html(f'<dl class="facts">{cells}</dl>')
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        content: text, which is escaped, or `Html`.
+        scope: ``col``, ``row`` or ``colgroup`` for a heading; "" for a value.
+        kind: its class, as ``number``; "" for none.
+        rows, columns: how many it spans.
+    """
+
+    content: object
+    scope: str = ""
+    kind: str = ""
+    rows: int = 1
+    columns: int = 1
+
+    @property
+    def tag(self) -> str:
+        """The HTML element."""
+        return "th" if self.scope else "td"
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """What the element says of itself."""
+        spans = {"rowspan": self.rows, "colspan": self.columns}
+        said = {"class": self.kind, "scope": self.scope}
+        return {k: v for k, v in said.items() if v} | {k: n for k, n in spans.items() if n > 1}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table; ``kind`` is its class, ``anchor`` what a link leads to."""
+
+    cells: Sequence[Cell]
+    kind: str = ""
+    anchor: str = ""
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """What the element says of itself."""
+        return {k: v for k, v in {"class": self.kind, "id": self.anchor}.items() if v}
+
+
+def html_table(caption: object, head: Sequence[Sequence[Cell]], body: Sequence[Row]) -> Html:
+    """A table of cells: the one place that writes the HTML of any.
+
+    Args:
+        caption: what it shows, text or `Html`; "" for none.
+        head: the rows of headings above.
+        body: the rows.
+
+    >>> html_table("a < b", [[Cell("name", "col")]], [Row([Cell(1.5, kind="number")])])[:31]
+    '<table><caption>a &lt; b</captio'
+    """
+    rows = [Row(cells) for cells in head]
+    return Html(_template().render(caption=caption, head=rows, body=body))
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("table.html.j2")
+
+
 def table(frame: pd.DataFrame, caption: str, *, decimals: int = 1) -> Html:
     """A plain table: the index names the rows, floats are rounded, unknown is a dash.
 
@@ -86,38 +163,25 @@ def table(frame: pd.DataFrame, caption: str, *, decimals: int = 1) -> Html:
         caption: what the table shows; also what a screen reader announces.
         decimals: of floats.
     """
-    number = {str(name): pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns}
-    names = [str(name or "") for name in frame.index.names]
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    head += "".join(
-        _cell("th", escape(name), kind, ' scope="col"') for name, kind in number.items()
-    )
-    rows = []
+    kinds = [
+        "number" if pd.api.types.is_numeric_dtype(frame[name]) else "" for name in frame.columns
+    ]
+    head = [Cell(name or "", "col") for name in frame.index.names]
+    head += [Cell(str(name), "col", kind) for name, kind in zip(frame.columns, kinds, strict=True)]
+    body = []
     for key, values in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
-        keys = key if isinstance(key, tuple) else (key,)
-        cells = "".join(f'<th scope="row">{escape(str(part))}</th>' for part in keys)
-        for value, kind in zip(values, number.values(), strict=True):
-            cells += _cell("td", escape(_plain(value, decimals)), kind)
-        rows.append(f"<tr>{cells}</tr>")
-    return Html(_table(escape(caption), head, rows))
+        cells = [Cell(str(part), "row") for part in (key if isinstance(key, tuple) else (key,))]
+        pairs = zip(values, kinds, strict=True)
+        body.append(
+            Row([*cells, *(Cell(_plain(value, decimals), kind=kind) for value, kind in pairs)])
+        )
+    return html_table(caption, [head], body)
 
 
 def _plain(value: object, decimals: int) -> str:
     if isinstance(value, float):
         return DASH if math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")
     return DASH if value is None or value is pd.NA else str(value)
-
-
-def _cell(name: str, content: str, is_number: bool, attributes: str = "") -> str:
-    style = ' class="number"' if is_number else ""
-    return f"<{name}{style}{attributes}>{content}</{name}>"
-
-
-def _table(caption: str, head: str, rows: list[str]) -> str:
-    return (
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
 
 
 def comparison_table(frame: pd.DataFrame, *, caption: str = "Ours against the paper") -> Html:
@@ -139,13 +203,13 @@ def comparison_table(frame: pd.DataFrame, *, caption: str = "Ours against the pa
     sources = list(dict.fromkeys(text for text in frame["source"].fillna("") if text))
     anchor = "source-" + hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
     rows = [_comparison_row(row, varying, sources, anchor) for row in frame.to_dict("records")]
-    heads = [(_COLUMN_LABELS[name], name == "k_shot") for name in varying]
-    heads += [("ours", True), ("paper", True), ("difference", True), ("verdict", False)]
-    head = '<th scope="col">category</th>'
-    head += "".join(_cell("th", label, kind, ' scope="col"') for label, kind in heads)
+    head = [Cell("category", "col")]
+    head += [Cell(_COLUMN_LABELS[n], "col", "number" if n == "k_shot" else "") for n in varying]
+    head += [Cell(label, "col", "number") for label in ("ours", "paper", "difference")]
+    head.append(Cell("verdict", "col"))
     parts = [_value_label(name, frame[name].iloc[0]) for name in constant]
-    about = f"<strong>{escape(caption)}</strong>, {', '.join([*parts, 'per cent'])}"
-    return Html(_table(about, head, rows) + source_list(sources, anchor))
+    about = Html(f"<strong>{escape(caption)}</strong>, {', '.join([*parts, 'per cent'])}")
+    return Html(html_table(about, [head], rows) + source_list(sources, anchor))
 
 
 def source_list(sources: Sequence[str], anchor: str = "") -> str:
@@ -192,24 +256,25 @@ def _check_comparison(frame: pd.DataFrame) -> None:
 
 def _comparison_row(
     row: Mapping[Hashable, Any], varying: list[str], sources: list[str], anchor: str
-) -> str:
+) -> Row:
     category = str(row["category"])
-    cells = f'<th scope="row">{escape(category)}</th>'
+    cells = [Cell(category, "row")]
     for name in varying:
-        label = str(row[name]) if name == "k_shot" else METRIC_LABELS[str(row[name])]
-        cells += _cell("td", label, name == "k_shot")
-    cells += _cell("td", with_spread(_number(row["ours_mean"]), _number(row["ours_std"])), True)
+        shots = name == "k_shot"
+        label = str(row[name]) if shots else METRIC_LABELS[str(row[name])]
+        cells.append(Cell(label, kind="number" if shots else ""))
+    ours = with_spread(_number(row["ours_mean"]), _number(row["ours_std"]))
     paper = with_spread(_number(row["paper_mean"]), _number(row["paper_std"]))
     source = row["source"]
     if isinstance(source, str) and source:
         number = sources.index(source) + 1
         link = f'<a href="#{anchor}-{number}" title="{escape(source)}">{number}</a>'
-        paper += f"<sup>{link}</sup>"
-    cells += _cell("td", paper, True)
-    cells += _cell("td", percent(_number(row["difference"]), signed=True), True)
+        paper = Html(f"{paper}<sup>{link}</sup>")
+    difference = percent(_number(row["difference"]), signed=True)
+    cells += [Cell(text, kind="number") for text in (ours, paper, difference)]
     verdict = row["verdict"]
-    cells += _cell("td", badge(verdict if isinstance(verdict, str) else None), False)
-    return f"<tr{' class=total' if category in _TOTALS else ''}>{cells}</tr>"
+    cells.append(Cell(badge(verdict if isinstance(verdict, str) else None)))
+    return Row(cells, "total" if category in _TOTALS else "")
 
 
 def _number(value: Any) -> float | None:

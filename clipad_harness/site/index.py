@@ -19,7 +19,17 @@ from clipad_harness.report.summary import (
     read_summary,
     summary_path,
 )
-from clipad_harness.report.tables import VERDICTS, badge, callout, facts
+from clipad_harness.report.tables import (
+    DASH,
+    VERDICTS,
+    Cell,
+    Html,
+    Row,
+    badge,
+    callout,
+    facts,
+    html_table,
+)
 from clipad_harness.site.page import Heading, page, tidy_tables
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
@@ -172,7 +182,6 @@ def _headline_table(entries: list[_Entry]) -> str:
     if not entries:
         return "<p>No report has been made yet.</p>"
     names = ["method", "dataset", "shots", *(METRIC_LABELS[m] for m in HEADLINE_METRICS)]
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for entry in entries:
         about = entry.summary
@@ -180,22 +189,15 @@ def _headline_table(entries: list[_Entry]) -> str:
             origin = f"{entry.link}#{origin_anchor(shots)}"
             name = about.method + (WITH_REFERENCES if _shots(shots)[0] else "")
             link = f'<a href="{escape(entry.link)}">{escape(name)}</a>'
-            cells = "".join(
-                headline_cell(_plain(metrics.get(metric)), link=origin)
-                for metric in HEADLINE_METRICS
-            )
-            rows.append(
-                f'<tr><th scope="row">{link}</th><td>{escape(about.dataset)}</td>'
-                f'<td class="short">{escape(shots)}</td>{cells}</tr>'
-            )
+            cells = [Cell(Html(link), "row"), Cell(about.dataset), Cell(shots, kind="short")]
+            for metric in HEADLINE_METRICS:
+                cells.append(headline_cell(_plain(metrics.get(metric)), link=origin))
+            rows.append(Row(cells))
     caption = (
         "Mean over categories in per cent; each number leads to its seeds, data, code and settings. "
         "Below it: what the paper prints and, where the two can be compared, the difference in points."
     )
-    return (
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+    return html_table(caption, [[Cell(name, "col") for name in names]], rows)
 
 
 def _plain(line: Headline | None) -> Headline | None:
@@ -212,7 +214,6 @@ def _reports_table(entries: list[_Entry]) -> str:
     if not entries:
         return "<p>No report has been made yet.</p>"
     names = ["report", "weights", "dataset", "categories", "images", "seeds", "verdicts"]
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for entry in entries:
         about = entry.summary
@@ -220,18 +221,12 @@ def _reports_table(entries: list[_Entry]) -> str:
         reason = (
             "" if about.comparable else f'<span class="cell-paper">{escape(about.reason)}</span>'
         )
-        texts = [about.backbone, about.dataset]
-        numbers = [about.categories, about.images, about.seeds]
-        rows.append(
-            f'<tr><th scope="row"><a href="{escape(entry.link)}">{escape(about.title)}</a></th>'
-            + "".join(f"<td>{escape(text)}</td>" for text in texts)
-            + "".join(f"<td>{number}</td>" for number in numbers)
-            + f"<td>{' '.join(verdicts) or '–'}{reason}</td></tr>"
-        )
-    return (
-        "<table><caption>Every report, what it was run on, and how its comparisons ended."
-        f"</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
+        link = Html(f'<a href="{escape(entry.link)}">{escape(about.title)}</a>')
+        values = [about.backbone, about.dataset, about.categories, about.images, about.seeds]
+        ended = Html(f"{' '.join(verdicts) or DASH}{reason}")
+        rows.append(Row([Cell(link, "row"), *map(Cell, values), Cell(ended)]))
+    caption = "Every report, what it was run on, and how its comparisons ended."
+    return html_table(caption, [[Cell(name, "col") for name in names]], rows)
 
 
 def _missing_list(missing: list[str]) -> str:
