@@ -1,53 +1,22 @@
 """The pages of the methods that learn: what they print of the papers, and what they draw."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-import yaml
-from clipad_harness.experiments.learned_pipeline import open_learned
-from clipad_harness.papers.method_facts import FACTS, find_group
-from clipad_harness.report.steps.learned_examples import as_batch, load_examples, pick_lessons
 from matplotlib import pyplot as plt
-from project import REPOSITORY
+from project import draw_all, make_project
+from torch import Tensor
 
 from clipad_core.errors import ClipadError
-from clipad_harness.base.settings import LEARNED
-from clipad_harness.experiments.switch_steps import own_steps, walk_group
-from clipad_harness.papers.numbers import load_reported
-from clipad_harness.report import ablations, learned_departures, training
+from clipad_harness.experiments.pipeline import Run, open_run
+from clipad_harness.papers.card import read_paper
+from clipad_harness.report import ablations, departures, training
 from clipad_harness.report.steps import anomalyclip, tokens, vcpclip
-
-METHODS = {FACTS[title].name: title for title in FACTS if FACTS[title].name in LEARNED}
-
-
-@pytest.mark.parametrize("method", LEARNED)
-def test_every_printed_row_and_claim_exists_in_params_and_in_the_paper(method: str) -> None:
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    rows, title = params[method]["ablations"], METHODS[method]
-    printed = load_reported()
-    printed = printed[printed["method"] == title]
-    groups = FACTS[title].groups
-    assert set(groups) == set(rows)
-    for name, group in groups.items():
-        assert {row for row, _ in group.printed} <= set(rows[name]), name
-        assert {row for claim in group.claims for row in claim} <= set(rows[name]), name
-        for _, variant in group.printed:
-            assert variant in set(printed["variant"]), variant
-
-
-@pytest.mark.parametrize("method", LEARNED)
-def test_departures_point_at_rows_that_exist(method: str) -> None:
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    for what, why, group, row, base in learned_departures.DEPARTURES[method]:
-        assert what and why
-        if group.startswith(walk_group("")):
-            steps = own_steps(params[method]["own_walks"][group.removeprefix(walk_group(""))])
-            assert {row, base} <= {name for name, _ in steps}, what
-        elif group:
-            assert {row, base} <= set(params[method]["ablations"][group]), what
+from clipad_harness.report.steps.examples import as_batch, load_examples, pick_lessons
 
 
 def test_a_printed_number_stands_below_ours() -> None:
@@ -59,7 +28,7 @@ def test_a_printed_number_stands_below_ours() -> None:
     ]
     page = ablations.ablation_table(pd.DataFrame(rows), "modules")
     assert "paper 46.8" in page and "paper 68.4" in page and "Table 4" in page
-    assert find_group("VCP-CLIP", "components").table == "Table 2"
+    assert read_paper("VCP-CLIP").ablation("components").table == "Table 2"
 
 
 def test_curves_end_in_words() -> None:
@@ -80,37 +49,62 @@ def test_results_that_were_never_trained_say_what_to_run(tmp_path: Path) -> None
 @pytest.mark.parametrize("same", [True, False])
 def test_training_on_what_is_tested_is_said_first(same: bool) -> None:
     one = SimpleNamespace(name="main", trained_on="a", tested_on="a" if same else "b")
-    run = SimpleNamespace(variants=[one], method="vcpclip")
-    page = learned_departures.trained_on_tested(run)  # type: ignore[arg-type]
+    run = SimpleNamespace(variants=[one], name="vcpclip")
+    page = departures.trained_on_tested(run)  # type: ignore[arg-type]
     assert ("no zero-shot results" in page) is same
     assert ("has seen no image of b" in page) is not same
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from project import make_project
-
-    from clipad_harness.experiments import pipeline
-
     found = make_project(tmp_path_factory.mktemp("walks"))
-    for name in ("synthetic_target", "synthetic_auxiliary"):
-        pipeline.draw(found, name)
+    draw_all(found)
     return found
 
 
-def damaged(run) -> pd.DataFrame:
+def damaged(run: Run) -> pd.DataFrame:
     test = run.index[(run.index["split"] == "test") & (run.index["label"] == 1)]
     return test.groupby("category", sort=False).head(1)
+
+
+def weights_of(*shape: int) -> Tensor:
+    """Attention of some patches, no two alike: positive, its last axis sums to one."""
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(*shape, generator=random, dtype=torch.float64)
+    return (3 * drawn).softmax(dim=-1)
+
+
+def numbers_in(text: str) -> list[float]:
+    return [float(one) for one in re.findall(r"[+-]?\d+\.?\d*", text)]
+
+
+def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer(
+    project: Path,
+) -> None:
+    row = {"method": "AnomalyCLIP", "variant": "main", "category": "hex_nut", "k_shot": 0}
+    results = pd.DataFrame([{**row, "seed": 111, "metric": "aupro", "value": 0.5}])
+    page = departures.departures(open_run(project, "anomalyclip"), results)
+    order = [
+        "weights: clipad-tiny",
+        "stands in their card",
+        "settings, here for as published: image_size 96 for 518",
+        "the published setting, not the code",
+        "ablations are trained with epochs 1",
+        "ablations are measured on 1 categories",
+        "see each table",
+    ]
+    places = [page.index(text) for text in order]
+    assert places == sorted(places)
 
 
 def test_lessons_are_few_and_of_both_labels_and_a_normal_one_has_an_empty_mask(
     project: Path,
 ) -> None:
-    run = open_learned(project, "anomalyclip")
+    run = open_run(project, "anomalyclip")
     auxiliary = run.datasets[run.variants[0].trained_on]
     rows = pick_lessons(auxiliary.index)
     assert (rows["split"] == "test").all() and sorted(rows["label"]) == [0, 0, 1, 1]
-    lessons = load_examples(run.scorer(), rows, auxiliary.data)
+    lessons = load_examples(run.scorer(), rows, data=auxiliary.data)
     pixels, features, masks = as_batch(lessons)
     assert len(pixels) == len(features) == len(masks) == len(rows)
     assert masks.shape[1:] == pixels.shape[2:]
@@ -152,7 +146,7 @@ def test_boxes_of_blocks_tell_new_vectors_from_those_below(inserted: int) -> Non
 
 
 def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
-    run = open_learned(project, "anomalyclip")
+    run = open_run(project, "anomalyclip")
     scorer = run.scorer()
     backbone = scorer.backbone(run.variants[0].config)
     examples = load_examples(scorer, damaged(run))
@@ -162,9 +156,13 @@ def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
     plt.close(figure)
     assert f"Q-K {100 / p:.1f} %, V-V 100.0 %" in alt
     stacked = {name: matrix.expand(len(examples), -1, -1) for name, matrix in kinds.items()}
-    figure, alt = anomalyclip.attention_figure(backbone, examples, [3] * len(examples), stacked)
+    stacked["Q-Q"] = weights_of(len(examples), p, p)
+    patches = [3, 7]
+    figure, alt = anomalyclip.attention_figure(backbone, examples, patches, stacked)
     plt.close(figure)
-    assert "V-V 100 %" in alt
+    own = [float(stacked["Q-Q"][row, patch, patch]) for row, patch in enumerate(patches)]
+    assert f"Q-K {100 / p:.0f} %, V-V 100 %, Q-Q " in alt
+    assert numbers_in(alt)[-1] == pytest.approx(100 * sum(own) / 2, abs=0.5)
     figure, alt = anomalyclip.step_figure({"CE": 0.5}, {"a": 1.0, "b": 2.0})
     plt.close(figure)
     assert "CE 0.500" in alt and "b 2.000" in alt
@@ -181,8 +179,20 @@ def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
     assert "no patch is defect" in alt
 
 
+def test_the_texts_of_images_are_told_apart_by_their_categories() -> None:
+    """Anomalous embeddings: two equal ones of `a`, one of `b` at a right angle to them."""
+    normal, one, other = torch.eye(3)
+    text = torch.stack([torch.stack([normal, row]) for row in (one, one, other)])
+    figure, alt = vcpclip.context_figure(text, pd.DataFrame({"category": ["a", "a", "b"]}))
+    plt.close(figure)
+    assert alt == (
+        "Text embeddings of 3 images, 100 % of their variance shown. Cosine distance between images "
+        "of one category 0.0000, of different ones 1.0000."
+    )
+
+
 def test_the_drawings_of_vcpclip_say_what_they_show(project: Path) -> None:
-    run = open_learned(project, "vcpclip")
+    run = open_run(project, "vcpclip")
     scorer, config = run.scorer(), run.variants[0].config
     backbone = scorer.backbone(config)
     rows = damaged(run)
@@ -203,3 +213,12 @@ def test_the_drawings_of_vcpclip_say_what_they_show(project: Path) -> None:
     figure, alt = vcpclip.heads_figure(backbone, examples[0], attention[0])
     plt.close(figure)
     assert f"{config.heads}: 1.00" in alt
+    attention = weights_of(len(examples), config.heads, 2, p)
+    figure, alt = vcpclip.attention_figure(backbone, examples, attention)
+    plt.close(figure)
+    peaks = [p * float(one[:, 1].mean(dim=0).max()) for one in attention]
+    assert numbers_in(alt) == pytest.approx(peaks, abs=0.05)
+    figure, alt = vcpclip.heads_figure(backbone, examples[0], attention[0])
+    plt.close(figure)
+    apart = [p * float((one[1] - one[0]).abs().max()) for one in attention[0]]
+    assert numbers_in(alt)[-2 * len(apart) + 1 :: 2] == pytest.approx(apart, abs=5e-3)
