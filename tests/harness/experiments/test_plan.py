@@ -3,26 +3,25 @@
 from pathlib import Path
 
 import pytest
-from clipad_harness.experiments.learned_pipeline import open_learned
-from clipad_harness.experiments.learned_variants import trainings
-from project import change, make_project
+from project import change, draw_all, make_project
 
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
-from clipad_harness.experiments import pipeline, plan
+from clipad_harness.experiments import plan
+from clipad_harness.experiments.pipeline import open_run
+from clipad_harness.experiments.variants import trainings
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = make_project(tmp_path_factory.mktemp("plan"))
-    for name in ("synthetic_target", "synthetic_auxiliary"):
-        pipeline.draw(found, name)
+    draw_all(found)
     return found
 
 
 def test_the_counts_are_those_of_the_run_itself(project: Path) -> None:
     jobs = {one.method: one for one in plan.make_plan(project, read_profile(project), 1e9)}
-    run = open_learned(project, "anomalyclip")
+    run = open_run(project, "anomalyclip")
     assert jobs["anomalyclip"].trainings == len(trainings(run.variants))
     trainer = run.trainer()
     steps = sum(trainer.steps(job) for job in trainings(run.variants))

@@ -8,17 +8,16 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
-from project import REPOSITORY
+from project import REPOSITORY, settings, variants_of, write_settings
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.detector import Recipe
 from clipad_core.metrics.metrics import auroc
-from clipad_harness.base.settings import Profile, Weights, read_winclip
+from clipad_harness.base.settings import Profile, Weights, read_method
 from clipad_harness.data.contact_sheet import contact_sheet
+from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.scorer import Scorer
-from clipad_harness.experiments.variants import variants
 from clipad_harness.papers.card import Departure, read_paper
 from clipad_harness.papers.numbers import load_reported
 from clipad_harness.report import (
@@ -30,7 +29,7 @@ from clipad_harness.report import (
     method_page,
 )
 from clipad_harness.report.map_grid import map_grid
-from clipad_harness.report.steps import winclip_data, winclip_examples
+from clipad_harness.report.steps import examples, winclip_data
 from clipad_harness.report.summary import read_summary, summary_text
 
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "aupro", "pixel_f1max")
@@ -64,20 +63,26 @@ def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
     def make(kind: str, counts: dict[str, int], dataset: str = "mvtec") -> Scorer:
         backbone = replace(micro, kind=kind, label="micro")
         monkeypatch.setattr(Scorer, "backbone", lambda self, config: backbone)
-        profile = Profile(
-            "demo", dataset, None, (), None, *3 * (Weights("ViT-B-16-plus-240", "none", None, {}),)
-        )
-        settings = read_winclip(REPOSITORY)
-        return Scorer(profile, index_of(counts), Path(), Path(), variants(settings, {}))
+        weights = {"winclip": Weights("ViT-B-16-plus-240", "none", None, {})}
+        profile = Profile("demo", dataset, None, (), None, weights)
+        datasets = {dataset: DatasetImages(index_of(counts), Path())}
+        among = variants_of("winclip")
+        return Scorer("winclip", profile, datasets, None, None, among)  # type: ignore[arg-type]
 
     return make
 
 
-def as_run(scorer: Scorer) -> Run:
-    """The run that a scorer is of."""
-    run = SimpleNamespace(profile=scorer.profile, settings=read_winclip(REPOSITORY))
-    run.variants, run.scorer = scorer.among, lambda: scorer
-    return run  # type: ignore[return-value]
+@pytest.fixture
+def as_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Makes the run that a scorer is of."""
+
+    def make(scorer: Scorer) -> Run:
+        write_settings(tmp_path, settings())
+        section = read_method(tmp_path, "winclip")
+        monkeypatch.setattr(Run, "scorer", lambda self: scorer)
+        return Run(tmp_path, "winclip", scorer.profile, section, [*scorer.among], scorer.datasets)
+
+    return make
 
 
 def paper_results(offset: float) -> pd.DataFrame:
@@ -266,13 +271,15 @@ def test_the_metrics_file_can_be_written_and_read(make_scorer, tmp_path: Path) -
     assert found.stand_in and found.images == 233
 
 
-def test_every_open_choice_is_told_with_what_the_paper_and_the_codes_say(make_scorer) -> None:
+def test_every_open_choice_is_told_with_what_the_paper_and_the_codes_say(
+    make_scorer, as_run
+) -> None:
     page = departures.open_choices(as_run(make_scorer("stand-in", {"bottle": 2})))
     assert "0.07 (anomalib, zqhang); 0.01 (caoyunkang, malalab)" in page
     assert "sum (zqhang); parallel (caoyunkang)<" in page  # mala-lab fuses no maps
 
 
-def test_departures_measure_what_an_ablation_can(make_scorer) -> None:
+def test_departures_measure_what_an_ablation_can(make_scorer, as_run) -> None:
     scorer = make_scorer("stand-in", {"bottle": 2})
     rows = cell("main", {"bottle": 0.5}) + cell("AUPRO/exact", {"bottle": 0.5}, 1)
     rows += cell("AUPRO/cflow200", {"bottle": 0.4}, 1)
@@ -283,7 +290,7 @@ def test_departures_measure_what_an_ablation_can(make_scorer) -> None:
     assert "no multi-crop in the image score" in page
 
 
-def test_a_departure_is_told_where_its_condition_holds(make_scorer) -> None:
+def test_a_departure_is_told_where_its_condition_holds(make_scorer, as_run) -> None:
     run, rows = as_run(make_scorer("stand-in", {"bottle": 2})), pd.DataFrame(cell("main", {"a": 1}))
     main = run.variants[0]
     run.variants[0] = replace(main, config=main.config.changed({"multi_crop": "five"}))
@@ -292,7 +299,7 @@ def test_a_departure_is_told_where_its_condition_holds(make_scorer) -> None:
 
 
 def test_a_departure_that_no_rows_measure_says_so_or_what_is_noted(
-    make_scorer, monkeypatch
+    make_scorer, as_run, monkeypatch
 ) -> None:
     own = (Departure("one", "because"), Departure("other", "because", noted="see <there>"))
     paper = replace(read_paper("winclip"), departures=own)
@@ -303,7 +310,9 @@ def test_a_departure_that_no_rows_measure_says_so_or_what_is_noted(
     assert "other</th><td>because</td><td>see &lt;there&gt;</td>" in page
 
 
-def test_a_departure_of_a_name_that_no_run_has_says_which_card(make_scorer, monkeypatch) -> None:
+def test_a_departure_of_a_name_that_no_run_has_says_which_card(
+    make_scorer, as_run, monkeypatch
+) -> None:
     paper = replace(read_paper("winclip"), departures=(Departure("{colour}", "because"),))
     monkeypatch.setattr(departures, "read_paper", lambda method: paper)
     run = as_run(make_scorer("stand-in", {"bottle": 2}))
@@ -369,8 +378,12 @@ def test_of_a_long_image_the_tile_with_the_defect_is_shown(micro: Backbone, tmp_
     Image.fromarray(pixels).save(tmp_path / "image.png")
     Image.fromarray(mask).save(tmp_path / "mask.png")
     row = {"category": "a_b", "defect": "hole", "image": "image.png", "mask": "mask.png"}
-    recipe = Recipe("tiles", "rgb", "none", (2,), False, False)
-    [one] = winclip_examples.load_examples(tmp_path, pd.DataFrame([row]), micro, recipe)
+    main = variants_of("winclip")[0]
+    assert main.config.resize == "tiles"
+    scorer = SimpleNamespace(
+        name="winclip", among=[main], data=tmp_path, backbone=lambda config: micro
+    )
+    [one] = examples.load_examples(scorer, pd.DataFrame([row]))  # type: ignore[arg-type]
     assert one.name == "a b, hole" and one.picture.shape == (32, 32, 3)
     assert one.mask is not None and one.mask.sum() == 8 * 12
     assert one.picture[one.mask].min() > 150 and one.picture[~one.mask].max() < 50
@@ -380,7 +393,7 @@ def test_a_map_s_own_auroc_stands_in_the_alt_text() -> None:
     mask = np.zeros((4, 4), dtype=bool)
     mask[:2, :2] = True
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
-    one = winclip_examples.Example("a", "hole", picture, mask, None)  # type: ignore[arg-type]
+    one = examples.Example("a", "hole", picture, mask, None, None)  # type: ignore[arg-type]
     right = torch.from_numpy(mask.astype(np.float32))
     columns = {"right": [right], "wrong": [1 - right], "no score": [right]}
     figure, alt = map_grid([one], columns, unrated=["no score"])
