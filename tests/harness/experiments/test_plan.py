@@ -1,47 +1,92 @@
 """`clipad plan`: counts of what runs, and what is missing, without running or fetching anything."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from project import change, draw_all, make_project
+import torch
+from micro import MICRO
+from project import LEARNED, change, draw_all, make_project
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from clipad_core.clip.packed import packed_operations
+from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
-from clipad_harness.experiments import plan
-from clipad_harness.experiments.pipeline import open_run
-from clipad_harness.experiments.variants import trainings
+from clipad_harness.experiments import pipeline, plan, train
+from clipad_harness.experiments.scorer import Scorer
+
+UNAUGMENTED = {"anomalyclip": {}, "vcpclip": {"augmentation": "none"}}
+# A training of its own, one that is shared, one on the other dataset, maps counted in another way.
+ABLATIONS = {
+    "anomalyclip": {
+        "context": {"rows": {"own": {}, "shared": {"shared_context": True}}},
+        "training set": {"rows": {"target to auxiliary": {"tested_on": "auxiliary"}}},
+        "AUPRO": {"rows": {"exact": {"aupro": "exact"}}},
+    },
+    "vcpclip": {"alpha": {"rows": {"one": {}, "raw": {"at_test": {"alpha": 1}}}}},
+}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = make_project(tmp_path_factory.mktemp("plan"))
     draw_all(found)
+    for method in LEARNED:  # few of each, so that a run takes seconds
+        change(found, method, "walks", value=[])
+        change(found, method, "ablations", value=ABLATIONS[method])
+        change(found, method, "changes", value={"epochs": 1} | UNAUGMENTED[method])
+    change(found, "winclip", "walks", value=["malalab"])
     return found
 
 
-def test_the_counts_are_those_of_the_run_itself(project: Path) -> None:
-    jobs = {one.method: one for one in plan.make_plan(project, read_profile(project), 1e9)}
-    run = open_run(project, "anomalyclip")
-    assert jobs["anomalyclip"].trainings == len(trainings(run.variants))
-    trainer = run.trainer()
-    steps = sum(trainer.steps(job) for job in trainings(run.variants))
-    assert jobs["anomalyclip"].steps == steps
-    assert jobs["winclip"].images == len(run.index[run.index["split"] == "test"])
-    assert jobs["winclip"].trainings == 0 and all(one.seconds > 0 for one in jobs.values())
+@pytest.mark.parametrize("method", ["winclip", *LEARNED])
+def test_a_forecast_counts_what_the_run_then_does(
+    project: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job] = [one for one in plan.make_plan(project, read_profile(project), 1e9)
+             if one.method == method]  # fmt: skip
+    done = {"trainings": 0, "steps": 0, "shards": 0}
+    step, finish = train._take_step, Scorer.finish
+
+    def count_step(*arguments: object) -> dict[str, float]:
+        done["steps"] += 1
+        return step(*arguments)
+
+    def count_shard(self: Scorer, *arguments: object) -> object:
+        done["shards"] += 1
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(train, "_take_step", count_step)
+    monkeypatch.setattr(Scorer, "finish", count_shard)
+    pipeline.train(project, method)
+    done["trainings"] = len(list((project / "data/trained" / method).glob("*.safetensors")))
+    pipeline.measure(project, method)
+    forecast = {"trainings": job.trainings, "steps": job.steps, "shards": job.shards}
+    assert forecast == done
+    results = pd.read_csv(pipeline.results_path(project, method))
+    shards = results.groupby(["variant", "dataset", "category", "k_shot", "seed"])
+    assert len(shards) == job.shards
+    run = pipeline.open_run(project, method)
+    assert job.images == sum((one.index["split"] == "test").sum() for one in run.datasets.values())
 
 
-def test_twice_the_speed_is_less_time(project: Path) -> None:
+def test_towers_take_time_by_the_speed_of_the_machine_and_metrics_do_not(project: Path) -> None:
     profile = read_profile(project)
-    for slow, fast in zip(
-        plan.make_plan(project, profile, 1e9), plan.make_plan(project, profile, 2e9), strict=True
-    ):
-        assert fast.seconds < slow.seconds < 2 * fast.seconds + 1e-9
+    slow, fast, idle = (plan.make_plan(project, profile, 1e9 * by) for by in (1, 2, 1e12))
+    for one, other, metrics in zip(slow, fast, idle, strict=True):
+        assert metrics.seconds > 0
+        towers = one.seconds - metrics.seconds
+        assert towers > 0 and other.seconds - metrics.seconds == pytest.approx(towers / 2)
+        assert replace(one, seconds=0) == replace(other, seconds=0)
 
 
 def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) -> None:
     wide = plan.make_plan(project, read_profile(project), 1e9)
     before = (project / "params.yaml").read_text()
-    for method in ("winclip", "anomalyclip", "vcpclip"):
+    for method in ("winclip", *LEARNED):
         change(project, "profiles", "demo", method, "changes", "precision", value="float32")
     narrow = plan.make_plan(project, read_profile(project), 1e9)
     (project / "params.yaml").write_text(before)
@@ -51,17 +96,8 @@ def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) ->
 
 
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
-    import torch
-    from micro import MICRO
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
-
     x = pre_norm(micro.vision, embed_patches(micro.vision, torch.zeros(1, 3, 32, 32))[0])
-    from clipad_harness.experiments.contenders import _PACKED
-
-    counter = FlopCounterMode(display=False, custom_mapping=_PACKED)
+    counter = FlopCounterMode(display=False, custom_mapping=packed_operations())
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         encode_whole(micro.vision, x, (3,))
     assert plan.tower_operations(MICRO, 17) == pytest.approx(counter.get_total_flops(), rel=0.01)
