@@ -258,14 +258,14 @@ def test_a_registered_file_is_a_name_in_params(project, archive, how, capsys) ->
     text = params.read_text().replace("backbone: clipad-tiny", "backbone: clipad-micro-quickgelu")
     text = re.sub("weights: data.*", "weights: mine", text)
     params.write_text(re.sub("sha256: .*", "sha256: null", text))
-    found = weights.resolve(project, read_profile(project).winclip)
+    found = weights.resolve(project, read_profile(project).weights["winclip"])
     assert found.sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert load_backbone(found.backbone, found.weights, found.sha256).kind == "file"
     assert Path(found.weights).is_symlink() == bool(how)
     assert main(["weights", "check", "mine"]) == 0
     params.write_text(params.read_text().replace("clipad-micro-quickgelu", "clipad-tiny"))
     with pytest.raises(ClipadError, match="which the weights 'mine' are registered for"):
-        weights.resolve(project, read_profile(project).winclip)
+        weights.resolve(project, read_profile(project).weights["winclip"])
 
 
 @pytest.mark.parametrize(
