@@ -138,12 +138,12 @@ def word_table(
         known: token ids of the words that were compared.
         states: what each row of the context stands for.
     """
-    from open_clip import decode
+    from clipad_core.clip.open_clip import open_clip
 
     columns = {}
     for row, state in enumerate(states):
         for when, (distance, place) in nearest.items():
-            words = [decode(token[None]).strip() for token in known[place[row]]]
+            words = [open_clip.decode(token[None]).strip() for token in known[place[row]]]
             pairs = zip(words, distance[row].tolist(), strict=True)
             columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
     count = next(iter(nearest.values()))[0].shape[1]

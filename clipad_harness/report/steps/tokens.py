@@ -36,10 +36,10 @@ def token_names(
     >>> token_names([49406, 14115, 49407], [1, 2], "V", total=5)
     ['start', 'V1', 'V2', 'object', 'end']
     """
-    from open_clip import decode
+    from clipad_core.clip.open_clip import open_clip
 
     end = list(ids).index(max(ids))
-    words = [decode(torch.tensor([number])).strip() for number in ids[1:end]]
+    words = [open_clip.decode(torch.tensor([number])).strip() for number in ids[1:end]]
     names = ["start", *words, "end", *[""] * (len(ids) - end - 1)]
     for number, place in enumerate(places, start=1):
         if total > len(ids):

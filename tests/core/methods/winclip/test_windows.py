@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch.testing import assert_close
 
 from clipad_core.clip import transformer
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.vision import read_vision_tower
 from clipad_core.errors import ClipadError
 from clipad_core.methods.winclip.windows import (
