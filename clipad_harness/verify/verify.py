@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from clipad_core.errors import ClipadError
+from clipad_harness.base.sections import PARAMS, get
+from clipad_harness.base.settings import read_params
 from clipad_harness.verify.clean_clone import clean_clone, git, made, read_stages, reproduce
 from clipad_harness.verify.differences import Comparison
 from clipad_harness.verify.result_files import Side, compare_sides, open_side
@@ -62,7 +65,7 @@ def find_targets(root: Path, part: str) -> list[str]:
             for word in str(stage.get("do", stage).get("cmd", "")).split()
         ]
         for name, stage in stages.items()
-        for item in stage.get("foreach", [None])
+        for item in _items(root, stage)
     }
     named = [name for name in stages if name == part.partition("@")[0]]
     if named:
@@ -73,6 +76,15 @@ def find_targets(root: Path, part: str) -> list[str]:
         known = ", ".join([*stages, *sorted(methods)])
         raise ClipadError(f"verify: found the part {part!r}, expected one of {known}.")
     return found
+
+
+def _items(root: Path, stage: Mapping[str, Any]) -> Sequence[str | None]:
+    """What a stage is repeated for, written out or named as a list of params.yaml; None for once."""
+    items = stage.get("foreach", [None])
+    if isinstance(items, str):
+        name = items.removeprefix("${").removesuffix("}")
+        return [str(item) for item in get(read_params(root), name, PARAMS)]
+    return list(items)
 
 
 @contextmanager

@@ -48,8 +48,10 @@ class Results:
 
 def folder(path: Path, *among: Results) -> Path:
     """A folder of reports: tables, metrics file, loss curves, a page a method, and one of all."""
+    summaries = path / "summaries"
+    summaries.mkdir(parents=True)
     for one in among:
-        own = path / one.method
+        own = path / "results" / one.method
         own.mkdir(parents=True)
         table = frame(one)
         table.to_csv(own / "results.csv", index=False, float_format="%.6f")
@@ -61,7 +63,7 @@ def folder(path: Path, *among: Results) -> Path:
         ]  # fmt: skip
         columns = ["variant", "seed", "epoch", "part", "value"]
         pd.DataFrame(curve, columns=columns).to_csv(own / "training.csv", index=False)
-        (path / f"{one.method}.json").write_text(json.dumps(summary(one, table)))
+        (summaries / f"{one.method}.json").write_text(json.dumps(summary(one, table)))
         page = f"<main>AUPRO {70 + 100 * one.moved:.1f} in {one.method}</main>"
         (path / f"{one.method}.html").write_text(page)
     (path / "index.html").write_text(f"<main>{70 + 100 * among[0].moved:.1f}</main>")
@@ -174,7 +176,7 @@ def test_the_spread_of_the_other_side_or_of_the_metrics_file_stands_in(tmp_path:
     assert found is not None and found.seeds == 3
     exact = found.tolerance("aupro")
     for side in sides:
-        (side / "vcpclip" / "results.csv").unlink()
+        (side / "results" / "vcpclip" / "results.csv").unlink()
     files = [open_side(side).files() for side in sides]
     conditions = read_conditions(*files)
     assert conditions["vcpclip"].expected.weights == one.weights

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from project import dvc, make_repository
+from project import LEARNED, dvc, make_repository
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.sealed import read_tensors, write_tensors
@@ -47,7 +47,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["winclip"]["ablations"] = {}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    dvc(project, "repro", "score")
+    dvc(project, "repro", "measure@winclip")
     git(project, "init", "--quiet")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "first")
@@ -58,7 +58,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clone(scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a verification of the scores leaves where it is kept."""
     folder = tmp_path_factory.mktemp("kept") / "clone"
-    found = verify(scored, "score", folder)
+    found = verify(scored, "measure@winclip", folder)
     assert {part.verdict for part in found.parts} == {IDENTICAL}, as_text(found)
     return folder
 
@@ -263,12 +263,12 @@ def test_pages_and_figures_are_read_not_only_hashed(touched: Path, tmp_path: Pat
 
 def test_a_part_is_a_stage_or_a_method(scored: Path) -> None:
     assert find_targets(scored, "") == []
-    assert find_targets(scored, "score") == ["score"]
+    assert find_targets(scored, "measure") == ["measure"]
     assert find_targets(scored, "draw@synthetic_target") == ["draw@synthetic_target"]
-    assert find_targets(scored, "winclip") == ["score", "notebook"]
-    assert find_targets(scored, "vcpclip") == [
-        f"{stage}@vcpclip" for stage in ("train", "measure", "learned_notebook")
-    ]
+    assert find_targets(scored, "comparison") == ["essay@comparison"]
+    for method in ("winclip", *LEARNED):
+        stages = [f"{stage}@{method}" for stage in ("train", "measure", "notebook")]
+        assert find_targets(scored, method) == stages
     with pytest.raises(ClipadError, match="found the part 'scores', expected one of .*winclip"):
         find_targets(scored, "scores")
 
