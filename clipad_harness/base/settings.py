@@ -180,7 +180,8 @@ def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
                       f"{where}.{method}")
         for method in read_methods(root)
     }  # fmt: skip
-    section = {key: value for key, value in section.items() if key not in section["weights"]}
+    known = rooms()  # weights of a method that is not run may stay where they are
+    section = {key: value for key, value in section.items() if key not in known}
     profile: Profile = build(Profile, section, f"profiles.{name}")
     limit = profile.ablation_categories
     if limit is not None and (not isinstance(limit, int) or limit < 1):
