@@ -19,6 +19,8 @@ from clipad_harness.base.settings import ROOT_VARIABLE
 
 NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
 MAKER = "test_dvc.py"
+# A method to add, which has its place in a copy of the project alone.
+collect_ignore = ["tests/toy"]
 SHARED = "CLIPAD_TESTS"
 if SHARED not in os.environ:  # the first process; those that it starts inherit the name
     os.environ[SHARED] = tempfile.mkdtemp(prefix="clipad-tests-")

@@ -156,10 +156,15 @@ def with_one_bit_changed(path: Path, every: int = 0, some: int = 40) -> Iterator
 
 def dvc(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> str:
     """Run DVC with the folder's own code and return what it printed."""
+    return python(folder, "-m", "dvc", *words, environment=environment)
+
+
+def python(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run Python in a project, with the folder's own code, and return what it printed."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
     found = subprocess.run(
-        [sys.executable, "-m", "dvc", *words],
+        [sys.executable, *words],
         cwd=folder,
         env={**inherited, **(environment or {}), "PATH": path, "PYTHONPATH": str(folder)},
         capture_output=True,
