@@ -1,5 +1,6 @@
 """The pipeline end to end by DVC: nothing twice, the same bytes by force, what a parameter concerns."""
 
+import ast
 import hashlib
 import json
 import re
@@ -7,9 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project import LEARNED, change, dvc
+import yaml
+from project import LEARNED, REPOSITORY, change, dvc
 
+from clipad_harness.experiments.digests import core_files, import_closure, imports
+from clipad_harness.site.page import TEMPLATES
 from clipad_harness.verify.cpu_settings import all_settings
+
+METHODS = ("winclip", *LEARNED)
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -30,9 +36,8 @@ def own_copy(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
-    assert {"reports/index.html", "reports/winclip.html", "reports/explorer.html"} <= set(
-        outputs(reproduced)
-    )
+    pages = ("index", "explorer", "comparison", "why_numbers_differ", *METHODS)
+    assert {f"reports/{name}.html" for name in pages} <= set(outputs(reproduced))
     assert "up to date" in dvc(reproduced, "repro")
     assert json.loads(dvc(reproduced, "status", "--json")) == {}
 
@@ -62,19 +67,32 @@ def test_everything_made_again_on_the_code_of_other_cpus_gives_the_same_bytes(
     assert (own_copy / "dvc.lock").read_bytes() == lock
 
 
+def stale(project: Path) -> set[str]:
+    """The stages whose dependencies, parameters or outputs are no longer those of the last run."""
+    return set(json.loads(dvc(project, "status", "--json")))
+
+
+def of(method: str, *stages: str) -> set[str]:
+    return {f"{stage}@{method}" for stage in stages or ("train", "measure", "notebook")}
+
+
+OVERVIEWS = {"essay@comparison", "essay@why_numbers_differ", "explore"}
+SITE = {*(f"notebook@{name}" for name in METHODS), *OVERVIEWS, "pages"}
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "stages"),
     [
-        (
-            ("winclip", "fpr_limit"),
-            0.2,
-            # and then whatever reads its results
-            {"train@winclip", "measure@winclip", "notebook@winclip"},
-        ),
+        # and then whatever reads their results
+        (("winclip", "fpr_limit"), 0.2, of("winclip")),
+        (("vcpclip", "changes"), {"epochs": 2}, of("vcpclip")),
+        (("profiles", "demo", "vcpclip", "weights"), "a.safetensors", of("vcpclip") | OVERVIEWS),
+        (("profiles", "paper", "winclip", "weights"), "laion400m_e32", set()),
         (("explorer", "map_size"), 32, {"explore"}),
         (("synthetic", "seed"), 7, {"draw@synthetic_target", "draw@synthetic_auxiliary"}),
-        (("workers",), 1, set()),
+        (("workers",), 2, set()),
     ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
 def test_one_changed_parameter_concerns_only_what_depends_on_it(
     own_copy: Path, keys: tuple[str, ...], value: object, stages: set[str]
@@ -83,9 +101,127 @@ def test_one_changed_parameter_concerns_only_what_depends_on_it(
     before = path.read_bytes()
     try:
         change(own_copy, *keys, value=value)
-        assert set(json.loads(dvc(own_copy, "status", "--json"))) == stages
+        assert stale(own_copy) == stages
     finally:
         path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("clipad_harness/site/templates/page.css", SITE),
+        ("clipad_harness/site/templates/page.html.j2", SITE),
+        ("clipad_core/methods/winclip/scoring.py", of("winclip") | OVERVIEWS | {"pages"}),
+        (
+            "clipad_harness/experiments/scorer.py",
+            SITE.union(*(of(name, "train", "measure") for name in METHODS)),
+        ),
+        ("clipad_harness/verify/verify.py", set()),
+        ("clipad_harness/photos/page.py", set()),
+        ("clipad_harness/cli/main.py", set()),
+        ("notebooks/vcpclip.ipynb", of("vcpclip", "notebook")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_one_edited_file_concerns_only_what_depends_on_it(
+    own_copy: Path, name: str, stages: set[str]
+) -> None:
+    path = own_copy / name
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"\n")
+        assert stale(own_copy) == stages
+    finally:
+        path.write_bytes(before)
+
+
+# What the command of a stage imports, and the kernel of its notebook beside the notebook's own cells.
+RUNS = {
+    "pretrain": ("clipad_harness.standin.train",),
+    "draw": ("clipad_harness.standin.datasets",),
+    "index": ("clipad_harness.data.stages",),
+    "train": ("clipad_harness.experiments.pipeline",),
+    "measure": ("clipad_harness.experiments.pipeline",),
+    "notebook": ("clipad_harness.site.stages", "clipad_harness.site.page_facts"),
+    "essay": ("clipad_harness.site.stages", "clipad_harness.site.page_facts"),
+    "explore": ("clipad_harness.site.explorer",),
+    "pages": ("clipad_harness.site.stages",),
+}
+STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def instances() -> list[tuple[str, str]]:
+    """Stages with the items that they are repeated for; "" for one that is not."""
+    return [
+        (name, item)
+        for name, stage in STAGES.items()
+        for item in (
+            METHODS if stage.get("foreach") == "${methods}" else stage.get("foreach", [""])
+        )
+    ]
+
+
+def imported_by(path: Path) -> set[str]:
+    """Dotted names that a file imports anywhere but for its types; of a notebook all its cells."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(source)["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        source = "\n".join(code)
+    return set(imports(source))
+
+
+def runs_of(name: str, item: str) -> set[Path]:
+    """The files that a stage runs: what its modules import, further down as well.
+
+    What the core offers by its own name loads no room before it is asked for, and a room is the
+    stage's own.
+    """
+    modules = set(RUNS[name])
+    if name in ("notebook", "essay"):
+        modules |= imported_by(REPOSITORY / "notebooks" / f"{item}.ipynb")
+    files = {path for module in modules for path in import_closure(module)}
+    waiting = [*modules, *(module for path in files for module in imported_by(path))]
+    while waiting:
+        path = module_file(waiting.pop())
+        if path is not None and path not in files:
+            files.add(path)
+            if path != REPOSITORY / "clipad_core" / "__init__.py":
+                waiting += imported_by(path)
+    return files
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of the core."""
+    path = REPOSITORY / name.replace(".", "/")
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((one for one in files if name.startswith("clipad_core") and one.is_file()), None)
+
+
+def says_nothing(path: Path) -> bool:
+    """Whether a file holds a docstring alone."""
+    return all(isinstance(one, ast.Expr) for one in ast.parse(path.read_text()).body)
+
+
+@pytest.mark.parametrize(("name", "item"), instances())
+def test_a_stage_depends_on_every_file_that_it_runs(name: str, item: str) -> None:
+    assert set(RUNS) == set(STAGES)
+    stage = STAGES[name].get("do", STAGES[name])
+    depends = [REPOSITORY / one.replace("${item}", item) for one in stage["deps"]]
+    files = runs_of(name, item)
+    if name in ("train", "measure", "notebook", "essay", "explore", "pages"):
+        rooms = (item,) if item in METHODS else METHODS
+        files |= {path for method in rooms for path in core_files(method)}
+    if any(path.parent == TEMPLATES.parent for path in files):
+        files |= {path for path in TEMPLATES.rglob("*") if path.is_file()}
+    missing = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in files
+        if not any(path.is_relative_to(one) for one in depends)
+        and not (path.suffix == ".py" and says_nothing(path))
+    }
+    assert len(files) > 10 and not missing
+    assert all(one.exists() for one in depends if "clipad_" in one.as_posix())
 
 
 def test_dvc_shows_metrics_and_parameters(reproduced: Path) -> None:

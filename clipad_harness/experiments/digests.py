@@ -53,7 +53,7 @@ def import_closure(module: str, packages: Path = PACKAGES) -> list[Path]:
         path = _file_of(name, packages)
         if name not in files and path is not None:
             files[name] = path
-            waiting += _imports(path.read_text(encoding="utf-8"))
+            waiting += imports(path.read_text(encoding="utf-8"))
     return sorted(files.values())
 
 
@@ -66,7 +66,7 @@ def _file_of(module: str, packages: Path) -> Path | None:
 
 
 @lru_cache(maxsize=1024)
-def _imports(source: str) -> list[str]:
+def imports(source: str) -> list[str]:
     """Dotted names that a source imports; of a name from a package that of a module it may be, too.
 
     What is imported for its types alone decides nothing.

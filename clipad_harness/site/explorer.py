@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
-from clipad_harness.base.settings import Explorer, read_explorer, read_methods, read_params
+from clipad_harness.base.settings import Explorer, read_explorer, read_methods
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.contenders import contenders
 from clipad_harness.papers.citations import citations
@@ -32,7 +33,7 @@ def explore(root: Path) -> Path:
     """Stage `explore`: score every category with every method once more; write page and picture."""
     # The number of threads of a matrix product would change bits of the maps.
     torch.set_num_threads(1)
-    settings, params, among = read_explorer(root), read_params(root), contenders(root)
+    settings, among = read_explorer(root), contenders(root)
     run = among[0].run
     backbones = [one.scorer.backbone(one.main.config) for one in among]
     kinds = sorted({backbone.kind for backbone in backbones} - {"published"})
@@ -51,7 +52,11 @@ def explore(root: Path) -> Path:
             data_hash=index_hash(run.index, run.data),
             backbones=backbones,
             methods=names,
-            parameters={name: params[name] for name in ("profile", "profiles", "explorer")},
+            parameters={
+                "profile": asdict(run.profile),
+                "methods": names,
+                "explorer": asdict(settings),
+            },
         ),
         citations=list(dict.fromkeys(cited)),
         warning=f"{kinds[0].capitalize()} weights: the maps show how the methods work, not how good they "

@@ -5,6 +5,7 @@ It has loaded the weights and read the results, so nobody else needs to; see `pa
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def about_method(root: Path, name: str) -> dict[str, Any]:
     """Provenance, origins and summary of a method's page."""
     run, params = open_run(root, name), read_params(root)
     scorer, results = run.scorer(), read_results(root, name)
-    used = {section: params[section] for section in ("profile", "profiles", name)}
+    weights = {name: run.profile.weights[name]}
+    used = {"profile": asdict(replace(run.profile, weights=weights)), name: params[name]}
     facts = provenance(scorer, run.data, used)
     return {
         "provenance": facts,
@@ -38,8 +40,8 @@ def about_method(root: Path, name: str) -> dict[str, Any]:
 
 
 def about_essay(root: Path) -> dict[str, Any]:
-    """Provenance of a page about all methods."""
-    names, params = read_methods(root), read_params(root)
+    """Provenance of a page about all methods; what their sections say is in their results."""
+    names = read_methods(root)
     runs = [open_run(root, name) for name in names]
     scorers, first = [run.scorer() for run in runs], runs[0]
     return {
@@ -49,6 +51,6 @@ def about_essay(root: Path) -> dict[str, Any]:
             data_hash=index_hash(first.index, first.data),
             backbones=[scorer.backbone(scorer.among[0].config) for scorer in scorers],
             methods=names,
-            parameters={section: params[section] for section in ("profile", "profiles", *names)},
+            parameters={"profile": asdict(first.profile), "methods": names},
         )
     }
