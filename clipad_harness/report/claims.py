@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from clipad_core.metrics import METRIC_LABELS
+from clipad_core.metrics import METRIC_LABELS, METRICS
 from clipad_harness.report.ablations import ablation, group_of, pretty
 from clipad_harness.report.tables import Html, percent, table
 
@@ -38,7 +38,8 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
                 continue
             paper = printed[better, k_shot] - printed[worse, k_shot]
             here, error = _mean(values.loc[(better, k_shot)] - values.loc[(worse, k_shot)])
-            sign = -1 if paper < 0 else 1
+            falls = paper < 0 or (math.isnan(paper) and not METRICS[metric].higher_is_better)
+            sign = -1 if falls else 1
             shown = percent(here, signed=True)
             shown += "" if math.isnan(error) else f" ± {percent(error)}"
             rows.append((k_shot, percent(paper, signed=True), shown, _verdict(sign * here, error)))

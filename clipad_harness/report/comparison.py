@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from clipad_core.metrics import METRIC_LABELS
+from clipad_core.metrics import METRICS as KNOWN_METRICS
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
@@ -58,8 +59,9 @@ def headline(found: SideBySide, among: Sequence[Contender]) -> Html:
     body = []
     for one in among:
         cells = [Cell(one.label, "row")]
-        for frame in columns.values():
-            best = frame["mean"].idxmax() == one.label
+        for metric, frame in columns.items():
+            means = frame["mean"] if KNOWN_METRICS[metric].higher_is_better else -frame["mean"]
+            best = means.idxmax() == one.label
             mean, std = (float(frame["mean"].get(one.label, np.nan)),
                          float(frame["std"].get(one.label, np.nan)))  # fmt: skip
             text = with_spread(mean, std)
@@ -68,7 +70,7 @@ def headline(found: SideBySide, among: Sequence[Contender]) -> Html:
     head = [Cell("method", "col"), *(Cell(METRIC_LABELS[m], "col", "number") for m in METRICS)]
     caption = (
         "Mean over categories, per cent; ± is the deviation of that mean over seeds, which is smaller "
-        "than the methods' pages give; the highest of a column in bold. AUPRO at every distinct "
+        "than the methods' pages give; the best of a column in bold. AUPRO at every distinct "
         "threshold for all methods"
     )
     return html_table(caption, [[*head, Cell("reads of a category", "col")]], body)
