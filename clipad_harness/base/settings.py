@@ -166,14 +166,21 @@ def read_params(root: Path) -> dict[str, Any]:
     return mapping(found, PARAMS)
 
 
-def read_profile(root: Path, name: str = "", dataset: str = "") -> Profile:
-    """The chosen profile; ``name`` and ``dataset`` override params.yaml where not empty."""
+def read_profile(
+    root: Path,
+    name: str | None = None,
+    dataset: str | None = None,
+    categories: Sequence[str] | None = None,
+) -> Profile:
+    """The chosen profile; what is given besides the folder stands in place of params.yaml's."""
     params = read_params(root)
     profiles = mapping(get(params, "profiles", PARAMS), "profiles")
     name = name or str(get(params, "profile", PARAMS))
     section = {"name": name, **mapping(get(profiles, name, "profiles"), f"profiles.{name}")}
     if dataset:
         section["dataset"] = dataset
+    if categories is not None:
+        section["categories"] = list(categories)
     where = f"profiles.{name}"
     section["weights"] = {
         method: build(Weights, mapping(get(section, method, where), f"{where}.{method}"),
@@ -215,13 +222,21 @@ def read_methods(root: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_method(root: Path, name: str) -> MethodSettings:
-    """The section of a method.
+def settings_read(name: str) -> list[str]:
+    """The settings that a method reads: the names in its section, in order."""
+    method = find_method(name)
+    unread = {} if method.references is not None else _OF_REFERENCES
+    unread = unread if method.training is not None else {**unread, **_OF_TRAINING}
+    return [setting.name for setting in fields(MethodSettings) if setting.name not in unread]
+
+
+def read_method(root: Path, name: str, replaced: Mapping[str, Any] | None = None) -> MethodSettings:
+    """The section of a method, some of its settings replaced.
 
     Raises:
         ClipadError: a name or value that is wrong or missing, or one that the method does not read.
     """
-    method, section = find_method(name), dict(_section(root, name))
+    method, section = find_method(name), {**_section(root, name), **(replaced or {})}
     references, training = method.references is not None, method.training is not None
     section |= _unread(section, name, {} if references else _OF_REFERENCES, "reads no references")
     section |= _unread(section, name, {} if training else _OF_TRAINING, "learns nothing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from clipad_core.clip.packed import packed_operations
 from clipad_core.clip.preprocess import Pixels
 from clipad_core.methods.method import Detector
 from clipad_harness.data.images import read_image
-from clipad_harness.experiments.pipeline import Run, open_measured
+from clipad_harness.experiments.pipeline import Run, open_measured, train_missing
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.experiments.variants import Shard
@@ -93,14 +93,20 @@ class Contender:
         return operations(detector, image)
 
 
-def contenders(root: Path, profile: str = "", dataset: str = "") -> list[Contender]:
-    """Every method that is measured: without references, and with the most of its run."""
-    return [
-        Contender(run, scorer, k_shot)
-        for run in open_measured(root, profile, dataset)
-        for scorer in [run.scorer()]
-        for k_shot in sorted({0, max(run.settings.k_shots)})
-    ]
+def contenders(root: Path, parameters: Mapping[str, Any] | None = None) -> list[Contender]:
+    """Every method that is measured: without references, and with the most of its run.
+
+    Args:
+        root: the project's folder.
+        parameters: profile, dataset and categories in place of those of params.yaml.
+    """
+    among = []
+    for run in open_measured(root, parameters):
+        scorer = run.scorer()
+        train_missing(run, scorer, run.variants[:1])
+        shots = sorted({0, max(run.settings.k_shots)})
+        among += [Contender(run, scorer, k_shot) for k_shot in shots]
+    return among
 
 
 def operations(detector: Callable[[Sequence[Pixels]], Any], image: Pixels) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
+from clipad_harness.base.parameters import OF_PROFILE, check_names, read_parameterised
 from clipad_harness.base.settings import (
     MethodSettings,
     Profile,
@@ -35,6 +37,7 @@ CACHE = Path(".cache")
 TRAINED = Path("data/trained")
 # What all pages read: a folder a method, so that a stage can depend on all of them.
 RESULTS = Path("reports/results")
+RESULT_DIGITS, CURVE_DIGITS = "%.6f", "%.6g"
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ class Run:
         """The categories that are tested."""
         return self.tested.categories
 
+    @property
+    def as_in_params(self) -> bool:
+        """Whether its settings are those of params.yaml, which the stages have trained and measured."""
+        of_params = read_profile(self.root), read_method(self.root, self.name)
+        return (self.profile, self.settings) == of_params
+
     def encodings(self) -> Encodings:
         """Backbones and features, encoded once for all variants."""
         from clipad_harness.base.weights import resolve
@@ -109,7 +118,10 @@ class Run:
     def _trainer(self, encodings: Encodings) -> Trainer:
         from clipad_harness.experiments.trainer import Trainer
 
-        return Trainer(self.name, self.datasets, encodings, self.root / TRAINED / self.name)
+        finished = self.root / TRAINED / self.name
+        # What stage `train` has made is a function of params.yaml, so that nothing is added to it.
+        own = finished if self.as_in_params else self.root / CACHE / "trained" / self.name
+        return Trainer(self.name, self.datasets, encodings, own, finished)
 
     def scorer(self) -> Scorer:
         """A scorer that shares its encodings between all variants of this run."""
@@ -120,13 +132,13 @@ class Run:
         return Scorer(self.name, self.profile, self.datasets, encodings, trainer, self.variants)
 
 
-def open_run(root: Path, name: str, profile: str = "", dataset: str = "") -> Run:
+def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None) -> Run:
     """Read the settings of a method and index its datasets.
 
     Args:
         root: the project's folder.
         name: of the method.
-        profile, dataset: instead of those of params.yaml.
+        parameters: settings in place of those of params.yaml, as `read_parameterised` takes them.
 
     Raises:
         ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
@@ -134,13 +146,12 @@ def open_run(root: Path, name: str, profile: str = "", dataset: str = "") -> Run
     from clipad_harness.data.dataset_images import DatasetImages
     from clipad_harness.experiments.variants import read_variants
 
-    chosen = read_profile(root, profile, dataset)
+    chosen, settings = read_parameterised(root, name, parameters or {})
     if name not in chosen.weights:
         raise ClipadError(
             f"method: found {name!r}, expected one of {', '.join(chosen.weights)}, the methods of "
             "params.yaml."
         )
-    settings = read_method(root, name)
     variants = read_variants(name, settings, chosen)
     used = [n for v in variants for n in (v.trained_on, v.tested_on) if n is not None]
     datasets = {}
@@ -151,19 +162,24 @@ def open_run(root: Path, name: str, profile: str = "", dataset: str = "") -> Run
     return Run(root, name, chosen, settings, variants, datasets)
 
 
-def open_measured(root: Path, profile: str = "", dataset: str = "") -> list[Run]:
+def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
     """Every method that has results: what pages about all methods show.
 
+    Args:
+        root: the project's folder.
+        parameters: profile, dataset and categories in place of those of params.yaml.
+
     Raises:
-        ClipadError: see `open_run`; no method has any.
+        ClipadError: see `open_run`; another parameter; no method has any results.
     """
+    check_names(parameters or (), OF_PROFILE)
     names = [name for name in read_methods(root) if results_path(root, name).is_file()]
     if not names:
         first = read_methods(root)[0]
         raise ClipadError(
             f"reports: found results of no method; run `./repro clipad measure {first}` first."
         )
-    return [open_run(root, name, profile, dataset) for name in names]
+    return [open_run(root, name, parameters) for name in names]
 
 
 def train(root: Path, name: str) -> Path:
@@ -171,30 +187,93 @@ def train(root: Path, name: str) -> Path:
 
     Of a method that learns nothing the table of curves has no row.
     """
-    from clipad_harness.experiments.trainer import CURVE_COLUMNS, train_all
+    from clipad_harness.experiments.trainer import CURVE_COLUMNS, remove_others, train_all
 
     run = open_run(root, name)
     curves = pd.DataFrame(columns=CURVE_COLUMNS)
     if run.method.training is not None:
-        curves = train_all(run.trainer(), run.variants, read_workers(root))
-    return write_text(curves_path(root, name), _csv(curves, "%.6g"))
+        trainer = run.trainer()
+        curves = train_all(trainer, run.variants, read_workers(root))
+        remove_others(trainer, run.variants)
+    return write_text(curves_path(root, name), _csv(curves, CURVE_DIGITS))
 
 
 def measure(root: Path, name: str) -> Path:
     """Stage `measure`: every variant, category, number of references and seed into one tidy table."""
-    from clipad_harness.experiments.results import measure_all
-    from clipad_harness.experiments.variants import plan_shards
-
     run = open_run(root, name)
-    tested = dict.fromkeys(variant.tested_on for variant in run.variants)
-    categories = {dataset: run.datasets[dataset].categories for dataset in tested}
-    shards = plan_shards(run.method, categories, run.variants, run.profile.ablation_categories)
-    results, references = measure_all(run.scorer(), shards, read_workers(root))
+    results, references = _measure_all(run, run.scorer())
     own = results[results["dataset"] == run.profile.dataset]
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
     write_text(folder / "by_category.csv", _csv(by_category(own)))
-    return write_text(results_path(root, name), _csv(results, "%.6f"))
+    return write_text(results_path(root, name), _csv(results, RESULT_DIGITS))
+
+
+def _measure_all(run: Run, scorer: Scorer) -> tuple[pd.DataFrame, pd.DataFrame]:
+    from clipad_harness.experiments.results import measure_all
+    from clipad_harness.experiments.variants import plan_shards
+
+    tested = dict.fromkeys(variant.tested_on for variant in run.variants)
+    categories = {dataset: run.datasets[dataset].categories for dataset in tested}
+    shards = plan_shards(run.method, categories, run.variants, run.profile.ablation_categories)
+    return measure_all(scorer, shards, read_workers(run.root))
+
+
+def results_of(run: Run, scorer: Scorer) -> pd.DataFrame:
+    """The results table of a run: read where the stages have made it, else made now.
+
+    What is made now is kept in `.cache` alone, piece by piece, so that nothing is measured twice.
+
+    Args:
+        run: with settings of params.yaml, or others.
+        scorer: of the run.
+
+    Raises:
+        ClipadError: the stages have not run yet, or what training and measuring find.
+    """
+    if run.as_in_params:
+        return read_results(run.root, run.name)
+    train_missing(run, scorer, run.variants)
+    results, _ = _measure_all(run, scorer)
+    return _as_read(results, RESULT_DIGITS)
+
+
+def curves_of(run: Run, scorer: Scorer) -> pd.DataFrame:
+    """The loss curves of a run: read where the stages have made them, else made now.
+
+    Args:
+        run: of a method that learns.
+        scorer: of the run.
+
+    Raises:
+        ClipadError: as for `results_of`.
+    """
+    if not run.as_in_params:
+        return _as_read(train_missing(run, scorer, run.variants), CURVE_DIGITS)
+    path = curves_path(run.root, run.name)
+    if not path.is_file():
+        raise ClipadError(
+            f"{path.relative_to(run.root)}: does not exist yet; run `./repro clipad train {run.name}` "
+            "first."
+        )
+    return pd.read_csv(path)
+
+
+def train_missing(run: Run, scorer: Scorer, variants: Sequence[Variant]) -> pd.DataFrame:
+    """Train what some variants of a run need and nobody has trained; return their loss curves."""
+    import torch
+
+    from clipad_harness.experiments.trainer import train_all
+
+    if scorer.trainer is None or run.as_in_params:
+        return pd.DataFrame()
+    with torch.enable_grad():  # a notebook may have switched gradients off
+        return train_all(scorer.trainer, variants, read_workers(run.root))
+
+
+def _as_read(table: pd.DataFrame, digits: str) -> pd.DataFrame:
+    """A table with the digits and types that it has when it is read from its file."""
+    return pd.read_csv(StringIO(_csv(table, digits)))
 
 
 def _csv(table: pd.DataFrame, floats: str | None = None) -> str:

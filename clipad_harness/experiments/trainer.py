@@ -37,6 +37,7 @@ class Trainer:
         datasets: images by name of the dataset.
         encodings: backbones and features.
         folder: where trained learners are kept, a file each.
+        finished: a folder to look for them first.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Trainer:
         datasets: Mapping[str, DatasetImages],
         encodings: Encodings,
         folder: Path,
+        finished: Path,
     ) -> None:
         self.name, self.datasets, self.encodings = name, datasets, encodings
-        self.folder = folder
+        self.folder, self.finished = folder, finished
         self._data: tuple[tuple[Any, ...], TrainingData] | None = None
         self._keys: dict[TrainingJob, str] = {}
 
@@ -83,7 +85,9 @@ class Trainer:
 
     def path(self, job: TrainingJob) -> Path:
         """The file of a training; a learner, with its loss curve beside it."""
-        return self.folder / f"{self.key(job)[:16]}.safetensors"
+        name = f"{self.key(job)[:16]}.safetensors"
+        known = self.finished / name
+        return known if known.is_file() else self.folder / name
 
     def require(self, job: TrainingJob) -> None:
         """Check that a training is finished.
@@ -208,8 +212,6 @@ class Trainer:
 def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.DataFrame:
     """Finish all trainings with one progress bar over their steps; return the loss curves.
 
-    Files of other settings are removed, so that the folder is a function of the settings.
-
     Returns:
         Columns ``variant, seed, epoch, part, value``; variants that share a training share a curve.
     """
@@ -227,10 +229,6 @@ def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.Da
         for _ in run_all(trainer, [[job] for job in missing], workers, bar):
             pass
         bar.update(total - bar.n)
-    wanted = {trainer.path(job).stem for job in jobs}
-    for path in trainer.folder.iterdir() if trainer.folder.is_dir() else ():
-        if path.is_file() and path.stem not in wanted:
-            path.unlink()
     rows = [
         (variant.name, seed, epoch + 1, part, value)
         for variant in among
@@ -240,3 +238,11 @@ def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.Da
         for part, value in parts.items()
     ]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def remove_others(trainer: Trainer, among: Sequence[Variant]) -> None:
+    """Remove files of other settings, so that the folder is a function of the settings."""
+    wanted = {trainer.path(job).stem for job in trainings(among)}
+    for path in trainer.folder.iterdir() if trainer.folder.is_dir() else ():
+        if path.is_file() and path.stem not in wanted:
+            path.unlink()

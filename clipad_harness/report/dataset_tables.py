@@ -38,7 +38,8 @@ def sheet(run: Run) -> tuple[Figure, str]:
     """The contact sheet of the dataset and its alt text; read where the index stage has drawn it."""
     path, index = run.root / SHEET, run.root / INDEX
     drawn = path.is_file() and index.is_file()
-    if drawn and set(pd.read_csv(index)["dataset"]) == {run.profile.dataset}:
+    shown = ["dataset", "image"]
+    if drawn and pd.read_csv(index)[shown].equals(run.index[shown]):
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     else:

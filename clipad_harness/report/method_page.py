@@ -20,7 +20,7 @@ from clipad_harness.report.ablations import (
     ablation_table,
     group_of,
 )
-from clipad_harness.report.claims import direction_table
+from clipad_harness.report.claims import UNMEASURED, direction_table
 from clipad_harness.report.figures import show
 from clipad_harness.report.method import comparable, comparison, headline, shown_dataset
 from clipad_harness.report.summary import headline_cell
@@ -144,7 +144,13 @@ def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
 
 
 def ablation_panel(results: pd.DataFrame, name: str) -> None:
-    """One ablation as a page shows it: table, figure, and whether the paper's claims hold here."""
+    """One ablation as a page shows it: table, figure, and whether the paper's claims hold here.
+
+    A run may leave groups out, which its page says.
+    """
+    if not results["variant"].str.startswith(f"{name}/").any():
+        display(callout(f"{name}: {UNMEASURED}."))
+        return
     display(ablation_table(results, name))
     show(*ablation_figure(results, name))
     if group_of(results, name).claims:

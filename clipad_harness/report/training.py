@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
@@ -11,19 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clipad_core.errors import ClipadError
-from clipad_harness.experiments.pipeline import Run, curves_path
+from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.report.tables import Html, facts
-
-
-def read_curves(root: Path, method: str) -> pd.DataFrame:
-    """The loss curves of the last training: `variant, seed, epoch, part, value`."""
-    path = curves_path(root, method)
-    if not path.is_file():
-        raise ClipadError(
-            f"{path.relative_to(root)}: does not exist yet; run `./repro clipad train {method}` first."
-        )
-    return pd.read_csv(path)
 
 
 def training_facts(run: Run) -> Html:

@@ -4,10 +4,12 @@ Papermill's own output never settles: it holds times, a random id for the cell i
 cut wherever a message ended, memory addresses and the version of what drew a PNG.
 """
 
+import ast
 import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import nbformat
@@ -15,6 +17,7 @@ from nbformat import NotebookNode
 
 from clipad_core.errors import ClipadError
 
+WIDTH = 100
 INJECTED = "injected-parameters"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _PNG_TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"eXIf"}
@@ -39,7 +42,8 @@ def canonical_notebook(executed: NotebookNode, original: NotebookNode) -> Notebo
     for index, cell in enumerate(executed.cells):
         injected = INJECTED in tags(cell)
         name = INJECTED if injected else next(names)
-        clean = NotebookNode(cell_type=cell.cell_type, source=cell.source)
+        source = _laid_out(cell.source) if injected else cell.source
+        clean = NotebookNode(cell_type=cell.cell_type, source=source)
         clean["id"] = name if name and (injected or minor >= 5) else f"cell-{index}"
         clean["metadata"] = {k: cell.metadata[k] for k in ("alt", "tags") if cell.metadata.get(k)}
         if cell.cell_type == "code":
@@ -52,6 +56,18 @@ def canonical_notebook(executed: NotebookNode, original: NotebookNode) -> Notebo
     return nbformat.from_dict(
         {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     )
+
+
+def _laid_out(source: str) -> str:
+    """The cell that Papermill injects, one long line a parameter, broken for the eye."""
+    lines = ["# Parameters"]
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign):
+            head = f"{ast.unparse(statement.targets[0])} = "
+            value = ast.literal_eval(statement.value)
+            text = pformat(value, width=WIDTH - len(head), sort_dicts=False)
+            lines.append(head + text.replace("\n", "\n" + " " * len(head)))
+    return "\n".join(lines)
 
 
 def _canonical_outputs(outputs: list[NotebookNode]) -> list[dict[str, Any]]:

@@ -5,32 +5,42 @@ It has loaded the weights and read the results, so nobody else needs to; see `pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from IPython.display import JSON, display
 
-from clipad_harness.base.settings import find_root, read_methods, read_params
+from clipad_harness.base.settings import find_root, read_methods
 from clipad_harness.data.datasets import index_hash
-from clipad_harness.experiments.pipeline import open_run, read_results
+from clipad_harness.experiments.pipeline import open_run, results_of
 from clipad_harness.report.method import number_origins, provenance, summarise
 from clipad_harness.report.provenance import about_page
 from clipad_harness.report.summary import summary_path, summary_text
 
 
-def tell(name: str) -> None:
-    """Display the facts of the page of this name, for `run_notebook`."""
+def tell(name: str, parameters: Mapping[str, Any]) -> None:
+    """Display the facts of the page of this name, for `run_notebook`.
+
+    Args:
+        name: of a method, or of an essay over all methods.
+        parameters: that the notebook was run with.
+    """
     root = find_root()
-    display(JSON(about_method(root, name) if name in read_methods(root) else about_essay(root)))
+    if name in read_methods(root):
+        display(JSON(about_method(root, name, parameters)))
+    else:
+        display(JSON(about_essay(root, parameters)))
 
 
-def about_method(root: Path, name: str) -> dict[str, Any]:
+def about_method(root: Path, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance, origins and summary of a method's page."""
-    run, params = open_run(root, name), read_params(root)
-    scorer, results = run.scorer(), read_results(root, name)
+    run = open_run(root, name, parameters)
+    scorer = run.scorer()
+    results = results_of(run, scorer)
     weights = {name: run.profile.weights[name]}
-    used = {"profile": asdict(replace(run.profile, weights=weights)), name: params[name]}
+    used = {"profile": asdict(replace(run.profile, weights=weights)), name: asdict(run.settings)}
     facts = provenance(scorer, run.data, used)
     return {
         "provenance": facts,
@@ -39,10 +49,10 @@ def about_method(root: Path, name: str) -> dict[str, Any]:
     }
 
 
-def about_essay(root: Path) -> dict[str, Any]:
+def about_essay(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance of a page about all methods; what their sections say is in their results."""
     names = read_methods(root)
-    runs = [open_run(root, name) for name in names]
+    runs = [open_run(root, name, parameters) for name in names]
     scorers, first = [run.scorer() for run in runs], runs[0]
     return {
         "provenance": about_page(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
-from clipad_harness.base.settings import read_methods, read_profile
+from clipad_harness.base.parameters import parameters_of
+from clipad_harness.base.settings import read_method, read_methods
 from clipad_harness.papers.citations import citations
 from clipad_harness.report.summary import summary_path
 
@@ -27,16 +28,18 @@ def notebook(root: Path, name: str) -> Path:
         )
     from clipad_harness.site.notebook import run_notebook
 
-    profile = read_profile(root)
     methods = every if name in ESSAYS else (name,)
-    cited = [one for method in methods for one in citations(method, profile.dataset)]
+    for method in methods:
+        read_method(root, method)  # what is wrong there is a message about params.yaml
+    values = parameters_of(root, None if name in ESSAYS else name)
+    cited = [one for method in methods for one in citations(method, values["dataset"])]
     page = run_notebook(
         root / "notebooks" / f"{name}.ipynb",
         root / "reports" / f"{name}.ipynb",
-        {"profile": profile.name, "dataset": profile.dataset},
+        values,
         root=root,
         # Asked of the kernel, which has loaded the weights; loading them here as well takes 8 s.
-        about=f"from clipad_harness.site.page_facts import tell\n\ntell({name!r})",
+        about=f"from clipad_harness.site.page_facts import tell\n\ntell({name!r}, {values!r})",
         citations=list(dict.fromkeys(cited)),
         command="./repro",
     )
