@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from hashlib import sha256
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from runpy import run_path
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from project import as_committed, tracked_params
 
 import clipad_core
 
@@ -155,7 +157,24 @@ def test_ci_and_readme_give_the_same_test_command() -> None:
     assert "    ./repro test " in (ROOT / "README.md").read_text()
 
 
+def test_no_test_depends_on_the_settings_of_the_user() -> None:
+    """They stand in tests/settings.yaml; what is about the tracked params.yaml asks `tracked_params`."""
+    reads = re.compile(r"(REPOSITORY|ROOT) / .params\.yaml|(read|open)_\w+\((REPOSITORY|ROOT)\b")
+    tests = [*ROOT.glob("tests/**/*.py"), ROOT / "conftest.py"]
+    found = {path.name for path in tests if reads.search(path.read_text(encoding="utf-8"))}
+    assert found == {"project.py", "test_walks.py"}
+
+
+def test_the_bundled_weights_are_those_that_their_profiles_name() -> None:
+    name = "data/weights/clipad-tiny.safetensors"
+    digest = sha256((ROOT / name).read_bytes()).hexdigest()
+    for profile in tracked_params()["profiles"].values():
+        weights = [one for one in profile.values() if isinstance(one, dict) and "weights" in one]
+        assert {one["sha256"] for one in weights if one["weights"] == name} <= {digest}
+
+
 def test_the_numbers_of_the_readme_are_those_of_the_tracked_reports() -> None:
+    as_committed("README.md", "reports")
     names = {"WinCLIP": "winclip", "WinCLIP+": "winclip"}
     names |= {"AnomalyCLIP": "anomalyclip", "VCP-CLIP": "vcpclip"}
     found = re.findall(

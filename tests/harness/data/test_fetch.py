@@ -163,7 +163,7 @@ def test_no_server_and_no_web_address_are_one_message(server, tmp_path):
 def test_a_cut_download_leaves_no_dataset(server, tmp_path):
     server.cut = 100
     card = replace(read_card("cvc_colondb"), archives=(archive_of(server),))
-    with pytest.raises(ClipadError):
+    with pytest.raises(ClipadError, match="cannot be downloaded .* what came is kept"):
         fetch(card, tmp_path)
     assert not (tmp_path / "cvc_colondb").exists()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from micro import MICRO, add_config, run_tower
+from PIL import Image
 from recordings import GOLDENS
 
 from clipad_core.clip.backbone import Backbone, load_backbone
@@ -342,11 +343,21 @@ def test_what_the_official_layout_has_no_place_for_is_named(loaded: Backbone) ->
 def test_the_detector_takes_images_of_any_size(loaded: Backbone) -> None:
     drawn = np.random.default_rng(0)
     images = [drawn.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((30, 40), (64, 20))]
-    found = AnomalyCLIP(loaded, SMALL, make_learner(loaded, SMALL, 3))(images)
+    detector = AnomalyCLIP(loaded, SMALL, make_learner(loaded, SMALL, 3))
+    found = detector(images)
     assert found.anomaly_map.shape == (2, 48, 48)
-    assert ((found.image_score > 0) & (found.image_score < 1)).all()
-    with pytest.raises(ClipadError):
-        AnomalyCLIP(loaded, SMALL, make_learner(loaded, SMALL, 3))([])
+    for place, image in enumerate(images):
+        square = np.asarray(Image.fromarray(image).resize((48, 48), Image.Resampling.BICUBIC))
+        alone = detector([square])
+        torch.testing.assert_close(
+            found.anomaly_map[place], alone.anomaly_map[0], atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            found.image_score[place], alone.image_score[0], atol=1e-5, rtol=0
+        )
+    assert not torch.allclose(found.anomaly_map[0], found.anomaly_map[1], atol=1e-5)
+    with pytest.raises(ClipadError, match="images: found none"):
+        detector([])
 
 
 def test_published_is_the_default() -> None:
