@@ -65,22 +65,22 @@ def _each(values: Sequence[str]) -> str:
     return "; ".join(values if len(set(values)) > 1 else values[:1])
 
 
-def code_hash(methods: Sequence[str]) -> str:
+def code_hash(methods: Sequence[str], packages: Path = PACKAGES) -> str:
     """SHA-256 over names and contents of all that a page is made with.
 
     Of the core everything but the rooms of other methods, of the harness the wings from settings to
     pages: the same that the page's stage in dvc.yaml depends on.
     """
-    core = {path for name in methods for path in core_files(name)}
+    core = {path for name in methods for path in core_files(name, packages)}
     harness = {
         path
         for wing in WINGS
-        for path in (PACKAGES / "clipad_harness" / wing).rglob("*")
+        for path in (packages / "clipad_harness" / wing).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
     digest = hashlib.sha256()
     for path in sorted(core | harness):
-        digest.update(f"{path.relative_to(PACKAGES).as_posix()}\n".encode())
+        digest.update(f"{path.relative_to(packages).as_posix()}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -208,7 +208,7 @@ def index(tmp_path: Path, *summaries: Summary) -> BeautifulSoup:
     paths = [tmp_path / "reports/summaries" / f"page{i}.json" for i in range(len(summaries))]
     for path, about in zip(paths, summaries, strict=True):
         write_text(path, report.summary_text(about, path))
-        path.with_suffix(".html").write_text("page")
+        (tmp_path / "reports" / f"{path.stem}.html").write_text("page")
     output = index_page(
         [*paths, tmp_path / "reports/summaries/vcpclip.json"], tmp_path / "reports" / "index.html"
     )
