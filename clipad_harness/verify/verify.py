@@ -59,6 +59,8 @@ def find_targets(root: Path, part: str) -> list[str]:
     if not part:
         return []
     stages = read_stages(root)
+    if part.partition("@")[0] in stages:
+        return [part]
     words = {
         name if item is None else f"{name}@{item}": [
             word.replace("${item}", str(item))
@@ -67,9 +69,6 @@ def find_targets(root: Path, part: str) -> list[str]:
         for name, stage in stages.items()
         for item in _items(root, stage)
     }
-    named = [name for name in stages if name == part.partition("@")[0]]
-    if named:
-        return [part]
     found = [name for name, command in words.items() if part in command[3:]]
     if not found:
         methods = {word for command in words.values() for word in command[4:]}

@@ -223,6 +223,7 @@ def test_folders_of_reports_alone_and_commits_are_compared(
     clone: Path, touched: Path, tmp_path: Path
 ) -> None:
     metrics = touched / "reports/summaries/winclip.json"
+    metrics.parent.mkdir()
     metrics.write_text(json.dumps({"headline": {"0-shot": {"aupro": {"ours": 60.0}}}}))
     git(touched, "add", "-f", "reports/summaries/winclip.json")
     git(touched, "commit", "--quiet", "-m", "second")
