@@ -97,6 +97,20 @@ def test_a_second_run_computes_nothing_and_gives_the_same_bytes(
     assert (project / RESULTS).read_bytes() == before
 
 
+def test_results_measured_for_a_notebook_equal_those_of_the_stage(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pipeline.open_run(project, "winclip")
+    of_stage = pipeline.results_of(run, run.scorer())
+    change(project, "winclip", "preset", value="anomalib")
+    (project / RESULTS).unlink()
+    found = counting(monkeypatch)
+    same = pipeline.open_run(project, "winclip", {"preset": "paper"})
+    pd.testing.assert_frame_equal(pipeline.results_of(same, same.scorer()), of_stage)
+    assert found == {"encoded": 0, "measured": 0}
+    assert not (project / RESULTS).exists()
+
+
 def test_from_nothing_two_processes_give_the_bytes_of_one(project: Path) -> None:
     before = (project / RESULTS).read_bytes()
     shutil.rmtree(project / ".cache")

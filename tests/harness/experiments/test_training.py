@@ -211,6 +211,40 @@ def test_a_training_that_scores_leads_to_results(project: Path) -> None:
     assert results["value"].between(0, 1).all()
 
 
+def test_other_settings_than_those_of_params_are_trained_aside_and_give_equal_tables(
+    project: Path,
+) -> None:
+    pipeline.train(project, "vcpclip")
+    pipeline.measure(project, "vcpclip")
+    run = open_run(project, "vcpclip")
+    before = files_of(project, "vcpclip")
+    asked = {"seeds": [1, 2], "changes": run.settings.changes}
+    curves = pipeline.curves_of(run, run.scorer())
+    results = pipeline.results_of(run, run.scorer())
+
+    # The same settings as parameters, while params.yaml says others.
+    set_all(project, "vcpclip", seeds=[2])
+    same = open_run(project, "vcpclip", {"seeds": [1]})
+    with torch.no_grad():  # as a page that trains nothing says it
+        pd.testing.assert_frame_equal(pipeline.results_of(same, same.scorer()), results)
+        pd.testing.assert_frame_equal(pipeline.curves_of(same, same.scorer()), curves)
+    assert not (project / ".cache" / "trained").exists()
+
+    more = open_run(project, "vcpclip", asked)
+    with torch.no_grad():
+        wide = pipeline.results_of(more, more.scorer())
+    pd.testing.assert_frame_equal(wide[wide["seed"] == 1].reset_index(drop=True), results)
+    assert set(pipeline.curves_of(more, more.scorer())["seed"]) == {1, 2}
+    assert len(list((project / ".cache" / "trained" / "vcpclip").glob("*.safetensors"))) == 1
+    assert files_of(project, "vcpclip") == before
+
+
+def test_curves_of_nothing_say_what_to_run(project: Path) -> None:
+    run = open_run(project, "vcpclip")
+    with pytest.raises(ClipadError, match="run `./repro clipad train vcpclip` first"):
+        pipeline.curves_of(run, run.scorer())
+
+
 def test_scoring_without_training_says_what_to_run(project: Path) -> None:
     with pytest.raises(ClipadError, match="run `./repro clipad train vcpclip` first"):
         pipeline.measure(project, "vcpclip")

@@ -41,11 +41,6 @@ def test_curves_end_in_words() -> None:
         training.curves_figure(curves, "other")
 
 
-def test_results_that_were_never_trained_say_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ClipadError, match="run `./repro clipad train vcpclip` first"):
-        training.read_curves(tmp_path, "vcpclip")
-
-
 @pytest.mark.parametrize("same", [True, False])
 def test_training_on_what_is_tested_is_said_first(same: bool) -> None:
     one = SimpleNamespace(name="main", trained_on="a", tested_on="a" if same else "b")
