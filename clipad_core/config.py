@@ -5,12 +5,12 @@ A field made by `choice` says of itself what throwing it changes, who throws it,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar
 
 from clipad_core.errors import ClipadError
+from clipad_core.validation import validate
 
 Config = TypeVar("Config")
 # When a field is read: only where there are references, by a training alone, by no training, or for
@@ -89,27 +89,9 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
         ClipadError: an unknown field, or a value that its type does not allow; whatever the
             config's own ``__post_init__`` refuses.
     """
-    hints = _hints(type(config))  # type: ignore[arg-type]
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in hints:
-            known = ", ".join(sorted(hints))
-            raise ClipadError(f"{method}: found the field {name!r}, expected one of {known}.")
-        value = tuple(value) if isinstance(value, list) else value
-        if not fits(value, hints[name]):
-            raise ClipadError(f"{name}: found {value!r}, expected {allowed(hints[name])}.")
-        # Equal settings must have equal hashes, and 1 prints unlike 1.0.
-        if float in (hints[name], *get_args(hints[name])):
-            value = tuple(map(float, value)) if isinstance(value, tuple) else value
-            value = float(value) if isinstance(value, int) else value
-        changes[name] = value
-    return replace(config, **changes)  # type: ignore[type-var]
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    """Types of the fields; Python compiles each of them anew at every call."""
-    return get_type_hints(kind)
+    same = {one.name: getattr(config, one.name) for one in fields(config)}  # type: ignore[arg-type]
+    new: Config = validate(type(config), same | dict(values), method)
+    return new
 
 
 def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:
@@ -119,37 +101,3 @@ def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:
             f"preset: found {name!r}, expected one of {', '.join(presets)}; choose one of them."
         )
     return presets[name]
-
-
-def allowed(hint: Any) -> str:
-    """What a field's type allows, in words, for the message."""
-    inner = get_args(hint)
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in inner)
-    if get_origin(hint) is tuple:
-        return f"a list of {inner[0].__name__}"
-    if get_origin(hint) is Sequence:
-        return f"a list, each entry {allowed(inner[0])}"
-    if get_origin(hint) is Mapping:
-        return "names with values below them"
-    return " or ".join(allowed(part) for part in inner) or getattr(hint, "__name__", str(hint))
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value read from YAML fits a field's type; a whole number is a float too."""
-    inner, origin = get_args(hint), get_origin(hint)
-    if hint is Any:
-        return True
-    if origin is Literal:
-        return value in inner
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(fits(one, inner[1]) for one in value.values())
-    if origin is Sequence:
-        return isinstance(value, (list, tuple)) and all(fits(one, inner[0]) for one in value)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(fits(part, inner[0]) for part in value)
-    if inner:
-        return any(fits(value, part) for part in inner)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is hint

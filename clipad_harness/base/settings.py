@@ -13,9 +13,10 @@ import yaml
 from clipad_core.config import Choice
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
+from clipad_core.validation import validate
 from clipad_harness.base.files import read_yaml
 from clipad_harness.base.machine import cores
-from clipad_harness.base.sections import PARAMS, build, get, mapping
+from clipad_harness.base.sections import PARAMS, get, mapping
 
 ROOT_VARIABLE = "CLIPAD_ROOT"
 
@@ -183,15 +184,14 @@ def read_profile(
         section["categories"] = list(categories)
     where = f"profiles.{name}"
     section["weights"] = {
-        method: build(Weights, mapping(get(section, method, where), f"{where}.{method}"),
-                      f"{where}.{method}")
+        method: validate(Weights, get(section, method, where), PARAMS, f"{where}.{method}")
         for method in read_methods(root)
-    }  # fmt: skip
+    }
     known = rooms()  # weights of a method that is not run may stay where they are
     section = {key: value for key, value in section.items() if key not in known}
-    profile: Profile = build(Profile, section, f"profiles.{name}")
+    profile: Profile = validate(Profile, section, PARAMS, f"profiles.{name}")
     limit = profile.ablation_categories
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
+    if limit is not None and limit < 1:
         raise ClipadError(
             f"profiles.{name}.ablation_categories: found {limit!r}, expected a whole number from 1, or "
             "null for all categories."
@@ -201,7 +201,7 @@ def read_profile(
 
 def read_synthetic(root: Path) -> Synthetic:
     """The `synthetic` section."""
-    return build(Synthetic, _section(root, "synthetic"), "synthetic")
+    return validate(Synthetic, _section(root, "synthetic"), PARAMS, "synthetic")
 
 
 def read_methods(root: Path) -> tuple[str, ...]:
@@ -246,7 +246,7 @@ def read_method(root: Path, name: str, replaced: Mapping[str, Any] | None = None
         str(group): _ablation(value, f"{name}.ablations.{group}", shots, references)
         for group, value in ablations.items()
     }
-    settings: MethodSettings = build(MethodSettings, section, name)
+    settings: MethodSettings = validate(MethodSettings, section, PARAMS, name)
     _check_method(settings, name)
     return settings
 
@@ -268,7 +268,7 @@ def _ablation(value: Any, where: str, shots: Mapping[str, Any], references: bool
     group = mapping(value, where)
     if not references:
         _unread(group, where, {"k_shots": ()}, "is of a method without references")
-    ablation: Ablation = build(Ablation, {**shots, **group}, where)
+    ablation: Ablation = validate(Ablation, {**shots, **group}, PARAMS, where)
     return ablation
 
 
@@ -282,10 +282,10 @@ def read_feature_memory(root: Path) -> int:
 
 def read_explorer(root: Path) -> Explorer:
     """The `explorer` section."""
-    settings: Explorer = build(Explorer, _section(root, "explorer"), "explorer")
+    settings: Explorer = validate(Explorer, _section(root, "explorer"), PARAMS, "explorer")
     for setting in fields(Explorer):
         value = getattr(settings, setting.name)
-        if not isinstance(value, int) or value < 1:
+        if value < 1:
             raise ClipadError(
                 f"explorer.{setting.name}: found {value!r}, expected a whole number from 1."
             )
@@ -313,7 +313,7 @@ def _check_method(settings: MethodSettings, name: str) -> None:
             raise ClipadError(f"{name}.{key}: found {list(values)}, expected each once.")
     if not 0 < settings.fpr_limit <= 1:
         raise ClipadError(
-            f"{name}.fpr_limit: found {settings.fpr_limit}, expected a share above 0, at most 1."
+            f"{name}.fpr_limit: found {settings.fpr_limit:g}, expected a share above 0, at most 1."
         )
     shots = {"k_shots": settings.k_shots, "walk_shots": settings.walk_shots}
     shots |= {

@@ -18,7 +18,7 @@ import yaml
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
-from clipad_harness.base.cards import fill, wrong
+from clipad_core.validation import allowed, validate, wrong
 from clipad_harness.base.files import read_yaml
 from clipad_harness.data.cards import card_names
 
@@ -233,8 +233,8 @@ def _read(folder: Path, name: str) -> Paper:
     except yaml.YAMLError as error:
         raise ClipadError(f"{path}: not valid YAML ({error}); correct it.") from error
     if not isinstance(content, dict):
-        raise ClipadError(f"{path}: found {content!r}, expected names with values below them.")
-    paper: Paper = fill(Paper, {"name": name, **content}, path, "")
+        raise wrong(path, "", content, allowed(Paper))
+    paper: Paper = validate(Paper, {"name": name, **content}, path)
     if paper.name != name:
         raise wrong(path, "name", paper.name, f"none, or that of its folder, {name}")
     _check(paper, path)

@@ -265,7 +265,7 @@ def test_training_on_the_tested_dataset_must_be_asked_for_by_name(
 def test_a_wrong_field_names_the_row_it_stands_in(project: Path) -> None:
     rows = {"b": {"at_test": {"alpa": 1}}}
     change(project, "vcpclip", "ablations", value={"a": {"rows": rows}})
-    with pytest.raises(ClipadError, match=r"vcpclip.ablations.a.b: .*found the field 'alpa'"):
+    with pytest.raises(ClipadError, match=r"vcpclip.ablations.a.b: .*found an unknown alpa"):
         open_run(project, "vcpclip")
 
 

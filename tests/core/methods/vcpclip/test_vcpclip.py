@@ -381,7 +381,7 @@ def test_presets_differ_where_paper_and_code_do() -> None:
         ({"sigma": -1.0}, "sigma: found -1.0"),
         ({"betas": [0.9]}, "betas: found"),
         ({"learning_rate": "fast"}, "learning_rate: found 'fast'"),
-        ({"learnig_rate": 1.0}, "vcpclip: found the field 'learnig_rate'"),
+        ({"learnig_rate": 1.0}, "vcpclip: found an unknown learnig_rate"),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_message(

@@ -147,7 +147,7 @@ def test_no_images_and_mixed_shapes_are_refused(micro: Backbone) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temprature": 1}, "found the field 'temprature'"),
+        ({"temprature": 1}, "winclip: found an unknown temprature, expected fields of"),
         ({"temperature": 0}, "temperature: found 0"),
         ({"temperature": "warm"}, "temperature: found 'warm', expected float or one of 'clip'"),
         ({"scales": 2}, "scales: found 2, expected a list of int"),
