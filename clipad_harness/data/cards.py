@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal
 
 import yaml
 
 from clipad_core.errors import ClipadError
+from clipad_core.validation import validate, wrong
 from clipad_harness.base.files import read_yaml
 from clipad_harness.data.layouts import LAYOUTS
 
 CARDS = Path(__file__).resolve().parents[2] / "data" / "cards"
-LEVELS = ("image", "pixel")
+Level = Literal["image", "pixel"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Card:
     printed_as: tuple[str, ...]
     task: str
     categories: tuple[str, ...]
-    levels: tuple[str, ...]
+    levels: tuple[Level, ...]
     counts: Counts
     split: str
     licence: str | None
@@ -97,7 +98,7 @@ class Card:
     source_page: str
     obtain: str
     layout: str
-    folders: Mapping[str, Any]
+    folders: Mapping[str, str | list[str]]
     archives: tuple[Archive, ...]
 
 
@@ -128,49 +129,23 @@ def read_card(name: str, folder: Path = CARDS) -> Card:
         found = read_yaml(path)
     except yaml.YAMLError as error:
         raise ClipadError(f"{path}: not valid YAML ({error}); correct it.") from error
-    card: Card = _fill(Card, found, str(path))
+    card: Card = validate(Card, found, path)
     if card.name != name:
-        raise ClipadError(f"{path}: found name {card.name!r}, expected {name!r}; correct it.")
+        raise wrong(path, "name", card.name, f"{name!r}, that of the file")
     _check(card, path)
     return card
 
 
-def _fill(kind: type, found: object, where: str) -> Any:
-    names = [field.name for field in fields(kind)]
-    if not isinstance(found, dict) or set(found) != set(names):
-        have = ", ".join(map(str, found)) if isinstance(found, dict) else repr(found)
-        raise ClipadError(f"{where}: found {have}, expected exactly {', '.join(names)}.")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in found.items()}
-    if kind is Card:
-        values["counts"] = _fill(Counts, values["counts"], f"{where}: counts")
-        values["archives"] = tuple(
-            _fill(Archive, one, f"{where}: archives") for one in values["archives"] or ()
-        )
-    return kind(**values)
-
-
 def _check(card: Card, path: Path) -> None:
     """What a YAML file can say and a card must not."""
-    names = [*card.categories]
-    for name in card.folders.values():
-        names += name if isinstance(name, list) else [name]
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong or not card.categories:
-        raise ClipadError(
-            f"{path}: found the categories or folders {wrong}, expected words; put quotes around them."
-        )
+    for part in ("categories", "levels"):
+        if not getattr(card, part):
+            raise wrong(path, part, [], "at least one")
     if card.layout not in LAYOUTS:
-        raise ClipadError(
-            f"{path}: found layout {card.layout!r}, expected one of {', '.join(LAYOUTS)}."
-        )
-    if not card.levels or set(card.levels) - set(LEVELS):
-        raise ClipadError(
-            f"{path}: found levels {', '.join(map(str, card.levels)) or 'none'}, expected "
-            f"{' or '.join(LEVELS)} or both."
-        )
+        raise wrong(path, "layout", card.layout, f"one of {', '.join(LAYOUTS)}")
     unknown = sorted(set(card.counts.categories) - set(card.categories))
     if unknown:
         raise ClipadError(f"{path}: counts {', '.join(unknown)}, which are no categories of it.")
     for archive in card.archives:
         if PurePosixPath(archive.file).name != archive.file:
-            raise ClipadError(f"{path}: found the file {archive.file!r}, expected a plain name.")
+            raise wrong(path, "archives", archive.file, "a plain name of a file")

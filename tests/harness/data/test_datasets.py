@@ -315,7 +315,8 @@ def test_the_cards_name_the_categories_that_exist():
 def test_a_card_with_other_fields_is_refused(tmp_path):
     (tmp_path / "mini.yaml").write_text("name: mini\nlicense: free\n")
     with pytest.raises(
-        ClipadError, match=r"mini\.yaml: found name, license, expected exactly name"
+        ClipadError,
+        match=r"mini\.yaml: found no title, .*, archives and an unknown license, expected .* name, title",
     ):
         read_card("mini", tmp_path)
 

@@ -438,12 +438,12 @@ def test_cards_that_yaml_would_misread_are_refused(tmp_path):
     """Unquoted, YAML reads 01 as a number and `no` as false."""
     text = (CARDS / "btad.yaml").read_text()
     (tmp_path / "btad.yaml").write_text(text.replace('"01", "02"', "01, 02"))
-    with pytest.raises(ClipadError, match="put quotes around them"):
+    with pytest.raises(ClipadError, match=r"categories\[0\]: found 1, expected str; put quotes"):
         read_card("btad", tmp_path)
     text = (CARDS / "br35h.yaml").read_text()
     (tmp_path / "br35h.yaml").write_text(text.replace('"no"', "no"))
-    with pytest.raises(ClipadError, match="put quotes around them"):
+    with pytest.raises(ClipadError, match=r"folders\.normal: found \[False.*; put quotes"):
         read_card("br35h", tmp_path)
     (tmp_path / "btad.yaml").write_text((CARDS / "btad.yaml").read_text() + "more: 1\n")
-    with pytest.raises(ClipadError, match="expected exactly name, title"):
+    with pytest.raises(ClipadError, match="found an unknown more, expected fields of name, title"):
         read_card("btad", tmp_path)
