@@ -37,6 +37,7 @@ from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
+from clipad_core.validation import validate, wrong
 from clipad_harness.report.tables import DASH, VERDICTS, Cell, Html, badge, percent, with_spread
 
 # Filled by the page's script, since what differs from run to run is no part of the page.
@@ -125,44 +126,22 @@ def read_summary(path: Path) -> Summary:
 
 
 def _summary(record: object, path: Path) -> Summary:
-    if not isinstance(record, dict):
-        raise _wrong(path, "the file", record, "one JSON object")
-    fields = {field.name: field.type for field in dataclasses.fields(Summary)}
-    if set(record) != set(fields):
-        raise _wrong(path, "its fields", sorted(record), ", ".join(fields))
-    for name, kind in fields.items():
-        plain = kind if isinstance(kind, type) else getattr(kind, "__origin__", object)
-        if type(record[name]) is not plain:
-            raise _wrong(path, name, record[name], f"{plain.__name__}")
-    for name in record["verdicts"]:
-        if name not in VERDICTS:
-            raise _wrong(path, "verdicts", name, ", ".join(VERDICTS))
-    headline = {
-        shots: {metric: _headline(line, metric, path) for metric, line in metrics.items()}
-        for shots, metrics in record["headline"].items()
-    }
-    return Summary(**{**record, "headline": headline})
-
-
-def _headline(line: object, metric: str, path: Path) -> Headline:
-    names = [field.name for field in dataclasses.fields(Headline)]
-    if metric not in METRIC_LABELS:
-        raise _wrong(path, "headline", metric, ", ".join(METRIC_LABELS))
-    if not isinstance(line, dict) or set(line) != set(names):
-        raise _wrong(path, f"headline {metric}", line, f"the fields {', '.join(names)}")
-    for name in names[:5]:
-        if type(line[name]) not in (float, int, type(None)):
-            raise _wrong(path, f"headline {metric} {name}", line[name], "a number or null")
-    if line["verdict"] not in ("", *VERDICTS):
-        raise _wrong(path, f"headline {metric} verdict", line["verdict"], ", ".join(VERDICTS))
-    return Headline(**line)
-
-
-def _wrong(path: Path, what: str, found: object, expected: str) -> ClipadError:
-    return ClipadError(
-        f"{path}: {what}: found {str(found)[:80]!r}, expected {expected}; "
-        "run the page's stage again."
-    )
+    try:
+        summary: Summary = validate(Summary, record, path)
+        for name in summary.verdicts:
+            if name not in VERDICTS:
+                raise wrong(path, "verdicts", name, f"one of {', '.join(VERDICTS)}")
+        for shots, metrics in summary.headline.items():
+            for metric, line in metrics.items():
+                where = f"headline.{shots}"
+                if metric not in METRIC_LABELS:
+                    raise wrong(path, where, metric, f"one of {', '.join(METRIC_LABELS)}")
+                if line.verdict not in ("", *VERDICTS):
+                    expected = f"one of {', '.join(VERDICTS)}, or nothing"
+                    raise wrong(path, f"{where}.{metric}.verdict", line.verdict, expected)
+    except ClipadError as error:
+        raise ClipadError(f"{error} Run the page's stage again.") from error
+    return summary
 
 
 def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> Cell:

@@ -178,14 +178,23 @@ def test_an_undefined_number_is_written_as_null_not_as_nan(summary, tmp_path):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda r: r.pop("images"), "its fields"),
+        (lambda r: r.pop("images"), "found no images, expected fields of title"),
         (lambda r: r.update(images="many"), "images: found 'many', expected int"),
-        (lambda r: r.update(missing="all"), "missing: found 'all', expected list"),
+        (lambda r: r.update(missing="all"), "missing: found 'all', expected a list of str"),
         (lambda r: r["verdicts"].update(good=1), "verdicts: found 'good'"),
-        (lambda r: r["headline"]["0-shot"].update(accuracy={}), "found 'accuracy'"),
-        (lambda r: r["headline"]["0-shot"]["image_auroc"].update(ours="x"), "a number or null"),
+        (lambda r: r["headline"]["0-shot"].update(accuracy={}), "0-shot.accuracy: found no ours"),
+        (
+            lambda r: r["headline"].update(
+                {"1-shot": {"f1": r["headline"]["0-shot"]["image_auroc"]}}
+            ),
+            "headline.1-shot: found 'f1', expected one of image_auroc",
+        ),
+        (lambda r: r["headline"]["0-shot"]["image_auroc"].update(ours="x"), "float or null"),
         (lambda r: r["headline"]["0-shot"]["image_auroc"].update(verdict="x"), "verdict: found"),
-        (lambda r: r["headline"]["0-shot"]["image_auroc"].pop("source"), "the fields ours"),
+        (
+            lambda r: r["headline"]["0-shot"]["image_auroc"].pop("source"),
+            "found no source, .*fields of ours",
+        ),
     ],
 )
 def test_a_summary_of_another_layout_is_refused(summary, tmp_path, change, found):
