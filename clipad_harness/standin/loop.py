@@ -38,8 +38,16 @@ from clipad_harness.standin.views import (
 )
 
 LOG_EVERY = 25
-# (step, value): the value holds from that step on.
-Plan = tuple[tuple[int, int], ...]
+
+
+class Planned(NamedTuple):
+    """The value holds from the step on."""
+
+    step: int
+    value: int
+
+
+Plan = tuple[Planned, ...]
 
 
 class Round(NamedTuple):

@@ -15,15 +15,14 @@ from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
+from clipad_core.validation import validate, wrong
 from clipad_harness.base.files import replacing, write_text
 from clipad_harness.standin.batch import pool_size
 from clipad_harness.standin.captions import CompactTokenizer, vocabulary
@@ -31,7 +30,6 @@ from clipad_harness.standin.datasets import drawing_digest
 from clipad_harness.standin.drawing import PRETRAINING
 from clipad_harness.standin.loop import (
     PretrainConfig,
-    Round,
     Run,
     begin,
     load_checkpoint,
@@ -52,52 +50,23 @@ def read_config(path: Path) -> PretrainConfig:
     """Read the ``pretrain`` section of a params file.
 
     Raises:
-        ClipadError: no such section, or a name that is missing or unknown.
+        ClipadError: a name that is missing or unknown, a value of another type, no round, a plan that
+            leaves a step open.
     """
-    section = dict(yaml.safe_load(path.read_text()).get("pretrain") or {})
-    wanted = set(PretrainConfig.__dataclass_fields__)
-    if wrong := wanted ^ set(section):
-        raise ClipadError(
-            f"{path}: section pretrain differs from what is expected in {', '.join(sorted(wrong))}; "
-            "give every setting exactly once."
-        )
-    section["rounds"] = tuple(
-        Round(int(steps), float(rate), int(decay))
-        for steps, rate, decay in _rows(
-            path, section, "rounds", ("steps", "learning rate", "decay")
-        )
-    )
-    for name, unit in (("keep", "patches"), ("least_pixels", "pixels")):
-        rows = _rows(path, section, name, ("step", unit))
-        section[name] = tuple((int(step), int(value)) for step, value in rows)
-        steps = [step for step, _ in section[name]]
-        if steps[0] != 0 or steps != sorted(set(steps)):
-            raise ClipadError(
-                f"{path}: pretrain.{name}: found {rows!r}, expected rows in the order of their steps, "
-                "the first of step 0."
+    section = yaml.safe_load(path.read_text()).get("pretrain") or {}
+    config: PretrainConfig = validate(PretrainConfig, section, path, "pretrain")
+    if not config.rounds:
+        raise wrong(path, "pretrain.rounds", section["rounds"], "at least one round")
+    for name in ("keep", "least_pixels"):
+        steps = [step for step, _ in getattr(config, name)]
+        if steps[:1] != [0] or steps != sorted(set(steps)):
+            raise wrong(
+                path,
+                f"pretrain.{name}",
+                section[name],
+                "rows in the order of their steps, the first of step 0",
             )
-    section["block_sides"] = tuple(section["block_sides"])
-    section["held_out"] = tuple(section["held_out"])
-    return PretrainConfig(**section)
-
-
-def _rows(path: Path, section: dict[str, Any], name: str, columns: tuple[str, ...]) -> list[Any]:
-    """A table of numbers, at least one row.
-
-    Raises:
-        ClipadError: anything else.
-    """
-    rows = section[name]
-    try:
-        shape = np.array(rows, dtype=float).shape
-    except (TypeError, ValueError):
-        shape = ()
-    if len(shape) != 2 or shape[1] != len(columns):
-        raise ClipadError(
-            f"{path}: pretrain.{name}: found {rows!r}, expected rows of numbers "
-            f"[{', '.join(columns)}]."
-        )
-    return list(rows)
+    return config
 
 
 def work_folder(config: PretrainConfig, root: Path) -> Path:

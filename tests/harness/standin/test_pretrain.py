@@ -576,14 +576,29 @@ def test_the_settings_are_refused_where_one_is_missing_or_unknown(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("rounds", [[2, 0.1]]), ("rounds", []), ("keep", [["all", 3]]), ("least_pixels", 83)],
+    ("name", "value", "message"),
+    [
+        (
+            "rounds",
+            [[2, 0.1]],
+            r"rounds\[0\]: found .* expected \[steps, learning_rate, decay_steps\]",
+        ),
+        ("rounds", [], "rounds: found .* expected at least one round"),
+        ("keep", [["all", 3]], r"keep\[0\]\[0\]: found 'all', expected int"),
+        (
+            "least_pixels",
+            83,
+            r"least_pixels: found 83, expected a list, each entry \[step, value\]",
+        ),
+    ],
 )
-def test_a_table_of_another_shape_is_refused(tmp_path: Path, name: str, value: object) -> None:
+def test_a_table_of_another_shape_is_refused(
+    tmp_path: Path, name: str, value: object, message: str
+) -> None:
     section = settings()["pretrain"] | {name: value}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump({"pretrain": section}))
-    with pytest.raises(ClipadError, match=f"pretrain.{name}: found .* expected rows of numbers"):
+    with pytest.raises(ClipadError, match=f"pretrain.{message}"):
         read_config(path)
 
 
