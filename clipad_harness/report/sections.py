@@ -1,0 +1,124 @@
+"""The sections that every method's page has, a call each: results, further ablations, gallery, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from clipad_core.metrics import METRIC_LABELS
+from clipad_harness.experiments.scorer import Scorer
+from clipad_harness.experiments.shards import MAIN
+from clipad_harness.papers.verdicts import MEAN
+from clipad_harness.report import galleries
+from clipad_harness.report.ablations import further
+from clipad_harness.report.dataset_tables import weakest
+from clipad_harness.report.figures import PALETTE, show
+from clipad_harness.report.galleries import Scored
+from clipad_harness.report.method import comparison
+from clipad_harness.report.method_page import ablation_panel, category_tables
+from clipad_harness.report.tables import callout, comparison_table, percent, table
+
+IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
+PIXEL_METRICS = ("pixel_auroc", "aupro", "pixel_ap", "pixel_f1max")
+# Images of a gallery.
+SHOWN = 6
+
+
+def result_tables(scorer: Scorer, results: pd.DataFrame) -> None:
+    """Display all results of the main variant: means, means by number of shots, categories."""
+    frame = comparison(scorer, results)
+    display(comparison_table(frame[frame["category"] == MEAN], caption="Mean over categories"))
+    if frame["k_shot"].nunique() > 1:
+        band = "Thin: the categories. Band: deviation over the reference seeds."
+        show(*shots_figure(results, frame), caption=band)
+    display(category_tables(frame, IMAGE_METRICS))
+    display(category_tables(frame, PIXEL_METRICS))
+
+
+def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figure, str]:
+    """Image and pixel AUROC by number of shots, and the alt text.
+
+    A thin line a category; the thick one is their mean, its band the deviation over the reference
+    seeds. The paper's line is drawn only where it is comparable.
+    """
+    main = results[results["variant"] == MAIN]
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
+    alt = []
+    for one, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
+        part = main[main["metric"] == metric].dropna(subset="value")
+        shown = part.assign(value=100 * part["value"], k_shot=part["k_shot"].astype(str))
+        means = shown.groupby(["k_shot", "seed"])["value"].mean().reset_index()
+        x, y = "k_shot", "value"
+        seaborn.lineplot(
+            data=shown.groupby([x, "category"])[y].mean().reset_index(),
+            x=x,
+            y=y,
+            units="category",
+            estimator=None,
+            color="#c3c9d0",
+            linewidth=1,
+            ax=one,
+        )
+        seaborn.lineplot(
+            data=means, x=x, y=y, errorbar="sd", marker="o", linewidth=2.5, label="mean", ax=one
+        )
+        rows = comparison[(comparison["category"] == MEAN) & (comparison["metric"] == metric)]
+        rows = rows.dropna(subset="difference")
+        if not rows.empty:
+            shots = rows["k_shot"].astype(str)
+            one.plot(shots, rows["paper_mean"], "s--", color=PALETTE[1], label="paper")
+        parts = [
+            f"{percent(v)} with {k}" for k, v in means.groupby("k_shot")["value"].mean().items()
+        ]
+        alt.append(f"{METRIC_LABELS[metric]} {', '.join(parts)}")
+        one.set(xlabel="normal reference images", ylabel="")
+        one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        one.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure, f"Mean over categories by number of shots: {'; '.join(alt)}."
+
+
+def further_panels(results: pd.DataFrame, besides: Collection[str] = ()) -> None:
+    """Display every group of params.yaml of which the paper prints nothing.
+
+    Args:
+        results: of the run.
+        besides: groups that the page shows elsewhere.
+    """
+    for name in further(results):
+        if name not in besides:
+            ablation_panel(results, name)
+
+
+def gallery(scorer: Scorer, scored: Scored) -> None:
+    """Display the images that are found best, in the middle and worst, and the false alarms."""
+    parts = {
+        "Best found": galleries.best,
+        "In the middle": galleries.median,
+        "Missed most": galleries.worst,
+        "Normal images that score highest": galleries.false_alarms,
+    }
+    for what, positions in parts.items():
+        figure, alt, about = galleries.draw(scorer, scored, positions(scored, SHOWN), what)
+        show(figure, alt, caption=about, kind="jpeg")
+
+
+def failures(scorer: Scorer, results: pd.DataFrame, scored: Scored, k_shot: int) -> None:
+    """Display what is missed: categories, kinds of defects, and the size of the defects.
+
+    Args:
+        scorer: of the run.
+        results: of the run.
+        scored: all images at this number of shots.
+        k_shot: number of references.
+    """
+    if words := weakest(comparison(scorer, results), k_shot):
+        display(callout(words))
+    caption = f"{k_shot}-shot, by kind of defect, from missed most, per cent"
+    display(table(galleries.by_defect(scored), caption))
+    about = galleries.size_sentence(scored)
+    show(galleries.size_figure(scored), about, caption=about)
