@@ -120,6 +120,20 @@ def test_two_runs_give_the_same_bytes_and_nothing_of_the_moment(notebook, run, t
     ]
 
 
+def test_long_parameters_are_broken_into_lines_and_are_still_the_same(notebook, run):
+    limit = {"rows": {f"row {number}": {"field": [number, None]} for number in range(9)}}
+    page = run(notebook(cell(DEFAULTS, tag="parameters")), limit=limit, name="it's")
+    [injected] = [
+        cell.source
+        for cell in nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells
+        if cell.id == "injected-parameters"
+    ]
+    values: dict[str, object] = {}
+    exec(injected, values)
+    assert (values["limit"], values["name"]) == (limit, "it's")
+    assert len(injected.splitlines()) > 9 and max(map(len, injected.splitlines())) <= 100
+
+
 def test_a_last_cell_that_tells_nothing_of_the_page_is_named(notebook, tmp_path):
     source = notebook(cell(DEFAULTS, tag="parameters"))
     with pytest.raises(ClipadError, match=r"toy\.ipynb: found 0 JSON outputs of the code '1 \+ 1'"):
