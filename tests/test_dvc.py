@@ -12,7 +12,6 @@ import yaml
 from project import LEARNED, REPOSITORY, change, dvc
 
 from clipad_harness.experiments.digests import core_files, import_closure, imports
-from clipad_harness.site.page import TEMPLATES
 from clipad_harness.verify.cpu_settings import all_settings
 
 METHODS = ("winclip", *LEARNED)
@@ -110,7 +109,7 @@ def test_one_changed_parameter_concerns_only_what_depends_on_it(
     ("name", "stages"),
     [
         ("clipad_harness/site/templates/page.css", SITE),
-        ("clipad_harness/site/templates/page.html.j2", SITE),
+        ("clipad_harness/report/templates/table.html.j2", SITE),
         ("clipad_core/methods/winclip/scoring.py", of("winclip") | OVERVIEWS | {"pages"}),
         (
             "clipad_harness/experiments/scorer.py",
@@ -212,8 +211,8 @@ def test_a_stage_depends_on_every_file_that_it_runs(name: str, item: str) -> Non
     if name in ("train", "measure", "notebook", "essay", "explore", "pages"):
         rooms = (item,) if item in METHODS else METHODS
         files |= {path for method in rooms for path in core_files(method)}
-    if any(path.parent == TEMPLATES.parent for path in files):
-        files |= {path for path in TEMPLATES.rglob("*") if path.is_file()}
+    folders = {path.parent / "templates" for path in files}
+    files |= {path for one in folders for path in one.rglob("*") if path.is_file()}
     missing = {
         path.relative_to(REPOSITORY).as_posix()
         for path in files

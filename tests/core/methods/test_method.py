@@ -60,15 +60,13 @@ SMALL: dict[str, Any] = {
 
 
 def test_a_room_is_found_by_its_folder_and_an_unknown_one_is_one_message() -> None:
-    assert rooms() == ["anomalyclip", "vcpclip", "winclip"]
+    assert set(SMALL) <= set(rooms()) and rooms() == sorted(rooms())
     assert find_method("winclip") is WINCLIP
-    assert {find_method(name).title for name in rooms()} == {"AnomalyCLIP", "VCP-CLIP", "WinCLIP"}
+    assert [find_method(name).title for name in SMALL] == ["AnomalyCLIP", "VCP-CLIP", "WinCLIP"]
     for name in ("clip", "method", "../winclip", ""):
         with pytest.raises(ClipadError) as raised:
             find_method(name)
-        assert str(raised.value) == (
-            f"method: found {name!r}, expected one of anomalyclip, vcpclip, winclip."
-        )
+        assert str(raised.value) == f"method: found {name!r}, expected one of {', '.join(rooms())}."
 
 
 @pytest.mark.parametrize("name", rooms())
