@@ -9,6 +9,7 @@ import pytest
 from project import REPOSITORY, change, make_project
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import rooms
 from clipad_harness.base.parameters import (
     INJECTED_CELL,
     OF_PROFILE,
@@ -17,7 +18,7 @@ from clipad_harness.base.parameters import (
     parameters_of,
     read_parameterised,
 )
-from clipad_harness.base.settings import read_method, read_methods, read_profile
+from clipad_harness.base.settings import read_method, read_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 OWN = "# Parameters: None is what params.yaml says\npreset = None\nphotos = []  # paths\n"
@@ -45,7 +46,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_names_every_parameter_that_it_takes(notebook: Path) -> None:
     names = own_parameters(notebook)
-    if notebook.stem in read_methods(REPOSITORY):
+    if notebook.stem in rooms():
         assert names == list(parameter_kinds(notebook.stem))
     elif notebook.stem != "your_images":  # of photos, not of results
         assert names == list(OF_PROFILE)
@@ -108,7 +109,7 @@ def test_a_value_of_another_kind_than_its_default_is_refused(value: str, found: 
         notebook_parameters({"In": [OWN], "preset": None, "photos": value})
 
 
-@pytest.mark.parametrize("method", read_methods(REPOSITORY))
+@pytest.mark.parametrize("method", rooms())
 def test_the_parameters_of_the_pipeline_are_what_params_yaml_says(
     project: Path, method: str
 ) -> None:
