@@ -20,7 +20,7 @@ from clipad_harness.papers.numbers import load_reported, reported
 from clipad_harness.papers.verdicts import MEAN, compare
 from clipad_harness.report.provenance import about_page, origins
 from clipad_harness.report.summary import Headline, Summary
-from clipad_harness.report.tables import Html
+from clipad_harness.report.tables import VERDICTS, Html
 
 
 def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         images=int((scorer.index["split"] == "test").sum()),
         seeds=int(results.loc[results["variant"] == MAIN, "seed"].nunique()),
         headline=lines,
-        verdicts={k: int(counts.get(k, 0)) for k in ("pass", "fail", "not comparable")},
+        verdicts={k: int(counts.get(k, 0)) for k in VERDICTS},
         missing=_missing(scorer),
     )
 
