@@ -86,7 +86,7 @@ def _refusal(
     path = errors[0]["loc"]
     if path and path[-1] == "[key]":
         _, _, where = _follow(path[:-2], hint, value, where)
-        return wrong(source, where, path[-2], "a name; put quotes around it")
+        return wrong(source, where, errors[0]["input"], "a name; put quotes around it")
     hint, value, where = _follow(path, hint, value, where)
     if not (is_dataclass(_some(hint)) and isinstance(value, Mapping)):
         return wrong(source, where, value, allowed(hint) + _advice(hint, value))

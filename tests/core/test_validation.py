@@ -101,7 +101,11 @@ def test_plain_data_becomes_what_the_hint_asks_for(name: str, value: Any, become
         ("pairs", [[1, 2, 3]], "pairs[0]: found [1, 2, 3], expected [int, int]"),
         ("steps", ["a"], "steps[0]: found 'a', expected names with values below them"),
         ("counts", {"nut": {"good": "1"}}, "counts.nut.good: found '1', expected int"),
-        ("counts", {"nut": {1: 1}}, "counts.nut: found 1, expected a name; put quotes around it"),
+        (
+            "counts",
+            {"nut": {False: 1}},
+            "counts.nut: found False, expected a name; put quotes around it",
+        ),
         ("counts", None, "counts: found None, expected names with values below them"),
         ("effect", 3, "effect: found 3, expected names with values below them or null"),
         ("effect", {"group": "a", "size": "2"}, "effect.size: found '2', expected int or null"),
