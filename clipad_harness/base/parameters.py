@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from clipad_core.config import allowed, fits
 from clipad_core.errors import ClipadError
-from clipad_core.validation import validate
 from clipad_harness.base.settings import (
     MethodSettings,
     Profile,
@@ -149,7 +149,8 @@ def read_parameterised(
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
     plain = value if kind is str else from_text(name, value)
-    validate(kind, plain, f"parameter {name}")
+    if not fits(tuple(plain) if isinstance(plain, list) else plain, kind):
+        raise ClipadError(f"parameter {name}: found {value!r}, expected {allowed(kind)}.")
     return plain
 
 
