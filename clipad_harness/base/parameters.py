@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from clipad_core.config import allowed, fits
 from clipad_core.errors import ClipadError
+from clipad_core.validation import validate, wrong
 from clipad_harness.base.settings import (
     MethodSettings,
     Profile,
@@ -26,6 +26,8 @@ from clipad_harness.base.settings import (
 
 # How a notebook's own parameters cell begins, and how the one that Papermill puts behind it does.
 OWN_CELL, INJECTED_CELL = "# Parameters:", "# Parameters\n"
+# What messages call them.
+SOURCE = "parameters"
 # Of every notebook about results; that of a method has its section of params.yaml besides.
 OF_PROFILE: Mapping[str, Any] = {"profile": str, "dataset": str, "categories": tuple[str, ...]}
 
@@ -83,7 +85,7 @@ def _like(name: str, default: ast.expr, value: Any) -> Any:
         return value
     plain = value if kind is str else from_text(name, value)
     if type(plain) is not kind:
-        raise ClipadError(f"parameter {name}: found {value!r}, expected a {kind.__name__}.")
+        raise wrong(SOURCE, name, value, f"a {kind.__name__}")
     return plain
 
 
@@ -98,9 +100,7 @@ def from_text(name: str, value: Any) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ClipadError(
-            f"parameter {name}: found {value!r}, expected a list or a mapping as YAML writes it."
-        ) from error
+        raise wrong(SOURCE, name, value, "a list or a mapping as YAML writes it") from error
 
 
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
@@ -112,14 +112,14 @@ def check_names(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     if unknown := [name for name in names if name not in known]:
         raise ClipadError(
-            f"parameters: found {', '.join(unknown)}, expected some of {', '.join(known)}; correct the "
+            f"{SOURCE}: found {', '.join(unknown)}, expected some of {', '.join(known)}; correct the "
             "spelling."
         )
 
 
 def parameter_kinds(name: str) -> dict[str, Any]:
     """The parameters of a method's notebook, and of what type each is."""
-    hints = get_type_hints(MethodSettings) | {"ablations": Mapping[str, Any]}
+    hints = get_type_hints(MethodSettings) | {"ablations": Mapping[str, Mapping[str, Any]]}
     return {**OF_PROFILE, **{setting: hints[setting] for setting in settings_read(name)}}
 
 
@@ -149,8 +149,7 @@ def read_parameterised(
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
     plain = value if kind is str else from_text(name, value)
-    if not fits(tuple(plain) if isinstance(plain, list) else plain, kind):
-        raise ClipadError(f"parameter {name}: found {value!r}, expected {allowed(kind)}.")
+    validate(kind, plain, SOURCE, name)
     return plain
 
 

@@ -10,7 +10,6 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from project import REPOSITORY
 
 PRESETS = {"winclip": "anomalib", "anomalyclip": "code_default", "vcpclip": "paper"}
 # What a person leaves out who wants the headline alone.
@@ -20,7 +19,7 @@ SHORT = ("-p", "ablations", "{}", "-p", "walks", "[]")
 def papermill(project: Path, name: str, output: Path, *words: str) -> subprocess.CompletedProcess:
     """As a person types it in the project's folder."""
     environment = {k: v for k, v in os.environ.items() if k != "CLIPAD_ROOT"}
-    environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", str(output), *words]
     return subprocess.run(
         command, cwd=project, env=environment, capture_output=True, text=True, check=False
