@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,11 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
+from project import variants_of
 
+from clipad_core.methods import find_method
 from clipad_core.metrics.metrics import auroc
-from clipad_harness.experiments.contenders import operations
+from clipad_harness.experiments.contenders import Contender, operations
 from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.report import comparison
 from clipad_harness.report.side_by_side import (
@@ -154,3 +157,19 @@ def test_operations_of_a_product_are_counted() -> None:
         return torch.ones(3, 4) @ torch.ones(4, 5)
 
     assert operations(detector, np.zeros((2, 2, 3), dtype=np.uint8)) == 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize(
+    ("method", "k_shot", "label", "reads"),
+    [
+        ("winclip", 0, "WinCLIP, 0-shot", "its name"),
+        ("winclip", 1, "WinCLIP+, 1-shot", "its name and 1 normal images"),
+        ("anomalyclip", 0, "AnomalyCLIP, zero-shot", "nothing; trained on synthetic_auxiliary"),
+        ("vcpclip", 0, "VCP-CLIP, zero-shot", "nothing; trained on synthetic_auxiliary"),
+    ],
+)
+def test_a_contender_says_what_it_reads(method: str, k_shot: int, label: str, reads: str) -> None:
+    run = SimpleNamespace(method=find_method(method), variants=variants_of(method))
+    one = Contender(run, None, k_shot)  # type: ignore[arg-type]
+    assert (one.label, one.reads) == (label, reads)
+    assert one.seeds == (one.main.seeds if k_shot or one.main.trained_on else one.main.seeds[:1])
