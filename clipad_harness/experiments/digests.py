@@ -53,7 +53,8 @@ def import_closure(module: str, packages: Path = PACKAGES) -> list[Path]:
         path = _file_of(name, packages)
         if name not in files and path is not None:
             files[name] = path
-            waiting += imports(path.read_text(encoding="utf-8"))
+            package = name.rpartition(".")[0]  # whose __init__ runs as well
+            waiting += [*imports(path.read_text(encoding="utf-8")), package]
     return sorted(files.values())
 
 
@@ -83,5 +84,4 @@ def imports(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         nodes += ast.iter_child_nodes(node)
-    packages = [name.rpartition(".")[0] for name in names]  # whose __init__ runs as well
-    return names + packages
+    return names

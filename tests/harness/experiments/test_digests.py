@@ -1,6 +1,8 @@
 """Keys hold all code that decides what is kept under them: a copy of every file is edited once."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,15 @@ def test_a_method_depends_on_no_other_room() -> None:
     for method in rooms():
         folders = {path.parent.name for path in core_files(method)} & set(rooms())
         assert folders == {method}
+
+
+@pytest.mark.parametrize("name", ["scorer", "trainer", "features"])
+def test_all_that_python_loads_with_a_module_is_part_of_its_closure(name: str) -> None:
+    module = f"clipad_harness.experiments.{name}"
+    code = (
+        f"import sys, {module}; print(*(m.__file__ for n, m in sorted(sys.modules.items()) "
+        "if n.partition('.')[0] == 'clipad_harness'), sep='\\n')"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {Path(one) for one in said.stdout.split()}
+    assert len(loaded) > 5 and loaded <= set(import_closure(module))
