@@ -40,17 +40,44 @@ def _imports_by_string(node: ast.AST) -> bool:
     return name in ("import_module", "__import__")
 
 
-@pytest.mark.parametrize("tables", [("meta_path", "modules")])
-def test_no_module_turns_the_import_system(tables: tuple[str, ...]) -> None:
-    hits = [
-        path.name
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+TABLES = ("meta_path", "path_hooks", "modules")
+
+
+def import_tables(tree: ast.AST) -> list[ast.AST]:
+    """Uses of the import system's tables but the question whether a module is loaded: `x in sys.modules`."""
+    asked = {
+        id(side)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side, operator in zip(node.comparators, node.ops, strict=True)
+        if isinstance(operator, ast.In | ast.NotIn)
+    }
+    return [
+        node
+        for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
-        and node.attr in tables
+        and node.attr in TABLES
         and getattr(node.value, "id", "") == "sys"
+        and id(node) not in asked
     ]
-    assert not hits
+
+
+def test_no_module_turns_the_import_system() -> None:
+    assert not [path.name for path in MODULES if import_tables(ast.parse(path.read_text()))]
+
+
+@pytest.mark.parametrize(
+    ("line", "uses"),
+    [
+        ("'torchvision' in sys.modules", 0),
+        ("sys.modules['torchvision'] = None", 1),
+        ("sys.modules.setdefault('torchvision', None)", 1),
+        ("sys.meta_path.insert(0, finder)", 1),
+        ("1 in (sys.modules.pop('torch'),)", 1),
+    ],
+)
+def test_only_the_question_is_allowed(line: str, uses: int) -> None:
+    assert len(import_tables(ast.parse(line))) == uses
 
 
 def test_no_module_of_the_harness_names_a_method() -> None:

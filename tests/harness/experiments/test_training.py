@@ -24,7 +24,7 @@ from clipad_harness.experiments import pipeline, train, trainer
 from clipad_harness.experiments.features import FeatureStore
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.training_data import check_trainable
-from clipad_harness.experiments.variants import trainings
+from clipad_harness.experiments.variants import Shard, trainings
 
 CATEGORIES = {
     "synthetic_target": ["hex_nut", "leather_hide"],
@@ -209,6 +209,20 @@ def test_a_training_that_scores_leads_to_results(project: Path) -> None:
     assert set(results["category"]) == set(CATEGORIES["synthetic_target"])
     assert set(results["variant"]) == {"main", "alpha/raw"}
     assert results["value"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_a_row_has_the_values_that_it_has_when_measured_alone(project: Path, method: str) -> None:
+    rows = {"rows": {"other GELU": {"activation": "quick_gelu"}}}
+    set_all(project, method, ablations={"a": rows}, ablation_seeds=[1], ablation_changes={})
+    pipeline.train(project, method)
+    run = open_run(project, method)
+    scorer = run.scorer()
+    shards = [Shard(variant, "hex_nut", 0, 1) for variant in run.variants]
+    together = [np.stack(scorer.detect(shard).maps) for shard in shards]
+    for shard, maps in zip(shards, together, strict=True):
+        assert np.array_equal(np.stack(run.scorer().detect(shard).maps), maps)
+    assert not np.array_equal(*together)
 
 
 def test_other_settings_than_those_of_params_are_trained_aside_and_give_equal_tables(
