@@ -115,10 +115,12 @@ def best(scored: Scored, count: int = 3) -> list[int]:
 
 
 def median(scored: Scored, count: int = 3) -> list[int]:
-    """Positions of the damaged images in the middle of the order."""
+    """Positions of the damaged images nearest to the middle of the order, in that order."""
     ordered = damaged(scored)
-    start = max(0, (len(ordered) - count) // 2)
-    return [int(row) for row in ordered.index[start : start + count]]
+    middle = (len(ordered) - 1) / 2
+    nearest = sorted(range(len(ordered)), key=lambda place: abs(place - middle))
+    chosen = pick(ordered.iloc[nearest], count)
+    return [int(row) for row in ordered.index if row in chosen]
 
 
 def worst(scored: Scored, count: int = 3) -> list[int]:

@@ -10,7 +10,7 @@ from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
 from clipad_harness.report.ablations import PRESET, paper_of
-from clipad_harness.report.tables import Html, percent, source_list, table
+from clipad_harness.report.tables import Cell, Html, Row, html_table, percent, source_list, table
 
 REPORTED = ("image_auroc", "pixel_auroc", "aupro")
 
@@ -20,27 +20,33 @@ def codes_table(results: pd.DataFrame) -> Html:
     paper, group = paper_of(results), f"{PRESET}/"
     presets = results[results["variant"].str.startswith(group) & (results["k_shot"] == 0)]
     wide = 100 * presets.pivot_table(index="variant", columns="metric", values="value", sort=False)
-    body, sources, index = [], [], []
+    body, sources = [], []
     for variant, here in wide.iterrows():
-        code, row = str(variant).removeprefix(group), []
+        code = str(variant).removeprefix(group)
+        row = [Cell(code, "row")]
         name = paper.code(code).reported
         for metric in REPORTED:
             number = None
             if name:
                 number = reported(paper.name, paper.dataset, 0, metric, variant=name, reruns=True)
             ours = float(here[metric]) if paper.gives(code, metric) else math.nan
-            row += [percent(number.mean if number else math.nan), percent(ours)]
+            row.append(Cell(percent(number.mean if number else math.nan), kind="number"))
+            row.append(Cell(percent(ours), kind="number"))
             sources += [f"{code}: {number.source}"] if number else []
-        body.append(row)
-        index.append(code)
-    columns = [f"{METRIC_LABELS[m]}, {where}" for m in REPORTED for where in ("reported", "here")]
-    frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="code"))
+        body.append(Row(row))
+    head = [
+        [
+            Cell("code", "col", rows=2),
+            *(Cell(METRIC_LABELS[metric], "colgroup", columns=2) for metric in REPORTED),
+        ],
+        [Cell(where, "col", "number") for _ in REPORTED for where in ("reported", "here")],
+    ]
     caption = (
         f"Zero-shot, per cent: reported on {dataset_titles(paper.dataset)[0]} with the published weights, "
         "and here with this run's data and weights, where only differences between rows compare; a dash "
-        "where a code gives no map"
+        "where nothing is reported, or a code gives no map"
     )
-    return Html(table(frame, caption) + source_list(sources))
+    return Html(html_table(caption, head, body) + source_list(sources))
 
 
 def reported_range(method: str) -> Html:

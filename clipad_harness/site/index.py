@@ -194,8 +194,9 @@ def _headline_table(entries: list[_Entry]) -> str:
                 cells.append(headline_cell(_plain(metrics.get(metric)), link=origin))
             rows.append(Row(cells))
     caption = (
-        "Mean over categories in per cent; each number leads to its seeds, data, code and settings. "
-        "Below it: what the paper prints and, where the two can be compared, the difference in points."
+        "Mean over categories in per cent, ± standard deviation over seeds; each number leads to its "
+        "seeds, data, code and settings. Below it: what the paper prints and, where the two can be "
+        "compared, the difference in points."
     )
     return html_table(caption, [[Cell(name, "col") for name in names]], rows)
 

@@ -360,6 +360,9 @@ def test_best_and_worst_are_the_two_ends_and_take_each_category_once_first() -> 
     assert galleries.best(scored(), 2) == [1, 3]
     assert galleries.worst(scored(), 3) == [2, 3, 1]
     assert galleries.median(scored(), 1) == [3]
+    alike = scored()
+    alike.images.loc[2, "category"] = "b"
+    assert galleries.median(alike, 2) == [3, 1]
     assert galleries.false_alarms(scored(), 1) == [0]
 
 
