@@ -52,7 +52,7 @@ def explorer_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) ->
     """Image scores, thresholds and the range of every map.
 
     Below float64 a training moves the scores of its method, and nobody measured how far one score may
-    go; then WinCLIP's alone are compared, those of all images of a category.
+    go; then those of methods that learn nothing are compared alone, of all images of a category.
     """
     records: list[Any] = [
         read_explorer_data(path.read_text(encoding="utf-8")) for path in (ours, theirs)

@@ -187,15 +187,27 @@ def test_what_is_trained_for_other_settings_is_removed(project: Path) -> None:
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])
-def test_features_on_disk_train_what_features_in_memory_do(project: Path, memory: int) -> None:
+def test_features_are_read_once_where_memory_is_given(
+    project: Path, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     change(project, "feature_memory_mb", value=memory // 2**20)
-    pipeline.train(project, "vcpclip")
     run = open_run(project, "vcpclip")
-    job = trainings(run.variants)[0]
-    data = run.trainer().data(job)
-    for place in range(len(data)):
-        data.batch(0, [place])
-    assert len(data._kept) == (len(data) if memory else 0)
+    data = run.trainer().data(trainings(run.variants)[0])
+    data.prepare("images")
+    reads, read = [], FeatureStore.read
+
+    def counted(self: FeatureStore, entry: Path, *rest: object) -> dict[str, torch.Tensor]:
+        reads.append(entry)
+        return read(self, entry, *rest)
+
+    monkeypatch.setattr(FeatureStore, "read", counted)
+    rounds = [[data.batch(0, [place]) for place in range(len(data))] for _ in range(2)]
+    once = len(set(reads))
+    assert once == len(data)
+    assert (len(reads) == once) == bool(memory)
+    for first, second in zip(*rounds, strict=True):
+        assert torch.equal(first[0].image_embedding, second[0].image_embedding)
+        assert torch.equal(first[2], second[2])
 
 
 def test_a_training_that_scores_leads_to_results(project: Path) -> None:

@@ -340,15 +340,20 @@ def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, 
     assert "official.pth" in page.find(id="provenance").get_text()
 
 
-def test_outside_a_project_the_weights_must_be_named(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_outside_a_project_method_and_weights_must_be_named(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.delenv("CLIPAD_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "a.png")
     assert score("a.png") == 1
+    assert "--method: found none, nor a params.yaml here or above" in capsys.readouterr().err
+    chosen = ("a.png", "--method", "winclip")
+    assert score(*chosen) == 1
     assert "found neither, nor a params.yaml here or above" in capsys.readouterr().err
     tiny = WEIGHTS / "clipad-tiny.safetensors"
     if tiny.is_file():
-        assert score("a.png", "--backbone", "clipad-tiny", "--weights", str(tiny)) == 0
+        assert score(*chosen, "--backbone", "clipad-tiny", "--weights", str(tiny)) == 0
         assert len(rows()) == 1
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from html import unescape
 
 import pandas as pd
 import pytest
@@ -118,7 +119,7 @@ def test_every_switch_has_a_meaning_and_a_source(method: str) -> None:
 def test_a_field_that_no_code_decides_is_the_run_s_own() -> None:
     values = pd.DataFrame(50.0, ["0 start", "1 map_source"], switch_effects.METRICS)
     page = switch_effects.switch_table([values], "WinCLIP")
-    assert "map source" in page and "this run's own setting" in page.replace("&#x27;", "'")
+    assert "map source" in page and "this run's own setting" in unescape(page)
 
 
 def test_the_tracked_walks_throw_every_switch_and_no_unexplained_one() -> None:

@@ -267,7 +267,7 @@ def test_scores_of_a_trained_method_are_compared_in_float64_alone(tmp_path: Path
         found = compare_sides(*map(open_side, sides))
         [part] = [part for part in found.parts if "explorer" in part.name]
         assert part.verdict == verdict
-        assert part.name.endswith(", WinCLIP") == (precision == "float32")
+        assert part.name.endswith(", methods that learn nothing") == (precision == "float32")
         explorer(sides[1] / "explorer.html", 0.6, 0.3)
         found = compare_sides(*map(open_side, sides))
         [part] = [part for part in found.parts if "explorer" in part.name]
