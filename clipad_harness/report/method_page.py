@@ -56,6 +56,12 @@ def banner(scorer: Scorer, frame: pd.DataFrame) -> Html:
         )
     counts = frame["verdict"].value_counts()
     failed, passed = int(counts.get("fail", 0)), int(counts.get("pass", 0))
+    if not passed + failed:
+        return callout(
+            "No verdict: none of the numbers on this page has one of the paper's and a tolerance declared in "
+            "data/papers/tolerances.csv beside it.",
+            "warning",
+        )
     word = "Not reproduced" if failed else "Reproduced"
     text = (
         f"{word}: {passed} of {passed + failed} numbers are within the tolerance declared in "

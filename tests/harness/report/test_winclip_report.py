@@ -225,6 +225,7 @@ def test_the_banner_says_reproduced_within_the_tolerance_and_not_beyond(make_sco
     for offset, word in ((-0.2, "Reproduced: 12 of 12"), (-15.0, "Not reproduced: 0 of 12")):
         frame = method.comparison(scorer, paper_results(offset))
         assert word in method_page.banner(scorer, frame)
+    assert "No verdict" in method_page.banner(scorer, frame.assign(verdict=""))
 
 
 def test_a_part_of_the_test_images_is_not_comparable(make_scorer) -> None:
