@@ -85,7 +85,8 @@ def direction_table(results: pd.DataFrame, name: str) -> Html:
     said = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
     caption = (
         f"Differences in {METRIC_LABELS[group.metrics[0]]}, points, ± their standard error over "
-        f"categories. Within {DECIDED:g} of them a difference is undecided. Of {len(frame)}: {said or 'no verdict'}."
+        f"categories. Within {DECIDED:g} of them a difference is undecided. "
+        f"Of {len(frame)}: {said or 'no verdict'}."
     )
     return table(frame, caption)
 
