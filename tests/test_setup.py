@@ -227,7 +227,9 @@ def test_what_dvc_refuses_is_not_called_done(ready: Callable[[str], Path]) -> No
 
 
 def test_ctrl_c_waits_for_dvc_and_the_next_run_knows(ready: Callable[[str], Path]) -> None:
-    folder = ready("trap 'echo put in order; exit 1' INT; echo started; sleep 60")
+    # Short sleeps: a signal that comes between two commands waits for the end of the next one.
+    work = "for i in $(seq 600); do sleep 0.1; done"
+    folder = ready(f"trap 'echo put in order; exit 1' INT; echo started; {work}")
     assert interrupt(folder / "repro") == (130, "put in order\n", INTERRUPTED)
     assert (folder / ".dvc" / "tmp" / "clipad-unfinished").exists()
 
