@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import jaxtyping
 import pytest
+import torch
 from micro import MICRO, add_config
 
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.open_clip import open_clip
 
 
 @pytest.fixture
@@ -25,3 +27,16 @@ def rectangle(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     config = MICRO | {"embed_dim": 32, "vision_cfg": vision}
     add_config(tmp_path_factory.mktemp("rectangle"), "clipad-micro-rectangle", config)
     return load_backbone("clipad-micro-rectangle", "random:0")
+
+
+@pytest.fixture(scope="module")
+def model(micro: Backbone) -> torch.nn.Module:
+    """open_clip's own module with the weights of the fixture."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return open_clip.create_model("clipad-micro", pretrained=None).eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -9,22 +9,8 @@ from torch.testing import assert_close
 
 from clipad_core.clip import transformer
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.vision import embed_patches, read_vision_tower
 from clipad_core.errors import ClipadError
-
-
-@pytest.fixture(scope="module")
-def model(micro: Backbone) -> torch.nn.Module:
-    """open_clip's own module with the weights of the fixture."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return open_clip.create_model("clipad-micro", pretrained=None).eval()
-
-
-@pytest.fixture(scope="module")
-def images() -> torch.Tensor:
-    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()

@@ -132,6 +132,23 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def references_and_result_are_theirs(
+    scores: Scores, detection: Detection, recorded: dict[str, np.ndarray], k_shot: int
+) -> None:
+    """Association maps, where there are references, and what comes out, by the names of the recordings."""
+    if k_shot:
+        close(scores.association_maps["patch"], recorded[f"fs_map_patch_k{k_shot}"], 2e-6)
+        for scale in (2, 3):
+            close(
+                scores.association_maps[f"window {scale}"],
+                recorded[f"fs_map_s{scale}_k{k_shot}"],
+                2e-6,
+            )
+        close(scores.visual_map, recorded[f"fs_map_multi_k{k_shot}"], 2e-6)
+    close(detection.image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
+    close(detection.anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
+
+
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])
 def test_anomalib_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     recorded = golden("anomalib")
@@ -140,17 +157,7 @@ def test_anomalib_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     close(scores.language_map, recorded["zs_map_multi"], 2e-6)
     for scale in (2, 3):
         close(scores.language_maps[scale], recorded[f"zs_map_s{scale}"], 2e-6)
-    if k_shot:
-        close(scores.association_maps["patch"], recorded[f"fs_map_patch_k{k_shot}"], 2e-6)
-        for scale in (2, 3):
-            close(
-                scores.association_maps[f"window {scale}"],
-                recorded[f"fs_map_s{scale}_k{k_shot}"],
-                2e-6,
-            )
-        close(scores.visual_map, recorded[f"fs_map_multi_k{k_shot}"], 2e-6)
-    close(detection.image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
-    close(detection.anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
+    references_and_result_are_theirs(scores, detection, recorded, k_shot)
 
 
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])
@@ -158,17 +165,7 @@ def test_zqhang_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     recorded = golden("zqhang")
     scores, detection = run(backbone, find_preset("zqhang"), k_shot)
     close(scores.language_map, recorded["zs_map_multi"], 2e-6)
-    if k_shot:
-        close(scores.association_maps["patch"], recorded[f"fs_map_patch_k{k_shot}"], 2e-6)
-        for scale in (2, 3):
-            close(
-                scores.association_maps[f"window {scale}"],
-                recorded[f"fs_map_s{scale}_k{k_shot}"],
-                2e-6,
-            )
-        close(scores.visual_map, recorded[f"fs_map_multi_k{k_shot}"], 2e-6)
-    close(detection.image_score, recorded[f"pred_score_k{k_shot}"], 2e-6)
-    close(detection.anomaly_map, recorded[f"anomaly_map_k{k_shot}"], 2e-6)
+    references_and_result_are_theirs(scores, detection, recorded, k_shot)
 
 
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])

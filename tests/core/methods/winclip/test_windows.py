@@ -21,19 +21,6 @@ from clipad_core.methods.winclip.windows import (
 )
 
 
-@pytest.fixture(scope="module")
-def model(micro: Backbone) -> torch.nn.Module:
-    """open_clip's own module with the weights of the fixture."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return open_clip.create_model("clipad-micro", pretrained=None).eval()
-
-
-@pytest.fixture(scope="module")
-def images() -> torch.Tensor:
-    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
 def naive_window(model, image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Section 4.2 with open_clip's modules: keep the class token and the window, drop the rest."""
     visual = model.visual
