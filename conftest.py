@@ -48,9 +48,9 @@ def _reproduced() -> Path:
     with FileLock(shared / "lock"):
         if not project.exists() and not failure.exists():
             try:
-                made = make_repository(shared / "draft")
-                dvc(made, "repro")
-                made.rename(project)
+                draft = make_repository(shared / "draft")
+                dvc(draft, "repro")
+                draft.rename(project)
             except Exception as error:
                 failure.write_text(str(error))
                 raise

@@ -71,14 +71,14 @@ def main() -> None:
     for size in SIZES:
         pairs(size)  # noise tables are made once a size
     rates = {
-        what: {size: statistics.median(side(size) for _ in range(ROUNDS)) for size in SIZES}
-        for what, side in sides.items()
+        name: {size: statistics.median(side(size) for _ in range(ROUNDS)) for size in SIZES}
+        for name, side in sides.items()
     }
     about = {"cpu": cpu_name(), "python": platform.python_version(), "threads": 1, "rounds": ROUNDS}
     write_text(RESULTS, json.dumps(about | {"images per second": rates}, indent=1) + "\n")
     print("| pixels | " + " | ".join(sides) + " |\n|---|---|---|---|")
     for size in SIZES:
-        print(f"| {size} | " + " | ".join(f"{rates[what][size]:.0f}" for what in sides) + " |")
+        print(f"| {size} | " + " | ".join(f"{rates[name][size]:.0f}" for name in sides) + " |")
 
 
 if __name__ == "__main__":

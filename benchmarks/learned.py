@@ -64,7 +64,7 @@ def turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
             print(f"{name}: {used:.2f} CPU s", file=sys.stderr)
             if number:
                 seconds[name].append(used)
-    return {name: statistics.median(all_) for name, all_ in seconds.items()}
+    return {name: statistics.median(samples) for name, samples in seconds.items()}
 
 
 def opened(method: str) -> tuple[Any, Any, Backbone, Any]:
@@ -87,8 +87,8 @@ def pictures(count: int, size: int) -> torch.Tensor:
 def step(method: str, batch: int) -> Callable[[], object]:
     """One training step on features that are there already."""
     module, config, backbone, learner = opened(method)
-    one = module.encode(backbone, pictures(1, config.image_size), module.recipe(config))
-    features = one[torch.zeros(batch, dtype=torch.long)]
+    encoded = module.encode(backbone, pictures(1, config.image_size), module.recipe(config))
+    features = encoded[torch.zeros(batch, dtype=torch.long)]
     masks = torch.zeros(batch, config.image_size, config.image_size)
     masks[::2, 100:200, 150:260] = 1
     labels = torch.arange(batch) % 2
@@ -110,7 +110,7 @@ def measure_anomalyclip(rounds: int) -> dict[str, Any]:
     module, config, backbone, learner = opened("anomalyclip")
     image, recipe = pictures(1, config.image_size), module.recipe(config)
     plain = module.recipe(config.changed({"branch": "none"}))
-    found = turns(
+    tower_seconds = turns(
         {
             "plain tower": lambda: module.encode(backbone, image, plain),
             "both branches": lambda: module.encode(backbone, image, recipe),
@@ -123,12 +123,12 @@ def measure_anomalyclip(rounds: int) -> dict[str, Any]:
         anomalyclip_text(learner, backbone, config).sum().backward()
 
     steps = turns({"step": step("anomalyclip", batch), "text pass": text_pass}, rounds)
-    encode, per_image = found["both branches"], steps["step"] / batch
+    encode, per_image = tower_seconds["both branches"], steps["step"] / batch
     cached, every = encode + config.epochs * per_image, config.epochs * (encode + per_image)
     return {
-        "seconds": found | steps,
+        "seconds": tower_seconds | steps,
         "ratios": {
-            "both branches / plain tower": encode / found["plain tower"],
+            "both branches / plain tower": encode / tower_seconds["plain tower"],
             "15 epochs, cached / encoding in every epoch": cached / every,
             "a step / its text pass alone": steps["step"] / steps["text pass"],
         },
@@ -166,26 +166,26 @@ def measure_vcpclip(rounds: int) -> dict[str, Any]:
         tokens = pre_norm(vision, embed_patches(vision, image)[0])
         encode_whole(vision, tokens, (vision.depth,))
 
-    found = turns({"plain tower": tower, "scoring": score}, rounds)
+    score_seconds = turns({"plain tower": tower, "scoring": score}, rounds)
     return {
-        "seconds": text | found,
+        "seconds": text | score_seconds,
         "ratios": {
             "image-by-image text / batched, 32 images": text["image by image"] / text["batched"],
-            "scoring / plain tower": found["scoring"] / found["plain tower"],
+            "scoring / plain tower": score_seconds["scoring"] / score_seconds["plain tower"],
         },
     }
 
 
-def memory(method: str, what: str) -> float:
+def memory(method: str, workload: str) -> float:
     """Peak of a fresh process in MB: scoring a batch of 8, or one training step of it."""
-    command = [sys.executable, "-m", "benchmarks.learned", "--memory", method, what]
-    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return float(found.stdout.split()[-1])
+    command = [sys.executable, "-m", "benchmarks.learned", "--memory", method, workload]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
-def run_memory(method: str, what: str) -> None:
+def run_memory(method: str, workload: str) -> None:
     """In the process of its own."""
-    if what == "step":
+    if workload == "step":
         work = step(method, 8)
     else:
         module, config, backbone, learner = opened(method)
@@ -209,8 +209,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     for method in METHODS:
         for name, ratio in result[method]["ratios"].items():
             lines.append(f"| {method}: {name} | {ratio:.2f}x | {TARGETS.get(name, '-')} |")
-        for what, megabytes in result[method]["memory"].items():
-            lines.append(f"| {method}: peak memory, {what} of 8 | {megabytes:.0f} MB | - |")
+        for workload, megabytes in result[method]["memory"].items():
+            lines.append(f"| {method}: peak memory, {workload} of 8 | {megabytes:.0f} MB | - |")
     return "\n".join(lines)
 
 
@@ -226,7 +226,9 @@ def main() -> None:
     result: dict[str, Any] = {**about, "rounds": options.rounds}
     for method, measured in (("anomalyclip", measure_anomalyclip), ("vcpclip", measure_vcpclip)):
         result[method] = measured(options.rounds)
-        result[method]["memory"] = {what: memory(method, what) for what in ("scoring", "step")}
+        result[method]["memory"] = {
+            workload: memory(method, workload) for workload in ("scoring", "step")
+        }
     write_text(RESULTS, json.dumps(result, indent=1) + "\n")
     print(as_markdown(result))
     return None

@@ -33,8 +33,8 @@ ONE_THREAD = dict.fromkeys(
 class Comparison:
     """Two sides that compute the same values; `target` is the least ratio of seconds wanted."""
 
-    what: str
-    ours: str
+    label: str
+    clipad: str
     peer: str
     in_peer_environment: bool
     target: float | None = None
@@ -78,7 +78,7 @@ def run_side(python: Path, side: str, size: int) -> dict:
 def compare(comparison: Comparison, size: int, rounds: int, peer: Path) -> dict:
     """Let both sides take turns and keep the medians."""
     pythons = {
-        comparison.ours: Path(sys.executable),
+        comparison.clipad: Path(sys.executable),
         comparison.peer: peer if comparison.in_peer_environment else Path(sys.executable),
     }
     runs: dict[str, list[dict]] = {side: [] for side in pythons}
@@ -93,22 +93,26 @@ def compare(comparison: Comparison, size: int, rounds: int, peer: Path) -> dict:
         }
         for side, of_side in runs.items()
     }
-    ours, theirs = median[comparison.ours], median[comparison.peer]
-    values, their_values = (runs[s][0]["values"] for s in (comparison.ours, comparison.peer))
-    ratio = theirs["seconds"] / ours["seconds"]
+    clipad_median, peer_median = median[comparison.clipad], median[comparison.peer]
+    clipad_values, peer_values = (
+        runs[s][0]["values"] for s in (comparison.clipad, comparison.peer)
+    )
+    ratio = peer_median["seconds"] / clipad_median["seconds"]
     reached = comparison.target is None or ratio >= comparison.target
     if comparison.compare_memory:
-        reached = reached and ours["megabytes"] <= theirs["megabytes"]
+        reached = reached and clipad_median["megabytes"] <= peer_median["megabytes"]
     return {
-        "what": comparison.what,
+        "what": comparison.label,
         "size": size,
-        "ours": ours,
-        "peer": theirs,
+        "ours": clipad_median,
+        "peer": peer_median,
         "ratio": ratio,
         "target": comparison.target,
         "reached": reached,
-        "largest_difference": max(abs(values[name] - their_values[name]) for name in their_values),
-        "values": values,
+        "largest_difference": max(
+            abs(clipad_values[name] - peer_values[name]) for name in peer_values
+        ),
+        "values": clipad_values,
     }
 
 
@@ -120,13 +124,13 @@ def as_markdown(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        wanted = f">= {row['target']:g}x" if row["target"] else "-"
+        target = f">= {row['target']:g}x" if row["target"] else "-"
         if row["what"].endswith("three"):
-            wanted = "memory not above"
+            target = "memory not above"
         lines.append(
             f"| {row['what']} | {row['size']} | {row['peer']['seconds']:.2f} "
             f"| {row['ours']['seconds']:.2f} | {row['ratio']:.1f}x "
-            f"| {wanted}: {'reached' if row['reached'] else 'MISSED'} "
+            f"| {target}: {'reached' if row['reached'] else 'MISSED'} "
             f"| {row['peer']['megabytes']:.0f} | {row['ours']['megabytes']:.0f} "
             f"| {row['largest_difference']:.0e} |"
         )

@@ -28,7 +28,7 @@ from clipad_core.clip.backbone import PRECISIONS
 from clipad_harness.base.files import write_text
 from clipad_harness.experiments.pipeline import open_run
 from clipad_harness.experiments.scorer import Scorer
-from clipad_harness.experiments.shards import Shard
+from clipad_harness.experiments.variants import Shard
 from clipad_harness.verify.cpu_settings import Setting, all_settings
 
 RESULTS = REPOSITORY / "benchmarks/results/rerun_spread.json"
@@ -48,9 +48,9 @@ def score(precision: str, categories: int, folder: Path) -> None:
         category = run.categories[place * len(run.categories) // categories]
         for k_shot in (0, 1):
             shard = Shard(main, category, k_shot, 0)
-            found, name = scorer.detect(shard), f"{category}, {k_shot}-shot"
-            numbers[f"scores/image/{name}"] = found.image_scores
-            numbers[f"scores/maps/{name}"] = np.stack(found.maps)
+            detections, name = scorer.detect(shard), f"{category}, {k_shot}-shot"
+            numbers[f"scores/image/{name}"] = detections.image_scores
+            numbers[f"scores/maps/{name}"] = np.stack(detections.maps)
             for metric, value in scorer.measure(shard).items():
                 numbers[f"metrics/{metric}/{name}"] = np.array(value)
     for entry in folder.rglob("*.safetensors"):
@@ -73,14 +73,16 @@ def measured(precision: str, setting: Setting, categories: int) -> dict[str, np.
             return dict(numbers)
 
 
-def gaps(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, float]:
+def gaps(
+    reference: Mapping[str, np.ndarray], numbers: Mapping[str, np.ndarray]
+) -> dict[str, float]:
     """The largest difference by level and metric, of what both have."""
-    found: dict[str, float] = {}
-    for name in ours.keys() & theirs.keys():
-        what = "/".join(name.split("/")[:2])
-        gap = float(np.nanmax(np.abs(ours[name] - theirs[name]), initial=0.0))
-        found[what] = max(gap, found.get(what, 0.0))
-    return dict(sorted(found.items()))
+    largest: dict[str, float] = {}
+    for name in reference.keys() & numbers.keys():
+        quantity = "/".join(name.split("/")[:2])
+        gap = float(np.nanmax(np.abs(reference[name] - numbers[name]), initial=0.0))
+        largest[quantity] = max(gap, largest.get(quantity, 0.0))
+    return dict(sorted(largest.items()))
 
 
 def main(categories: int) -> None:
@@ -101,8 +103,10 @@ def main(categories: int) -> None:
                 }
             )
             print(precision, setting.name, flush=True)
-            for what in ("from the first", "from float64"):
-                print(f"  {what}:", {k: float(f"{v:.2g}") for k, v in rows[-1][what].items()})
+            for baseline in ("from the first", "from float64"):
+                print(
+                    f"  {baseline}:", {k: float(f"{v:.2g}") for k, v in rows[-1][baseline].items()}
+                )
     write_text(RESULTS, json.dumps({"categories": categories, "rows": rows}, indent=1) + "\n")
 
 

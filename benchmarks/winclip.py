@@ -56,9 +56,9 @@ class Side:
     def ask(self, do: str, **options: object) -> dict:
         self.process.stdin.write(json.dumps({"do": do, **options}) + "\n")
         self.process.stdin.flush()
-        found = self._read()
-        print(f"{self.name}: {do} {options} {found['seconds']:.2f} CPU s", file=sys.stderr)
-        return found
+        answer = self._read()
+        print(f"{self.name}: {do} {options} {answer['seconds']:.2f} CPU s", file=sys.stderr)
+        return answer
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -87,11 +87,11 @@ def speed(sides: dict[str, Side], k_shot: int, batch: int, rounds: int) -> dict:
     values: dict[str, list[float]] = {}
     for number in range(rounds + (batch == 1)):
         for name, side in sides.items():
-            found = side.ask("detect", batch=batch)
-            values[name] = found["values"]
+            answer = side.ask("detect", batch=batch)
+            values[name] = answer["values"]
             if number or batch > 1:
-                seconds[name].append(found["seconds"] / batch)
-    medians = {name: statistics.median(all_) for name, all_ in seconds.items()}
+                seconds[name].append(answer["seconds"] / batch)
+    medians = {name: statistics.median(samples) for name, samples in seconds.items()}
     errors = {
         name: max(abs(a - b) for a, b in zip(of, values["anomalib"], strict=True))
         for name, of in values.items()
@@ -101,45 +101,51 @@ def speed(sides: dict[str, Side], k_shot: int, batch: int, rounds: int) -> dict:
 
 def text(sides: dict[str, Side], rounds: int) -> dict:
     """Text set-up of a first and of a second class with the same ensemble."""
-    found: dict[str, dict[str, list[float]]] = {n: {"first": [], "second": []} for n in sides}
+    seconds: dict[str, dict[str, list[float]]] = {n: {"first": [], "second": []} for n in sides}
     for _ in range(rounds):
         for name, side in sides.items():
             side.ask("forget")
-            found[name]["first"].append(side.ask("set_up", name="transistor")["seconds"])
-            found[name]["second"].append(side.ask("set_up", name="metal_nut")["seconds"])
-    return {n: {k: statistics.median(v) for k, v in both.items()} for n, both in found.items()}
+            seconds[name]["first"].append(side.ask("set_up", name="transistor")["seconds"])
+            seconds[name]["second"].append(side.ask("set_up", name="metal_nut")["seconds"])
+    return {
+        n: {k: statistics.median(v) for k, v in phases.items()} for n, phases in seconds.items()
+    }
 
 
 def memory(python: Path, name: str, batch: int) -> float:
     """Peak of a fresh process that scores one batch, zero-shot, in MB."""
     side = Side(python, name)
     side.ask("set_up", name="transistor")
-    found = side.ask("detect", batch=batch)
+    answer = side.ask("detect", batch=batch)
     side.close()
-    return float(found["megabytes"])
+    return float(answer["megabytes"])
 
 
 def rows(result: dict) -> list[tuple[str, str, str, float, str]]:
     """What, peer, ours, ratio, target: one line of the table each."""
     lines = []
-    for one in result["speed"]:
+    for run in result["speed"]:
         for name, target in (("ours_float32", 1.25), ("ours_bfloat16", 2.2)):
-            peer, ours = one["seconds"]["anomalib"], one["seconds"][name]
-            error = one["errors"][name]
-            what = f"{one['k_shot']}-shot, batch {one['batch']}, {name[5:]} (error {error:.0e})"
-            lines.append((what, f"{peer:.2f} s", f"{ours:.2f} s", peer / ours, f">= {target}x"))
-    peer, ours = result["text"]["anomalib"], result["text"]["ours_float32"]
+            peer, clipad = run["seconds"]["anomalib"], run["seconds"][name]
+            error = run["errors"][name]
+            label = f"{run['k_shot']}-shot, batch {run['batch']}, {name[5:]} (error {error:.0e})"
+            lines.append(
+                (label, f"{peer:.2f} s", f"{clipad:.2f} s", peer / clipad, f">= {target}x")
+            )
+    peer, clipad = result["text"]["anomalib"], result["text"]["ours_float32"]
     for which, target in (("first", ">= 4x"), ("second", "-")):
-        ratio = peer[which] / ours[which]
-        what = f"text set-up, {which} class"
-        lines.append((what, f"{peer[which]:.1f} s", f"{ours[which]:.1f} s", ratio, target))
-    for batch, found in result["memory"].items():
-        ratio = found["anomalib"] / found["ours_float32"]
-        sizes = (f"{found['anomalib']:.0f} MB", f"{found['ours_float32']:.0f} MB")
+        ratio = peer[which] / clipad[which]
+        label = f"text set-up, {which} class"
+        lines.append((label, f"{peer[which]:.1f} s", f"{clipad[which]:.1f} s", ratio, target))
+    for batch, megabytes in result["memory"].items():
+        ratio = megabytes["anomalib"] / megabytes["ours_float32"]
+        sizes = (f"{megabytes['anomalib']:.0f} MB", f"{megabytes['ours_float32']:.0f} MB")
         lines.append((f"peak memory, batch {batch}", *sizes, ratio, ">= 2x"))
     cost = result["ten_variants"]
-    ten, one = f"{cost['ten']:.0f} s", f"{cost['one']:.0f} s"
-    lines.append(("ten variants against one run, 83 images", one, ten, cost["ratio"], "<= 1.2x"))
+    ten_variants, run = f"{cost['ten']:.0f} s", f"{cost['one']:.0f} s"
+    lines.append(
+        ("ten variants against one run, 83 images", run, ten_variants, cost["ratio"], "<= 1.2x")
+    )
     return lines
 
 
@@ -153,8 +159,8 @@ def as_markdown(result: dict) -> str:
 def measure(rounds: int, batches: list[int], memory_batch: int) -> dict:
     """Run everything, side by side."""
     write_weights()
-    ours, peer = Path(sys.executable), peer_python()
-    pythons = {"anomalib": peer, "ours_float32": ours, "ours_bfloat16": ours}
+    own_python, peer = Path(sys.executable), peer_python()
+    pythons = {"anomalib": peer, "ours_float32": own_python, "ours_bfloat16": own_python}
     sides = {name: Side(python, name) for name, python in pythons.items()}
     exact = {name: sides[name] for name in ("anomalib", "ours_float32")}
     result: dict = {"text": text(exact, rounds), "speed": []}
@@ -169,13 +175,13 @@ def measure(rounds: int, batches: list[int], memory_batch: int) -> dict:
     for side in sides.values():
         side.close()
     four = next(s for s in result["speed"] if s["k_shot"] == 4 and s["batch"] == 1)
-    one = (
+    one_run = (
         four["seconds"]["ours_float32"] * CATEGORY_IMAGES + result["text"]["ours_float32"]["first"]
     )
-    ten = one + extra["others"]
-    result["ten_variants"] = {"one": one, "ten": ten, "ratio": ten / one}
-    found = {name: memory(pythons[name], name, memory_batch) for name in exact}
-    result["memory"] = {str(memory_batch): found}
+    ten_variants = one_run + extra["others"]
+    result["ten_variants"] = {"one": one_run, "ten": ten_variants, "ratio": ten_variants / one_run}
+    peaks = {name: memory(pythons[name], name, memory_batch) for name in exact}
+    result["memory"] = {str(memory_batch): peaks}
     about = {"cpu": cpu_name(), "python": platform.python_version(), "peer": list(PEER_PINS)}
     return {**about, "rounds": rounds, "threads": 1, **result}
 

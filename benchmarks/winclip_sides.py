@@ -20,7 +20,7 @@ def images(count: int, seed: int):
     return torch.randn(count, 3, 240, 240, generator=torch.Generator().manual_seed(seed))
 
 
-class Ours:
+class Clipad:
     """The detector on tensors: preprocessing is left out on both sides."""
 
     def __init__(self, weights: Path, precision: str) -> None:
@@ -54,17 +54,17 @@ class Ours:
 
         self.memory = None
         if k_shot:
-            found = self._encode(images(k_shot, seed=99), k_shot)
-            self.memory = build_memory(self.backbone.vision, found, self.config)
+            features = self._encode(images(k_shot, seed=99), k_shot)
+            self.memory = build_memory(self.backbone.vision, features, self.config)
 
     def detect(self, batch) -> list[float]:
         from clipad_core.maps import upsample
         from clipad_core.methods.winclip.scoring import score
 
         features = self._encode(batch, int(self.memory is not None))
-        found = score(self.backbone, features, self.text, self.config, self.memory)
-        maps = upsample(found.patch_scores, (240, 240))
-        return [*found.image_score.tolist(), *maps.amax(dim=(1, 2)).tolist()]
+        scores = score(self.backbone, features, self.text, self.config, self.memory)
+        maps = upsample(scores.patch_scores, (240, 240))
+        return [*scores.image_score.tolist(), *maps.amax(dim=(1, 2)).tolist()]
 
 
 class Anomalib:
@@ -104,11 +104,11 @@ class Anomalib:
 
     def detect(self, batch) -> list[float]:
         with self.torch.no_grad():
-            found = self.model(batch)
-        return [*found.pred_score.tolist(), *found.anomaly_map.amax(dim=(1, 2)).tolist()]
+            prediction = self.model(batch)
+        return [*prediction.pred_score.tolist(), *prediction.anomaly_map.amax(dim=(1, 2)).tolist()]
 
 
-def variants_cost(side: Ours, count: int) -> dict[str, float]:
+def variants_cost(side: Clipad, count: int) -> dict[str, float]:
     """CPU seconds of scoring ``count`` images once, and of nine further variants of it.
 
     The features of one image stand for each of them: what a variant costs beyond the encoding does
@@ -128,7 +128,7 @@ def variants_cost(side: Ours, count: int) -> dict[str, float]:
             {s: w.repeat(count, 1, 1) for s, w in features.window_embeddings.items()},
         )
 
-    many = repeated(side._encode(images(1, seed=5), 1))
+    repeated_features = repeated(side._encode(images(1, seed=5), 1))
     base = side.config
     variants = [
         base,
@@ -146,24 +146,24 @@ def variants_cost(side: Ours, count: int) -> dict[str, float]:
     for config in variants:
         start = time.process_time()
         text = prototypes(side.backbone, config, Category("transistor"))
-        score(side.backbone, many, text, config, side.memory)
+        score(side.backbone, repeated_features, text, config, side.memory)
         seconds.append(time.process_time() - start)
     return {"first": seconds[0], "others": sum(seconds[1:])}
 
 
 def answer(side, request: dict) -> dict:
     """Do one request and time it in CPU seconds of this process."""
-    what = request["do"]
+    action = request["do"]
     batch = images(request.get("batch", 0), seed=7)
     start = time.process_time()
     values = None
-    if what == "set_up":
+    if action == "set_up":
         side.set_up(request["name"])
-    elif what == "forget":
+    elif action == "forget":
         side.forget()
-    elif what == "refer":
+    elif action == "refer":
         side.refer(request["k_shot"])
-    elif what == "variants":
+    elif action == "variants":
         values = variants_cost(side, request["batch_of"])
     else:
         values = side.detect(batch)
@@ -177,7 +177,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(threads)
-    kind = Anomalib if name == "anomalib" else Ours
+    kind = Anomalib if name == "anomalib" else Clipad
     side = kind(weights, name.removeprefix("ours_"))
     print(json.dumps({"ready": torch.__version__}), flush=True)
     for line in sys.stdin:

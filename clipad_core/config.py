@@ -59,12 +59,12 @@ def choices(kind: type) -> dict[str, Choice]:
     >>> choices(Example)["sigma"].meaning, choices(Example)["size"].meaning
     ('no smoothing', '')
     """
-    return {one.name: one.metadata.get("choice", Choice()) for one in fields(kind)}
+    return {entry.name: entry.metadata.get("choice", Choice()) for entry in fields(kind)}
 
 
 def fields_read(kind: type, moment: Read) -> tuple[str, ...]:
     """The fields of a config that are read at one moment only, in order."""
-    return tuple(name for name, what in choices(kind).items() if what.read == moment)
+    return tuple(name for name, option in choices(kind).items() if option.read == moment)
 
 
 def thrown_together(kind: type, name: str) -> tuple[str, ...]:
@@ -77,9 +77,9 @@ def thrown_together(kind: type, name: str) -> tuple[str, ...]:
     >>> thrown_together(Example, "channels")
     ('resize', 'channels')
     """
-    known = choices(kind)
-    first = known[name].together or name
-    return (first, *(other for other, what in known.items() if what.together == first))
+    options = choices(kind)
+    first = options[name].together or name
+    return (first, *(member for member, option in options.items() if option.together == first))
 
 
 def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
@@ -89,7 +89,7 @@ def changed(config: Config, values: Mapping[str, Any], method: str) -> Config:
         ClipadError: an unknown field, or a value that its type does not allow; whatever the
             config's own ``__post_init__`` refuses.
     """
-    same = {one.name: getattr(config, one.name) for one in fields(config)}  # type: ignore[arg-type]
+    same = {entry.name: getattr(config, entry.name) for entry in fields(config)}  # type: ignore[arg-type]
     new: Config = validate(type(config), same | dict(values), method)
     return new
 

@@ -55,8 +55,8 @@ def upsample(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tenso
     >>> upsample(torch.tensor([[[0.0, 1.0]]]), (1, 4))
     tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
     """
-    one = rearrange(maps, "b h w -> b 1 h w")
-    return F.interpolate(one, size=size, mode="bilinear", align_corners=False)[:, 0]
+    with_channel = rearrange(maps, "b h w -> b 1 h w")
+    return F.interpolate(with_channel, size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def upsample_by_matrices(
@@ -90,11 +90,11 @@ def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W
     """Gaussian filter over the pixels of each map, mirrored at the border, cut at 4 sigma."""
     if sigma == 0:
         return maps
-    found = gaussian_filter(maps.cpu().numpy(), sigma=sigma, axes=(1, 2))
-    return torch.from_numpy(found).to(maps.device)
+    filtered = gaussian_filter(maps.cpu().numpy(), sigma=sigma, axes=(1, 2))
+    return torch.from_numpy(filtered).to(maps.device)
 
 
-def check_finite(scores: Tensor, what: str) -> Tensor:
+def check_finite(scores: Tensor, label: str) -> Tensor:
     """Pass scores through; a NaN or an infinite score stops the run here, not in a table.
 
     Raises:
@@ -102,23 +102,23 @@ def check_finite(scores: Tensor, what: str) -> Tensor:
     """
     if not torch.isfinite(scores).all():
         raise ClipadError(
-            f"{what}: found NaN or infinite scores, expected finite ones; the weights or the input "
+            f"{label}: found NaN or infinite scores, expected finite ones; the weights or the input "
             "images are broken. Check the weights' SHA-256 and run again with precision float32."
         )
     return scores
 
 
-def check_maps(maps: Iterable[Tensor], what: str) -> None:
+def check_maps(maps: Iterable[Tensor], label: str) -> None:
     """Stop at a map that ranks nothing: its AUROC is 0.5 whatever the image shows.
 
     Raises:
         ClipadError: every pixel of a map has the same score, or one is no number.
     """
-    for one in maps:
-        low, high = float(one.min()), float(one.max())
+    for score_map in maps:
+        low, high = float(score_map.min()), float(score_map.max())
         if not low < high:
             raise ClipadError(
-                f"{what}: found a map with {low} everywhere, expected scores that differ. To this "
+                f"{label}: found a map with {low} everywhere, expected scores that differ. To this "
                 "backbone both prompts mean the same, the temperature is too low or too high, or the "
                 "image is a reference; choose words it knows, or another temperature."
             )

@@ -55,9 +55,9 @@ def validate(hint: Any, value: Any, source: object, where: str = "") -> Any:
 
 def wrong(source: object, where: str, value: object, expected: str) -> ClipadError:
     """The error about a value: source and place, what was found, what was expected."""
-    found = repr(value)
-    found = found if len(found) <= LONGEST else f"{found[:LONGEST]}..."
-    return ClipadError(f"{_at(source, where)}: found {found}, expected {expected}.")
+    value_text = repr(value)
+    value_text = value_text if len(value_text) <= LONGEST else f"{value_text[:LONGEST]}..."
+    return ClipadError(f"{_at(source, where)}: found {value_text}, expected {expected}.")
 
 
 @cache
@@ -88,19 +88,19 @@ def _refusal(
         _, _, where = _follow(path[:-2], hint, value, where)
         return wrong(source, where, errors[0]["input"], "a name; put quotes around it")
     hint, value, where = _follow(path, hint, value, where)
-    if not (is_dataclass(_some(hint)) and isinstance(value, Mapping)):
+    if not (is_dataclass(_single_type(hint)) and isinstance(value, Mapping)):
         return wrong(source, where, value, allowed(hint) + _advice(hint, value))
-    known = [field.name for field in fields(_some(hint))]
+    names = [field.name for field in fields(_single_type(hint))]
     missing = [
         str(error["loc"][-1])
         for error in errors
         if error["type"] == "missing" and error["loc"][:-1] == path[:-1]
     ]
-    unknown = [str(name) for name in value if name not in known]
+    unknown = [str(name) for name in value if name not in names]
     parts = [f"no {', '.join(missing)}"] if missing else []
     parts += [f"an unknown {', '.join(unknown)}"] if unknown else []
     return ClipadError(
-        f"{_at(source, where)}: found {' and '.join(parts)}, expected fields of {', '.join(known)}."
+        f"{_at(source, where)}: found {' and '.join(parts)}, expected fields of {', '.join(names)}."
     )
 
 
@@ -119,8 +119,8 @@ def _follow(path: Sequence[int | str], hint: Any, value: Any, where: str) -> tup
     """
     for part in path:
         inner = _type_of(part, hint)
-        there = range(len(value)) if isinstance(value, (list, tuple)) else value
-        if inner is None or part not in there:
+        keys = range(len(value)) if isinstance(value, (list, tuple)) else value
+        if inner is None or part not in keys:
             break
         step = f"[{part}]" if isinstance(part, int) else f".{part}" if where else part
         hint, value, where = inner, value[part], where + step
@@ -129,7 +129,7 @@ def _follow(path: Sequence[int | str], hint: Any, value: Any, where: str) -> tup
 
 def _type_of(part: int | str, hint: Any) -> Any:
     """The type of a part of a value; None where there is no such part, or several are allowed."""
-    hint = _some(hint)
+    hint = _single_type(hint)
     inner = get_args(hint)
     if is_dataclass(hint):
         return get_type_hints(hint).get(str(part))
@@ -165,10 +165,10 @@ def allowed(hint: Any) -> str:
     return "null" if hint is NoneType else str(hint.__name__)
 
 
-def _some(hint: Any) -> Any:
+def _single_type(hint: Any) -> Any:
     """What is allowed besides None, where that is one type."""
-    some = [part for part in get_args(hint) if part is not NoneType]
-    return some[0] if get_origin(hint) in UNION and len(some) == 1 else hint
+    types = [part for part in get_args(hint) if part is not NoneType]
+    return types[0] if get_origin(hint) in UNION and len(types) == 1 else hint
 
 
 def _row(hint: Any) -> tuple[Any, ...]:

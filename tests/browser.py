@@ -120,12 +120,12 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression on the page; a promise is waited for."""
-        found = self.call(
+        response = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
-        if "exceptionDetails" in found:
-            raise RuntimeError(str(found["exceptionDetails"]))
-        return found["result"].get("value")
+        if "exceptionDetails" in response:
+            raise RuntimeError(str(response["exceptionDetails"]))
+        return response["result"].get("value")
 
     def press(self, key: str, code: int) -> None:
         """One key, as a keyboard sends it."""
@@ -137,18 +137,18 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Everything that the console shows as an error or a warning."""
-        found = []
+        messages = []
         for event in self.events:
             about = event.get("params", {})
             if event.get("method") == "Runtime.exceptionThrown":
-                found.append(str(about["exceptionDetails"].get("exception", about)))
+                messages.append(str(about["exceptionDetails"].get("exception", about)))
             elif event.get("method") == "Runtime.consoleAPICalled" and about["type"] != "log":
-                found.append(str(about["args"]))
+                messages.append(str(about["args"]))
             elif event.get("method") == "Log.entryAdded":
                 entry = about["entry"]
                 if entry["level"] in ("error", "warning"):
-                    found.append(f"{entry['text']} {entry.get('url', '')}")
-        return found
+                    messages.append(f"{entry['text']} {entry.get('url', '')}")
+        return messages
 
     def requests(self) -> list[str]:
         """Addresses that the page asked for, the embedded ones left out."""

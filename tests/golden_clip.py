@@ -61,7 +61,7 @@ def _block(prefix: str, width: int) -> dict[str, tuple[float, tuple[int, ...]]]:
     return {f"{prefix}.{name}": rule for name, rule in names.items()}
 
 
-def golden_weights(sizes: Mapping[str, int], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def golden_weights(sizes: Mapping[str, int], recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All weights: drawn again up to the vocabulary, then what was kept."""
     width, text, joint = sizes["v_width"], sizes["t_width"], sizes["embed_dim"]
     patch, grid = sizes["patch"], sizes["pre_res"] // sizes["patch"]
@@ -86,19 +86,19 @@ def golden_weights(sizes: Mapping[str, int], kept: Mapping[str, Tensor]) -> dict
         mean = 1.0 if ".ln_" in name and name.endswith("weight") else 0.0
         state[name] = torch.randn(shape, generator=generator) * scale + mean
     vocabulary = torch.zeros(VOCABULARY, text)
-    vocabulary[kept["rows"].long()] = kept["token_embedding.rows"]
+    vocabulary[recorded["rows"].long()] = recorded["token_embedding.rows"]
     state["token_embedding.weight"] = vocabulary
-    return state | {name: kept[name] for name in ("ln_final.weight", "ln_final.bias")}
+    return state | {name: recorded[name] for name in ("ln_final.weight", "ln_final.bias")}
 
 
 def golden_backbone(
     folder: Path,
     name: str,
     sizes: Mapping[str, int],
-    kept: Mapping[str, Tensor],
+    recorded: Mapping[str, Tensor],
     precision: str,
 ) -> Backbone:
     """The recorded model, through the same loader a user's file goes through."""
     (folder / f"{name}.json").write_text(json.dumps(architecture(sizes)))
-    save_file(golden_weights(sizes, kept), folder / f"{name}.safetensors")
+    save_file(golden_weights(sizes, recorded), folder / f"{name}.safetensors")
     return load_backbone(name, folder / f"{name}.safetensors", precision=precision)

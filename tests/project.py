@@ -80,9 +80,12 @@ def variants_of(method: str, profile: str = "demo", **changes: Any) -> list["Var
 
 def as_committed(*names: str) -> None:
     """Leave a test out where somebody changed what it compares, as its users may and shall."""
-    known = (REPOSITORY / ".git").exists()
+    is_clone = (REPOSITORY / ".git").exists()
     words = ["git", "status", "--porcelain", "--", *names]
-    if not known or subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout:
+    if (
+        not is_clone
+        or subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout
+    ):
         pytest.skip(f"{', '.join(names)}: changed, or not in a clone")
 
 
@@ -138,14 +141,14 @@ def change(project: Path, *keys: str, value: object) -> None:
     write_settings(project, params)
 
 
-def with_one_bit_changed(path: Path, every: int = 0, some: int = 40) -> Iterator[int]:
+def with_one_bit_changed(path: Path, every: int = 0, samples: int = 40) -> Iterator[int]:
     """Change a bit of a file, in each of its first bytes and in some of the others, and restore it.
 
     Yields:
         The byte that is changed now.
     """
     whole, random = path.read_bytes(), Random(0)
-    for place in (*range(every), *(random.randrange(every, len(whole)) for _ in range(some))):
+    for place in (*range(every), *(random.randrange(every, len(whole)) for _ in range(samples))):
         changed = bytearray(whole)
         changed[place] ^= 1 << random.randrange(8)
         path.unlink(missing_ok=True)  # who has it open keeps what was there
@@ -163,7 +166,7 @@ def python(folder: Path, *words: str, environment: Mapping[str, str] | None = No
     """Run Python in a project, with the folder's own code, and return what it printed."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("CLIPAD_DATA", "CLIPAD_ROOT")}
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
         env={**inherited, **(environment or {}), "PATH": path, "PYTHONPATH": str(folder)},
@@ -171,8 +174,8 @@ def python(folder: Path, *words: str, environment: Mapping[str, str] | None = No
         text=True,
         check=False,
     )
-    assert found.returncode == 0, (found.stdout + found.stderr)[-4000:]  # progress bars before that
-    return found.stdout
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]  # progress bars before that
+    return done.stdout
 
 
 def _random_weights(folder: Path) -> None:

@@ -18,9 +18,9 @@ Recording = dict[str, np.ndarray]
 def read_recording(path: Path) -> Recording:
     """All arrays of a recording; what is stored in half precision is exact in it."""
     with np.load(path) as opened:
-        found = dict(opened)
+        arrays = dict(opened)
     half = np.float16
-    return {k: v.astype(np.float32) if v.dtype == half else v for k, v in found.items()}
+    return {k: v.astype(np.float32) if v.dtype == half else v for k, v in arrays.items()}
 
 
 def part(recording: Recording, prefix: str) -> dict[str, torch.Tensor]:
@@ -56,9 +56,9 @@ def recorded_backbone(recording: Recording, name: str, folder: Path, precision: 
     return load_backbone(name, folder / f"{name}.safetensors", precision=precision)
 
 
-def close(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
+def close(actual: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
     """Within a tolerance relative to max(1, |x|)."""
-    wanted = torch.tensor(np.asarray(expected), dtype=torch.float64)
-    assert found.shape == wanted.shape
-    error = (found.detach().double() - wanted).abs() / wanted.abs().clamp(min=1)
+    expected_tensor = torch.tensor(np.asarray(expected), dtype=torch.float64)
+    assert actual.shape == expected_tensor.shape
+    error = (actual.detach().double() - expected_tensor).abs() / expected_tensor.abs().clamp(min=1)
     assert error.max() <= tolerance

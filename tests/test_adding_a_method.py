@@ -86,8 +86,8 @@ def test_it_stands_beside_the_others_in_the_comparison_and_in_the_explorer(measu
     comparison = (reports / "comparison.html").read_text(encoding="utf-8")
     for scope in ("row", "col"):
         assert f'scope="{scope}">Toy, zero-shot</th>' in comparison
-    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    assert shown["layers"] == ["WinCLIP, 0-shot", "WinCLIP+, 1-shot", "Toy, zero-shot"]
+    explorer = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    assert explorer["methods"] == ["WinCLIP, 0-shot", "WinCLIP+, 1-shot", "Toy, zero-shot"]
 
 
 def test_it_scores_photos(measured: Path) -> None:

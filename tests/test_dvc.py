@@ -19,10 +19,10 @@ METHODS = ("winclip", *LEARNED)
 
 def outputs(folder: Path) -> dict[str, str]:
     """Hashes of everything the stages made."""
-    made = [*(folder / "reports").rglob("*"), *(folder / "data" / "index").rglob("*")]
+    paths = [*(folder / "reports").rglob("*"), *(folder / "data" / "index").rglob("*")]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in made
+        for path in paths
         if path.is_file() and path.name not in (".gitignore", "run.js")
     }
 
@@ -47,8 +47,8 @@ def test_what_an_essay_computes_in_its_cells_is_what_the_core_computes(
 ) -> None:
     page = (reproduced / "reports" / f"{method}.ipynb").read_text(encoding="utf-8")
     each = [cell.get("outputs", []) for cell in json.loads(page)["cells"]]
-    shown = ["".join(o.get("data", {}).get("text/plain", "")) for outs in each for o in outs]
-    answers = re.findall(r"the core's\W+(\w+)", " ".join(shown))
+    texts = ["".join(o.get("data", {}).get("text/plain", "")) for outs in each for o in outs]
+    answers = re.findall(r"the core's\W+(\w+)", " ".join(texts))
     assert len(answers) >= 2 and set(answers) == {"True"}
 
 
@@ -59,9 +59,9 @@ def test_everything_made_again_on_the_code_of_other_cpus_gives_the_same_bytes(
     before, lock = outputs(own_copy), (own_copy / "dvc.lock").read_bytes()
     for folder in (".cache", "data/trained", "data/synthetic", "data/index"):
         shutil.rmtree(own_copy / folder)
-    other = all_settings()[-1].environment
-    assert {"MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "OMP_NUM_THREADS"} <= set(other)
-    dvc(own_copy, "repro", "--force", environment=other)
+    environment = all_settings()[-1].environment
+    assert {"MKL_CBWR", "NPY_DISABLE_CPU_FEATURES", "OMP_NUM_THREADS"} <= set(environment)
+    dvc(own_copy, "repro", "--force", environment=environment)
     assert outputs(own_copy) == before
     assert (own_copy / "dvc.lock").read_bytes() == lock
 
@@ -194,33 +194,33 @@ def module_file(name: str) -> Path | None:
     """The file of a module of the core."""
     path = REPOSITORY / name.replace(".", "/")
     files = (path.with_suffix(".py"), path / "__init__.py")
-    return next((one for one in files if name.startswith("clipad_core") and one.is_file()), None)
+    return next((file for file in files if name.startswith("clipad_core") and file.is_file()), None)
 
 
 def says_nothing(path: Path) -> bool:
     """Whether a file holds a docstring alone."""
-    return all(isinstance(one, ast.Expr) for one in ast.parse(path.read_text()).body)
+    return all(isinstance(statement, ast.Expr) for statement in ast.parse(path.read_text()).body)
 
 
 @pytest.mark.parametrize(("name", "item"), instances())
 def test_a_stage_depends_on_every_file_that_it_runs(name: str, item: str) -> None:
     assert set(RUNS) == set(STAGES)
     stage = STAGES[name].get("do", STAGES[name])
-    depends = [REPOSITORY / one.replace("${item}", item) for one in stage["deps"]]
+    depends = [REPOSITORY / dependency.replace("${item}", item) for dependency in stage["deps"]]
     files = runs_of(name, item)
     if name in ("train", "measure", "notebook", "essay", "explore", "pages"):
         rooms = (item,) if item in METHODS else METHODS
         files |= {path for method in rooms for path in core_files(method)}
     folders = {path.parent / "templates" for path in files}
-    files |= {path for one in folders for path in one.rglob("*") if path.is_file()}
+    files |= {path for folder in folders for path in folder.rglob("*") if path.is_file()}
     missing = {
         path.relative_to(REPOSITORY).as_posix()
         for path in files
-        if not any(path.is_relative_to(one) for one in depends)
+        if not any(path.is_relative_to(dependency) for dependency in depends)
         and not (path.suffix == ".py" and says_nothing(path))
     }
     assert len(files) > 10 and not missing
-    assert all(one.exists() for one in depends if "clipad_" in one.as_posix())
+    assert all(dependency.exists() for dependency in depends if "clipad_" in dependency.as_posix())
 
 
 def test_dvc_shows_metrics_and_parameters(reproduced: Path) -> None:

@@ -45,7 +45,7 @@ TABLES = ("meta_path", "path_hooks", "modules")
 
 def import_tables(tree: ast.AST) -> list[ast.AST]:
     """Uses of the import system's tables but the question whether a module is loaded: `x in sys.modules`."""
-    asked = {
+    membership_tests = {
         id(side)
         for node in ast.walk(tree)
         if isinstance(node, ast.Compare)
@@ -58,7 +58,7 @@ def import_tables(tree: ast.AST) -> list[ast.AST]:
         if isinstance(node, ast.Attribute)
         and node.attr in TABLES
         and getattr(node.value, "id", "") == "sys"
-        and id(node) not in asked
+        and id(node) not in membership_tests
     ]
 
 

@@ -37,13 +37,13 @@ def names(requirements: list[Requirement]) -> set[str]:
 
 def imported(module: Path) -> set[str]:
     """The top-level packages a module imports anywhere, the standard library left out."""
-    found = set()
+    packages = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return found - set(sys.stdlib_module_names)
+            packages.add(node.module.partition(".")[0])
+    return packages - set(sys.stdlib_module_names)
 
 
 def undeclared(package: str, allowed: set[str]) -> dict[str, set[str]]:
@@ -108,8 +108,10 @@ def test_the_wheel_needs_the_core_only_and_holds_both_packages(
         [metadata] = [name for name in wheel.namelist() if name.endswith("METADATA")]
         lines = wheel.read(metadata).decode().splitlines()
         packages = {name.partition("/")[0] for name in wheel.namelist() if name != metadata}
-    needed = [line.removeprefix("Requires-Dist: ") for line in lines if "Requires-Dist" in line]
-    plain = [Requirement(line) for line in needed if "extra ==" not in line]
+    requirement_lines = [
+        line.removeprefix("Requires-Dist: ") for line in lines if "Requires-Dist" in line
+    ]
+    plain = [Requirement(line) for line in requirement_lines if "extra ==" not in line]
     assert names(plain) == names(CORE)
     assert not names(plain) & names(EXTRAS["harness"])
     assert {"clipad_core", "clipad_harness"} == {name for name in packages if "info" not in name}
@@ -126,15 +128,15 @@ def test_the_harness_imports_declared_dependencies_only() -> None:
 
 def test_no_tracked_file_names_a_place_on_somebodys_disk() -> None:
     place = re.compile(r"(?<![\w.~+=$}>/-])/(?:work|tmp|home|root|opt|mnt|scratch|Users)/\w")
-    found = {name: place.findall(text) for name, text in tracked_texts().items()}
-    assert not {name: hits for name, hits in found.items() if hits}
+    places = {name: place.findall(text) for name, text in tracked_texts().items()}
+    assert not {name: hits for name, hits in places.items() if hits}
 
 
 def test_no_tracked_file_names_a_package_registry() -> None:
     hosts = re.compile("|".join([r"pypi\." + "org", "pythonhosted", r"anaconda\." + "org/"]))
-    found = {name: hosts.findall(text) for name, text in tracked_texts().items()}
-    mine = "tests/" + Path(__file__).name
-    assert not {name: hits for name, hits in found.items() if hits and name != mine}
+    registries = {name: hosts.findall(text) for name, text in tracked_texts().items()}
+    this_file = "tests/" + Path(__file__).name
+    assert not {name: hits for name, hits in registries.items() if hits and name != this_file}
 
 
 def test_the_citation_can_be_read_and_names_this_version() -> None:
@@ -161,38 +163,40 @@ def test_no_test_depends_on_the_settings_of_the_user() -> None:
     """They stand in tests/settings.yaml; what is about the tracked params.yaml asks `tracked_params`."""
     reads = re.compile(r"(REPOSITORY|ROOT) / .params\.yaml|(read|open)_\w+\((REPOSITORY|ROOT)\b")
     tests = [*ROOT.glob("tests/**/*.py"), ROOT / "conftest.py"]
-    found = {path.name for path in tests if reads.search(path.read_text(encoding="utf-8"))}
-    assert found == {"project.py", "test_walks.py"}
+    modules = {path.name for path in tests if reads.search(path.read_text(encoding="utf-8"))}
+    assert modules == {"project.py", "test_walks.py"}
 
 
 def test_the_bundled_weights_are_those_that_their_profiles_name() -> None:
     name = "data/weights/clipad-tiny.safetensors"
     digest = sha256((ROOT / name).read_bytes()).hexdigest()
     for profile in tracked_params()["profiles"].values():
-        weights = [one for one in profile.values() if isinstance(one, dict) and "weights" in one]
-        assert {one["sha256"] for one in weights if one["weights"] == name} <= {digest}
+        weights = [
+            entry for entry in profile.values() if isinstance(entry, dict) and "weights" in entry
+        ]
+        assert {entry["sha256"] for entry in weights if entry["weights"] == name} <= {digest}
 
 
 def test_the_numbers_of_the_readme_are_those_of_the_tracked_reports() -> None:
     as_committed("README.md", "reports")
     names = {"WinCLIP": "winclip", "WinCLIP+": "winclip"}
     names |= {"AnomalyCLIP": "anomalyclip", "VCP-CLIP": "vcpclip"}
-    found = re.findall(
+    rows = re.findall(
         r"^\| ([\w+-]+), (\d-shot) \| (.+) \|$", (ROOT / "README.md").read_text(), re.M
     )
-    assert {name for name, _, _ in found} == set(names)
-    for name, shots, cells in found:
+    assert {name for name, _, _ in rows} == set(names)
+    for name, shots, cells in rows:
         lines = json.loads((ROOT / "reports/summaries" / f"{names[name]}.json").read_text())[
             "headline"
         ][shots]
         for cell, metric in zip(
             cells.split(" | "), ("image_auroc", "pixel_auroc", "aupro"), strict=True
         ):
-            ours, paper = re.fullmatch(r"([\d.]+)(?: ± [\d.]+)? / ([\d.]+|–)", cell).groups()
+            measured, printed = re.fullmatch(r"([\d.]+)(?: ± [\d.]+)? / ([\d.]+|–)", cell).groups()
             line = lines[metric]
-            assert float(ours) == pytest.approx(line["ours"], abs=0.051), (name, metric)
-            assert (paper == "–") is (line["paper"] is None)
-            assert paper == "–" or float(paper) == pytest.approx(line["paper"], abs=0.051)
+            assert float(measured) == pytest.approx(line["ours"], abs=0.051), (name, metric)
+            assert (printed == "–") is (line["paper"] is None)
+            assert printed == "–" or float(printed) == pytest.approx(line["paper"], abs=0.051)
 
 
 def run_python(code: str) -> str:
@@ -219,5 +223,5 @@ print(load_backbone("clipad-tiny", "data/weights/clipad-tiny.safetensors").label
 def test_one_module_imports_open_clip_and_torchvision() -> None:
     """Whoever imports it elsewhere has no CPU torch beside a CUDA torchvision."""
     programs = [*MODULES, *ROOT.glob("tests/**/*.py")]
-    found = {path.name for path in programs if {"open_clip", "torchvision"} & imported(path)}
-    assert found == {"open_clip.py"}
+    modules = {path.name for path in programs if {"open_clip", "torchvision"} & imported(path)}
+    assert modules == {"open_clip.py"}

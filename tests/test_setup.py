@@ -24,9 +24,9 @@ FROM_CACHE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
 def environment(**more: str) -> dict[str, str]:
     """A visitor's environment: the tests' own one is not to be seen, but for uv."""
     own = ("VIRTUAL_ENV", "PYTHONPATH", "CLIPAD_DATA", "DVC_ROOT")
-    kept = {name: value for name, value in os.environ.items() if name not in own}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
-    return {**kept, "PATH": path, **more}
+    inherited = {name: value for name, value in os.environ.items() if name not in own}
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
+    return {**inherited, "PATH": path, **more}
 
 
 def repro(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -57,8 +57,8 @@ def interrupt(*command: str | Path) -> tuple[int, str, str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     os.killpg(process.pid, signal.SIGINT)
-    said, errors = process.communicate(timeout=30)
-    return process.returncode, said, errors
+    output, errors = process.communicate(timeout=30)
+    return process.returncode, output, errors
 
 
 def unpack(folder: Path) -> Path:
@@ -196,11 +196,11 @@ def ready(tmp_path: Path) -> Callable[[str], Path]:
     def make(dvc: str) -> Path:
         for name in ("repro", "pyproject.toml", "constraints.txt", "dvc.yaml"):
             shutil.copy(ROOT / name, tmp_path)
-        made = tmp_path / ".venv" / "bin" / "dvc"
-        made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_text(f"#!/bin/sh\n{dvc}\n")
-        made.chmod(0o755)
-        made.with_name("python").touch()
+        program = tmp_path / ".venv" / "bin" / "dvc"
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{dvc}\n")
+        program.chmod(0o755)
+        program.with_name("python").touch()
         script = run_path(str(tmp_path / "repro"))
         script["STAMP"].write_text(script["key"]())
         (tmp_path / ".dvc").mkdir(exist_ok=True)
@@ -214,8 +214,8 @@ def test_alone_it_is_dvc_repro_and_names_the_report(ready: Callable[[str], Path]
     done = subprocess.run(
         [folder / "repro"], cwd="/", env=environment(), capture_output=True, text=True, check=False
     )
-    said = f"dvc repro, in {folder}\nclipad-unfinished\n"
-    assert done.stdout == f"{said}Open the report: reports/index.html\n"
+    output = f"dvc repro, in {folder}\nclipad-unfinished\n"
+    assert done.stdout == f"{output}Open the report: reports/index.html\n"
     assert (done.returncode, done.stderr) == (0, "")
     assert not list((folder / ".dvc" / "tmp").iterdir())
 

@@ -173,12 +173,12 @@ def _digest(state: Mapping[str, Tensor], vision: VisionTower, text: TextTower) -
 
 def digest_tensors(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and bytes, independent of order and file format."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].detach().to("cpu", torch.float32).contiguous()
-        found.update(f"{key}{tuple(tensor.shape)}".encode())
-        found.update(tensor.numpy().data)
-    return found.hexdigest()
+        digest.update(f"{key}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().data)
+    return digest.hexdigest()
 
 
 def _random_model(name: str, seed: int) -> nn.Module:
@@ -219,9 +219,9 @@ def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Modu
     state = read_state_dict(path)
     check_towers(state, path)
     model = create_architecture(name, device="meta")
-    wanted = model.state_dict()
-    state = fill_vocabulary(state, wanted)
-    check_fit(state, wanted, path)
+    expected_state = model.state_dict()
+    state = fill_vocabulary(state, expected_state)
+    check_fit(state, expected_state, path)
     # Half precision becomes float32 with the rounded values, as in the published code. Assigned, not
     # copied: weights that nobody reads are never made, and those that count lie in memory once.
     model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)

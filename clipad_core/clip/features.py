@@ -159,24 +159,24 @@ def check_images(images: Images, size: tuple[int, int], name: str = "images") ->
         ClipadError: no image; neither a sequence of uint8 RGB arrays nor one float tensor of the size.
     """
     high, wide = size
-    wanted = (
+    expected = (
         "RGB images in a list, each an array (height, width, 3) of uint8, or one tensor (images, 3, "
         f"{high}, {wide}) of floats, normalised as CLIP's preprocessing does"
     )
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1:] != (3, *size) or not images.is_floating_point():
             raise ClipadError(
-                f"{name}: found a tensor {tuple(images.shape)} of {images.dtype}, expected {wanted}."
+                f"{name}: found a tensor {tuple(images.shape)} of {images.dtype}, expected {expected}."
             )
     elif not isinstance(images, (Sequence, np.ndarray)):
-        raise ClipadError(f"{name}: found {type(images).__name__}, expected {wanted}.")
+        raise ClipadError(f"{name}: found {type(images).__name__}, expected {expected}.")
     if len(images) == 0:
-        raise ClipadError(f"{name}: found none, expected {wanted}.")
+        raise ClipadError(f"{name}: found none, expected {expected}.")
     for place, image in enumerate([] if isinstance(images, Tensor) else images):
         is_array = isinstance(image, np.ndarray)
         if not is_array or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            what = f"{image.shape} of {image.dtype}" if is_array else type(image).__name__
-            raise ClipadError(f"{name}[{place}]: found {what}, expected {wanted}.")
+            description = f"{image.shape} of {image.dtype}" if is_array else type(image).__name__
+            raise ClipadError(f"{name}[{place}]: found {description}, expected {expected}.")
 
 
 def encode_all(

@@ -81,8 +81,8 @@ def _grid_of(backbone: Backbone, image_size: int) -> tuple[int, int]:
     # The smallest grid of these proportions: 1 x 1 of a square.
     rows, columns = height // gcd(height, width), width // gcd(height, width)
     step = min(rows, columns) * backbone.vision.patch_size
-    times, rest = divmod(image_size, step)
-    if rest or not times:
+    times, remainder = divmod(image_size, step)
+    if remainder or not times:
         why = f"the patch size of {backbone.label}"
         if height != width:
             why = (

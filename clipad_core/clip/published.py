@@ -69,17 +69,17 @@ def find_published(name: str, tag: str) -> Published:
             f"weights: found {tag!r} for {name}, expected a published tag ({', '.join(tags) or 'none'}), "
             "a file, or random:SEED."
         )
-    found = open_clip.get_pretrained_cfg(name, tag)
-    url = found.get("url", "")
+    config = open_clip.get_pretrained_cfg(name, tag)
+    url = config.get("url", "")
     # OpenAI's addresses hold the digest as a folder, open_clip's its first digits before the suffix.
     digest = re.search(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.pt$", url)
     return Published(
         name=name,
         tag=tag,
         sha256=(digest[1] or digest[2]) if digest else "",
-        quick_gelu=bool(found.get("quick_gelu")) or tag == "openai",
+        quick_gelu=bool(config.get("quick_gelu")) or tag == "openai",
         url=url,
-        repository=found.get("hf_hub", "").rstrip("/"),
+        repository=config.get("hf_hub", "").rstrip("/"),
     )
 
 
@@ -91,13 +91,13 @@ def check_pixels(weights: Published) -> None:
     """
     from clipad_core.clip.open_clip import open_clip
 
-    found = open_clip.get_pretrained_cfg(weights.name, weights.tag)
-    for what, ours in (("mean", MEAN), ("std", STD)):
-        theirs = tuple(found.get(what) or ours)
-        if theirs != ours:
+    config = open_clip.get_pretrained_cfg(weights.name, weights.tag)
+    for statistic, expected in (("mean", MEAN), ("std", STD)):
+        trained = tuple(config.get(statistic) or expected)
+        if trained != expected:
             raise ClipadError(
-                f"weights: {weights.label} was trained on pixels with {what} {theirs}, expected CLIP's "
-                f"{ours}, with which all images are normalised here; choose another tag."
+                f"weights: {weights.label} was trained on pixels with {statistic} {trained}, expected CLIP's "
+                f"{expected}, with which all images are normalised here; choose another tag."
             )
 
 
@@ -142,9 +142,9 @@ def _all_published() -> Iterator[Published]:
 
     for name, tag in open_clip.list_pretrained():
         # Weights for QuickGELU are listed under both architectures; the fitting one is meant.
-        found = find_published(name, tag)
-        if not found.quick_gelu or uses_quick_gelu(name):
-            yield found
+        published = find_published(name, tag)
+        if not published.quick_gelu or uses_quick_gelu(name):
+            yield published
 
 
 def architecture_config(name: str) -> Mapping[str, object]:

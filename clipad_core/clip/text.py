@@ -46,18 +46,18 @@ class Beginnings:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[tuple[int, ...], ...], list[KeyValue]] = OrderedDict()
+        self._cache: OrderedDict[tuple[tuple[int, ...], ...], list[KeyValue]] = OrderedDict()
 
     def past(self, tower: TextTower, beginnings: Int[Tensor, "n t"]) -> list[KeyValue]:
         """Keys and values of every block for n beginnings of one length."""
         rows = [tuple(row) for row in beginnings.tolist()]
         together = tuple(dict.fromkeys(rows))
-        if together not in self._kept:
-            self._kept[together] = self._compute(tower, beginnings.new_tensor(together))
-            if len(self._kept) > CHUNKS_KEPT:
-                self._kept.popitem(last=False)
+        if together not in self._cache:
+            self._cache[together] = self._compute(tower, beginnings.new_tensor(together))
+            if len(self._cache) > CHUNKS_KEPT:
+                self._cache.popitem(last=False)
         places = [together.index(row) for row in rows]
-        return [(key[places], value[places]) for key, value in self._kept[together]]
+        return [(key[places], value[places]) for key, value in self._cache[together]]
 
     def _compute(self, tower: TextTower, ids: Int[Tensor, "n t"]) -> list[KeyValue]:
         x = tower.token_embedding[ids] + tower.positional_embedding[: ids.shape[1]]
@@ -128,19 +128,19 @@ def encode_tokens(
     values of the first ``skip`` tokens come from the tower's `Beginnings`.
     """
     ends = token_ids.argmax(dim=-1)
-    found = []
+    embeddings = []
     for part in chunks(len(token_ids), PROMPTS_PER_CHUNK):
-        ids, here = token_ids[part], slice(skip, int(ends[part].max()) + 1)
+        ids, positions = token_ids[part], slice(skip, int(ends[part].max()) + 1)
         past: Sequence[KeyValue | None] = [None] * len(tower.transformer.blocks)
         if skip:
             past = tower.beginnings.past(tower, ids[:, :skip])
-        x = tower.token_embedding[ids[:, here]] + tower.positional_embedding[here]
+        x = tower.token_embedding[ids[:, positions]] + tower.positional_embedding[positions]
         for index in range(len(past) - 1):
             x = run_block(tower.transformer, index, x, causal=True, past=past[index])
         rows = ends[part] - skip
         x = run_last_block(tower.transformer, x, rows, causal=True, past=past[-1])
-        found.append(read_out(tower, x))
-    return torch.cat(found)
+        embeddings.append(read_out(tower, x))
+    return torch.cat(embeddings)
 
 
 def encode_prompts(

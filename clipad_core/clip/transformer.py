@@ -133,13 +133,13 @@ def read_transformer(module: Any) -> Transformer:
     """
     blocks = []
     for block in module.resblocks:
-        known = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
-        extra = {name for name, child in block.named_children()} - known
+        plain_parts = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
+        extra = {name for name, child in block.named_children()} - plain_parts
         scaled = [n for n in ("ls_1", "ls_2") if not isinstance(getattr(block, n), nn.Identity)]
         if extra or scaled or not isinstance(block.attn, nn.MultiheadAttention):
-            found = sorted(extra) + scaled + [type(block.attn).__name__]
+            parts = sorted(extra) + scaled + [type(block.attn).__name__]
             raise ClipadError(
-                f"backbone: its blocks hold {', '.join(found)}, expected CLIP's plain residual attention "
+                f"backbone: its blocks hold {', '.join(parts)}, expected CLIP's plain residual attention "
                 "blocks; choose a backbone without custom blocks."
             )
         attention = block.attn
@@ -277,9 +277,9 @@ def run_class_token(transformer: Transformer, x: Float[Tensor, "b t c"]) -> Floa
     seen = block.ln_1(x)
     query, key, value = rearrange(block.qkv.weight, "(n h e) c -> n h e c", n=3, h=heads)
     query_bias, _, value_bias = block.qkv.bias.chunk(3)  # type: ignore[union-attr]
-    asked = F.linear(seen[:, 0], query.flatten(0, 1), query_bias) * query.shape[1] ** -0.5
-    asked = rearrange(asked, "b (h e) -> b h e", h=heads)
-    direction = einsum(asked, key, "b h e, h e c -> b h c")
+    class_query = F.linear(seen[:, 0], query.flatten(0, 1), query_bias) * query.shape[1] ** -0.5
+    class_query = rearrange(class_query, "b (h e) -> b h e", h=heads)
+    direction = einsum(class_query, key, "b h e, h e c -> b h c")
     attention = einsum(direction, seen, "b h c, b t c -> b h t").softmax(dim=-1)
     mean = einsum(attention, seen, "b h t, b t c -> b h c")
     attended = rearrange(einsum(mean, value, "b h c, h e c -> b h e"), "b h e -> b (h e)")

@@ -134,14 +134,14 @@ def encode_whole(
     tower: VisionTower, x: Tensor, blocks: Sequence[int]
 ) -> tuple[Tensor, dict[int, Tensor]]:
     """Class token and raw patch tokens of some blocks; the last block only as far as wanted."""
-    kept = {}
+    patch_tokens = {}
     last = tower.depth - 1
     for index in range(last):
         x = run_block(tower.transformer, index, x)
         if index + 1 in blocks:
-            kept[index + 1] = x[:, 1:].clone()
+            patch_tokens[index + 1] = x[:, 1:].clone()
     if tower.depth in blocks:
         x = run_block(tower.transformer, last, x)
-        kept[tower.depth] = x[:, 1:].clone()
-        return x[:, 0], kept
-    return run_class_token(tower.transformer, x), kept
+        patch_tokens[tower.depth] = x[:, 1:].clone()
+        return x[:, 0], patch_tokens
+    return run_class_token(tower.transformer, x), patch_tokens

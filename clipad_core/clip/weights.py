@@ -42,13 +42,13 @@ def file_sha256(path: Path, expected: str | None = None) -> str:
             f"weights: {path} does not exist; set `weights` to a file, a published tag, or random:SEED."
         )
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected is not None and not (len(expected) >= 8 and found.startswith(expected.lower())):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected is not None and not (len(expected) >= 8 and digest.startswith(expected.lower())):
         raise ClipadError(
-            f"weights: {path} has SHA-256 {found}, expected {expected}; the file is damaged or another "
+            f"weights: {path} has SHA-256 {digest}, expected {expected}; the file is damaged or another "
             "one. Fetch it again, or correct `sha256`."
         )
-    return found
+    return digest
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if is_torchscript(path):
             state = read_torchscript(path)
             return {k: v for k, v in state.items() if k not in _SETTINGS and not k.endswith(_MASK)}
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         why = (
             "it holds something else than tensors, or is no file of weights"
@@ -75,7 +75,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "safetensors, a plain state dict saved by torch, or OpenAI's archive. Fetch it again or "
             "convert it."
         ) from error
-    state = found.get("state_dict", found) if isinstance(found, dict) else {}
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {
         str(key).removeprefix("module."): value
         for key, value in state.items()
@@ -91,11 +91,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     with safe_open(path, "pt") as opened:
         names = list(opened.keys())
-    found = {}
+    tensors = {}
     for name in names:
         with safe_open(path, "pt") as opened:
-            found[name] = opened.get_tensor(name).clone()
-    return found
+            tensors[name] = opened.get_tensor(name).clone()
+    return tensors
 
 
 def check_towers(state: Mapping[str, Tensor], path: Path) -> None:
@@ -109,7 +109,7 @@ def check_towers(state: Mapping[str, Tensor], path: Path) -> None:
     if image and text:
         return
     missing = " and no ".join(
-        name for name, there in (("image tower", image), ("text tower", text)) if not there
+        name for name, present in (("image tower", image), ("text tower", text)) if not present
     )
     hint = "both are needed; get the whole CLIP."
     if any(key.startswith(("vision_model.", "text_model.")) for key in state):
@@ -139,18 +139,18 @@ def check_activation(name: str, path: Path, published: Published | None) -> None
         )
 
 
-def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+def check_fit(state: Mapping[str, Tensor], architecture: Mapping[str, Tensor], path: Path) -> None:
     """Refuse tensors that an architecture does not have, lacks, or has in another shape.
 
     Raises:
         ClipadError: the first tensor that does not fit, or one with a value that is no number.
     """
-    for key in sorted({*wanted, *state}):
-        found = tuple(state[key].shape) if key in state else "nothing"
-        expected = tuple(wanted[key].shape) if key in wanted else "nothing"
-        if found != expected:
+    for key in sorted({*architecture, *state}):
+        shape = tuple(state[key].shape) if key in state else "nothing"
+        expected = tuple(architecture[key].shape) if key in architecture else "nothing"
+        if shape != expected:
             raise ClipadError(
-                f"weights: {path} does not fit the architecture: tensor {key} is {found}, expected "
+                f"weights: {path} does not fit the architecture: tensor {key} is {shape}, expected "
                 f"{expected}. Use the weights of this backbone, or name the backbone they belong to."
             )
     for key, value in state.items():
@@ -161,14 +161,16 @@ def check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: P
             )
 
 
-def fill_vocabulary(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fill_vocabulary(
+    state: Mapping[str, Tensor], architecture: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Put stored vocabulary rows back in place; rows that no caption used are zero."""
     filled = dict(state)
     for key in [key for key in state if key.endswith("token_embedding.rows")]:
         target = key.replace(".rows", ".weight")
         rows, vectors = filled.pop(key).long(), state[target].float()
         # Of another width or another vocabulary it is no part of this architecture: `check_fit` says so.
-        size = max(len(wanted.get(target, ())), int(rows.max()) + 1)
+        size = max(len(architecture.get(target, ())), int(rows.max()) + 1)
         full = torch.zeros(size, vectors.shape[1])
         full[rows] = vectors
         filled[target] = full

@@ -10,7 +10,6 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def read_pth(path: Path) -> dict[str, Any]:
     """
     _must_exist(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ClipadError(
             f"checkpoint: {path} holds more than tensors ({_first_line(error)}), expected tensors only; "
@@ -49,21 +48,21 @@ def read_pth(path: Path) -> dict[str, Any]:
             f"checkpoint: {path} could not be read ({_first_line(error)}), expected a file of "
             "torch.save; it is truncated or another kind of file. Fetch it again."
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ClipadError(
-            f"checkpoint: {path} holds a {type(found).__name__}, expected a dictionary of tensors."
+            f"checkpoint: {path} holds a {type(content).__name__}, expected a dictionary of tensors."
         )
-    return found
+    return content
 
 
-def flatten(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def flatten(groups: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Nested groups as one dictionary, ``group/name`` -> tensor; top-level tensors keep their name.
 
     >>> flatten({"a": torch.zeros(1), "b": {"c": torch.ones(1)}}, Path("x.pth"))
     {'a': tensor([0.]), 'b/c': tensor([1.])}
     """
     flat: dict[str, Tensor] = {}
-    for name, value in found.items():
+    for name, value in groups.items():
         if isinstance(value, Mapping):
             inner = flatten(value, path)
             flat |= {f"{name}/{key}": tensor for key, tensor in inner.items()}
@@ -83,9 +82,9 @@ def tensor_digest(name: str, tensor: Tensor) -> str:
     >>> tensor_digest("a", torch.zeros(2)) == tensor_digest("a", torch.zeros(2, 1))
     False
     """
-    found = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-    found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_safetensors(
@@ -103,7 +102,7 @@ def read_safetensors(
     _must_exist(path)
     try:
         with safe_open(path, "pt") as opened:
-            said = (opened.metadata() or {}).get(HEADER)
+            stored_header = (opened.metadata() or {}).get(HEADER)
             names = opened.keys()
             tensors = {name: opened.get_tensor(name).clone() for name in names}
     except UNREADABLE as error:
@@ -111,11 +110,11 @@ def read_safetensors(
             f"checkpoint: {path} could not be read ({_first_line(error)}), expected safetensors; it is "
             "truncated or another kind of file. Fetch it again."
         ) from error
-    header = _read_header(path, said)
-    found = _digest(tensors, header)
-    if found != header[DIGEST]:
+    header = _read_header(path, stored_header)
+    digest = _digest(tensors, header)
+    if digest != header[DIGEST]:
         raise ClipadError(
-            f"checkpoint: {path} holds other content than was written: found the digest {found[:12]}, "
+            f"checkpoint: {path} holds other content than was written: found the digest {digest[:12]}, "
             f"expected {str(header[DIGEST])[:12]}; it is damaged. Fetch it again, or train it again."
         )
     if header["method"] != method:
@@ -131,14 +130,14 @@ def read_safetensors(
     return tensors, header
 
 
-def _read_header(path: Path, said: str | None) -> dict[str, Any]:
+def _read_header(path: Path, stored_header: str | None) -> dict[str, Any]:
     """What a file says under `HEADER`.
 
     Raises:
         ClipadError: something else than clipad writes, or no digest.
     """
     try:
-        header = json.loads(said or "")
+        header = json.loads(stored_header or "")
     except json.JSONDecodeError:  # the bundled stand-in says something else under this name
         header = None
     if not isinstance(header, dict) or not FIELDS.issubset(header):
@@ -156,11 +155,11 @@ def _read_header(path: Path, said: str | None) -> dict[str, Any]:
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     """SHA-256 over all tensors and all that the header says beside it."""
-    rest = {field: value for field, value in header.items() if field != DIGEST}
-    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    fields = {field: value for field, value in header.items() if field != DIGEST}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name in sorted(tensors):
-        found.update(tensor_digest(name, tensors[name]).encode())
-    return found.hexdigest()
+        digest.update(tensor_digest(name, tensors[name]).encode())
+    return digest.hexdigest()
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
@@ -171,64 +170,29 @@ def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> 
 
 
 def check_fit(
-    found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, method: str
+    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, method: str
 ) -> None:
     """Stop at the first tensor, by name, that is missing, unknown, or of another shape."""
-    for name in sorted({*expected, *found}):
-        shape = tuple(found[name].shape) if name in found else "nothing"
-        wanted = expected.get(name, "nothing")
-        if shape != wanted:
+    for name in sorted({*expected, *tensors}):
+        shape = tuple(tensors[name].shape) if name in tensors else "nothing"
+        expected_shape = expected.get(name, "nothing")
+        if shape != expected_shape:
             raise ClipadError(
                 f"checkpoint: {path} does not fit {method} on this backbone: tensor {name} is {shape}, "
-                f"expected {wanted}. Use a checkpoint of this method, backbone and config."
+                f"expected {expected_shape}. Use a checkpoint of this method, backbone and config."
             )
-        if not (found[name].is_floating_point() and torch.isfinite(found[name]).all()):
+        if not (tensors[name].is_floating_point() and torch.isfinite(tensors[name]).all()):
             raise ClipadError(
                 f"checkpoint: {path} holds numbers in {name} that are not finite; it is damaged."
             )
 
 
-def weights_digest(backbone: Backbone) -> str:
-    """The digest of the weights alone, the same before and after ``prepare``."""
-    return backbone.digest.partition("+")[0]
-
-
-def learner_bytes(
-    learner: nn.Module, method: str, config: Any, backbone: Backbone, data: str, key: str | None
-) -> bytes:
-    """A file of ours: the learner, its config, the backbone's digest and the data's hash.
-
-    Args:
-        key: of everything that the training depended on; None where nobody will ask for it.
-    """
-    header = {"method": method, "config": asdict(config), "data": data, KEY: key}
-    header["backbone"] = weights_digest(backbone)
-    return to_safetensors(learner.state_dict(), header)
-
-
-def read_learner(
-    path: Path, method: str, backbone: Backbone, key: str | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file of ours, after a check that the backbone is the one it had.
-
-    Raises:
-        ClipadError: see `read_safetensors`; another backbone.
-    """
-    tensors, header = read_safetensors(path, method, key)
-    if header["backbone"] != weights_digest(backbone):
-        raise ClipadError(
-            f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "
-            f"found {backbone.digest[:12]}; use the backbone it was trained on."
-        )
-    return tensors, header
-
-
 def fill(learner: nn.Module, values: Mapping[str, Tensor], backbone: Backbone) -> None:
     """Give a learner without memory its values, where and in the precision the backbone computes."""
-    found = {
+    moved = {
         name: value.to(backbone.device, backbone.dtype, copy=True) for name, value in values.items()
     }
-    learner.load_state_dict(found, assign=True)
+    learner.load_state_dict(moved, assign=True)
 
 
 def _must_exist(path: Path) -> None:

@@ -114,10 +114,10 @@ def draw_order(n: int) -> Tensor:
 
     >>> with torch.random.fork_rng(devices=[]):
     ...     _ = torch.manual_seed(0)
-    ...     found = draw_order(4)
+    ...     order = draw_order(4)
     ...     _ = torch.manual_seed(0)
     ...     expected = list(torch.utils.data.DataLoader(range(4), batch_size=None, shuffle=True))
-    >>> found.tolist() == expected
+    >>> order.tolist() == expected
     True
     """
     draw_seed()

@@ -100,8 +100,8 @@ class Training:
             category of every image -> the parts of the loss and their ``total``.
         parameter_groups: learner, config, name of the auxiliary dataset -> what Adam is given.
         sample_order: config, backbone, images, epochs -> which image comes when, an epoch a list.
-        read_checkpoint: a file of ours, backbone, key -> learner, config, hash of the data.
-        checkpoint_bytes: learner, config, backbone, hash of the data, key -> a file of ours.
+        empty_learner: backbone, config, tensors of a file by name -> a learner without values, of the
+            sizes that the tensors have where the config leaves them open.
         read_official: a file of the authors, backbone, config -> learner.
         augmentation: of a config, what is done to every image; None: nothing.
         prompts_of_images: whether prompts are made anew for every image, which costs.
@@ -123,8 +123,7 @@ class Training:
     ]
     parameter_groups: Callable[[Any, Any, str], list[dict[str, Any]]]
     sample_order: Callable[[Any, Backbone, int, int], list[list[int]]]
-    read_checkpoint: Callable[[Path, Backbone, str | None], tuple[nn.Module, Any, str]]
-    checkpoint_bytes: Callable[[Any, Any, Backbone, str, str | None], bytes]
+    empty_learner: Callable[[Backbone, Any, Mapping[str, Tensor]], nn.Module]
     read_official: Callable[[Path, Backbone, Any], nn.Module]
     augmentation: Callable[[Any], Augmentation | None] = unaugmented
     prompts_of_images: bool = False
@@ -157,6 +156,7 @@ class Method:
         detect: backbone, config, what `know` gave, features of images of one canvas -> scores and maps.
         mask_rule: of a config, how masks are resized to its maps.
         texts: of a config, what its prompts say, but for the category.
+        published_weights: architecture and open_clip's tag of those that its paper and code run.
         weights: the config's field that names published weights; "" where every config takes any.
         references: where normal images of the category are read; None: they are not.
         training: where something is learned; None: nothing is.
@@ -174,6 +174,7 @@ class Method:
     detect: Callable[[Backbone, Any, Any, Features], Detection]
     mask_rule: Callable[[Any], MaskRule]
     texts: Callable[[Any], list[str]]
+    published_weights: Sequence[tuple[str, str]]
     weights: str = ""
     references: References | None = None
     training: Training | None = None
@@ -235,11 +236,11 @@ class Detector:
             recipe = method.references.recipe(config)
             features = encode_all(method.encode, self.backbone, references, recipe, "references")
         if (learner is None) != (method.training is None):
-            found = "none" if learner is None else "one"
-            wanted = "what its training or a checkpoint gives" if learner is None else "none"
-            raise ClipadError(f"learner: found {found} for {method.title}, expected {wanted}.")
-        known = Category(category)
-        self.knowledge = method.know(self.backbone, config, known, features, learner)
+            number = "none" if learner is None else "one"
+            expected = "what its training or a checkpoint gives" if learner is None else "none"
+            raise ClipadError(f"learner: found {number} for {method.title}, expected {expected}.")
+        inspected = Category(category)
+        self.knowledge = method.know(self.backbone, config, inspected, features, learner)
 
     def __call__(self, images: Images) -> Detection:
         """Score images whose maps have one shape.

@@ -112,8 +112,8 @@ NO_CURVE = AuproCurve(np.empty(0), np.empty(0), np.empty(0))
 def curve_of_pixels(pixels: Pixels, definition: AuproDefinition) -> AuproCurve:
     """Choose the definition; see `clipad_core.metrics.metrics.aupro_curve`."""
     if definition not in get_args(AuproDefinition):
-        known = ", ".join(get_args(AuproDefinition))
-        raise ClipadError(f"definition: found {definition!r}, expected one of {known}.")
+        definitions = ", ".join(get_args(AuproDefinition))
+        raise ClipadError(f"definition: found {definition!r}, expected one of {definitions}.")
     if not (pixels.foreground.size and pixels.background.size):
         return NO_CURVE
     if definition == "cflow200":
@@ -191,8 +191,8 @@ def _stretched_area(curve: AuproCurve, fpr_limit: float) -> float:
     Points with FPR < limit are kept, their FPR is rescaled by its own minimum and maximum, nothing is
     interpolated at the limit. Undefined (nan) with fewer than two distinct kept FPR.
     """
-    kept = curve.fpr < fpr_limit
-    fpr, pro = curve.fpr[kept], curve.pro[kept]
+    below_limit = curve.fpr < fpr_limit
+    fpr, pro = curve.fpr[below_limit], curve.pro[below_limit]
     if len(fpr) < 2 or fpr[0] == fpr[-1]:
         return float("nan")
     return mean_up_to((fpr - fpr[0]) / (fpr[-1] - fpr[0]), pro, 1.0)

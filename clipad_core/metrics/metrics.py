@@ -240,9 +240,9 @@ def _named(level: str, ranking: Ranking) -> dict[str, float]:
 def _auroc(ranking: Ranking) -> float:
     if not ranking.is_defined:
         return UNDEFINED
-    positives_here = np.diff(ranking.true_positives, prepend=0)
+    positives_per_score = np.diff(ranking.true_positives, prepend=0)
     # Integers, so that the sum is exact: twice the pairs lost by a negative above, once per tie.
-    lost = np.dot(positives_here, ranking.false_positives + ranking.false_positives_above)
+    lost = np.dot(positives_per_score, ranking.false_positives + ranking.false_positives_above)
     return 1 - int(lost) / (2 * len(ranking.positives) * len(ranking.negatives))
 
 
@@ -253,8 +253,8 @@ def _precision(ranking: Ranking) -> Float[np.ndarray, " g"]:
 def _average_precision(ranking: Ranking) -> float:
     if not ranking.is_defined:
         return UNDEFINED
-    positives_here = np.diff(ranking.true_positives, prepend=0)
-    return float(np.dot(positives_here, _precision(ranking)) / len(ranking.positives))
+    positives_per_score = np.diff(ranking.true_positives, prepend=0)
+    return float(np.dot(positives_per_score, _precision(ranking)) / len(ranking.positives))
 
 
 def _f1_max(ranking: Ranking) -> float:

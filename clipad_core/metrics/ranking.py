@@ -59,9 +59,9 @@ def check_binary(
         raise ClipadError(f"{name}: found dtype {labels.dtype}, expected 0 and 1.")
     positive = labels == 1
     if np.count_nonzero(labels) != np.count_nonzero(positive):
-        other = labels[~positive & (labels != 0)][0]
+        invalid = labels[~positive & (labels != 0)][0]
         raise ClipadError(
-            f"{name}: found the value {other}, expected 0 (normal) and 1 (anomalous); threshold a "
+            f"{name}: found the value {invalid}, expected 0 (normal) and 1 (anomalous); threshold a "
             "grey mask first, for example mask > 127."
         )
     return positive
@@ -173,10 +173,10 @@ def mean_up_to(x: Float[np.ndarray, " k"], y: Float[np.ndarray, " k"], limit: fl
     >>> mean_up_to(np.array([0.0, 1.0]), np.array([0.0, 1.0]), limit=0.5)
     0.25
     """
-    kept = int(np.searchsorted(x, limit, side="right"))
-    area = float(np.dot(np.diff(x[:kept]), y[1:kept] + y[: kept - 1])) / 2
-    if kept < len(x):
-        width = limit - x[kept - 1]
-        at_limit = y[kept - 1] + (y[kept] - y[kept - 1]) * width / (x[kept] - x[kept - 1])
-        area += float(width * (at_limit + y[kept - 1])) / 2
+    end = int(np.searchsorted(x, limit, side="right"))
+    area = float(np.dot(np.diff(x[:end]), y[1:end] + y[: end - 1])) / 2
+    if end < len(x):
+        width = limit - x[end - 1]
+        at_limit = y[end - 1] + (y[end] - y[end - 1]) * width / (x[end] - x[end - 1])
+        area += float(width * (at_limit + y[end - 1])) / 2
     return min(area / limit, 1.0)  # rounding may add a last digit

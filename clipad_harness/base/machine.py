@@ -1,4 +1,4 @@
-"""The machine and the environment that a stage ran in: for the sidecar, never for a tracked file."""
+"""The machine and the environment that a stage ran in: for the run record, in no tracked file."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def _processor() -> tuple[str, list[str]]:
         return platform.processor() or platform.machine(), []
     name = re.search(r"^model name\s*: (.+)$", text, flags=re.MULTILINE)
     flags = re.search(r"^flags\s*: (.+)$", text, flags=re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
-    found = name[1].strip() if name else platform.machine()
-    return found, [feature for feature in _FEATURES if feature in known]
+    flag_names = set(flags[1].split()) if flags else set()
+    processor = name[1].strip() if name else platform.machine()
+    return processor, [feature for feature in _FEATURES if feature in flag_names]

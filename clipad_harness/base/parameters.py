@@ -68,11 +68,13 @@ def _is_plain(name: str, value: Any) -> bool:
 
 def _assigned(source: str) -> dict[str, ast.expr]:
     """What a cell assigns to names."""
-    statements = [one for one in ast.parse(source).body if isinstance(one, ast.Assign)]
+    statements = [
+        statement for statement in ast.parse(source).body if isinstance(statement, ast.Assign)
+    ]
     return {
-        target.id: one.value
-        for one in statements
-        for target in one.targets
+        target.id: statement.value
+        for statement in statements
+        for target in statement.targets
         if isinstance(target, ast.Name)
     }
 
@@ -103,16 +105,16 @@ def from_text(name: str, value: Any) -> Any:
         raise wrong(SOURCE, name, value, "a list or a mapping as YAML writes it") from error
 
 
-def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+def check_names(names: Iterable[str], supported: Iterable[str]) -> None:
     """Refuse names that are no parameters.
 
     Raises:
         ClipadError: one that is unknown.
     """
-    known = list(known)
-    if unknown := [name for name in names if name not in known]:
+    supported = list(supported)
+    if unknown := [name for name in names if name not in supported]:
         raise ClipadError(
-            f"{SOURCE}: found {', '.join(unknown)}, expected some of {', '.join(known)}; correct the "
+            f"{SOURCE}: found {', '.join(unknown)}, expected some of {', '.join(supported)}; correct the "
             "spelling."
         )
 

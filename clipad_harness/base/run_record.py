@@ -26,7 +26,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.machine import machine_facts
 
-SIDECAR = "run.js"
+RUN_RECORD = "run.js"
 _HEAD = "var clipadRun = "
 _MARK = re.compile(r'<html [^>]*data-page="([0-9a-f]+)"')
 
@@ -56,9 +56,9 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         "page": _mark(written),
     }
     try:
-        _write_record(root / "reports" / SIDECAR, stage, record)
+        _write_record(root / "reports" / RUN_RECORD, stage, record)
     except (OSError, ClipadError) as error:  # the work is done all the same
-        print(f"clipad: {SIDECAR} is not written ({error})", file=sys.stderr)
+        print(f"clipad: {RUN_RECORD} is not written ({error})", file=sys.stderr)
     return written
 
 
@@ -74,10 +74,10 @@ def read_records(path: Path) -> dict[str, Any]:
     """The records of the file, by stage; none where it is missing or was written by something else."""
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text.removeprefix(_HEAD).rstrip().removesuffix(";"))
+        records = json.loads(text.removeprefix(_HEAD).rstrip().removesuffix(";"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return records if isinstance(records, dict) else {}
 
 
 def commit(root: Path) -> str:
@@ -102,14 +102,14 @@ def _mark(written: Path) -> str:
     if written.suffix != ".html":
         return ""
     with written.open(encoding="utf-8") as file:
-        found = _MARK.search(file.read(2000))
-    return found[1] if found else ""
+        match = _MARK.search(file.read(2000))
+    return match[1] if match else ""
 
 
 def _cpu_seconds() -> float:
     """Of this process and its finished children."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _peak_mib() -> float:

@@ -83,8 +83,8 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
         return None
     if line + end != _first_line(key, whole):
         return None
-    found: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
-    return found
+    state: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
+    return state
 
 
 def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
@@ -104,8 +104,8 @@ def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
             raise OSError(str(error)) from error
 
 
-def read_tensors(path: Path, key: str, wanted: Sequence[str] = ()) -> dict[str, Tensor] | None:
-    """What `write_tensors` wrote under this key, or only the ``wanted`` tensors of it.
+def read_tensors(path: Path, key: str, names: Sequence[str] = ()) -> dict[str, Tensor] | None:
+    """What `write_tensors` wrote under this key, or only the tensors of these ``names``.
 
     They are copied before they are compared, so that they are not the file any more: what happens to
     it afterwards does not reach them.
@@ -116,15 +116,15 @@ def read_tensors(path: Path, key: str, wanted: Sequence[str] = ()) -> dict[str, 
     try:
         with safe_open(path, "pt") as file:
             seal = json.loads((file.metadata() or {})[HEADER])
-            names = list(file.keys())
-            if seal[_KEY] != key or sorted(seal[_DIGEST]) != sorted(names):
+            stored = list(file.keys())
+            if seal[_KEY] != key or sorted(seal[_DIGEST]) != sorted(stored):
                 return None
-            found = {name: file.get_tensor(name).clone() for name in wanted or names}
-            digests = {name: seal[_DIGEST][name] for name in found}
+            tensors = {name: file.get_tensor(name).clone() for name in names or stored}
+            digests = {name: seal[_DIGEST][name] for name in tensors}
     except UNREADABLE:
         return None
-    whole = all(tensor_digest(name, value) == digests[name] for name, value in found.items())
-    return found if whole else None
+    whole = all(tensor_digest(name, value) == digests[name] for name, value in tensors.items())
+    return tensors if whole else None
 
 
 def tell_damage(path: Path) -> None:

@@ -13,9 +13,9 @@ PARAMS = "params.yaml"
 def get(section: Mapping[str, Any], key: str, where: str) -> Any:
     """One value of a section; a name that is missing is told with those that are there."""
     if key not in section:
-        known = ", ".join(map(str, section)) or "nothing"
+        names = ", ".join(map(str, section)) or "nothing"
         raise ClipadError(
-            f"{where}: found no {key!r}, only {known}; add it or correct its spelling."
+            f"{where}: found no {key!r}, only {names}; add it or correct its spelling."
         )
     return section[key]
 

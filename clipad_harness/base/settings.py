@@ -157,14 +157,14 @@ def read_params(root: Path) -> dict[str, Any]:
     """Read params.yaml as plain data."""
     path = root / PARAMS
     try:
-        found = read_yaml(path)
+        content = read_yaml(path)
     except UnicodeDecodeError as error:
         raise ClipadError(f"{PARAMS}: not in UTF-8 ({error}); save it as UTF-8.") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise ClipadError(f"{PARAMS}: not valid YAML{line}; correct it there.") from error
-    return mapping(found, PARAMS)
+    return mapping(content, PARAMS)
 
 
 def read_profile(
@@ -187,8 +187,8 @@ def read_profile(
         method: validate(Weights, get(section, method, where), PARAMS, f"{where}.{method}")
         for method in read_methods(root)
     }
-    known = rooms()  # weights of a method that is not run may stay where they are
-    section = {key: value for key, value in section.items() if key not in known}
+    method_names = rooms()  # weights of a method that is not run may stay where they are
+    section = {key: value for key, value in section.items() if key not in method_names}
     profile: Profile = validate(Profile, section, PARAMS, f"profiles.{name}")
     limit = profile.ablation_categories
     if limit is not None and limit < 1:
@@ -211,12 +211,12 @@ def read_methods(root: Path) -> tuple[str, ...]:
         ClipadError: none, one twice, or one that has no room in the core.
     """
     names = get(read_params(root), "methods", PARAMS)
-    known = rooms()
+    method_names = rooms()
     if not isinstance(names, list) or not names or len(set(names)) < len(names):
         raise ClipadError(f"methods: found {names!r}, expected a list of names, each once.")
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in method_names]:
         raise ClipadError(
-            f"methods: found {unknown[0]!r}, expected some of {', '.join(known)}, the folders of "
+            f"methods: found {unknown[0]!r}, expected some of {', '.join(method_names)}, the folders of "
             "clipad_core/methods; correct it in params.yaml."
         )
     return tuple(names)
@@ -274,10 +274,12 @@ def _ablation(value: Any, where: str, shots: Mapping[str, Any], references: bool
 
 def read_feature_memory(root: Path) -> int:
     """Bytes of features that a training process keeps in memory."""
-    found = get(read_params(root), "feature_memory_mb", PARAMS)
-    if not isinstance(found, int) or found < 0:
-        raise ClipadError(f"feature_memory_mb: found {found!r}, expected a whole number from 0.")
-    return found * 2**20
+    megabytes = get(read_params(root), "feature_memory_mb", PARAMS)
+    if not isinstance(megabytes, int) or megabytes < 0:
+        raise ClipadError(
+            f"feature_memory_mb: found {megabytes!r}, expected a whole number from 0."
+        )
+    return megabytes * 2**20
 
 
 def read_explorer(root: Path) -> Explorer:
@@ -317,7 +319,8 @@ def _check_method(settings: MethodSettings, name: str) -> None:
         )
     shots = {"k_shots": settings.k_shots, "walk_shots": settings.walk_shots}
     shots |= {
-        f"ablations.{group}.k_shots": one.k_shots for group, one in settings.ablations.items()
+        f"ablations.{group}.k_shots": ablation.k_shots
+        for group, ablation in settings.ablations.items()
     }
     for where, numbers in shots.items():
         if any(k_shot < 0 for k_shot in numbers):

@@ -40,15 +40,9 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
 from clipad_harness.base.settings import Weights
 
-# WinCLIP: ViT-B/16+ on LAION-400M, epoch open. AnomalyCLIP and VCP-CLIP: OpenAI's ViT-L/14@336px.
-PAPER_WEIGHTS = (
-    ("ViT-B-16-plus-240", "laion400m_e31"),
-    ("ViT-B-16-plus-240", "laion400m_e32"),
-    ("ViT-L-14-336-quickgelu", "openai"),
-)
 FOLDER = Path("data") / "weights"
 RECORD = ".record.json"
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 # Where open_clip keeps what it fetches by address.
 CLIP_CACHE = Path("~/.cache/clip")
 
@@ -67,19 +61,19 @@ class Registered:
 class Finding:
     """One line of a check: what was looked at, what was found, whether it is in order."""
 
-    what: str
-    found: str
+    check: str
+    result: str
     ok: bool = True
 
 
-def shared_backbone(given: Weights, precision: str) -> Backbone:
+def shared_backbone(weights: Weights, precision: str) -> Backbone:
     """A frozen backbone as `load_backbone` gives it, loaded once a process: methods share it.
 
     A file that was written since is read anew.
     """
-    path = Path(given.weights)
+    path = Path(weights.weights)
     written = path.stat().st_mtime_ns if path.is_file() else None
-    return _loaded(given.backbone, given.weights, given.sha256, precision, written)
+    return _loaded(weights.backbone, weights.weights, weights.sha256, precision, written)
 
 
 @cache
@@ -96,9 +90,9 @@ def locate(weights: Published) -> Path | None:
 
         constants = open_clip.constants
         for name in (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME):
-            found = huggingface_hub.try_to_load_from_cache(weights.repository, name)
-            if isinstance(found, str):
-                return Path(found)
+            file = huggingface_hub.try_to_load_from_cache(weights.repository, name)
+            if isinstance(file, str):
+                return Path(file)
     fetched = CLIP_CACHE.expanduser() / weights.url.rpartition("/")[2]
     return fetched if weights.url and fetched.is_file() else None
 
@@ -109,16 +103,16 @@ def read_registered(root: Path) -> list[Registered]:
     Raises:
         ClipadError: a record that cannot be read.
     """
-    found = []
+    registered = []
     for path in sorted((root / FOLDER).glob(f"*{RECORD}")):
         try:
-            found.append(Registered(**json.loads(path.read_text(encoding="utf-8"))))
+            registered.append(Registered(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError) as error:
             raise ClipadError(
                 f"{path}: found no record of registered weights ({error}); delete it and run "
                 "`clipad weights add` again."
             ) from error
-    return found
+    return registered
 
 
 def register(
@@ -151,7 +145,7 @@ def register(
             f"--name: found {name!r} in {root / FOLDER} already; choose another name."
         )
     findings = inspect(file, backbone, sha256)
-    wrong = [finding.found for finding in findings if not finding.ok]
+    wrong = [finding.result for finding in findings if not finding.ok]
     if wrong:
         raise ClipadError(wrong[0])
     with replacing(target) as temporary:
@@ -160,28 +154,28 @@ def register(
             temporary.symlink_to(file.resolve())
         else:
             shutil.copyfile(file, temporary)
-    made = Registered(name, backbone, target.name, file_sha256(target))
-    return write_text(record, json.dumps(asdict(made), indent=2) + "\n")
+    registered = Registered(name, backbone, target.name, file_sha256(target))
+    return write_text(record, json.dumps(asdict(registered), indent=2) + "\n")
 
 
-def resolve(root: Path, given: Weights) -> Weights:
+def resolve(root: Path, weights: Weights) -> Weights:
     """Weights with their registered name or relative file replaced by the file it means.
 
     Raises:
         ClipadError: registered weights of another architecture than is named.
     """
-    if (root / given.weights).is_file():
-        return replace(given, weights=str(root / given.weights))
-    for one in read_registered(root):
-        if one.name == given.weights:
-            if one.backbone != given.backbone:
+    if (root / weights.weights).is_file():
+        return replace(weights, weights=str(root / weights.weights))
+    for registered in read_registered(root):
+        if registered.name == weights.weights:
+            if registered.backbone != weights.backbone:
                 raise ClipadError(
-                    f"backbone: found {given.backbone}, expected {one.backbone}, which the weights "
-                    f"{one.name!r} are registered for."
+                    f"backbone: found {weights.backbone}, expected {registered.backbone}, which the weights "
+                    f"{registered.name!r} are registered for."
                 )
-            file = str(root / FOLDER / one.file)
-            return replace(given, weights=file, sha256=given.sha256 or one.sha256)
-    return given
+            file = str(root / FOLDER / registered.file)
+            return replace(weights, weights=file, sha256=weights.sha256 or registered.sha256)
+    return weights
 
 
 def inspect(file: Path, backbone: str | None = None, sha256: str | None = None) -> list[Finding]:
@@ -227,9 +221,9 @@ def _fit(
     model, wrong = _attempt("architecture", lambda: create_architecture(name, "meta"))
     if model is None:
         return wrong
-    wanted = model.state_dict()
+    architecture = model.state_dict()
     _, wrong = _attempt(
-        "architecture", lambda: check_fit(fill_vocabulary(state, wanted), wanted, file)
+        "architecture", lambda: check_fit(fill_vocabulary(state, architecture), architecture, file)
     )
     findings = wrong or [Finding("architecture", f"{name}: every tensor fits")]
     _, wrong = _attempt("activation", lambda: check_activation(name, file, published))
@@ -237,12 +231,12 @@ def _fit(
     return findings + (wrong or [Finding("activation", activation)])
 
 
-def _attempt(what: str, look: Callable[[], Found]) -> tuple[Found | None, list[Finding]]:
+def _attempt(check: str, look: Callable[[], Result]) -> tuple[Result | None, list[Finding]]:
     """The result of a look, or the one thing it found wrong."""
     try:
         return look(), []
     except ClipadError as error:
-        return None, [Finding(what, str(error), ok=False)]
+        return None, [Finding(check, str(error), ok=False)]
 
 
 def _blob_digest(file: Path) -> str | None:

@@ -107,14 +107,14 @@ def _quiet_workers() -> Iterator[None]:
             os.environ["TQDM_DISABLE"] = before
 
 
-_here: list[tuple[Worker, Any]] = []
+_process_worker: list[tuple[Worker, Any]] = []
 
 
 def _start_worker(worker: Worker, steps: Any) -> None:
     """Keep one worker a process, so that what it has loaded serves all its items."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
-    _here.append((worker, steps))
+    _process_worker.append((worker, steps))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
@@ -128,7 +128,7 @@ def _leave_with_parent() -> None:
 
 def _finish_all(group: Sequence[Any]) -> list[Any]:
     """One group, in a process of its own."""
-    worker, steps = _here[0]
+    worker, steps = _process_worker[0]
 
     def advance(done: int) -> None:
         with steps.get_lock():

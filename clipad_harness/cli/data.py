@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipad_core.errors import ClipadError
 
-_SHOWN = 50
+_MAX_PROBLEMS = 50
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -54,10 +54,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction, name: str, what: str, example: str
+    verbs: argparse._SubParsersAction, name: str, help_text: str, example: str
 ) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
-        name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=f"Example: {example}"
+        name,
+        help=help_text,
+        description=f"{help_text[0].upper()}{help_text[1:]}.",
+        epilog=f"Example: {example}",
     )
     default = "data_root of the profile in params.yaml, then " if name != "fetch" else ""
     verb.add_argument(
@@ -113,10 +116,10 @@ def _check(arguments: argparse.Namespace) -> None:
         f"training images, {normal} normal and {len(test) - normal} anomalous test images, "
         f"{int((index['mask'] != '').sum())} masks"
     )
-    for problem in problems[:_SHOWN]:
+    for problem in problems[:_MAX_PROBLEMS]:
         print(f"  {problem}")
-    if len(problems) > _SHOWN:
-        print(f"  and {len(problems) - _SHOWN} more")
+    if len(problems) > _MAX_PROBLEMS:
+        print(f"  and {len(problems) - _MAX_PROBLEMS} more")
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ClipadError(f"{arguments.name}: found {count}, expected the dataset of its card.")
@@ -150,10 +153,10 @@ def _fetch(arguments: argparse.Namespace) -> Path:
             "may get; do what stands above."
         )
     root = arguments.data or default_root()
-    there = root / card.name
-    if there.is_dir() and any(there.iterdir()):
+    target = root / card.name
+    if target.is_dir() and any(target.iterdir()):
         raise ClipadError(
-            f"{there}: is there already, expected nothing; `clipad data check {card.name}` says "
+            f"{target}: is there already, expected nothing; `clipad data check {card.name}` says "
             "whether it is whole. Move it away to fetch it again."
         )
     if not arguments.yes and not _agreed():

@@ -73,7 +73,9 @@ def _run(arguments: argparse.Namespace) -> Path:
         raise ClipadError(f"--out: found a file at {out}, expected a folder; choose another name.")
     method = arguments.method = choose_method(arguments.method)
     checkpoint = arguments.checkpoint
-    given, config = choose_weights(method, arguments.backbone, arguments.weights, arguments.sha256)
+    weights, config = choose_weights(
+        method, arguments.backbone, arguments.weights, arguments.sha256
+    )
     own = None if brings_config(checkpoint) else config
     check_request(method, own, arguments.class_name, checkpoint, bool(arguments.reference))
     paths = find_photos(arguments.photos, skip=out)
@@ -83,8 +85,8 @@ def _run(arguments: argparse.Namespace) -> Path:
     from clipad_core.clip.backbone import load_backbone
     from clipad_harness.photos.detectors import open_detector
 
-    backbone = load_backbone(given.backbone, given.weights, given.sha256, config.precision)
-    warning = about_weights(backbone)
+    backbone = load_backbone(weights.backbone, weights.weights, weights.sha256, config.precision)
+    warning = about_weights(backbone, method)
     if warning:
         print(f"clipad: {warning}", file=sys.stderr)
     detector = open_detector(
@@ -120,15 +122,15 @@ def _write(
     with TemporaryDirectory(dir=out, prefix=".maps-") as folder:
         scored = score_photos(detector, paths, Path(folder), quiet)
         write_scores(table, scored)
-        done = [one for one in scored if one.score is not None]
+        done = [photo for photo in scored if photo.score is not None]
         if not done:
             raise ClipadError(f"no photo could be scored; {table} says why: {_first(scored)}")
         cards = list(draw_overlays(done, out / "overlays", quiet))
         if arguments.raw_maps:
-            names = place_below(out / "maps", [one.path for one in done], ".npy")
-            for one, target in zip(done, names, strict=True):
+            names = place_below(out / "maps", [photo.path for photo in done], ".npy")
+            for photo, target in zip(done, names, strict=True):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(str(one.map_file), target)
+                shutil.move(str(photo.map_file), target)
     provenance = {
         "method": f"{arguments.method}, {k_shot} reference{'' if k_shot == 1 else 's'}",
         "class name": arguments.class_name or "not used",
@@ -164,20 +166,20 @@ def _make_folder(out: Path) -> None:
 
 
 def _first(scored: list[Scored]) -> str:
-    from clipad_harness.photos.photos import shown
+    from clipad_harness.photos.photos import path_text
 
-    one = next(one for one in scored if one.score is None)
-    return f"{shown(one.path)}: {one.problem}"
+    photo = next(photo for photo in scored if photo.score is None)
+    return f"{path_text(photo.path)}: {photo.problem}"
 
 
 def _command(arguments: argparse.Namespace) -> str:
     """The command that makes the page again, as a shell takes it."""
-    from clipad_harness.photos.photos import shown
+    from clipad_harness.photos.photos import path_text
 
-    words = ["clipad", "score", *(shown(Path(one)) for one in arguments.photos)]
+    words = ["clipad", "score", *(path_text(Path(photo)) for photo in arguments.photos)]
     for name in ("class_name", "method", "backbone", "weights", "sha256", "checkpoint", "out"):
         if value := getattr(arguments, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     if arguments.reference:
-        words += ["--reference", *(shown(Path(one)) for one in arguments.reference)]
+        words += ["--reference", *(path_text(Path(photo)) for photo in arguments.reference)]
     return shlex.join(words + ["--raw-maps"] * arguments.raw_maps)

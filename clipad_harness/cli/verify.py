@@ -29,8 +29,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     verify.set_defaults(run=_verify)
     compare = commands.add_parser("compare", help="compare two results: folders or commits")
-    compare.add_argument("one", metavar="A", help="what should come out: a folder or a commit")
-    compare.add_argument("other", metavar="B", help="what came out: a folder or a commit")
+    compare.add_argument("expected", metavar="A", help="what should come out: a folder or a commit")
+    compare.add_argument("actual", metavar="B", help="what came out: a folder or a commit")
     compare.set_defaults(run=_compare)
 
 
@@ -56,7 +56,7 @@ def _conclude_settings(root: Path, part: str, promised: str) -> None:
 
     outcomes = verify_settings(root, part)
     print(f"{settings_table(outcomes)}\n\n{promised}")
-    wrong = [outcome.setting.name for outcome in outcomes if outcome.others]
+    wrong = [outcome.setting.name for outcome in outcomes if outcome.mismatches]
     if wrong:
         raise ClipadError(
             f"{len(wrong)} of {len(outcomes)} settings give other outputs than dvc.lock says: "
@@ -68,7 +68,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     from clipad_harness.base.settings import find_root
     from clipad_harness.verify.verify import compare
 
-    _conclude(compare(find_root(), arguments.one, arguments.other))
+    _conclude(compare(find_root(), arguments.expected, arguments.actual))
 
 
 def _conclude(comparison: Comparison, below: str = "") -> None:
@@ -81,6 +81,6 @@ def _conclude(comparison: Comparison, below: str = "") -> None:
         counts: dict[str, int] = {}
         for part in wrong:
             counts[part.verdict] = counts.get(part.verdict, 0) + 1
-        told = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
-        counted = f"{len(wrong)} of {len(parts)} parts are not verified ({told})"
+        verdicts = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
+        counted = f"{len(wrong)} of {len(parts)} parts are not verified ({verdicts})"
         raise ClipadError(f"{counted if parts else 'nothing to compare'}; see the table above.")

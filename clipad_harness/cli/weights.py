@@ -48,18 +48,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _list(_arguments: argparse.Namespace) -> None:
     from clipad_core.clip.published import find_published
-    from clipad_harness.base.weights import FOLDER, PAPER_WEIGHTS, locate, read_registered
+    from clipad_core.methods import find_method, rooms
+    from clipad_harness.base.weights import FOLDER, locate, read_registered
 
     rows = [("backbone", "weights", "SHA-256", "known from", "on this machine")]
-    for name, tag in PAPER_WEIGHTS:
+    published = [pair for room in rooms() for pair in find_method(room).published_weights]
+    for name, tag in dict.fromkeys(published):
         weights = find_published(name, tag)
         source = "OpenAI's address" if len(weights.sha256) == 64 else "open_clip's file name"
         rows.append((name, tag, f"{weights.sha256[:12]}…", source, _place(locate(weights))))
     root = _root()
     if root is not None:
-        for one in read_registered(root):
-            file = root / FOLDER / one.file
-            rows.append((one.backbone, one.name, f"{one.sha256[:12]}…", "its record", _place(file)))
+        for record in read_registered(root):
+            file = root / FOLDER / record.file
+            rows.append(
+                (record.backbone, record.name, f"{record.sha256[:12]}…", "its record", _place(file))
+            )
         rows.append(("clipad-tiny", "stand-in", "in params.yaml", "", _place(root / STAND_IN)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -89,8 +93,8 @@ def _check(arguments: argparse.Namespace) -> None:
     print(file)
     findings = inspect(file, backbone, sha256)
     for finding in findings:
-        print(f"  {'ok   ' if finding.ok else 'WRONG'}  {finding.what:13} {finding.found}")
-    wrong = [finding.what for finding in findings if not finding.ok]
+        print(f"  {'ok   ' if finding.ok else 'WRONG'}  {finding.check:13} {finding.result}")
+    wrong = [finding.check for finding in findings if not finding.ok]
     if wrong:
         raise ClipadError(f"{file}: {', '.join(wrong)} wrong, see above; not usable as it is.")
 
@@ -103,9 +107,9 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, str | None, str | None]:
     word, root = arguments.weights, _root()
     if Path(word).is_file():
         return Path(word), arguments.backbone, arguments.sha256
-    for one in read_registered(root) if root else []:
-        if root and one.name == word:
-            return root / FOLDER / one.file, one.backbone, arguments.sha256 or one.sha256
+    for record in read_registered(root) if root else []:
+        if root and record.name == word:
+            return root / FOLDER / record.file, record.backbone, arguments.sha256 or record.sha256
     name, slash, tag = word.partition("/")
     if not slash or Path(word).suffix or Path(word).is_dir():
         raise ClipadError(

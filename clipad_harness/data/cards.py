@@ -62,7 +62,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Card:
+class DatasetCard:
     """What a dataset is, who made it and how to get it; `data/cards/<name>.yaml`.
 
     Attributes:
@@ -107,7 +107,7 @@ def card_names(folder: Path = CARDS) -> list[str]:
     return sorted(card.stem for card in folder.glob("*.yaml"))
 
 
-def read_card(name: str, folder: Path = CARDS) -> Card:
+def read_card(name: str, folder: Path = CARDS) -> DatasetCard:
     """Read and check the card of a dataset.
 
     Raises:
@@ -120,23 +120,23 @@ def read_card(name: str, folder: Path = CARDS) -> Card:
     """
     path = folder / f"{name}.yaml"
     if name not in card_names(folder):
-        known = ", ".join(card_names(folder)) or "none"
+        names = ", ".join(card_names(folder)) or "none"
         raise ClipadError(
-            f"dataset: found {name!r}, expected one with a card ({known}); correct the name or "
+            f"dataset: found {name!r}, expected one with a card ({names}); correct the name or "
             f"write {path}."
         )
     try:
-        found = read_yaml(path)
+        fields = read_yaml(path)
     except yaml.YAMLError as error:
         raise ClipadError(f"{path}: not valid YAML ({error}); correct it.") from error
-    card: Card = validate(Card, found, path)
+    card: DatasetCard = validate(DatasetCard, fields, path)
     if card.name != name:
         raise wrong(path, "name", card.name, f"{name!r}, that of the file")
     _check(card, path)
     return card
 
 
-def _check(card: Card, path: Path) -> None:
+def _check(card: DatasetCard, path: Path) -> None:
     """What a YAML file can say and a card must not."""
     for part in ("categories", "levels"):
         if not getattr(card, part):

@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_harness.data.cards import CARDS, Card, read_card
+from clipad_harness.data.cards import CARDS, DatasetCard, read_card
 from clipad_harness.data.datasets import Survey, survey
 from clipad_harness.data.images import file_hash, image_size, read_image, read_mask
 from clipad_harness.data.layouts import LAYOUTS
@@ -31,58 +31,61 @@ def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, lis
         ClipadError: an unknown dataset, or a folder that holds nothing of it.
     """
     card = read_card(name, cards)
-    found = survey(root, name, cards=cards)
-    problems = [*found.problems]
+    contents = survey(root, name, cards=cards)
+    problems = [*contents.problems]
     problems += foreign(root, card)
-    problems += miscounts(found.index, card)
-    problems += _contents(root, found.index)
-    return found.index, list(dict.fromkeys(problems))
+    problems += miscounts(contents.index, card)
+    problems += _contents(root, contents.index)
+    return contents.index, list(dict.fromkeys(problems))
 
 
-def completeness(root: Path, card: Card, cards: Path = CARDS) -> str:
+def completeness(root: Path, card: DatasetCard, cards: Path = CARDS) -> str:
     """How much of a dataset a folder holds, in a few words; only names are read."""
     try:
-        found: Survey = survey(root, card.name, cards=cards, headers=False)
+        contents: Survey = survey(root, card.name, cards=cards, headers=False)
     except ClipadError:
         return "something else"
-    if found.problems:
-        return f"{len(found.problems)} problems" if len(found.problems) > 1 else "1 problem"
-    test = int((found.index["split"] == "test").sum())
+    if contents.problems:
+        return f"{len(contents.problems)} problems" if len(contents.problems) > 1 else "1 problem"
+    test = int((contents.index["split"] == "test").sum())
     if card.counts.test is None:
         return f"{test} test images"
-    if miscounts(found.index, card):
+    if miscounts(contents.index, card):
         return f"{test} of {card.counts.test} test images"
     return "complete"
 
 
-def miscounts(index: pd.DataFrame, card: Card) -> list[str]:
+def miscounts(index: pd.DataFrame, card: DatasetCard) -> list[str]:
     """Where the counts differ from the card's, in sentences; unknown counts differ from nothing."""
     test = index[index["split"] == "test"]
     by_category = test.groupby("category").size()
     missing = [name for name in card.categories if name not in set(index["category"])]
     problems = [f"{name}: no such category on disk" for name in missing]
-    for name, wanted in card.counts.categories.items():
+    for name, expected_count in card.counts.categories.items():
         count = int(by_category.get(name, 0))
-        if count != wanted and name not in missing:
-            problems.append(f"{name}: {count} test images, the card says {wanted}")
+        if count != expected_count and name not in missing:
+            problems.append(f"{name}: {count} test images, the card says {expected_count}")
     wholes: Mapping[str, tuple[int, int | None]] = {
         "normal test images": (int((test["label"] == 0).sum()), card.counts.normal),
         "anomalous test images": (int((test["label"] == 1).sum()), card.counts.anomalous),
         "training images": (int((index["split"] == "train").sum()), card.counts.train),
     }
-    for what, (count, total) in wholes.items():
+    for label, (count, total) in wholes.items():
         if total is not None and count != total:
-            problems.append(f"{count} {what}, the card says {total}")
+            problems.append(f"{count} {label}, the card says {total}")
     return problems
 
 
-def foreign(root: Path, card: Card) -> list[str]:
+def foreign(root: Path, card: DatasetCard) -> list[str]:
     """Folders beside the categories that do not belong to the dataset."""
     if not LAYOUTS[card.layout].by_category:
         return []
-    known = {*card.categories, *(Path(str(name)).parts[0] for name in card.folders.values())}
+    expected_names = {
+        *card.categories,
+        *(Path(str(name)).parts[0] for name in card.folders.values()),
+    }
     names = [folder.name for folder in folders_of(root)]
-    return [f"{name}: a folder that is no category" for name in names if name not in known]
+    return [f"{name}: a folder that is no category" for name in names if name not in expected_names]
 
 
 def _contents(root: Path, index: pd.DataFrame) -> Iterator[str]:

@@ -54,8 +54,8 @@ class DatasetImages:
         """The index rows of one category and split."""
         key = (category, split)
         if key not in self._rows:
-            wanted = (self.index["category"] == category) & (self.index["split"] == split)
-            self._rows[key] = self.index[wanted]
+            selection = (self.index["category"] == category) & (self.index["split"] == split)
+            self._rows[key] = self.index[selection]
         return self._rows[key]
 
     def has_masks(self, category: str) -> bool:
@@ -78,23 +78,23 @@ class DatasetImages:
 
         The latest are kept: one shard after the other asks for those of its category.
         """
-        sizes = [(one.shape[0], one.shape[1]) for one in maps]
+        sizes = [(anomaly_map.shape[0], anomaly_map.shape[1]) for anomaly_map in maps]
         key = (tuple(rows["image"]), tuple(sizes), rule)
         if self._latest_masks[0] != key:
             parts = zip(rows["image"], rows["mask"], sizes, strict=True)
-            found = [self.mask(image, mask, size, rule) for image, mask, size in parts]
-            self._latest_masks = (key, found)
+            masks = [self.mask(image, mask, size, rule) for image, mask, size in parts]
+            self._latest_masks = (key, masks)
         return self._latest_masks[1]
 
     def content(self, category: str) -> str:
         """SHA-256 over all that the index says of a category and the bytes of its test files."""
         if category not in self._contents:
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             for row in self.rows(category, "test").to_dict("records"):
-                found.update(f"{row['image']}|{row['label']}|{row['defect']}".encode())
+                digest.update(f"{row['image']}|{row['label']}|{row['defect']}".encode())
                 for name in (str(row["image"]), str(row["mask"])):
-                    found.update(file_hash(self.data / name).encode() if name else b"-")
-            self._contents[category] = found.hexdigest()
+                    digest.update(file_hash(self.data / name).encode() if name else b"-")
+            self._contents[category] = digest.hexdigest()
         return self._contents[category]
 
 

@@ -124,17 +124,17 @@ def read_index(
             empty file, a defect image with no mask or with two, a mask without a defect image or
             for a normal one, a mask of another size than its image.
     """
-    found = survey(root, dataset, categories, cards)
-    if found.problems:
-        count = len(found.problems)
-        shown = "\n".join(f"  {problem}" for problem in found.problems[:_SHOWN])
+    contents = survey(root, dataset, categories, cards)
+    if contents.problems:
+        count = len(contents.problems)
+        listing = "\n".join(f"  {problem}" for problem in contents.problems[:_SHOWN])
         more = f"\n  and {count - _SHOWN} more" if count > _SHOWN else ""
         raise ClipadError(
-            f"{root}: found {count} problem{'s' if count > 1 else ''}, expected {found.layout} with "
-            f"a mask for every defect image:\n{shown}{more}\nCorrect the folder or get the dataset "
+            f"{root}: found {count} problem{'s' if count > 1 else ''}, expected {contents.layout} with "
+            f"a mask for every defect image:\n{listing}{more}\nCorrect the folder or get the dataset "
             "again."
         )
-    return found.index
+    return contents.index
 
 
 def survey(
@@ -164,13 +164,13 @@ def survey(
             f"{root}: {_state(root)}, expected {words}; correct the path or unpack the dataset."
         )
     if card is not None:
-        here = [name for name in card.categories if name in present]
-        if LAYOUTS[layout].by_category and not here:
+        own_categories = [name for name in card.categories if name in present]
+        if LAYOUTS[layout].by_category and not own_categories:
             raise ClipadError(
                 f"{root}: found the folders {', '.join(present[:_SHOWN])}, expected {words} for "
                 f"{', '.join(card.categories)}; correct the path or get the dataset again."
             )
-        present = here if LAYOUTS[layout].by_category else list(card.categories)
+        present = own_categories if LAYOUTS[layout].by_category else list(card.categories)
     unknown = sorted(set(categories) - set(present))
     if unknown:
         raise ClipadError(

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_harness.data.cards import Archive, Card
+from clipad_harness.data.cards import Archive, DatasetCard
 from clipad_harness.data.images import file_hash
 from clipad_harness.data.layouts import expected
 from clipad_harness.data.unpack import unpack
@@ -20,12 +20,12 @@ from clipad_harness.data.unpack import unpack
 _BLOCK, _TIMEOUT = 1 << 20, 60
 
 
-def offered(card: Card) -> bool:
+def offered(card: DatasetCard) -> bool:
     """Whether the publisher offers all files without a form, an account or a click."""
     return bool(card.archives) and all(archive.url for archive in card.archives)
 
 
-def terms(card: Card) -> str:
+def terms(card: DatasetCard) -> str:
     """What a person should read before downloading: licence, citation, source."""
     licence = card.licence or "not known; ask the publisher before you use it"
     lines = [card.title, f"  licence: {licence}", f"  cite: {card.citation.strip()}"]
@@ -36,7 +36,7 @@ def terms(card: Card) -> str:
     return "\n".join(lines)
 
 
-def by_hand(card: Card, root: Path) -> str:
+def by_hand(card: DatasetCard, root: Path) -> str:
     """What to do where nothing can be downloaded without a person, and what should be there then."""
     return (
         f"  {card.obtain.strip()}\n"
@@ -44,7 +44,7 @@ def by_hand(card: Card, root: Path) -> str:
     )
 
 
-def fetch(card: Card, root: Path) -> tuple[Path, list[str]]:
+def fetch(card: DatasetCard, root: Path) -> tuple[Path, list[str]]:
     """Download, check and unpack a dataset into ``root/<name>``; a killed run goes on.
 
     Returns:
@@ -61,7 +61,7 @@ def fetch(card: Card, root: Path) -> tuple[Path, list[str]]:
     return target, unchecked
 
 
-def unpack_archives(card: Card, root: Path, paths: Sequence[Path]) -> tuple[Path, list[str]]:
+def unpack_archives(card: DatasetCard, root: Path, paths: Sequence[Path]) -> tuple[Path, list[str]]:
     """Check and unpack archives that are on disk, in the order of the card's.
 
     Raises:
@@ -74,9 +74,9 @@ def unpack_archives(card: Card, root: Path, paths: Sequence[Path]) -> tuple[Path
         )
     unchecked = []
     for archive, path in zip(card.archives, paths, strict=True):
-        found = verify(archive, path)
+        digest = verify(archive, path)
         if archive.sha256 is None:
-            unchecked.append(f"{archive.file}: no checksum is published; its SHA-256 is {found}")
+            unchecked.append(f"{archive.file}: no checksum is published; its SHA-256 is {digest}")
     folders = [archive.folder for archive in card.archives]
     return unpack(list(zip(paths, folders, strict=True)), root / card.name), unchecked
 
@@ -87,14 +87,14 @@ def verify(archive: Archive, path: Path) -> str:
     Raises:
         ClipadError: another file, or none.
     """
-    found = file_hash(path)
-    if archive.sha256 is not None and found != archive.sha256:
+    digest = file_hash(path)
+    if archive.sha256 is not None and digest != archive.sha256:
         raise ClipadError(
-            f"{path}: found SHA-256 {found} and {path.stat().st_size} bytes, expected "
+            f"{path}: found SHA-256 {digest} and {path.stat().st_size} bytes, expected "
             f"{archive.sha256}{f' and {archive.size} bytes' if archive.size else ''}; the file is "
             "damaged or another one. Get it again."
         )
-    return found
+    return digest
 
 
 def download(archive: Archive, folder: Path) -> Path:

@@ -198,10 +198,10 @@ def resize_mask(mask: Mask, size: tuple[int, int], rule: MaskRule) -> Mask:
     return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127
 
 
-def _nearest(length: int, wanted: int) -> npt.NDArray[np.int64]:
-    """The source pixel of each wanted one; torch multiplies in single precision."""
-    scale = np.float32(length) / np.float32(wanted)
-    places = np.floor(np.arange(wanted, dtype=np.float32) * scale).astype(np.int64)
+def _nearest(length: int, new_length: int) -> npt.NDArray[np.int64]:
+    """The source pixel of each new one; torch multiplies in single precision."""
+    scale = np.float32(length) / np.float32(new_length)
+    places = np.floor(np.arange(new_length, dtype=np.float32) * scale).astype(np.int64)
     return np.minimum(places, length - 1)
 
 
@@ -213,18 +213,18 @@ def _opened(path: Path) -> Image.Image:
     except _DECODING_ERRORS as error:
         if isinstance(error, ClipadError):
             raise
-        what = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
+        problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
         if isinstance(error, Image.DecompressionBombError):
-            what = "more pixels than an image may have (scale it down)"
-        raise ClipadError(f"{path}: found {what}, expected an image; get it again.") from error
+            problem = "more pixels than an image may have (scale it down)"
+        raise ClipadError(f"{path}: found {problem}, expected an image; get it again.") from error
 
 
 def _split(path: Path) -> tuple[Path, tuple[int, int]]:
     """The file behind a path, and its part as (number, count); (1, 1) is the whole file."""
-    found = _PART.fullmatch(path.name)
-    if found is None:
+    match = _PART.fullmatch(path.name)
+    if match is None:
         return path, (1, 1)
-    return path.with_name(found["file"]), (int(found["number"]), int(found["count"]))
+    return path.with_name(match["file"]), (int(match["number"]), int(match["count"]))
 
 
 def _rows(height: int, part: tuple[int, int]) -> tuple[int, int]:

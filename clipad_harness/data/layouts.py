@@ -27,13 +27,16 @@ def mvtec(reading: Reading, category: str) -> None:
     (a card with level ``image`` alone) anomalous images stand alone.
     """
     folder, good = reading.root / category, str(reading.folders.get("good", "good"))
-    tests = {one.name: reading.images(one) for one in folders_of(folder / "test")}
-    truth = {one.name: reading.images(one) for one in folders_of(folder / "ground_truth")}
+    tests = {subfolder.name: reading.images(subfolder) for subfolder in folders_of(folder / "test")}
+    truth = {
+        subfolder.name: reading.images(subfolder)
+        for subfolder in folders_of(folder / "ground_truth")
+    }
     if not any(tests.values()):
         reading.problem(folder / "test", "no test images")
-    for one in folders_of(folder / "train"):
-        for image in reading.images(one):
-            if one.name != good:
+    for subfolder in folders_of(folder / "train"):
+        for image in reading.images(subfolder):
+            if subfolder.name != good:
                 reading.problem(image, f"training image outside train/{good}")
             reading.row(category, "train", "good", image)
     for defect, images in tests.items():
@@ -46,9 +49,9 @@ def mvtec(reading: Reading, category: str) -> None:
             reading.row(category, "test", name, image, masks.get(image))
     for defect, unpaired in truth.items():
         if defect == good or defect not in tests:
-            what = "mask for a normal image" if defect == good else "mask without an image"
+            problem = "mask for a normal image" if defect == good else "mask without an image"
             for mask in unpaired:
-                reading.problem(mask, what)
+                reading.problem(mask, problem)
 
 
 def visa(reading: Reading, category: str) -> None:
@@ -56,7 +59,9 @@ def visa(reading: Reading, category: str) -> None:
     name = str(reading.folders["split_file"])
     table = reading.table(name, ("object", "split", "label", "image", "mask"))
     kinds = [reading.root / category / "Data" / kind for kind in ("Images", "Masks")]
-    on_disk = {path for kind in kinds for one in folders_of(kind) for path in reading.images(one)}
+    on_disk = {
+        path for kind in kinds for folder in folders_of(kind) for path in reading.images(folder)
+    }
     unlisted = set(on_disk)
     for row in table[table["object"] == category].to_dict("records"):
         image = reading.root / row["image"]
@@ -145,16 +150,18 @@ def labels(reading: Reading, category: str) -> None:
     names = reading.folders
     folder = reading.place(names["images"])
     table = reading.table(names["labels"], ("id", "hemorrhage"))
-    wanted = dict(zip(table["id"].str.strip(), table["hemorrhage"].str.strip(), strict=True))
-    known = {f"{int(key):03d}" if key.isdigit() else key: label for key, label in wanted.items()}
+    label_by_id = dict(zip(table["id"].str.strip(), table["hemorrhage"].str.strip(), strict=True))
+    label_by_stem = {
+        f"{int(key):03d}" if key.isdigit() else key: label for key, label in label_by_id.items()
+    }
     for image in reading.images(folder):
-        label = known.pop(image.stem, None)
+        label = label_by_stem.pop(image.stem, None)
         if label not in ("0", "1"):
-            what = "no line" if label is None else f"label {label!r}, neither 0 nor 1,"
-            reading.problem(image, f"{what} in {names['labels']}")
+            problem = "no line" if label is None else f"label {label!r}, neither 0 nor 1,"
+            reading.problem(image, f"{problem} in {names['labels']}")
             continue
         reading.row(category, "test", "good" if label == "0" else names["defect"], image)
-    for key in known:
+    for key in label_by_stem:
         reading.problem(reading.root / names["labels"], f"names image {key}, not there")
 
 

@@ -44,16 +44,16 @@ class Reading:
 
         Texts and the folders named in ``beside`` are no problem.
         """
-        found = []
+        paths = []
         for path in entries(folder) if folder.is_dir() else []:
             if path.is_dir():
                 if path.name not in beside:
                     self.problem(path, "a folder")
             elif path.suffix.lower() in SUFFIXES:
-                found += [path] if self._readable(path) else []
+                paths += [path] if self._readable(path) else []
             elif path.suffix.lower() not in _DOCUMENTS:
                 self.problem(path, "no image by its name")
-        return found
+        return paths
 
     def place(self, names: Sequence[str]) -> Path:
         """The first of these folders that exists; none of them is a problem."""
@@ -69,19 +69,19 @@ class Reading:
         Spaces around the names of columns are removed (HeadCT's second column is `` hemorrhage``).
         """
         if name not in self._tables:
-            found = pd.DataFrame(columns=list(columns))
+            table = pd.DataFrame(columns=list(columns))
             try:
                 read = pd.read_csv(self.root / name, dtype=str, keep_default_na=False)
                 read.columns = read.columns.str.strip()
                 if set(columns) <= set(read.columns):
-                    found = read
+                    table = read
                 else:
-                    what = f"columns {', '.join(read.columns)} instead of {', '.join(columns)}"
-                    self.problem(self.root / name, what)
+                    message = f"columns {', '.join(read.columns)} instead of {', '.join(columns)}"
+                    self.problem(self.root / name, message)
             except (OSError, ValueError) as error:
                 missing = isinstance(error, FileNotFoundError)
                 self.problem(self.root / name, "no such file" if missing else "no readable table")
-            self._tables[name] = found
+            self._tables[name] = table
         return self._tables[name]
 
     def pair(
@@ -101,17 +101,17 @@ class Reading:
         owners: dict[Path, Path] = {}
         for image in images:
             stems = [name.format(image.stem) for name in names]
-            fitting = sorted((m for stem in stems for m in by_stem.get(stem, ())), key=str)
-            for mask in fitting:
+            matching = sorted((m for stem in stems for m in by_stem.get(stem, ())), key=str)
+            for mask in matching:
                 if mask in owners:
-                    what = f"mask of two images, {owners[mask].name} and {image.name}"
-                    self.problem(mask, what)
+                    message = f"mask of two images, {owners[mask].name} and {image.name}"
+                    self.problem(mask, message)
                 owners[mask] = image
-            if len(fitting) == 1:
-                pairs[image] = fitting[0]
-                self.compare(image, fitting[0])
-            elif fitting:
-                self.problem(image, f"two masks, {' and '.join(mask.name for mask in fitting)}")
+            if len(matching) == 1:
+                pairs[image] = matching[0]
+                self.compare(image, matching[0])
+            elif matching:
+                self.problem(image, f"two masks, {' and '.join(mask.name for mask in matching)}")
             elif place is not None:
                 self.problem(image, f"no mask in {self.name(place)}")
         for mask in masks:
@@ -125,8 +125,8 @@ class Reading:
             return
         (height, width), (rows, columns) = self._sizes[image], self._sizes[mask]
         if (height, width) != (rows, columns):
-            what = f"mask of {rows} x {columns} pixels for an image of {height} x {width}"
-            self.problem(mask, what)
+            message = f"mask of {rows} x {columns} pixels for an image of {height} x {width}"
+            self.problem(mask, message)
 
     def row(
         self, category: str, split: str, defect: str, image: Path, mask: Path | None = None
@@ -147,10 +147,10 @@ class Reading:
         """A path below the root, with slashes."""
         return path.relative_to(self.root).as_posix()
 
-    def problem(self, path: Path, what: str) -> None:
+    def problem(self, path: Path, message: str) -> None:
         """Note what is wrong with a file or a folder."""
         name = path.as_posix().removeprefix(f"{self.root.as_posix()}/")
-        self.problems.append(f"{printable(name)}: {what}")
+        self.problems.append(f"{printable(name)}: {message}")
 
     def _readable(self, path: Path) -> bool:
         """Notes a file that is no image; it stays among the images, so that its mask is not alone."""

@@ -121,8 +121,8 @@ def _check(archive: Path, place: Path, name: str, kind: str, size: int) -> None:
         )
 
 
-def _refuse(archive: Path, name: str, what: str) -> ClipadError:
+def _refuse(archive: Path, name: str, fault: str) -> ClipadError:
     return ClipadError(
-        f"{archive.name}: found the member {name!r}, which is {what}, expected plain files in one "
+        f"{archive.name}: found the member {name!r}, which is {fault}, expected plain files in one "
         "folder. Nothing was unpacked; do not use this archive, get it from its source page."
     )

@@ -72,7 +72,9 @@ def augmented(
         return read(place)
     draws = np.random.default_rng([seed, epoch, place])
     if draws.random() < mosaic_rate and len(partners):
-        return augment(mosaic([read(int(one)) for one in draws.choice(partners, TILES)]), draws)
+        return augment(
+            mosaic([read(int(partner)) for partner in draws.choice(partners, TILES)]), draws
+        )
     return augment(read(place), draws)
 
 
@@ -166,14 +168,14 @@ def change_colours(
         factors: three factors about 1, and a shift of the hue in turns.
         order: which of the four comes first, second, ...
     """
-    for which in order:
-        factor = factors[which]
-        if which == 0:
+    for index in order:
+        factor = factors[index]
+        if index == 0:
             image = brighten(image, factor, 0.0)
-        elif which == 1:
+        elif index == 1:
             grey = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
             image = brighten(image, factor, grey * (1 - factor) / 255)
-        elif which == 2:
+        elif index == 2:
             grey_image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             image = _bytes_of(cv2.addWeighted(image, factor, grey_image, 1 - factor, gamma=0))
         else:

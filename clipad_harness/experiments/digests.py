@@ -36,11 +36,11 @@ def code_digest(method: str, module: str, packages: Path = PACKAGES) -> str:
 def core_files(method: str, packages: Path = PACKAGES) -> list[Path]:
     """All modules of the core but those of the other methods' rooms."""
     core = packages / "clipad_core"
-    others = [core / "methods" / room for room in rooms() if room != method]
+    foreign_rooms = [core / "methods" / room for room in rooms() if room != method]
     return [
         path
         for path in sorted(core.rglob("*.py"))
-        if not any(path.is_relative_to(room) for room in others)
+        if not any(path.is_relative_to(room) for room in foreign_rooms)
     ]
 
 

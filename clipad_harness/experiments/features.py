@@ -68,7 +68,7 @@ class FeatureStore:
         """Everything an entry depends on, as one SHA-256."""
         return hash_of({"image": file_hash(image), **self.about})
 
-    def fill(self, paths: Sequence[Path], what: str) -> list[Path]:
+    def fill(self, paths: Sequence[Path], subject: str) -> list[Path]:
         """Encode what is missing; return the file of every image, in their order.
 
         Raises:
@@ -78,7 +78,7 @@ class FeatureStore:
         missing = [path for path, entry in entries.items() if not entry.is_file()]
         # A short job needs no bar; one that is interrupted goes on where it stopped.
         with tqdm(
-            total=len(missing), desc=f"encode {what}", unit="image", leave=False, delay=2
+            total=len(missing), desc=f"encode {subject}", unit="image", leave=False, delay=2
         ) as bar:
             while missing:
                 busy = []
@@ -94,10 +94,10 @@ class FeatureStore:
 
     def _write_alone(self, image: Path, entry: Path) -> bool:
         """Encode, unless it is there; False where another process is at it right now."""
-        with alone(entry) as mine:
-            if mine and not entry.is_file():
+        with alone(entry) as has_lock:
+            if has_lock and not entry.is_file():
                 self._write(image, entry)
-        return mine
+        return has_lock
 
     def read(self, entry: Path, image: Path, names: Sequence[str] = ()) -> Entry:
         """One entry, or only the named tensors of it.
@@ -166,30 +166,30 @@ class ImageFeatures:
     Args:
         store: of a recipe that keeps what several read.
         paths: the images.
-        what: they are, for the progress bar.
+        subject: what they are, for the progress bar.
         memory: bytes that may be kept.
     """
 
     def __init__(
-        self, store: FeatureStore, paths: Sequence[Path], what: str, memory: int = 0
+        self, store: FeatureStore, paths: Sequence[Path], subject: str, memory: int = 0
     ) -> None:
         self.store, self.paths, self.memory = store, paths, memory
-        self.entries = store.fill(paths, what)
+        self.entries = store.fill(paths, subject)
         self._tensors: dict[tuple[int, str], Tensor] = {}
         self._bytes = 0
 
     def tensors(self, place: int, names: Iterable[str]) -> Entry:
         """The named tensors of one image."""
-        wanted = list(names)
-        known = {n: self._tensors[place, n] for n in wanted if (place, n) in self._tensors}
-        if missing := [name for name in wanted if name not in known]:
+        names = list(names)
+        tensors = {n: self._tensors[place, n] for n in names if (place, n) in self._tensors}
+        if missing := [name for name in names if name not in tensors]:
             read = self.store.read(self.entries[place], self.paths[place], missing)
             for name, tensor in read.items():
                 if self._bytes + tensor.nbytes <= self.memory:
                     self._tensors[place, name] = tensor
                     self._bytes += tensor.nbytes
-            known |= read
-        return known
+            tensors |= read
+        return tensors
 
     def canvas(self, place: int) -> tuple[int, ...]:
         """Height and width of an image after resizing, which its map has too."""
@@ -270,7 +270,7 @@ class Encodings:
     def shared(self, config: Any, recipe: Recipe, paths: Sequence[Path]) -> Recipe:
         """The recipe of one pass over some images that serves all variants."""
         recipe, recipes = self._named_alike(config, recipe, paths)
-        return recipe.without_crops().shared(other.without_crops() for other in recipes)
+        return recipe.without_crops().shared(sibling.without_crops() for sibling in recipes)
 
     def _named_alike(
         self, config: Any, recipe: Recipe, paths: Sequence[Path]
@@ -278,7 +278,7 @@ class Encodings:
         """A recipe and all others, under one name where they cut the same from these images."""
         height, width = self.loaded(config).input_size
         if height == width and _are_square(tuple(paths)):
-            return recipe.for_squares(), [other.for_squares() for other in self.recipes]
+            return recipe.for_squares(), [sibling.for_squares() for sibling in self.recipes]
         return recipe, self.recipes
 
     def store(self, config: Any, recipe: Recipe) -> FeatureStore:
@@ -288,21 +288,21 @@ class Encodings:
         return FeatureStore(self.folder / "features", self.backbone(config), recipe, encode, code)
 
     def images(
-        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str
+        self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str
     ) -> ImageFeatures:
         """The views of some images, encoded as far as they are not yet."""
         store = self.store(config, self.shared(config, recipe, paths))
-        return ImageFeatures(store, paths, what, self.memory)
+        return ImageFeatures(store, paths, subject, self.memory)
 
     def crops(
-        self, config: Any, recipe: Recipe, paths: Sequence[Path], what: str
+        self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str
     ) -> ImageFeatures | None:
         """Their multi-crop views; None where the recipe has none."""
         if recipe.multi_crop == "none":
             return None
         recipe, recipes = self._named_alike(config, recipe, paths)
         store = self.store(config, recipe.crops_alone(recipes))
-        return ImageFeatures(store, paths, f"{what} crops", self.memory)
+        return ImageFeatures(store, paths, f"{subject} crops", self.memory)
 
 
 @lru_cache(maxsize=64)

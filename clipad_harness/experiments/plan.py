@@ -94,10 +94,10 @@ def speed(seconds: float = 1.0) -> float:
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    one = torch.ones(1024, 1024)
+    matrix = torch.ones(1024, 1024)
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        one @ one
+        matrix @ matrix
         count += 1
     used = time.perf_counter() - start
     torch.set_num_threads(threads)
@@ -115,13 +115,13 @@ def make_plan(root: Path, profile: Profile, operations_a_second: float) -> list[
     return jobs
 
 
-def _architecture(root: Path, given: Weights) -> dict[str, Any]:
+def _architecture(root: Path, weights: Weights) -> dict[str, Any]:
     """Sizes of both towers; a config file beside the weights makes its architecture known."""
-    beside = (root / given.weights).with_name(f"{given.backbone}.json")
-    if Path(given.weights).suffix and beside.is_file():
-        found: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-        return found
-    return dict(architecture_config(given.backbone))
+    beside = (root / weights.weights).with_name(f"{weights.backbone}.json")
+    if Path(weights.weights).suffix and beside.is_file():
+        config: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        return config
+    return dict(architecture_config(weights.backbone))
 
 
 def _job(root: Path, profile: Profile, name: str, rate: float) -> Job:
@@ -136,13 +136,13 @@ def _job(root: Path, profile: Profile, name: str, rate: float) -> Job:
     encodings = _encodings(method, variants, shards, jobs, frames)
     costs = [(images, *_tower(config, recipe)) for recipe, images in encodings.items()]
     encoded = sum(images * operations for images, operations, _ in costs)
-    numbers = sum(images * kept for images, _, kept in costs)
+    numbers = sum(images * per_image for images, _, per_image in costs)
     learned = sum(_training(method, job, images, config) for job, images in jobs)
     largest = max(int(_per_category(frames[dataset]).max()) for dataset in tested)
     size = _side(config, method.recipe(variants[0].config, 0))
     counts = {dataset: int((frame["split"] == "test").sum()) for dataset, frame in frames.items()}
     wider = WIDER[variants[0].config.precision]
-    of_one_image = max(kept for _, _, kept in costs)
+    of_one_image = max(per_image for _, _, per_image in costs)
     return Job(
         name,
         profile.dataset,
@@ -215,8 +215,8 @@ def _tower(config: dict[str, Any], recipe: Recipe) -> tuple[float, float]:
     views = 1 + CROPS.get(recipe.multi_crop, 0)
     operations = views * tower_operations(config, side**2 + 1)
     operations += sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
-    kept = (views + sum(windows.values())) * config["embed_dim"]
-    return operations, kept + len(recipe.blocks) * side**2 * config["vision_cfg"]["width"]
+    numbers = (views + sum(windows.values())) * config["embed_dim"]
+    return operations, numbers + len(recipe.blocks) * side**2 * config["vision_cfg"]["width"]
 
 
 def _per_category(index: pd.DataFrame) -> pd.Series:

@@ -39,7 +39,7 @@ def _tables(
     scorer: Scorer, shards: Sequence[Shard], records: dict[Shard, Record]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tidy results, variants in the order of params.yaml, and the references of the main one."""
-    order = {variant.name: place for place, variant in enumerate(scorer.among)}
+    order = {variant.name: place for place, variant in enumerate(scorer.variants)}
     rows, chosen, label = [], [], scorer.label()
     for shard in sorted(
         shards, key=lambda s: (order[s.variant.name], s.category, s.k_shot, s.seed)

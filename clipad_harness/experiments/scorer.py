@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
@@ -55,7 +54,7 @@ class Scorer:
         datasets: images by name of the dataset.
         encodings: backbones and features.
         trainer: where learners come from; None where nothing is learned.
-        among: all variants, the main one first.
+        variants: all variants, the main one first.
     """
 
     def __init__(
@@ -65,11 +64,11 @@ class Scorer:
         datasets: Mapping[str, DatasetImages],
         encodings: Encodings,
         trainer: Trainer | None,
-        among: Sequence[Variant],
+        variants: Sequence[Variant],
     ) -> None:
         self.name, self.method, self.profile = name, find_method(name).title, profile
         self.datasets, self.encodings, self.trainer = datasets, encodings, trainer
-        self.among = among
+        self.variants = variants
         self._learners: OrderedDict[TrainingJob, nn.Module] = OrderedDict()
         self._latest: tuple[Hashable, ImageFeatures] | None = None
 
@@ -78,31 +77,13 @@ class Scorer:
         """The profile's own dataset, which the reports show."""
         return self.datasets[self.profile.dataset]
 
-    @property
-    def index(self) -> pd.DataFrame:
-        """Its index table."""
-        return self.tested.index
-
-    @property
-    def data(self) -> Path:
-        """Its folder."""
-        return self.tested.data
-
-    def rows(self, category: str, split: str) -> pd.DataFrame:
-        """Its index rows of one category and split."""
-        return self.tested.rows(category, split)
-
-    def has_masks(self, category: str) -> bool:
-        """Whether every anomalous test image of a category has a mask."""
-        return self.tested.has_masks(category)
-
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it."""
         return self.encodings.backbone(config)
 
     def label(self) -> str:
         """What the results call the weights: those of the main variant."""
-        return self.backbone(self.among[0].config).label
+        return self.backbone(self.variants[0].config).label
 
     def computed(self, shard: Shard) -> tuple[str, str]:
         """Precision and kind of device."""
@@ -160,8 +141,8 @@ class Scorer:
         )
         if paths and method.references is not None:
             recipe = method.references.recipe(config)
-            what = f"{shard.category} references"
-            stored = self.encodings.images(config, recipe, paths, what)
+            label = f"{shard.category} references"
+            stored = self.encodings.images(config, recipe, paths, label)
             features = features_of(stored, recipe, range(len(paths)))
         category = Category(shard.category, images.defects(shard.category))
         learner = self.learner(shard.variant.training(shard.seed))

@@ -91,7 +91,7 @@ def keep(
     if record is None:
         tell_damage(path)
         values, references = compute()
-        known = {name: None if np.isnan(value) else value for name, value in values.items()}
-        record = {"key": key, "values": known, "references": references}
+        numbers = {name: None if np.isnan(value) else value for name, value in values.items()}
+        record = {"key": key, "values": numbers, "references": references}
         write_json(path, key, record)
     return record

@@ -1,4 +1,4 @@
-"""From one preset to another, one switch at a time: the steps whose effects an autopsy measures."""
+"""From one preset to another, one switch at a time: the steps whose effects are measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def walk_group(preset: str) -> str:
 
 def differing(start: Any, end: Any) -> list[str]:
     """The fields in which two configs differ, in order, but for seed and precision of the run."""
-    names = (name for name, what in choices(type(start)).items() if what.read != "run")
+    names = (name for name, choice in choices(type(start)).items() if choice.read != "run")
     return [name for name in names if getattr(start, name) != getattr(end, name)]
 
 
@@ -42,11 +42,11 @@ def steps(start: Any, end: Any) -> Steps:
     >>> [name for name, _ in steps(find_preset("paper"), find_preset("malalab"))]
     ['0 start', '1 text_average', '2 temperature', '3 patch_feature', '4 clamp_association']
     """
-    left, taken = differing(start, end), list[dict[str, Any]]()
-    for name in left:
+    names, taken = differing(start, end), list[dict[str, Any]]()
+    for name in names:
         if not any(name in values for values in taken):
             group = thrown_together(type(start), name)
-            taken.append({one: getattr(end, one) for one in group if one in left})
+            taken.append({field: getattr(end, field) for field in group if field in names})
     return own_steps(taken)
 
 
@@ -56,7 +56,7 @@ def own_steps(changes: Sequence[Mapping[str, Any]]) -> Steps:
     >>> own_steps([{"multi_crop": "five"}, {"aupro": "mvtec"}])[1:]
     [('1 multi_crop', {'multi_crop': 'five'}), ('2 aupro', {'multi_crop': 'five', 'aupro': 'mvtec'})]
     """
-    found: Steps = [(START, {})]
+    walk: Steps = [(START, {})]
     for change in changes:
-        found.append((f"{len(found)} {next(iter(change))}", found[-1][1] | dict(change)))
-    return found
+        walk.append((f"{len(walk)} {next(iter(change))}", walk[-1][1] | dict(change)))
+    return walk

@@ -113,8 +113,8 @@ def _take_step(
 
 def _seed_of(seed: int, step: int) -> int:
     """A seed a step, so that no state of a generator has to outlive a kill."""
-    found = hashlib.sha256(f"{seed}/{step}".encode()).digest()
-    return int.from_bytes(found[:7], "little")
+    digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+    return int.from_bytes(digest[:7], "little")
 
 
 def _note(progress: Progress, epoch: int, images: int, parts: dict[str, float]) -> None:

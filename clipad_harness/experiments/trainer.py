@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import read_safetensors
 from clipad_core.methods import find_method
+from clipad_core.methods.checkpoint import checkpoint_bytes, find_training, read_checkpoint
 from clipad_core.methods.method import Training
 from clipad_harness.base.files import replacing
 from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_json
@@ -60,10 +61,7 @@ class Trainer:
         Raises:
             ClipadError: it does not.
         """
-        training = find_method(self.name).training
-        if training is None:
-            raise ClipadError(f"train: found {self.name}, which learns nothing; choose another.")
-        return training
+        return find_training(self.name)
 
     def rows(self, job: TrainingJob) -> pd.DataFrame:
         """The images that are trained on."""
@@ -86,8 +84,8 @@ class Trainer:
     def path(self, job: TrainingJob) -> Path:
         """The file of a training; a learner, with its loss curve beside it."""
         name = f"{self.key(job)[:16]}.safetensors"
-        known = self.finished / name
-        return known if known.is_file() else self.folder / name
+        of_stage = self.finished / name
+        return of_stage if of_stage.is_file() else self.folder / name
 
     def require(self, job: TrainingJob) -> None:
         """Check that a training is finished.
@@ -110,7 +108,7 @@ class Trainer:
         self.require(job)
         backbone, path = self.encodings.backbone(job.config), self.path(job)
         try:
-            learner, _, _ = self.training.read_checkpoint(path, backbone, self.key(job))
+            learner, _, _ = read_checkpoint(self.name, path, backbone, self.key(job))
         except ClipadError as error:
             raise ClipadError(
                 f"{error} `./repro clipad train {self.name}` makes it again."
@@ -196,7 +194,7 @@ class Trainer:
         content = hash_of({"content": self._content(job)})
         with replacing(path) as temporary:
             temporary.write_bytes(
-                self.training.checkpoint_bytes(learner, config, backbone, content, key)
+                checkpoint_bytes(self.name, learner, config, backbone, content, key)
             )
         return path
 
@@ -209,7 +207,7 @@ class Trainer:
         return dict(self.__dict__) | {"_data": None}
 
 
-def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.DataFrame:
+def train_all(trainer: Trainer, variants: Sequence[Variant], workers: int) -> pd.DataFrame:
     """Finish all trainings with one progress bar over their steps; return the loss curves.
 
     Returns:
@@ -217,7 +215,7 @@ def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.Da
     """
     # Features are encoded here, and the number of threads would change bits of them.
     torch.set_num_threads(1)
-    jobs = trainings(among)
+    jobs = trainings(variants)
     for dataset in dict.fromkeys(job.dataset for job in jobs):
         check_trainable(trainer.rows(next(job for job in jobs if job.dataset == dataset)))
     # Encoded once, before the trainings that read it start side by side; not for what is finished.
@@ -231,7 +229,7 @@ def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.Da
         bar.update(total - bar.n)
     rows = [
         (variant.name, seed, epoch + 1, part, value)
-        for variant in among
+        for variant in variants
         for seed in variant.seeds
         if (trained := variant.training(seed)) is not None
         for epoch, parts in enumerate(trainer.curve(trained))
@@ -240,9 +238,9 @@ def train_all(trainer: Trainer, among: Sequence[Variant], workers: int) -> pd.Da
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
-def remove_others(trainer: Trainer, among: Sequence[Variant]) -> None:
+def remove_others(trainer: Trainer, variants: Sequence[Variant]) -> None:
     """Remove files of other settings, so that the folder is a function of the settings."""
-    wanted = {trainer.path(job).stem for job in trainings(among)}
+    stems = {trainer.path(job).stem for job in trainings(variants)}
     for path in trainer.folder.iterdir() if trainer.folder.is_dir() else ():
-        if path.is_file() and path.stem not in wanted:
+        if path.is_file() and path.stem not in stems:
             path.unlink()

@@ -67,10 +67,10 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def prepare(self, what: str) -> None:
+    def prepare(self, subject: str) -> None:
         """Encode what is missing, with a progress bar."""
         if self.augmentation is None:
-            self._stored = self.encodings.images(self.config, self.recipe, self.paths, what)
+            self._stored = self.encodings.images(self.config, self.recipe, self.paths, subject)
 
     def batch(
         self, epoch: int, places: Sequence[int]
@@ -132,17 +132,17 @@ class TrainingData:
     def _sample(self, place: int) -> Sample:
         if place in self._samples:
             return self._samples[place]
-        found = Sample(np.asarray(read_image(self.paths[place])), self._mask(place))
-        if self._fits(found.image.nbytes + found.mask.nbytes):
-            self._samples[place] = found
-        return found
+        sample = Sample(np.asarray(read_image(self.paths[place])), self._mask(place))
+        if self._fits(sample.image.nbytes + sample.mask.nbytes):
+            self._samples[place] = sample
+        return sample
 
     @cached_property
     def _partners(self) -> Mapping[str, list[int]]:
         """What a mosaic draws from: anomalous images of one dataset alone."""
         rows, dataset = self.rows, self.augmentation and self.augmentation.mosaics_of
         anomalous = rows[(rows["label"] == 1) & (rows["dataset"] == dataset)]
-        return {str(name): list(some.index) for name, some in anomalous.groupby("category")}
+        return {str(name): list(group.index) for name, group in anomalous.groupby("category")}
 
 
 def check_trainable(rows: pd.DataFrame) -> None:
@@ -153,10 +153,10 @@ def check_trainable(rows: pd.DataFrame) -> None:
     """
     labels = set(rows["label"])
     if labels != {0, 1}:
-        what = {frozenset({0}): "only normal", frozenset({1}): "only anomalous"}
-        found = what.get(frozenset(labels), "no")
+        kinds = {frozenset({0}): "only normal", frozenset({1}): "only anomalous"}
+        kind = kinds.get(frozenset(labels), "no")
         raise ClipadError(
-            f"auxiliary dataset: found {found} test images, expected normal and anomalous ones; "
+            f"auxiliary dataset: found {kind} test images, expected normal and anomalous ones; "
             "choose another auxiliary dataset or other categories."
         )
     without = rows[(rows["label"] == 1) & (rows["mask"] == "")]

@@ -67,7 +67,7 @@ def translated(name: str, value: Any, fitted: Mapping[str, Any]) -> Any:
     if not isinstance(rule, Mapping):
         return rule
     if isinstance(value, (tuple, list)):
-        return [_look_up(name, one, rule) for one in value]
+        return [_look_up(name, entry, rule) for entry in value]
     return _look_up(name, value, rule)
 
 

@@ -199,9 +199,9 @@ def read_paper(method: str, folder: Path = PAPERS) -> Paper:
     """
     name = _names(folder).get(_plain(method), method)
     if name not in paper_names(folder):
-        known = ", ".join(paper_names(folder)) or "none"
+        names = ", ".join(paper_names(folder)) or "none"
         raise ClipadError(
-            f"method: found {method!r}, expected one with a card ({known}); correct the name or write "
+            f"method: found {method!r}, expected one with a card ({names}); correct the name or write "
             f"{folder / name / CARD}."
         )
     return _read(folder, name)
@@ -212,11 +212,11 @@ def _names(folder: Path) -> dict[str, str]:
     """Every name of every method, written plainly -> its folder's."""
     names: dict[str, str] = {}
     for paper in (_read(folder, name) for name in paper_names(folder)):
-        for known in (paper.name, paper.title, *paper.reported_as):
-            if names.setdefault(_plain(known), paper.name) != paper.name:
+        for alias in (paper.name, paper.title, *paper.reported_as):
+            if names.setdefault(_plain(alias), paper.name) != paper.name:
                 path = folder / paper.name / CARD
                 raise wrong(
-                    path, "reported_as", known, f"a name that {names[_plain(known)]} has not"
+                    path, "reported_as", alias, f"a name that {names[_plain(alias)]} has not"
                 )
     return names
 
@@ -244,7 +244,9 @@ def _read(folder: Path, name: str) -> Paper:
 def _check(paper: Paper, path: Path) -> None:
     """What types cannot say: metrics and datasets that exist, claims of two rows, braces that close."""
     metrics = {"metrics": paper.metrics}
-    metrics |= {f"ablations.{name}.metrics": one.metrics for name, one in paper.ablations.items()}
+    metrics |= {
+        f"ablations.{name}.metrics": ablation.metrics for name, ablation in paper.ablations.items()
+    }
     for where, names in metrics.items():
         for name in names:
             if name not in METRIC_LABELS:
@@ -258,8 +260,8 @@ def _check(paper: Paper, path: Path) -> None:
     for where, name in datasets.items():
         if name not in card_names():
             raise wrong(path, where, name, "a dataset with a card")
-    for name, one in paper.ablations.items():
-        for claim in one.claims:
+    for name, ablation in paper.ablations.items():
+        for claim in ablation.claims:
             if len(claim) != 2:
                 raise wrong(path, f"ablations.{name}.claims", list(claim), "[better, worse]")
     if not paper.reported_as:
@@ -268,5 +270,5 @@ def _check(paper: Paper, path: Path) -> None:
         try:
             departure.names()
         except ValueError as error:
-            what = f"departures[{place}].what"
-            raise wrong(path, what, departure.what, "braces around names") from error
+            key = f"departures[{place}].what"
+            raise wrong(path, key, departure.what, "braces around names") from error

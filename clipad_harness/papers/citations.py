@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import read_yaml
-from clipad_harness.data.cards import Card, read_card
+from clipad_harness.data.cards import DatasetCard, read_card
 from clipad_harness.papers.card import PAPERS
 
 BIBLIOGRAPHY = PAPERS / "citations.bib"
@@ -24,12 +24,12 @@ def read_bibliography(path: Path = BIBLIOGRAPHY) -> dict[str, str]:
     >>> print(read_bibliography()["winclip"].splitlines()[0])
     @inproceedings{winclip,
     """
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for entry in _ENTRY.finditer(path.read_text(encoding="utf-8")):
-        if entry[1] in found:
+        if entry[1] in entries:
             raise ClipadError(f"{path}: found the key {entry[1]!r} twice, expected it once.")
-        found[entry[1]] = entry[0]
-    return found
+        entries[entry[1]] = entry[0]
+    return entries
 
 
 def citations(method: str, dataset: str) -> list[tuple[str, str]]:
@@ -41,14 +41,14 @@ def citations(method: str, dataset: str) -> list[tuple[str, str]]:
         dataset: its name; a dataset without an entry is cited by its card.
     """
     entries = read_bibliography()
-    found = [("The method", entries[method])] if method in entries else []
+    references = [("The method", entries[method])] if method in entries else []
     card = read_card(dataset)
-    found.append((f"The dataset: {card.title}", entries.get(dataset) or _of_card(card)))
+    references.append((f"The dataset: {card.title}", entries.get(dataset) or _of_card(card)))
     # A checkout that is only a part of the repository has no citation of its own to give.
-    return found + ([("clipad", of_project())] if CITATION.is_file() else [])
+    return references + ([("clipad", of_project())] if CITATION.is_file() else [])
 
 
-def _of_card(card: Card) -> str:
+def _of_card(card: DatasetCard) -> str:
     fields = {
         "title": f"{{{card.title}}}",
         "howpublished": card.source_page,

@@ -75,8 +75,8 @@ def _reported(folder: Path) -> pd.DataFrame:
 def _read_paper(path: Path) -> pd.DataFrame:
     rows = read_numbers(path, _COLUMNS, ("mean",), ("std",))
     refuse(path, rows["source"].str.strip() == "", rows["source"], "source: expected one")
-    known = f"quality: expected one of {', '.join(_QUALITIES)}"
-    refuse(path, ~rows["quality"].isin(_QUALITIES), rows["quality"], known)
+    expected = f"quality: expected one of {', '.join(_QUALITIES)}"
+    refuse(path, ~rows["quality"].isin(_QUALITIES), rows["quality"], expected)
     outside = rows["metric"].isin(METRIC_LABELS) & ~rows["mean"].between(0, 100)
     refuse(path, outside, rows["mean"], "mean: expected per cent, 0 to 100")
     refuse(path, rows["std"] < 0, rows["std"], "std: expected 0 or more")
@@ -93,8 +93,8 @@ def read_numbers(
     """
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     if list(rows.columns) != columns:
-        found = ", ".join(map(str, rows))
-        raise ClipadError(f"{path}: found {found}, expected {', '.join(columns)}.")
+        header = ", ".join(map(str, rows))
+        raise ClipadError(f"{path}: found {header}, expected {', '.join(columns)}.")
     for name in (*numbers, *optional):
         text = rows[name]
         rows[name] = pd.to_numeric(text, errors="coerce")
@@ -104,11 +104,11 @@ def read_numbers(
     return rows
 
 
-def refuse(path: Path, wrong: pd.Series, values: pd.Series, what: str) -> None:
+def refuse(path: Path, wrong: pd.Series, values: pd.Series, problem: str) -> None:
     """Raise a ClipadError that names the line of the first wrong row, if any."""
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
-        raise ClipadError(f"{path}, line {row + 2}: {what}, found {values.iloc[row]!r}.")
+        raise ClipadError(f"{path}, line {row + 2}: {problem}, found {values.iloc[row]!r}.")
 
 
 @cache
@@ -187,17 +187,17 @@ def reported(
 
 def look_up(chosen: pd.DataFrame, category: str, k_shot: int, metric: str) -> Reported | None:
     """One number out of `select`'s rows; the category of a mean is `""`."""
-    row = chosen[
+    rows = chosen[
         (chosen["category"] == category)
         & (chosen["k_shot"] == str(k_shot))
         & (chosen["metric"] == metric)
     ]
-    if row.empty:
+    if rows.empty:
         return None
-    found = row.iloc[0]
-    texts = [str(found[name]) for name in ("table", "source", "quality", "note")]
-    std = float(found["std"])
-    return Reported(float(found["mean"]), None if math.isnan(std) else std, *texts)
+    row = rows.iloc[0]
+    texts = [str(row[name]) for name in ("table", "source", "quality", "note")]
+    std = float(row["std"])
+    return Reported(float(row["mean"]), None if math.isnan(std) else std, *texts)
 
 
 def _main_variant(k_shot: str) -> str:
@@ -206,5 +206,5 @@ def _main_variant(k_shot: str) -> str:
 
 def _table_rank(table: str) -> tuple[int, int, int]:
     """Main text before supplement before anything else, then by number."""
-    found = re.match(r"(supplement )?Table (\d+)", table)
-    return (1 if found[1] else 0, int(found[2]), len(table)) if found else (2, 0, 0)
+    match = re.match(r"(supplement )?Table (\d+)", table)
+    return (1 if match[1] else 0, int(match[2]), len(table)) if match else (2, 0, 0)

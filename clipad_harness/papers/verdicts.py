@@ -90,25 +90,25 @@ def compare(
     chosen = select(reported, method, dataset or own, variant)
     same_categories = not published or published == set(results["category"])
     rows = []
-    for row in _ours(results):
+    for row in _measured(results):
         name = "" if row["category"] == MEAN else row["category"]
-        found = look_up(chosen, name, row["k_shot"], row["metric"])
-        row |= _beside(row, method, found, comparable and (name != "" or same_categories))
+        number = look_up(chosen, name, row["k_shot"], row["metric"])
+        row |= _beside(row, method, number, comparable and (name != "" or same_categories))
         rows.append(row)
     return pd.DataFrame(rows, columns=[*COMPARISON_COLUMNS, "ours_std_of_mean"])
 
 
 def _beside(
-    row: dict[str, Any], method: str, found: Reported | None, comparable: bool
+    row: dict[str, Any], method: str, number: Reported | None, comparable: bool
 ) -> dict[str, object]:
-    paper = found.mean if found else math.nan
-    std = found.std if found and found.std is not None else math.nan
+    paper = number.mean if number else math.nan
+    std = number.std if number and number.std is not None else math.nan
     difference = row["ours_mean"] - paper if comparable else math.nan
-    if found is None:
+    if number is None:
         verdict = NO_VERDICT
     elif not comparable:
         verdict = "not comparable"
-    elif math.isnan(difference) or found.quality != "primary":
+    elif math.isnan(difference) or number.quality != "primary":
         verdict = NO_VERDICT
     else:
         allowed = tolerance(method, row["metric"], row["category"], std)
@@ -118,11 +118,11 @@ def _beside(
         "paper_std": std,
         "difference": difference,
         "verdict": verdict,
-        "source": found.source if found else "",
+        "source": number.source if number else "",
     }
 
 
-def _ours(results: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _measured(results: pd.DataFrame) -> Iterator[dict[str, Any]]:
     metrics = [name for name in METRIC_LABELS if name in set(results["metric"])]
     for k_shot in sorted(results["k_shot"].unique()):
         for metric in metrics:
@@ -148,8 +148,8 @@ def _ours(results: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _check_results(results: pd.DataFrame) -> None:
     missing = [name for name in [*_RESULTS, "value"] if name not in results.columns]
     if missing or results.empty:
-        what = f"no column {', '.join(missing)}" if missing else "no rows"
-        raise ClipadError(f"results: found {what}, expected rows of the results table.")
+        problem = f"no column {', '.join(missing)}" if missing else "no rows"
+        raise ClipadError(f"results: found {problem}, expected rows of the results table.")
     for name in ("method", "variant", "backbone", "dataset"):
         if results[name].nunique(dropna=False) > 1:
             kinds = ", ".join(map(str, results[name].unique()))
@@ -163,8 +163,8 @@ def _check_results(results: pd.DataFrame) -> None:
     }
     for expected, rows in wrong.items():
         if rows.any():
-            found = results[rows].iloc[0].to_dict()
-            raise ClipadError(f"results: found {found}, expected {expected}; make them again.")
+            row = results[rows].iloc[0].to_dict()
+            raise ClipadError(f"results: found {row}, expected {expected}; make them again.")
     categories = results["category"].nunique()
     for (k_shot, metric), block in results.groupby(["k_shot", "metric"]):
         if len(block) != block["seed"].nunique() * categories:

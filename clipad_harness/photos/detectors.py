@@ -10,6 +10,7 @@ from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.preprocess import Pixels
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
+from clipad_core.methods.checkpoint import read_checkpoint
 from clipad_core.methods.method import Detector
 from clipad_harness.base.settings import Weights, find_root, read_method, read_methods, read_profile
 from clipad_harness.base.weights import resolve
@@ -17,14 +18,16 @@ from clipad_harness.experiments.translation import fit, fit_all
 
 STAND_IN = (
     "These weights are a stand-in that has never seen a photo: on photos they only show that everything "
-    "runs, and no score means anything. Use the published weights: ViT-B-16-plus-240, laion400m_e31 "
-    "(winclip) or ViT-L-14-336-quickgelu, openai (the others)."
+    "runs, and no score means anything. Use the published weights"
 )
 
 
-def about_weights(backbone: Backbone) -> str:
+def about_weights(backbone: Backbone, method: str) -> str:
     """What must be said of these weights before any score; nothing where they are real ones."""
-    return STAND_IN if backbone.kind in ("stand-in", "random") else ""
+    if backbone.kind not in ("stand-in", "random"):
+        return ""
+    published = " or ".join(", ".join(pair) for pair in find_method(method).published_weights)
+    return f"{STAND_IN}: {published}."
 
 
 def open_weights(backbone: str, weights: str, method: str) -> tuple[Path, Backbone, Any]:
@@ -38,9 +41,9 @@ def open_weights(backbone: str, weights: str, method: str) -> tuple[Path, Backbo
     Raises:
         ClipadError: see `choose_weights` and `load_backbone`.
     """
-    given, config = choose_weights(method, backbone, weights)
-    found = load_backbone(given.backbone, given.weights, given.sha256, config.precision)
-    return find_root(), found, config
+    chosen, config = choose_weights(method, backbone, weights)
+    loaded = load_backbone(chosen.backbone, chosen.weights, chosen.sha256, config.precision)
+    return find_root(), loaded, config
 
 
 def choose_method(name: str) -> str:
@@ -70,7 +73,7 @@ def choose_weights(
     """
     if bool(backbone) != bool(weights):
         raise ClipadError("backbone, weights: found one of them, expected both or neither.")
-    given = Weights(backbone or "", weights or "", sha256, {})
+    requested = Weights(backbone or "", weights or "", sha256, {})
     try:
         root = find_root()
     except ClipadError as error:
@@ -79,22 +82,22 @@ def choose_weights(
                 "--backbone, --weights: found neither, nor a params.yaml here or above, expected one "
                 "of both; for example --backbone ViT-B-16-plus-240 --weights laion400m_e31."
             ) from error
-        return given, find_method(check_method(method, rooms())).config()
+        return requested, find_method(check_method(method, rooms())).config()
     own = read_profile(root).weights
-    chosen = resolve(root, given if backbone else own[check_method(method, list(own))])
+    chosen = resolve(root, requested if backbone else own[check_method(method, list(own))])
     settings, room = read_method(root, method), find_method(method)
     config = fit(room.preset(settings.preset), chosen.changes)
     return chosen, config.changed(fit_all(settings.changes, chosen.changes))
 
 
-def check_method(method: str, known: Sequence[str]) -> str:
+def check_method(method: str, names: Sequence[str]) -> str:
     """Pass the name of a method through.
 
     Raises:
         ClipadError: there is no such method.
     """
-    if method not in known:
-        raise ClipadError(f"--method: found {method!r}, expected one of {', '.join(known)}.")
+    if method not in names:
+        raise ClipadError(f"--method: found {method!r}, expected one of {', '.join(names)}.")
     return method
 
 
@@ -125,7 +128,7 @@ def open_detector(
     check_request(method, None, class_name, checkpoint, bool(references))
     if checkpoint is not None and room.training is not None:
         if brings_config(checkpoint):
-            learner, config, _ = room.training.read_checkpoint(checkpoint, backbone, None)
+            learner, config, _ = read_checkpoint(method, checkpoint, backbone)
         else:
             learner = room.training.read_official(checkpoint, backbone, config)
     check_request(method, config, class_name, checkpoint, bool(references))

@@ -39,12 +39,12 @@ def scores_figure(scores: Sequence[float], names: Sequence[str]) -> Figure:
         names: of the photos, in the same order.
     """
     figure, axes = plt.subplots(figsize=(7.2, 0.24 * min(len(scores), _NAMED) + 1.2))
-    shown = min(len(scores), _NAMED)
-    axes.plot(scores[:shown], range(shown), "o", color=PALETTE[0])
-    axes.plot(scores[shown:], [shown] * (len(scores) - shown), "|", color=PALETTE[0])
-    rest = [f"{len(scores) - shown} others"] if len(scores) > shown else []
-    axes.set_yticks(range(shown + len(rest)))
-    axes.set_yticklabels([*names[:shown], *rest], fontsize=8, parse_math=False)
+    count = min(len(scores), _NAMED)
+    axes.plot(scores[:count], range(count), "o", color=PALETTE[0])
+    axes.plot(scores[count:], [count] * (len(scores) - count), "|", color=PALETTE[0])
+    remainder = [f"{len(scores) - count} others"] if len(scores) > count else []
+    axes.set_yticks(range(count + len(remainder)))
+    axes.set_yticklabels([*names[:count], *remainder], fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("score")
     return figure

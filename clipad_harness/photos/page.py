@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from clipad_core.clip.preprocess import Pixels
 from clipad_harness.base.files import replacing, write_text
-from clipad_harness.photos.photos import Scored, place_below, read_photo, shown
+from clipad_harness.photos.photos import Scored, path_text, place_below, read_photo
 from clipad_harness.report.figures import overlay
 from clipad_harness.site.page import TEMPLATES, page
 
@@ -31,7 +31,7 @@ _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 
 
 @dataclass(frozen=True)
-class Card:
+class PhotoCard:
     """One photo on the page: what it is called, its score, its two pictures as data, their texts."""
 
     name: str
@@ -44,33 +44,39 @@ class Card:
 
 def shared_limits(scored: Sequence[Scored]) -> tuple[float, float]:
     """The lowest and the highest value of all maps, so that colours mean the same everywhere."""
-    lows, highs = zip(*(_extent(one) for one in scored if one.map_file), strict=True)
+    lows, highs = zip(*(_extent(photo) for photo in scored if photo.map_file), strict=True)
     return min(lows), max(highs)
 
 
-def _extent(one: Scored) -> tuple[float, float]:
-    found = np.load(one.map_file or Path(), mmap_mode="r")
-    return float(found.min()), float(found.max())
+def _extent(photo: Scored) -> tuple[float, float]:
+    anomaly_map = np.load(photo.map_file or Path(), mmap_mode="r")
+    return float(anomaly_map.min()), float(anomaly_map.max())
 
 
-def draw_overlays(scored: Sequence[Scored], folder: Path, quiet: bool = False) -> Iterator[Card]:
+def draw_overlays(
+    scored: Sequence[Scored], folder: Path, quiet: bool = False
+) -> Iterator[PhotoCard]:
     """Write the overlay of every photo, highest score first, and yield the cards of the page."""
     limits = shared_limits(scored)
     files = dict(
-        zip(scored, place_below(folder, [one.path for one in scored], ".jpg"), strict=True)
+        zip(
+            scored,
+            place_below(folder, [scored_photo.path for scored_photo in scored], ".jpg"),
+            strict=True,
+        )
     )
-    ranked = sorted(files, key=lambda one: -(one.score or 0.0))
-    for rank, one in enumerate(tqdm(ranked, "draw", unit="photo", disable=quiet)):
-        photo = _shrink(read_photo(one.path), OVERLAY_SIDE)
-        anomaly_map = np.load(one.map_file or Path())
+    ranked = sorted(files, key=lambda scored_photo: -(scored_photo.score or 0.0))
+    for rank, scored_photo in enumerate(tqdm(ranked, "draw", unit="photo", disable=quiet)):
+        photo = _shrink(read_photo(scored_photo.path), OVERLAY_SIDE)
+        anomaly_map = np.load(scored_photo.map_file or Path())
         heat = overlay(photo, resize_map(anomaly_map, photo.shape[:2]), limits=limits)
-        with replacing(files[one]) as temporary:
+        with replacing(files[scored_photo]) as temporary:
             Image.fromarray(heat).save(temporary, format="JPEG", quality=90)
         if rank < PHOTOS_ON_PAGE:
-            relative = files[one].relative_to(folder.parent)
-            yield Card(
-                name=shown(Path(relative.with_suffix("")).relative_to(folder.name)),
-                score=one.score or 0.0,
+            relative = files[scored_photo].relative_to(folder.parent)
+            yield PhotoCard(
+                name=path_text(Path(relative.with_suffix("")).relative_to(folder.name)),
+                score=scored_photo.score or 0.0,
                 link=quote(bytes(relative)),
                 photo=_thumbnail(photo),
                 heat_map=_thumbnail(heat),
@@ -113,7 +119,7 @@ def _thumbnail(photo: Pixels) -> str:
 
 def write_page(
     path: Path,
-    cards: Sequence[Card],
+    cards: Sequence[PhotoCard],
     scored: Sequence[Scored],
     *,
     subject: str,
@@ -132,7 +138,7 @@ def write_page(
         provenance: what made the scores.
         command: what makes them again.
     """
-    scores = sorted((one.score for one in scored if one.score is not None), reverse=True)
+    scores = sorted((photo.score for photo in scored if photo.score is not None), reverse=True)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -140,7 +146,7 @@ def write_page(
         cards=cards,
         scores=[round(score, 6) for score in scores],
         median=float(np.median(scores)),
-        failed=[(shown(one.path), one.problem) for one in scored if one.score is None],
+        failed=[(path_text(photo.path), photo.problem) for photo in scored if photo.score is None],
         warning=warning,
         css=Markup((TEMPLATES / "photos.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "photos.js").read_text(encoding="utf-8")),

@@ -55,27 +55,29 @@ def find_photos(words: Sequence[str], skip: Path | None = None) -> list[Path]:
     Raises:
         ClipadError: a word that names nothing, or a folder without photos.
     """
-    found: dict[Path, None] = {}
+    unique_photos: dict[Path, None] = {}
     for word in words:
         path = Path(word)
         matches = (
-            [path] if path.exists() else [Path(one) for one in glob.glob(word, recursive=True)]
+            [path] if path.exists() else [Path(name) for name in glob.glob(word, recursive=True)]
         )
         photos = [photo for match in _sorted(matches) for photo in _below(match, skip)]
         if not photos:
-            what = "a folder without photos" if path.is_dir() else "no such file, folder or match"
+            problem = (
+                "a folder without photos" if path.is_dir() else "no such file, folder or match"
+            )
             raise ClipadError(
-                f"photos: found {what} at {shown(path)}, expected images "
+                f"photos: found {problem} at {path_text(path)}, expected images "
                 f"({', '.join(sorted(SUFFIXES))}); correct the path."
             )
-        found |= dict.fromkeys(photos)
-    return list(found)
+        unique_photos |= dict.fromkeys(photos)
+    return list(unique_photos)
 
 
 def _below(path: Path, skip: Path | None) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = []
+    photos = []
     for folder, inner, names in os.walk(path):
         inner[:] = [
             name
@@ -84,15 +86,15 @@ def _below(path: Path, skip: Path | None) -> list[Path]:
             and (skip is None or (Path(folder) / name).resolve() != skip.resolve())
         ]
         files = [Path(folder) / name for name in names if name[0] != "."]
-        found += [file for file in files if file.suffix.lower() in SUFFIXES]
-    return _sorted(found)
+        photos += [file for file in files if file.suffix.lower() in SUFFIXES]
+    return _sorted(photos)
 
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=os.fsencode)
 
 
-def shown(path: Path) -> str:
+def path_text(path: Path) -> str:
     r"""A path as text that every file and page can hold: bytes that are no UTF-8 become \xNN.
 
     >>> shown(Path("caf\udce9.png"))
@@ -114,11 +116,11 @@ def read_photo(path: Path) -> Pixels:
         except Image.DecompressionBombWarning as error:
             limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
             raise ClipadError(
-                f"{shown(path)}: found more than {limit} million pixels, expected fewer; scale it down."
+                f"{path_text(path)}: found more than {limit} million pixels, expected fewer; scale it down."
             ) from error
     if max(height, width) > LONGEST_SIDE_RATIO * min(height, width):
         raise ClipadError(
-            f"{shown(path)}: found {width} x {height} pixels, expected one side at most "
+            f"{path_text(path)}: found {width} x {height} pixels, expected one side at most "
             f"{LONGEST_SIDE_RATIO} times the other; cut it into parts."
         )
     return np.asarray(ImageOps.exif_transpose(read_image(path)))
@@ -135,15 +137,15 @@ def score_photos(
         keep: a folder for the maps.
         quiet: no progress bar.
     """
-    found: list[Scored] = []
+    scored: list[Scored] = []
     with tqdm(total=len(paths), desc="score", unit="photo", disable=quiet) as bar:
         for batch in _batches(paths):
             if isinstance(batch, Scored):
-                found.append(batch)
+                scored.append(batch)
             else:
-                found += _score(detector, batch, keep, len(found))
-            bar.update(len(found) - bar.n)
-    return found
+                scored += _score(detector, batch, keep, len(scored))
+            bar.update(len(scored) - bar.n)
+    return scored
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[tuple[Path, Pixels]] | Scored]:
@@ -176,23 +178,23 @@ def _score(
         if len(batch) == 1:
             return [Scored(batch[0][0], problem=_reason(error, batch[0][0]))]
         # One photo of the batch cannot be scored, for instance an empty one; the others can.
-        parts = [_score(detector, [one], keep, start + i) for i, one in enumerate(batch)]
+        parts = [_score(detector, [photo], keep, start + i) for i, photo in enumerate(batch)]
         return [scored for part in parts for scored in part]
-    found = []
+    results = []
     for i, (path, _) in enumerate(batch):
         score, anomaly_map = float(detection.image_score[i]), detection.anomaly_map[i].detach()
         if not np.isfinite(score) or not bool(anomaly_map.isfinite().all()):
-            found.append(Scored(path, problem="its score is not finite"))
+            results.append(Scored(path, problem="its score is not finite"))
             continue
         file = keep / f"{start + i:06}.npy"
         np.save(file, anomaly_map.cpu().numpy().astype(np.float32))
-        found.append(Scored(path, score, map_file=file))
-    return found
+        results.append(Scored(path, score, map_file=file))
+    return results
 
 
 def _reason(error: ClipadError, path: Path) -> str:
     """The message without the name that stands beside it."""
-    text = str(error).removeprefix(f"{path}: ").removeprefix(f"{shown(path)}: ")
+    text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path_text(path)}: ")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -201,9 +203,9 @@ def write_scores(path: Path, scored: Sequence[Scored]) -> Path:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "score", "problem"])
-    for one in scored:
-        score = "" if one.score is None else f"{one.score:.6f}"
-        writer.writerow([shown(one.path), score, one.problem])
+    for photo in scored:
+        score = "" if photo.score is None else f"{photo.score:.6f}"
+        writer.writerow([path_text(photo.path), score, photo.problem])
     return write_text(path, text.getvalue())
 
 
@@ -216,4 +218,4 @@ def place_below(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
     whole = [path.absolute() for path in paths]
     base = os.path.commonpath([path.parent for path in whole])
     relative = [os.path.relpath(path, base) for path in whole]
-    return [folder / f"{one}{suffix}" for one in relative]
+    return [folder / f"{path}{suffix}" for path in relative]

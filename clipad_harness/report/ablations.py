@@ -49,28 +49,30 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
     Raises:
         ClipadError: the results hold no such group.
     """
-    mine = results[results["variant"].str.startswith(f"{name}/")]
-    if mine.empty:
-        known = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
+    measured = results[results["variant"].str.startswith(f"{name}/")]
+    if measured.empty:
+        groups = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
         raise ClipadError(
-            f"ablation: found {name!r}, expected one of {', '.join(known) or 'none'}; add it to "
+            f"ablation: found {name!r}, expected one of {', '.join(groups) or 'none'}; add it to "
             f"{paper_of(results).name}.ablations in params.yaml and measure again."
         )
     paper, group = paper_of(results), group_of(results, name)
-    by_seed = mine.groupby(["variant", "k_shot", "metric", "seed"], sort=False)["value"]
+    by_seed = measured.groupby(["variant", "k_shot", "metric", "seed"], sort=False)["value"]
     # The mean over the categories of a seed is unknown where one of them is.
     means = 100 * by_seed.mean().where(by_seed.count() == by_seed.size())
     seeds = means.groupby(level=[0, 1, 2], sort=False).agg(["mean", "std"])
     rows = []
-    for variant, k_shot in mine[["variant", "k_shot"]].drop_duplicates().itertuples(index=False):
+    for variant, k_shot in (
+        measured[["variant", "k_shot"]].drop_duplicates().itertuples(index=False)
+    ):
         row = variant.removeprefix(f"{name}/")
         # A metric of pixels is missing where there are no masks.
-        found = seeds.loc[variant, k_shot].reindex(group.metrics)
-        for metric, ours, std in found.itertuples():
+        by_metric = seeds.loc[variant, k_shot].reindex(group.metrics)
+        for metric, value, std in by_metric.itertuples():
             if name == PRESET and not paper.gives(row, metric):
-                ours = std = math.nan
+                value = std = math.nan
             printed = _printed(paper, group, row, k_shot, metric)
-            rows.append((row, k_shot, metric, ours, std, printed))
+            rows.append((row, k_shot, metric, value, std, printed))
     return pd.DataFrame(rows, columns=["row", "k_shot", "metric", "ours", "std", "paper"])
 
 
@@ -97,11 +99,11 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
         for metric in group.metrics
     ]
     below = [Cell(f"{k_shot}-shot", "col", "number") for k_shot in shots]
-    mine = results[results["variant"].str.startswith(f"{name}/")]
-    seeds = mine["seed"].nunique()
+    measured = results[results["variant"].str.startswith(f"{name}/")]
+    seeds = measured["seed"].nunique()
     over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
     caption = (
-        f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, mine)}, {over}, "
+        f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, measured)}, {over}, "
         f"per cent{_where_printed(results, name, bool(long['paper'].notna().any()))}"
     )
     head = [[Cell("", "col", rows=2), *heads], below * len(group.metrics)]
@@ -130,11 +132,11 @@ def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
     A few are named, as in "2 of 13 categories (hex nut, light bulb)".
     """
     every = set(results.loc[results["variant"] == MAIN, "category"])
-    some = list(dict.fromkeys(part.loc[part["category"].isin(every), "category"]))
-    if len(some) >= len(every):
+    measured = list(dict.fromkeys(part.loc[part["category"].isin(every), "category"]))
+    if len(measured) >= len(every):
         return "categories"
-    names = f" ({', '.join(some).replace('_', ' ')})" if 0 < len(some) <= FEW else ""
-    return f"{len(some)} of {len(every)} categories{names}"
+    names = f" ({', '.join(measured).replace('_', ' ')})" if 0 < len(measured) <= FEW else ""
+    return f"{len(measured)} of {len(every)} categories{names}"
 
 
 def _cell(value: Mapping[Hashable, Any]) -> Cell:
@@ -166,9 +168,9 @@ def ablation_figure(results: pd.DataFrame, name: str) -> tuple[Figure, str]:
     if printed:
         _dots(axes[0, 1], long.dropna(subset="paper"), "paper", order)
         axes[0, 1].set_title(f"paper, {group.table}: {_dataset(results, name)}", fontsize=9.5)
-    for one in axes[0]:
-        one.set_xlabel(f"{METRIC_LABELS[group.metrics[0]]}, per cent")
-        one.set_ylabel("")
+    for panel in axes[0]:
+        panel.set_xlabel(f"{METRIC_LABELS[group.metrics[0]]}, per cent")
+        panel.set_ylabel("")
     if long["k_shot"].nunique() > 1:
         axes[0, -1].legend(
             *axes[0, 0].get_legend_handles_labels(),
@@ -207,15 +209,15 @@ def _alt(long: pd.DataFrame, name: str, metric: str) -> str:
     """The figure in words: highest and lowest row at every number of shots."""
     parts = []
     for k_shot, cell in long.groupby("k_shot"):
-        known = cell.dropna(subset="ours").set_index("row")["ours"]
-        if known.empty:
+        values = cell.dropna(subset="ours").set_index("row")["ours"]
+        if values.empty:
             continue
         parts.append(
-            f"{k_shot}-shot from {percent(known.min())} ({known.idxmin()}) to "
-            f"{percent(known.max())} ({known.idxmax()})"
+            f"{k_shot}-shot from {percent(values.min())} ({values.idxmin()}) to "
+            f"{percent(values.max())} ({values.idxmax()})"
         )
-    what = f"{name}: {METRIC_LABELS[metric]} in per cent"
-    return f"{what}, {'; '.join(parts)}." if parts else f"{what}: undefined for this data."
+    subject = f"{name}: {METRIC_LABELS[metric]} in per cent"
+    return f"{subject}, {'; '.join(parts)}." if parts else f"{subject}: undefined for this data."
 
 
 def backbones(
@@ -229,18 +231,18 @@ def backbones(
     wide = printed.pivot_table(index="backbone", columns="metric", values="mean", sort=False)
     main = results[(results["variant"] == MAIN) & (results["k_shot"] == 0)]
     values = main.groupby("metric")["value"]
-    ours = 100 * values.mean().where(values.count() == values.size())
+    means = 100 * values.mean().where(values.count() == values.size())
     frame = wide.reindex(columns=list(metrics)).rename(columns=METRIC_LABELS)
     frame.insert(0, "dataset", dataset)
     frame.index = pd.Index([f"paper: {name}" for name in frame.index], name="backbone")
-    mine = [str(main["dataset"].iloc[0]), *(float(ours.get(m, float("nan"))) for m in metrics)]
-    here = pd.DataFrame([mine], columns=frame.columns)
-    here.index = pd.Index([f"this run: {main['backbone'].iloc[0]}"], name="backbone")
-    return pd.concat([frame, here])
+    row = [str(main["dataset"].iloc[0]), *(float(means.get(m, float("nan"))) for m in metrics)]
+    this_run = pd.DataFrame([row], columns=frame.columns)
+    this_run.index = pd.Index([f"this run: {main['backbone'].iloc[0]}"], name="backbone")
+    return pd.concat([frame, this_run])
 
 
 def further(results: pd.DataFrame) -> list[str]:
-    """The groups of this run of which the paper prints nothing, but for the walks of the autopsy."""
+    """The groups of this run of which the paper prints nothing, but for the walks of switches."""
     names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
     walks = tuple(name for name in names if name.startswith(walk_group("")))
     return [n for n in names if n not in walks and not group_of(results, n).table]
@@ -248,12 +250,12 @@ def further(results: pd.DataFrame) -> list[str]:
 
 def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -> pd.DataFrame:
     """What a row adds to another by category, points, highest first."""
-    mine = results[results["metric"] == metric]
-    wide = mine.pivot_table(index="category", columns="variant", values="value")
+    measured = results[results["metric"] == metric]
+    wide = measured.pivot_table(index="category", columns="variant", values="value")
     wide = wide.reindex(columns=[f"{group}/{row}", f"{group}/{base}"]).dropna(how="all")
-    found = 100 * (wide.iloc[:, 0] - wide.iloc[:, 1]).sort_values(ascending=False)
-    found.index = pd.Index([str(name).replace("_", " ") for name in found.index], name="category")
-    return found.rename(f"{METRIC_LABELS[metric]}, points").to_frame()
+    points = 100 * (wide.iloc[:, 0] - wide.iloc[:, 1]).sort_values(ascending=False)
+    points.index = pd.Index([str(name).replace("_", " ") for name in points.index], name="category")
+    return points.rename(f"{METRIC_LABELS[metric]}, points").to_frame()
 
 
 def printed_gains(method: str, variant: str, dataset: str) -> pd.DataFrame:

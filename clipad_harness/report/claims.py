@@ -37,12 +37,14 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
             if (better, k_shot) not in values.index or (worse, k_shot) not in values.index:
                 continue
             paper = printed[better, k_shot] - printed[worse, k_shot]
-            here, error = _mean(values.loc[(better, k_shot)] - values.loc[(worse, k_shot)])
+            difference, error = _mean(values.loc[(better, k_shot)] - values.loc[(worse, k_shot)])
             falls = paper < 0 or (math.isnan(paper) and not METRICS[metric].higher_is_better)
             sign = -1 if falls else 1
-            shown = percent(here, signed=True)
-            shown += "" if math.isnan(error) else f" ± {percent(error)}"
-            rows.append((k_shot, percent(paper, signed=True), shown, _verdict(sign * here, error)))
+            text = percent(difference, signed=True)
+            text += "" if math.isnan(error) else f" ± {percent(error)}"
+            rows.append(
+                (k_shot, percent(paper, signed=True), text, _verdict(sign * difference, error))
+            )
             index.append(pretty(f"{better} against {worse}"))
     columns = ["shots", "paper", "this run", "direction"]
     return pd.DataFrame(rows, columns=columns, index=pd.Index(index, name=group.table))
@@ -50,9 +52,9 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _by_category(results: pd.DataFrame, name: str, metric: str) -> pd.DataFrame:
     """One metric of an ablation, mean over seeds, per cent: (row, shots) by category."""
-    mine = results[results["variant"].str.startswith(f"{name}/") & (results["metric"] == metric)]
-    mine = mine.assign(row=mine["variant"].str.removeprefix(f"{name}/"))
-    means = mine.groupby(["row", "k_shot", "dataset", "category"], sort=False)["value"].mean()
+    rows = results[results["variant"].str.startswith(f"{name}/") & (results["metric"] == metric)]
+    rows = rows.assign(row=rows["variant"].str.removeprefix(f"{name}/"))
+    means = rows.groupby(["row", "k_shot", "dataset", "category"], sort=False)["value"].mean()
     return 100 * means.unstack(["dataset", "category"])
 
 
@@ -82,11 +84,11 @@ def direction_table(results: pd.DataFrame, name: str) -> Html:
     counts = {
         word: int((frame["direction"] == word).sum()) for word in (AGREES, DISAGREES, UNDECIDED)
     }
-    said = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
+    verdicts = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
     caption = (
         f"Differences in {METRIC_LABELS[group.metrics[0]]}, points, ± their standard error over "
         f"categories. Within {DECIDED:g} of them a difference is undecided. "
-        f"Of {len(frame)}: {said or 'no verdict'}."
+        f"Of {len(frame)}: {verdicts or 'no verdict'}."
     )
     return table(frame, caption)
 

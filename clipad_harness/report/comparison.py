@@ -41,32 +41,32 @@ METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 SIDE = 160
 
 
-def seed_means(found: SideBySide, metric: str) -> pd.DataFrame:
+def seed_means(measured: SideBySide, metric: str) -> pd.DataFrame:
     """Mean over categories, a row a contender, a column a seed; per cent."""
-    mine = found.metrics[found.metrics["metric"] == metric]
-    wide = mine.pivot_table(
+    rows = measured.metrics[measured.metrics["metric"] == metric]
+    wide = rows.pivot_table(
         index=["contender", "seed"], columns="category", values="value", sort=False
     )
     return (100 * wide.mean(axis=1, skipna=False)).rename("value").reset_index()
 
 
-def headline(found: SideBySide, among: Sequence[Contender]) -> Html:
+def headline(measured: SideBySide, among: Sequence[Contender]) -> Html:
     """All contenders and metrics, the best of a column marked, with what each reads and costs."""
     columns = {}
     for metric in METRICS:
-        grouped = seed_means(found, metric).groupby("contender")["value"]
+        grouped = seed_means(measured, metric).groupby("contender")["value"]
         columns[metric] = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(ddof=1)})
     body = []
-    for one in among:
-        cells = [Cell(one.label, "row")]
+    for contender in among:
+        cells = [Cell(contender.label, "row")]
         for metric, frame in columns.items():
             means = frame["mean"] if KNOWN_METRICS[metric].higher_is_better else -frame["mean"]
-            best = means.idxmax() == one.label
-            mean, std = (float(frame["mean"].get(one.label, np.nan)),
-                         float(frame["std"].get(one.label, np.nan)))  # fmt: skip
+            best = means.idxmax() == contender.label
+            mean, std = (float(frame["mean"].get(contender.label, np.nan)),
+                         float(frame["std"].get(contender.label, np.nan)))  # fmt: skip
             text = with_spread(mean, std)
             cells.append(Cell(Html(f"<strong>{text}</strong>") if best else text, kind="number"))
-        body.append(Row([*cells, Cell(one.reads)]))
+        body.append(Row([*cells, Cell(contender.reads)]))
     head = [Cell("method", "col"), *(Cell(METRIC_LABELS[m], "col", "number") for m in METRICS)]
     caption = (
         "Mean over categories, per cent; ± is the deviation of that mean over seeds, which is smaller "
@@ -80,7 +80,7 @@ def standing(run: Run) -> Html:
     """What the numbers are worth: which data, and whether the weights are the published ones."""
     card = read_card(run.profile.dataset)
     scorer = run.scorer()
-    kind = scorer.backbone(scorer.among[0].config).kind
+    kind = scorer.backbone(scorer.variants[0].config).kind
     test = run.index[run.index["split"] == "test"]
     about = f"{card.title}: {len(test)} test images of {len(run.categories)} categories."
     if kind == "published":
@@ -92,14 +92,19 @@ def standing(run: Run) -> Html:
     )
 
 
-def costs(found: SideBySide, among: Sequence[Contender]) -> Html:
+def costs(measured: SideBySide, among: Sequence[Contender]) -> Html:
     """What each method costs, in units that no machine changes."""
     rows = [
-        (one.reads, f"{one.learned:,}", f"{one.operations / 1e9:.2f}", found.sizes[one.label])
-        for one in among
+        (
+            contender.reads,
+            f"{contender.learned:,}",
+            f"{contender.operations / 1e9:.2f}",
+            measured.sizes[contender.label],
+        )
+        for contender in among
     ]
     columns = ["reads of a category", "numbers learned", "10⁹ operations", "map, pixels"]
-    index = pd.Index([one.label for one in among], name="method")
+    index = pd.Index([contender.label for contender in among], name="method")
     frame = pd.DataFrame(rows, columns=columns, index=index)
     return table(frame, "Cost of one test image, once the detector is made")
 
@@ -109,37 +114,37 @@ def run_costs() -> Html:
     return Html(COSTS)
 
 
-def cost_figure(found: SideBySide, among: Sequence[Contender]) -> tuple[Figure, str]:
+def cost_figure(measured: SideBySide, among: Sequence[Contender]) -> tuple[Figure, str]:
     """Accuracy against operations, image and pixel level; the alt text."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.4), sharex=True)
     alt = []
-    for one, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
-        means = seed_means(found, metric).groupby("contender")["value"].mean()
+    for panel, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
+        means = seed_means(measured, metric).groupby("contender")["value"].mean()
         for place, method in enumerate(among):
             value, cost = means.get(method.label, np.nan), method.operations / 1e9
-            one.scatter(cost, value, s=70, color=PALETTE[place], label=method.label, zorder=3)
+            panel.scatter(cost, value, s=70, color=PALETTE[place], label=method.label, zorder=3)
             alt.append(f"{method.label} {percent(value)} {METRIC_LABELS[metric]} at {cost:.2f}")
-        one.set(xlabel="10⁹ operations an image", ylabel="")
-        one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
-        one.margins(0.2)
+        panel.set(xlabel="10⁹ operations an image", ylabel="")
+        panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        panel.margins(0.2)
     axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure, f"Accuracy against billions of operations: {'; '.join(alt)}."
 
 
 def difference_figure(
-    found: SideBySide, first: str, second: str
+    measured: SideBySide, first: str, second: str
 ) -> tuple[Figure, str, pd.DataFrame]:
     """First minus second by category with intervals, both levels; the alt text and the numbers."""
-    frames = {level: differences(found, first, second, level) for level in ("image", "pixel")}
+    frames = {level: differences(measured, first, second, level) for level in ("image", "pixel")}
     names = [name.replace("_", " ") for name in frames["image"].index]
     height = 0.9 + 0.26 * len(names)
     figure, axes = plt.subplots(1, 2, figsize=(9.0, height), sharey=True)
     alt = []
-    for one, (level, frame) in zip(axes, frames.items(), strict=True):
+    for panel, (level, frame) in zip(axes, frames.items(), strict=True):
         errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["difference"].to_numpy())
         colours = [PALETTE[0] if clear else "#8a929c" for clear in frame["clear"]]
         for place, colour in enumerate(colours):
-            one.errorbar(
+            panel.errorbar(
                 frame["difference"].iloc[place],
                 place,
                 xerr=errors[:, place : place + 1],
@@ -147,11 +152,11 @@ def difference_figure(
                 color=colour,
                 capsize=2,
             )
-        one.axvline(0, color="black", linewidth=1)
-        one.set_yticks(range(len(names)), names)
-        one.set_ylim(len(names) - 0.5, -0.5)
-        one.set_title(f"{level} AUROC, points", fontsize=9.5)
-        seaborn.despine(ax=one, left=True)
+        panel.axvline(0, color="black", linewidth=1)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.set_title(f"{level} AUROC, points", fontsize=9.5)
+        seaborn.despine(ax=panel, left=True)
         points = [percent(float(v), signed=True) for v in frame.iloc[-1, :3]]
         alt.append(
             f"{level} AUROC on the mean {points[0]} points, interval {points[1]} to {points[2]}"
@@ -173,26 +178,26 @@ def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
             else f"{word} in none"
             for word, names in (("better", better), ("worse", worse))
         ]
-        rest = len(own) - len(better) - len(worse)
-        parts.append(f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {rest}")
+        undecided = len(own) - len(better) - len(worse)
+        parts.append(f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {undecided}")
     return f"{first} against {second}, categories: {'; '.join(parts)}."
 
 
-def by_category(found: SideBySide, among: Sequence[Contender], metric: str) -> Html:
+def by_category(measured: SideBySide, among: Sequence[Contender], metric: str) -> Html:
     """One metric of all contenders, a row a category, the mean last."""
-    mine = found.metrics[found.metrics["metric"] == metric]
-    wide = 100 * mine.pivot_table(
+    rows = measured.metrics[measured.metrics["metric"] == metric]
+    wide = 100 * rows.pivot_table(
         index="category", columns="contender", values="value", sort=False, dropna=False
     )
-    wide = wide.reindex(columns=[one.label for one in among])
+    wide = wide.reindex(columns=[contender.label for contender in among])
     wide.loc["mean"] = wide.mean(skipna=False)
     wide.index = pd.Index([str(name).replace("_", " ") for name in wide.index], name="category")
     return table(wide, f"{METRIC_LABELS[metric]}, per cent")
 
 
-def apart(found: SideBySide, first: str, second: str, count: int = 3) -> pd.DataFrame:
+def apart(measured: SideBySide, first: str, second: str, count: int = 3) -> pd.DataFrame:
     """The damaged images on which the first ranks most above the second, each category once."""
-    damaged = found.images[found.images["label"] == 1]
+    damaged = measured.images[measured.images["label"] == 1]
     wide = damaged.pivot_table(
         index=["category", "image", "defect"], columns="contender", values="ranked", sort=False
     ).reset_index()
@@ -202,7 +207,7 @@ def apart(found: SideBySide, first: str, second: str, count: int = 3) -> pd.Data
 
 
 @dataclass(frozen=True)
-class Shown:
+class MappedImage:
     """A test image and its map by every method, label -> (SIDE, SIDE), all stretched to squares."""
 
     example: Pictured
@@ -211,14 +216,14 @@ class Shown:
 
 def under_maps(
     data: Path, chosen: pd.DataFrame, methods: Mapping[str, Callable[[str], CategoryScores]]
-) -> dict[str, Shown]:
+) -> dict[str, MappedImage]:
     """The chosen images, by path; a category is scored once, however many of its images are chosen.
 
     Args:
         chosen: rows with ``category, image, defect``.
         methods: label -> what a method found on a category's test images; the first gives the masks.
     """
-    found = {}
+    by_image = {}
     for category, rows in chosen.drop_duplicates("image").groupby("category", sort=False):
         scored = {label: detect(str(category)) for label, detect in methods.items()}
         first = next(iter(scored.values()))
@@ -228,16 +233,18 @@ def under_maps(
             mask = _square(first.masks[place].astype(np.float32)).numpy() > 0.5
             opened = np.asarray(read_image(data / name).resize((SIDE, SIDE)))
             maps = {label: _square(scores.maps[place]) for label, scores in scored.items()}
-            found[name] = Shown(Pictured(str(category), str(row["defect"]), opened, mask), maps)
-    return found
+            by_image[name] = MappedImage(
+                Pictured(str(category), str(row["defect"]), opened, mask), maps
+            )
+    return by_image
 
 
-def pictures(shown: Sequence[Shown]) -> tuple[Figure, str]:
+def pictures(images: Sequence[MappedImage]) -> tuple[Figure, str]:
     """Some images, each under the maps of every method; and the alt text."""
-    columns = {label: [one.maps[label] for one in shown] for label in shown[0].maps}
-    return map_grid([one.example for one in shown], columns)
+    columns = {label: [image.maps[label] for image in images] for label in images[0].maps}
+    return map_grid([image.example for image in images], columns)
 
 
-def _square(one: np.ndarray) -> torch.Tensor:
-    resized = Image.fromarray(one, mode="F").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+def _square(array: np.ndarray) -> torch.Tensor:
+    resized = Image.fromarray(array, mode="F").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized))

@@ -38,8 +38,8 @@ def sheet(run: Run) -> tuple[Figure, str]:
     """The contact sheet of the dataset and its alt text; read where the index stage has drawn it."""
     path, index = run.root / SHEET, run.root / INDEX
     drawn = path.is_file() and index.is_file()
-    shown = ["dataset", "image"]
-    if drawn and pd.read_csv(index)[shown].equals(run.index[shown]):
+    columns = ["dataset", "image"]
+    if drawn and pd.read_csv(index)[columns].equals(run.index[columns]):
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     else:
@@ -58,8 +58,8 @@ def weakest(comparison: pd.DataFrame, k_shot: int) -> str:
     """The lowest categories at one number of shots, in words."""
     sentences = []
     for metric in ("image_auroc", "pixel_auroc"):
-        wanted = (comparison["k_shot"] == k_shot) & (comparison["metric"] == metric)
-        rows = comparison[wanted & (comparison["category"] != MEAN)].dropna(subset="ours_mean")
+        selected = (comparison["k_shot"] == k_shot) & (comparison["metric"] == metric)
+        rows = comparison[selected & (comparison["category"] != MEAN)].dropna(subset="ours_mean")
         if rows.empty:
             continue
         ordered = rows.sort_values("ours_mean", kind="stable")

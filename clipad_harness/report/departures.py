@@ -30,8 +30,8 @@ def open_choices(run: Run) -> Html:
     rows = []
     for name, choice in paper.open_choices.items():
         # The weights of a run are those that it found, not those that its preset asks for.
-        ours = scorer.backbone(config).label if name == "weights" else str(getattr(config, name))
-        rows.append([choice.says, ours, _published(paper, name)])
+        value = scorer.backbone(config).label if name == "weights" else str(getattr(config, name))
+        rows.append([choice.says, value, _published(paper, name)])
     columns = ["the paper says", "this run", "published codes"]
     frame = pd.DataFrame(
         rows, columns=columns, index=pd.Index([*paper.open_choices], name="choice")
@@ -55,16 +55,16 @@ def departures(run: Run, results: pd.DataFrame) -> Html:
     scorer, main = run.scorer(), run.variants[0]
     paper = read_paper(scorer.method)
     names = choices(type(main.config))
-    known = {name: getattr(main.config, name) for name in names} | {
+    values = {name: getattr(main.config, name) for name in names} | {
         "aupro": main.aupro,
         "fpr_limit": main.fpr_limit,
         "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),
     }
     rows = _other_weights(run, scorer.backbone(main.config), paper)
     for departure in paper.departures:
-        if _applies(departure, known, paper):
-            what = departure.what.format(**known)
-            rows.append((what, departure.why, _effect(departure, results)))
+        if _applies(departure, values, paper):
+            text = departure.what.format(**values)
+            rows.append((text, departure.why, _effect(departure, results)))
     rows += _shortened(run, paper)
     frame = pd.DataFrame(
         [row[1:] for row in rows],
@@ -90,27 +90,27 @@ def _other_weights(run: Run, backbone: Backbone, paper: Paper) -> list[_Row]:
     if backbone.kind != "published" or own != paper.backbone:
         why = "the published weights cannot be bundled"
         why += f"; {paper.unpublished}" if paper.unpublished else ""
-        what = f"{backbone.kind} weights: {backbone.label}"
-        rows.append((what, why, "no number is comparable"))
+        label = f"{backbone.kind} weights: {backbone.label}"
+        rows.append((label, why, "no number is comparable"))
     if stands := _stands_for(run, paper):
         why = "the backbone has other blocks and another size than the published one"
         rows.append((f"settings, here for as published: {stands}", why, UNMEASURED))
     return rows
 
 
-def _applies(departure: Departure, known: Mapping[str, Any], paper: Paper) -> bool:
+def _applies(departure: Departure, values: Mapping[str, Any], paper: Paper) -> bool:
     """Whether a departure is one of this run.
 
     Raises:
         ClipadError: the card asks for a name that the run does not have.
     """
     for name in (*departure.names(), *departure.when):
-        if name not in known:
+        if name not in values:
             raise ClipadError(
                 f"data/papers/{paper.name}/card.yaml, departures, {departure.what!r}: found the name "
-                f"{name!r}, expected one of {', '.join(known)}."
+                f"{name!r}, expected one of {', '.join(values)}."
             )
-    return all(known[name] == value for name, value in departure.when.items())
+    return all(values[name] == value for name, value in departure.when.items())
 
 
 def _effect(departure: Departure, results: pd.DataFrame) -> str:
@@ -123,10 +123,10 @@ def _effect(departure: Departure, results: pd.DataFrame) -> str:
 def _shortened(run: Run, paper: Paper) -> list[_Row]:
     """What the profile and the ablations shorten."""
     rows = []
-    asked = run.method.preset(run.settings.preset).changed(dict(run.settings.changes))
+    preset = run.method.preset(run.settings.preset).changed(dict(run.settings.changes))
     config = run.variants[0].config
     names = [name for name in ANY_VALUE if name in choices(type(config))]
-    pairs = {name: (getattr(config, name), getattr(asked, name)) for name in names}
+    pairs = {name: (getattr(config, name), getattr(preset, name)) for name in names}
     if words := ", ".join(f"{k} {new} for {old}" for k, (new, old) in pairs.items() if new != old):
         why = "chosen for its dataset, where profiles stand in params.yaml"
         rows.append((f"the profile trains with {words}", why, UNMEASURED))
@@ -170,10 +170,10 @@ def rows_as_run(run: Run) -> Html:
 
 def trained_on_tested(run: Run) -> Html:
     """A warning where some variant is trained on the dataset it is tested on; else what it saw."""
-    same = [variant.name for variant in run.variants if variant.trained_on == variant.tested_on]
-    if same:
+    names = [variant.name for variant in run.variants if variant.trained_on == variant.tested_on]
+    if names:
         return callout(
-            f"Trained on the tested dataset, as params.yaml asks by name: {', '.join(same)}. These "
+            f"Trained on the tested dataset, as params.yaml asks by name: {', '.join(names)}. These "
             "are no zero-shot results.",
             "fail",
         )

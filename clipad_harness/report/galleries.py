@@ -47,24 +47,27 @@ class Scored:
 def score_images(scorer: Scorer, k_shot: int, seed: int) -> Scored:
     """Score every test image with the main variant."""
     frames, maps, masks = [], [], []
-    categories = list(dict.fromkeys(scorer.index["category"]))
+    categories = list(dict.fromkeys(scorer.tested.index["category"]))
     for category in tqdm(
         categories, desc=f"{scorer.method}, {k_shot}-shot", unit="category", delay=2
     ):
-        found = scorer.detect(Shard(scorer.among[0], category, k_shot, seed))
-        has_masks = scorer.has_masks(category)
-        frames.append(_images(found, has_masks))
-        maps += found.maps
-        masks += found.masks
+        scores = scorer.detect(Shard(scorer.variants[0], category, k_shot, seed))
+        has_masks = scorer.tested.has_masks(category)
+        frames.append(_images(scores, has_masks))
+        maps += scores.maps
+        masks += scores.masks
     return Scored(pd.concat(frames, ignore_index=True), maps, masks)
 
 
-def _images(found: CategoryScores, has_masks: bool) -> pd.DataFrame:
-    frame = found.images[["category", "defect", "label", "image"]].reset_index(drop=True)
-    labels, scores = frame["label"].to_numpy(), found.image_scores
+def _images(category_scores: CategoryScores, has_masks: bool) -> pd.DataFrame:
+    frame = category_scores.images[["category", "defect", "label", "image"]].reset_index(drop=True)
+    labels, scores = frame["label"].to_numpy(), category_scores.image_scores
     ranked = ranked_right(labels, scores)
-    pairs = list(zip(found.maps, found.masks, strict=True))
-    own = [_pixel_auroc(one, mask) if has_masks else float("nan") for one, mask in pairs]
+    pairs = list(zip(category_scores.maps, category_scores.masks, strict=True))
+    own = [
+        _pixel_auroc(anomaly_map, mask) if has_masks else float("nan")
+        for anomaly_map, mask in pairs
+    ]
     shares = [float(mask.mean()) if has_masks and mask.any() else float("nan") for _, mask in pairs]
     return frame.assign(
         image_score=scores,
@@ -75,8 +78,8 @@ def _images(found: CategoryScores, has_masks: bool) -> pd.DataFrame:
     )
 
 
-def _pixel_auroc(one: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    return auroc(mask.ravel().astype(int), one.ravel()) if mask.any() else float("nan")
+def _pixel_auroc(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    return auroc(mask.ravel().astype(int), anomaly_map.ravel()) if mask.any() else float("nan")
 
 
 def ranked_right(labels: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -90,23 +93,23 @@ def ranked_right(labels: NDArray[np.int64], scores: NDArray[np.floating]) -> NDA
     above = (scores[:, None] > scores[None, :]) + 0.5 * (scores[:, None] == scores[None, :])
     shares = np.full(len(labels), np.nan)
     for label, wins in ((1, above), (0, above.T)):
-        mine, others = labels == label, labels != label
-        if others.any():
-            shares[mine] = wins[mine][:, others].mean(axis=1)
+        same_class, other_class = labels == label, labels != label
+        if other_class.any():
+            shares[same_class] = wins[same_class][:, other_class].mean(axis=1)
     return shares
 
 
 def damaged(scored: Scored) -> pd.DataFrame:
     """The anomalous images from worst to best: by `ranked`, then by the map, then by name."""
-    mine = scored.images[scored.images["label"] == 1]
-    return mine.sort_values(["ranked", "pixel_auroc", "image"], kind="stable")
+    anomalous = scored.images[scored.images["label"] == 1]
+    return anomalous.sort_values(["ranked", "pixel_auroc", "image"], kind="stable")
 
 
 def pick(ordered: pd.DataFrame, count: int) -> list[int]:
     """The first rows, each category once as long as there are others; their positions."""
     once = ordered.drop_duplicates("category").index
-    rest = ordered.index.difference(once, sort=False)
-    return [int(row) for row in [*once, *rest][:count]]
+    repeated = ordered.index.difference(once, sort=False)
+    return [int(row) for row in [*once, *repeated][:count]]
 
 
 def best(scored: Scored, count: int = 3) -> list[int]:
@@ -136,30 +139,32 @@ def false_alarms(scored: Scored, count: int = 3) -> list[int]:
 
 def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
     """Gallery items: image and map at the map's size, mask, caption and score."""
-    found = []
+    gallery_items = []
     for position in positions:
-        row, one = scored.images.loc[position], scored.maps[position]
-        image = read_image(scorer.data / str(row["image"]))
-        if image.size != one.shape[::-1]:
-            image = image.resize(one.shape[::-1], Image.Resampling.BICUBIC)
+        row, anomaly_map = scored.images.loc[position], scored.maps[position]
+        image = read_image(scorer.tested.data / str(row["image"]))
+        if image.size != anomaly_map.shape[::-1]:
+            image = image.resize(anomaly_map.shape[::-1], Image.Resampling.BICUBIC)
         name = str(row["image"]).rsplit("/", maxsplit=1)[-1].split(".")[0]
         caption = f"{row['category']}/{row['defect']}/{name}"
         mask = scored.masks[position] if row["label"] else None
-        found.append(
-            GalleryItem(np.asarray(image), one, mask, caption, float(str(row["image_score"])))
+        gallery_items.append(
+            GalleryItem(
+                np.asarray(image), anomaly_map, mask, caption, float(str(row["image_score"]))
+            )
         )
-    return found
+    return gallery_items
 
 
 def draw(
-    scorer: Scorer, scored: Scored, positions: Sequence[int], what: str
+    scorer: Scorer, scored: Scored, positions: Sequence[int], subject: str
 ) -> tuple[Figure, str, str]:
     """A gallery of some images, its alt text and its caption."""
     figure = gallery(items(scorer, scored, positions))
-    return figure, _gallery_alt(scored, positions, what), what
+    return figure, _gallery_alt(scored, positions, subject), subject
 
 
-def _gallery_alt(scored: Scored, positions: Sequence[int], what: str) -> str:
+def _gallery_alt(scored: Scored, positions: Sequence[int], subject: str) -> str:
     """The gallery in words: which images, and how right score and map are."""
     parts = []
     for row in scored.images.loc[list(positions)].to_dict("records"):
@@ -167,13 +172,13 @@ def _gallery_alt(scored: Scored, positions: Sequence[int], what: str) -> str:
         if row["pixel_auroc"] == row["pixel_auroc"]:
             text += f", pixel AUROC {100 * row['pixel_auroc']:.0f}"
         parts.append(text)
-    return f"{what}: {'; '.join(parts)}."
+    return f"{subject}: {'; '.join(parts)}."
 
 
 def by_defect(scored: Scored) -> pd.DataFrame:
     """A row a defect type, from most missed to best found; per cent."""
-    mine = scored.images[scored.images["label"] == 1]
-    grouped = mine.groupby("defect")
+    anomalous = scored.images[scored.images["label"] == 1]
+    grouped = anomalous.groupby("defect")
     frame = pd.DataFrame(
         {
             "images": grouped.size(),
@@ -190,16 +195,16 @@ def by_defect(scored: Scored) -> pd.DataFrame:
 
 def size_figure(scored: Scored) -> Figure:
     """The size of a defect against how well score and map find it."""
-    mine = scored.images[scored.images["label"] == 1].dropna(subset="area")
-    words = mine["found"].map({True: "found", False: "missed"})
+    anomalous = scored.images[scored.images["label"] == 1].dropna(subset="area")
+    words = anomalous["found"].map({True: "found", False: "missed"})
     figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.6), sharex=True)
-    for one, value, label in zip(
+    for panel, value, label in zip(
         axes,
         ("ranked", "pixel_auroc"),
         ("share of normal images below it", "pixel AUROC of its map"),
     ):
         seaborn.scatterplot(
-            data=mine.assign(shown=100 * mine[value], found=words),
+            data=anomalous.assign(shown=100 * anomalous[value], found=words),
             x="area",
             y="shown",
             hue="found",
@@ -210,32 +215,32 @@ def size_figure(scored: Scored) -> Figure:
             alpha=0.7,
             s=30,
             legend=value == "pixel_auroc",
-            ax=one,
+            ax=panel,
         )
-        one.set(xscale="log", xlabel="area of the defect, per cent of the image", ylabel="")
-        one.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        one.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        one.xaxis.set_minor_formatter(NullFormatter())
-        one.set_title(f"{label}, per cent", fontsize=9.5)
+        panel.set(xscale="log", xlabel="area of the defect, per cent of the image", ylabel="")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_title(f"{label}, per cent", fontsize=9.5)
     axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def size_sentence(scored: Scored) -> str:
     """Median defect size of what was missed and of what was found."""
-    mine = scored.images[scored.images["label"] == 1].dropna(subset="area")
-    halves = {flag: part["area"].median() for flag, part in mine.groupby("found")}
+    anomalous = scored.images[scored.images["label"] == 1].dropna(subset="area")
+    halves = {flag: part["area"].median() for flag, part in anomalous.groupby("found")}
     if len(halves) < 2:
         kind = "All" if halves.get(True) is not None else "None"
-        return f"{kind} of the {len(mine)} damaged images with a mask are found."
-    missed = int((~mine["found"]).sum())
+        return f"{kind} of the {len(anomalous)} damaged images with a mask are found."
+    missed = int((~anomalous["found"]).sum())
     return (
-        f"{missed} of {len(mine)} damaged images are missed. The median defect covers "
+        f"{missed} of {len(anomalous)} damaged images are missed. The median defect covers "
         f"{halves[False]:.2f} % of a missed image and {halves[True]:.2f} % of a found one."
     )
 
 
-def scores_figure(scored: Scored, what: str) -> tuple[Figure, str]:
+def scores_figure(scored: Scored, subject: str) -> tuple[Figure, str]:
     """Image scores of normal and damaged test images by category, and the alt text."""
     frame = scored.images
     names = list(dict.fromkeys(frame["category"]))
@@ -263,12 +268,12 @@ def scores_figure(scored: Scored, what: str) -> tuple[Figure, str]:
     axes.set(xlabel="", ylabel="image score")
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False, fontsize=8, title="", loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, _scores_alt(scored, what)
+    return figure, _scores_alt(scored, subject)
 
 
-def _scores_alt(scored: Scored, what: str) -> str:
+def _scores_alt(scored: Scored, subject: str) -> str:
     """The figure in words: how far normal and damaged images separate in every category."""
-    mine = scored.images[scored.images["label"] == 1]
-    shares = 100 * mine.groupby("category", sort=False)["ranked"].mean()
+    anomalous = scored.images[scored.images["label"] == 1]
+    shares = 100 * anomalous.groupby("category", sort=False)["ranked"].mean()
     parts = [f"{name} {share:.0f}" for name, share in shares.items()]
-    return f"{what} by category, normal beside damaged; image AUROC: {', '.join(parts)}."
+    return f"{subject} by category, normal beside damaged; image AUROC: {', '.join(parts)}."

@@ -67,10 +67,10 @@ def map_grid(
     for row, (example, line) in enumerate(zip(examples, axes, strict=True)):
         draw_picture(line[0], example.picture, example.mask)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
-        for one, (title, maps) in zip(line[1:], columns.items(), strict=True):
-            _draw_map(one, example, maps[row], rated=title not in unrated)
+        for panel, (title, maps) in zip(line[1:], columns.items(), strict=True):
+            _draw_map(panel, example, maps[row], rated=title not in unrated)
             if row == 0:
-                one.set_title(title, fontsize=8.5, fontweight="normal")
+                panel.set_title(title, fontsize=8.5, fontweight="normal")
     rated = {title: maps for title, maps in columns.items() if title not in unrated}
     return figure, _maps_alt(examples, rated)
 
@@ -116,10 +116,10 @@ def _maps_alt(examples: Sequence[Pictured], columns: Mapping[str, Sequence[Tenso
     """A map grid in words: what is shown, and the pixel AUROC of every map."""
     parts = []
     for row, example in enumerate(examples):
-        found = [
+        aurocs = [
             f"{title} {value:.0f}"
             for title, maps in columns.items()
             if (value := _own_auroc(example, _full(example, maps[row]))) is not None
         ]
-        parts.append(f"{example.name} ({', '.join(found) or 'no mask'})")
+        parts.append(f"{example.name} ({', '.join(aurocs) or 'no mask'})")
     return f"Maps over {len(examples)} images, in brackets their pixel AUROC: {'; '.join(parts)}."

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.digests import PACKAGES
@@ -29,22 +30,22 @@ def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ClipadError: another dataset, other categories or other weights.
     """
-    ours = {
+    configured = {
         "dataset": {scorer.profile.dataset},
-        "categories": set(scorer.index["category"]),
-        "weights": {scorer.backbone(scorer.among[0].config).label},
+        "categories": set(scorer.tested.index["category"]),
+        "weights": {scorer.backbone(scorer.variants[0].config).label},
     }
     main, name = results[results["variant"] == MAIN], read_paper(scorer.method).name
-    theirs = {
+    measured = {
         "dataset": set(main["dataset"]),
         "categories": set(main["category"]),
         "weights": set(main["backbone"]),
     }
-    for what, wanted in ours.items():
-        if theirs[what] != wanted:
+    for label, expected in configured.items():
+        if measured[label] != expected:
             raise ClipadError(
-                f"reports/results/{name}/results.csv: its {what} are {', '.join(sorted(theirs[what]))}, "
-                f"expected {', '.join(sorted(wanted))}; set profile and dataset in params.yaml and "
+                f"reports/results/{name}/results.csv: its {label} are {', '.join(sorted(measured[label]))}, "
+                f"expected {', '.join(sorted(expected))}; set profile and dataset in params.yaml and "
                 f"run `./repro clipad measure {name}`."
             )
     return results
@@ -52,7 +53,7 @@ def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
 
 def comparable(scorer: Scorer) -> tuple[bool, str]:
     """Whether the paper's columns mean something beside this run, and if not, why."""
-    backbone = scorer.backbone(scorer.among[0].config)
+    backbone = scorer.backbone(scorer.variants[0].config)
     dataset = scorer.profile.dataset
     if backbone.kind in ("stand-in", "random"):
         return False, f"this run uses {backbone.kind} weights, not the published ones"
@@ -62,9 +63,9 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
     if not _is_printed(scorer):
         return False, f"the paper prints no number for the dataset {dataset}"
     for category, complete in read_card(dataset).counts.categories.items():
-        found = len(scorer.rows(category, "test"))
-        if found not in (0, complete):
-            return False, f"{category} has {found} of its {complete} test images"
+        count = len(scorer.tested.rows(category, "test"))
+        if count not in (0, complete):
+            return False, f"{category} has {count} of its {complete} test images"
     return True, ""
 
 
@@ -92,11 +93,13 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         shots = lines.setdefault(f"{row['k_shot']}-shot", {})
         shots[str(row["metric"])] = headline(row)
     means, reason = comparable(scorer)
-    backbone = scorer.backbone(scorer.among[0].config)
+    backbone = scorer.backbone(scorer.variants[0].config)
+    references = find_method(scorer.name).references
     counts = frame["verdict"].value_counts()
     return Summary(
         title=read_paper(scorer.method).page_title,
         method=scorer.method,
+        method_with_references=references.title if references else "",
         dataset=scorer.profile.dataset,
         backbone=backbone.label,
         weights_hash=backbone.digest,
@@ -105,8 +108,8 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         stand_in=backbone.kind == "stand-in",
         comparable=means,
         reason=reason,
-        categories=int(scorer.index["category"].nunique()),
-        images=int((scorer.index["split"] == "test").sum()),
+        categories=int(scorer.tested.index["category"].nunique()),
+        images=int((scorer.tested.index["split"] == "test").sum()),
         seeds=int(results.loc[results["variant"] == MAIN, "seed"].nunique()),
         headline=lines,
         verdicts={k: int(counts.get(k, 0)) for k in VERDICTS},
@@ -128,15 +131,17 @@ def headline(row: dict) -> Headline:
 
 
 def _missing(scorer: Scorer) -> list[str]:
-    found = list(read_paper(scorer.method).missing)
-    wanted = set(read_card(scorer.profile.dataset).categories)
-    absent = sorted(wanted - set(scorer.index["category"]))
+    missing = list(read_paper(scorer.method).missing)
+    categories = set(read_card(scorer.profile.dataset).categories)
+    absent = sorted(categories - set(scorer.tested.index["category"]))
     if absent:
         names = ", ".join(absent)
-        found.append(f"{len(absent)} of the {len(wanted)} categories are not run: {names}")
-    if not all(scorer.has_masks(category) for category in set(scorer.index["category"])):
-        found.append("pixel metrics of categories without masks")
-    return found
+        missing.append(f"{len(absent)} of the {len(categories)} categories are not run: {names}")
+    if not all(
+        scorer.tested.has_masks(category) for category in set(scorer.tested.index["category"])
+    ):
+        missing.append("pixel metrics of categories without masks")
+    return missing
 
 
 def _number(value: object) -> float | None:
@@ -147,9 +152,9 @@ def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> 
     """What made the page: hashes, precision and kind of device; no time, no host, no version."""
     return about_page(
         dataset=scorer.profile.dataset,
-        images=len(scorer.index),
-        data_hash=index_hash(scorer.index, data),
-        backbones=[scorer.backbone(scorer.among[0].config)],
+        images=len(scorer.tested.index),
+        data_hash=index_hash(scorer.tested.index, data),
+        backbones=[scorer.backbone(scorer.variants[0].config)],
         methods=[scorer.name],
         parameters=parameters,
     )
@@ -158,11 +163,11 @@ def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> 
 def number_origins(scorer: Scorer, results: pd.DataFrame, facts: Mapping[str, str]) -> Html:
     """Where each headline number comes from: seeds, shards, data, licence, code, settings."""
     main = results[results["variant"] == MAIN]
-    return origins(main, asdict(scorer.among[0].config), facts, code_of(scorer))
+    return origins(main, asdict(scorer.variants[0].config), facts, code_of(scorer))
 
 
 def code_of(scorer: Scorer) -> list[str]:
     """The files that say how an image is scored: the method's room, and the scorer that asks it."""
-    room = Path(getfile(type(scorer.among[0].config))).parent
+    room = Path(getfile(type(scorer.variants[0].config))).parent
     files = [path for path in sorted(room.glob("*.py")) if path.stem != "__init__"]
     return [path.relative_to(PACKAGES).as_posix() for path in (*files, Path(getfile(type(scorer))))]

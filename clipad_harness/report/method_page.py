@@ -40,7 +40,7 @@ from clipad_harness.report.tables import (
 def banner(scorer: Scorer, frame: pd.DataFrame) -> Html:
     """The one sentence above everything: reproduced, not reproduced, or why that cannot be said."""
     means, reason = comparable(scorer)
-    kind = scorer.backbone(scorer.among[0].config).kind
+    kind = scorer.backbone(scorer.variants[0].config).kind
     if kind == "random":
         return callout(
             "Random weights: the maps and scores on this page mean nothing. It shows that the "
@@ -73,8 +73,8 @@ def banner(scorer: Scorer, frame: pd.DataFrame) -> Html:
 def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     """What was run, on what, with which weights, and how far from the paper."""
     frame, paper = comparison(scorer, results), read_paper(scorer.method)
-    backbone = scorer.backbone(scorer.among[0].config)
-    test = scorer.index[scorer.index["split"] == "test"]
+    backbone = scorer.backbone(scorer.variants[0].config)
+    test = scorer.tested.index[scorer.tested.index["split"] == "test"]
     rows = frame[(frame["category"] == MEAN) & frame["metric"].isin(paper.metrics)]
     categories = test["category"].nunique()
     bundled = backbone.kind in ("stand-in", "random")
@@ -140,11 +140,11 @@ def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
         if rows.empty:
             continue
         label = METRIC_LABELS[metric]
-        made = shots_table(rows, f"{label}, per cent")
+        table_html = shots_table(rows, f"{label}, per cent")
         parts.append(
-            made
+            table_html
             if not parts
-            else f"<details><summary>{label} by category</summary>{made}</details>"
+            else f"<details><summary>{label} by category</summary>{table_html}</details>"
         )
     return Html("".join(parts) or callout("Undefined for this data: there are no masks."))
 

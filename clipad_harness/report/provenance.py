@@ -1,6 +1,6 @@
 """What made a page: hashes of data, weights, code and settings; how it was computed; each number's origin.
 
-Nothing here depends on time, host, folder, processor or packages; what does is kept by `sidecar`.
+Nothing here depends on time, host, folder, processor or packages; what does is kept by `run_record`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def about_page(
         "dataset": f"{dataset}, {images} images",
         "data hash": data_hash,
         "licence of the data": read_card(dataset).licence or "not stated by its publisher",
-        "weights": "; ".join(dict.fromkeys(one.label for one in backbones)),
-        "weights hash": "; ".join(dict.fromkeys(one.digest for one in backbones)),
-        "precision": _each([one.precision for one in backbones]),
-        "device": _each([one.device.type for one in backbones]),
+        "weights": "; ".join(dict.fromkeys(backbone.label for backbone in backbones)),
+        "weights hash": "; ".join(dict.fromkeys(backbone.digest for backbone in backbones)),
+        "precision": _each([backbone.precision for backbone in backbones]),
+        "device": _each([backbone.device.type for backbone in backbones]),
         "code hash": code_hash(methods),
         "parameters hash": parameters_hash(parameters),
     }

@@ -21,7 +21,7 @@ def codes_table(results: pd.DataFrame) -> Html:
     presets = results[results["variant"].str.startswith(group) & (results["k_shot"] == 0)]
     wide = 100 * presets.pivot_table(index="variant", columns="metric", values="value", sort=False)
     body, sources = [], []
-    for variant, here in wide.iterrows():
+    for variant, values in wide.iterrows():
         code = str(variant).removeprefix(group)
         row = [Cell(code, "row")]
         name = paper.code(code).reported
@@ -29,9 +29,9 @@ def codes_table(results: pd.DataFrame) -> Html:
             number = None
             if name:
                 number = reported(paper.name, paper.dataset, 0, metric, variant=name, reruns=True)
-            ours = float(here[metric]) if paper.gives(code, metric) else math.nan
+            measured = float(values[metric]) if paper.gives(code, metric) else math.nan
             row.append(Cell(percent(number.mean if number else math.nan), kind="number"))
-            row.append(Cell(percent(ours), kind="number"))
+            row.append(Cell(percent(measured), kind="number"))
             sources += [f"{code}: {number.source}"] if number else []
         body.append(Row(row))
     head = [
@@ -70,9 +70,9 @@ def reported_range(method: str) -> Html:
         if len(part):
             values = part["mean"]
             ends = [part[values == end].iloc[0] for end in (values.min(), values.max())]
-            notes += [f"{percent(one['mean'])}, {one['variant']}: {one['source']}" for one in ends]
+            notes += [f"{percent(row['mean'])}, {row['variant']}: {row['source']}" for row in ends]
             spread = percent(ends[1]["mean"] - ends[0]["mean"])
-            body.append((len(part), *(percent(one["mean"]) for one in ends), spread))
+            body.append((len(part), *(percent(row["mean"]) for row in ends), spread))
             index.append(METRIC_LABELS[metric])
     columns = ["numbers", "lowest", "highest", "apart"]
     frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="metric"))

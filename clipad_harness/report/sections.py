@@ -49,36 +49,36 @@ def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figur
     main = results[results["variant"] == MAIN]
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
     alt = []
-    for one, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
+    for panel, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
         part = main[main["metric"] == metric].dropna(subset="value")
-        shown = part.assign(value=100 * part["value"], k_shot=part["k_shot"].astype(str))
-        means = shown.groupby(["k_shot", "seed"])["value"].mean().reset_index()
+        values = part.assign(value=100 * part["value"], k_shot=part["k_shot"].astype(str))
+        means = values.groupby(["k_shot", "seed"])["value"].mean().reset_index()
         x, y = "k_shot", "value"
         seaborn.lineplot(
-            data=shown.groupby([x, "category"])[y].mean().reset_index(),
+            data=values.groupby([x, "category"])[y].mean().reset_index(),
             x=x,
             y=y,
             units="category",
             estimator=None,
             color="#c3c9d0",
             linewidth=1,
-            ax=one,
+            ax=panel,
         )
         seaborn.lineplot(
-            data=means, x=x, y=y, errorbar="sd", marker="o", linewidth=2.5, label="mean", ax=one
+            data=means, x=x, y=y, errorbar="sd", marker="o", linewidth=2.5, label="mean", ax=panel
         )
         rows = comparison[(comparison["category"] == MEAN) & (comparison["metric"] == metric)]
         rows = rows.dropna(subset="difference")
         if not rows.empty:
             shots = rows["k_shot"].astype(str)
-            one.plot(shots, rows["paper_mean"], "s--", color=PALETTE[1], label="paper")
+            panel.plot(shots, rows["paper_mean"], "s--", color=PALETTE[1], label="paper")
         parts = [
             f"{percent(v)} with {k}" for k, v in means.groupby("k_shot")["value"].mean().items()
         ]
         alt.append(f"{METRIC_LABELS[metric]} {', '.join(parts)}")
-        one.set(xlabel="normal reference images", ylabel="")
-        one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
-        one.legend(frameon=False, fontsize=8, loc="lower right")
+        panel.set(xlabel="normal reference images", ylabel="")
+        panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        panel.legend(frameon=False, fontsize=8, loc="lower right")
     return figure, f"Mean over categories by number of shots: {'; '.join(alt)}."
 
 
@@ -102,8 +102,8 @@ def gallery(scorer: Scorer, scored: Scored) -> None:
         "Missed most": galleries.worst,
         "Normal images that score highest": galleries.false_alarms,
     }
-    for what, positions in parts.items():
-        figure, alt, about = galleries.draw(scorer, scored, positions(scored, SHOWN), what)
+    for title, positions in parts.items():
+        figure, alt, about = galleries.draw(scorer, scored, positions(scored, SHOWN), title)
         show(figure, alt, caption=about, kind="jpeg")
 
 

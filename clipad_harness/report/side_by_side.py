@@ -63,24 +63,24 @@ def measure_all(
     """Score every category with every contender and seed; AUPRO at every distinct threshold."""
     rows, frames, drawn, sizes = [], [], {}, {}
     for category in tqdm(categories, desc="compare", unit="category", delay=2):
-        for one in among:
+        for contender in among:
             parts = []
-            for seed in one.seeds:
-                found = one.detect(category, seed)
-                labels = found.images["label"].to_numpy()
-                values = image_metrics(labels, found.image_scores)
-                has_masks = bool((found.images.loc[labels == 1, "mask"] != "").all())
+            for seed in contender.seeds:
+                scores = contender.detect(category, seed)
+                labels = scores.images["label"].to_numpy()
+                values = image_metrics(labels, scores.image_scores)
+                has_masks = bool((scores.images.loc[labels == 1, "mask"] != "").all())
                 if has_masks:
-                    values |= pixel_metrics(found.maps, found.masks, fpr_limit=fpr_limit)
-                rows += [(one.label, category, seed, *pair) for pair in values.items()]
-                counted = _counts(found.maps, found.masks) if has_masks else (None, None)
-                parts.append((labels, found.image_scores, *counted))
-                if seed == one.seeds[0]:
-                    kept = found.images[["category", "image", "defect", "label"]]
-                    ranked = ranked_right(labels, found.image_scores)
-                    frames.append(kept.assign(contender=one.label, ranked=ranked))
-                    sizes[one.label] = " × ".join(map(str, found.maps[0].shape))
-            drawn[one.label, category] = _stack(parts)
+                    values |= pixel_metrics(scores.maps, scores.masks, fpr_limit=fpr_limit)
+                rows += [(contender.label, category, seed, *pair) for pair in values.items()]
+                counted = _counts(scores.maps, scores.masks) if has_masks else (None, None)
+                parts.append((labels, scores.image_scores, *counted))
+                if seed == contender.seeds[0]:
+                    image_rows = scores.images[["category", "image", "defect", "label"]]
+                    ranked = ranked_right(labels, scores.image_scores)
+                    frames.append(image_rows.assign(contender=contender.label, ranked=ranked))
+                    sizes[contender.label] = " × ".join(map(str, scores.maps[0].shape))
+            drawn[contender.label, category] = _stack(parts)
     columns = ["contender", "category", "seed", "metric", "value"]
     images = pd.concat(frames, ignore_index=True)
     return SideBySide(pd.DataFrame(rows, columns=columns), images, drawn, sizes)
@@ -90,11 +90,11 @@ def _counts(
     maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Normal and damaged pixels of every image by bin; bins hold equal shares of all pixels."""
-    values = np.concatenate([one.ravel() for one in maps])
+    values = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
     counts = np.zeros((2, len(maps), BINS))
-    for place, (one, mask) in enumerate(zip(maps, masks, strict=True)):
-        bins = np.searchsorted(edges, one.ravel(), side="right")
+    for place, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
+        bins = np.searchsorted(edges, anomaly_map.ravel(), side="right")
         for kind, chosen in enumerate((~mask.ravel(), mask.ravel())):
             counts[kind, place] = np.bincount(bins[chosen], minlength=BINS)
     return counts[0], counts[1]
@@ -102,12 +102,12 @@ def _counts(
 
 def _stack(parts: Sequence[tuple]) -> Drawn:
     labels, scores, normal, damaged = zip(*parts, strict=True)
-    known = normal[0] is not None
+    has_masks = normal[0] is not None
     return Drawn(
         labels[0],
         np.stack(scores),
-        np.stack(normal) if known else None,
-        np.stack(damaged) if known else None,
+        np.stack(normal) if has_masks else None,
+        np.stack(damaged) if has_masks else None,
     )
 
 
@@ -125,33 +125,37 @@ def resampled(
     labels = first.labels
     weights = np.zeros((RESAMPLES, len(labels)))
     for label in (0, 1):  # so that no resample is without one of the classes
-        mine = np.flatnonzero(labels == label)
-        if len(mine):
-            shares = np.full(len(mine), 1 / len(mine))
-            weights[:, mine] = generator.multinomial(len(mine), shares, RESAMPLES)
+        members = np.flatnonzero(labels == label)
+        if len(members):
+            shares = np.full(len(members), 1 / len(members))
+            weights[:, members] = generator.multinomial(len(members), shares, RESAMPLES)
     values = []
-    for one in (first, second):
-        by_seed = np.stack([_aurocs(one, seed, weights, level) for seed in range(len(one.scores))])
+    for drawn in (first, second):
+        by_seed = np.stack(
+            [_aurocs(drawn, seed, weights, level) for seed in range(len(drawn.scores))]
+        )
         chosen = generator.integers(len(by_seed), size=(len(by_seed), RESAMPLES))
         values.append(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
-    found: NDArray[np.float64] = values[0] - values[1]
-    return found
+    difference: NDArray[np.float64] = values[0] - values[1]
+    return difference
 
 
-def _aurocs(one: Drawn, seed: int, weights: NDArray[np.float64], level: str) -> NDArray[np.float64]:
+def _aurocs(
+    drawn: Drawn, seed: int, weights: NDArray[np.float64], level: str
+) -> NDArray[np.float64]:
     """The AUROC of every resample, from the pairs that each two images contribute.
 
     All counts are whole or half, and far below 2^53, so sums are exact in whatever order.
     """
     if level == "image":
-        scores = one.scores[seed]
+        scores = drawn.scores[seed]
         wins = (scores[:, None] > scores) + 0.5 * (scores[:, None] == scores)
-        positive, negative = one.labels == 1, one.labels == 0
+        positive, negative = drawn.labels == 1, drawn.labels == 0
         right = wins * positive[:, None] * negative
     else:
-        if one.normal is None or one.damaged is None:
+        if drawn.normal is None or drawn.damaged is None:
             return np.full(len(weights), np.nan)
-        normal, damaged = one.normal[seed], one.damaged[seed]
+        normal, damaged = drawn.normal[seed], drawn.damaged[seed]
         below = np.cumsum(normal, axis=1) - normal / 2
         right = damaged @ below.T
         positive, negative = damaged.sum(axis=1), normal.sum(axis=1)
@@ -161,7 +165,7 @@ def _aurocs(one: Drawn, seed: int, weights: NDArray[np.float64], level: str) -> 
 
 
 def differences(
-    found: SideBySide, first: str, second: str, level: str, seed: int = 0
+    measured: SideBySide, first: str, second: str, level: str, seed: int = 0
 ) -> pd.DataFrame:
     """First minus second by category and on the mean, in points, with the 95 per cent interval.
 
@@ -171,15 +175,17 @@ def differences(
     """
     generator = np.random.default_rng(seed)
     metric = f"{level}_auroc"
-    own = found.metrics[found.metrics["metric"] == metric]
+    own = measured.metrics[measured.metrics["metric"] == metric]
     means = own.groupby(["contender", "category"], sort=False)["value"].mean()
-    categories = list(dict.fromkeys(name for _, name in found.drawn))
+    categories = list(dict.fromkeys(name for _, name in measured.drawn))
     rows, spread = [], []
     for name in categories:
-        samples = resampled(found.drawn[first, name], found.drawn[second, name], level, generator)
+        samples = resampled(
+            measured.drawn[first, name], measured.drawn[second, name], level, generator
+        )
         spread.append(samples)
-        known = (first, name) in means and (second, name) in means
-        exact = means[first, name] - means[second, name] if known else np.nan
+        defined = (first, name) in means and (second, name) in means
+        exact = means[first, name] - means[second, name] if defined else np.nan
         rows.append((exact, *_interval(samples)))
     total = np.mean(spread, axis=0)
     rows.append((np.mean([row[0] for row in rows]), *_interval(total)))

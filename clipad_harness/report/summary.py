@@ -6,6 +6,7 @@ every number)::
     {
       "title": "WinCLIP and WinCLIP+",
       "method": "WinCLIP",
+      "method_with_references": "WinCLIP+",  // "" where it reads none
       "dataset": "mvtec",
       "backbone": "ViT-B-16-plus-240 / laion400m_e31",
       "weights_hash": "1f0c...",      // SHA-256 of the weights
@@ -73,6 +74,7 @@ class Summary:
 
     title: str
     method: str
+    method_with_references: str
     dataset: str
     backbone: str
     weights_hash: str
@@ -160,13 +162,13 @@ def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> Cell
         paper = f'<span title="{source}">paper {with_spread(line.paper, line.paper_std)}</span>'
         if line.difference is not None:
             paper += f" · {percent(line.difference, signed=True)}"
-    ours = with_spread(line.ours, line.ours_std)
+    measured = with_spread(line.ours, line.ours_std)
     if link:
-        ours = Html(f'<a href="{escape(link)}">{ours}</a>')
+        measured = Html(f'<a href="{escape(link)}">{measured}</a>')
     verdict = badge(line.verdict) if line.verdict else ""
     return Cell(
         Html(
-            f'<span class="cell-ours">{ours}</span>'
+            f'<span class="cell-ours">{measured}</span>'
             f'<span class="cell-paper">{paper}{mark}</span>{verdict}'
         )
     )

@@ -65,11 +65,11 @@ def effects(values: pd.DataFrame) -> pd.DataFrame:
 def measured_on(results: pd.DataFrame) -> Html:
     """What the walks are measured on, where that is less than what the headline numbers are."""
     walks = results[results["variant"].str.startswith(walk_group(""))]
-    found = how_many_categories(results, walks)
-    if found == "categories":
+    scope = how_many_categories(results, walks)
+    if scope == "categories":
         return callout("Every walk is measured on all categories.")
     return callout(
-        f"Walks and tables of this page are means over {found}, so their start is not the headline "
+        f"Walks and tables of this page are means over {scope}, so their start is not the headline "
         "number, which is over all. The differences are what counts here."
     )
 
@@ -90,19 +90,19 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
     size = (1.8 + 3.2 * len(drawn), 1.0 + 0.27 * len(names))
     figure, axes = plt.subplots(1, len(drawn), figsize=size, sharey=True, squeeze=False)
     alt = []
-    for one, metric in zip(axes[0], drawn, strict=True):
+    for panel, metric in zip(axes[0], drawn, strict=True):
         heights = values[metric].to_numpy()
         changes = np.diff(heights)
         lefts = [heights[0], *heights[:-1], heights[-1]]
         widths = [0.0, *changes, 0.0]
         colours = ["#4a525c", *(PALETTE[2] if c >= 0 else PALETTE[1] for c in changes), "#4a525c"]
         places = range(len(names))
-        one.barh(places, widths, left=lefts, color=colours, height=0.62)
-        one.plot([heights[0], heights[-1]], [0, len(names) - 1], "D", color="#4a525c")
+        panel.barh(places, widths, left=lefts, color=colours, height=0.62)
+        panel.plot([heights[0], heights[-1]], [0, len(names) - 1], "D", color="#4a525c")
         for place, left, width in zip(places, lefts, widths, strict=True):
             is_end = place in (0, len(names) - 1)
             text = percent(left) if is_end else percent(width, signed=True)
-            one.annotate(
+            panel.annotate(
                 text,
                 (max(left, left + width), place),
                 xytext=(6, 0),
@@ -110,16 +110,16 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
                 va="center",
                 fontsize=7.5,
             )
-        one.set_yticks(places, names)
-        one.set_ylim(len(names) - 0.5, -0.5)
+        panel.set_yticks(places, names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
         low, high = heights.min(), heights.max()
         more = max(0.0, SHORTEST_AXIS - (high - low)) / 2
         if np.isfinite(high - low):
-            one.set_xlim(
+            panel.set_xlim(
                 low - more - 0.3 - 0.03 * (high - low), high + more + 0.25 * (high - low + 2 * more)
             )
-        one.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
-        seaborn.despine(ax=one, left=True)
+        panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        seaborn.despine(ax=panel, left=True)
         largest = int(np.abs(changes).argmax()) if len(changes) else 0
         alt.append(
             f"{METRIC_LABELS[metric]} from {percent(heights[0])} to {percent(heights[-1])}, largest "
@@ -136,16 +136,18 @@ def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title:
         among: the variants of the method; those of the walk say what is switched.
         title: what the walk is, for the caption.
     """
-    mine = [one for one in among if one.name.startswith(f"{walk_group(preset)}/")]
-    before = {after.name.partition("/")[2]: one for one, after in pairwise(mine)}
-    positions = {one.name.partition("/")[2]: one for one in mine}
-    found = effects(values)
+    steps = [variant for variant in among if variant.name.startswith(f"{walk_group(preset)}/")]
+    before = {after.name.partition("/")[2]: previous for previous, after in pairwise(steps)}
+    positions = {variant.name.partition("/")[2]: variant for variant in steps}
+    points = effects(values)
     rows = []
-    for step, worth in found.iterrows():
-        shown = [percent(float(worth[metric]), signed=True) for metric in METRICS]
-        rows.append([*_turned(before[str(step)], positions[str(step)]), *shown])
+    for step, worth in points.iterrows():
+        cells = [percent(float(worth[metric]), signed=True) for metric in METRICS]
+        rows.append([*_turned(before[str(step)], positions[str(step)]), *cells])
     columns = ["from", "to", *(METRIC_LABELS[metric] for metric in METRICS)]
-    index = pd.Index([field_of(str(step)).replace("_", " ") for step in found.index], name="switch")
+    index = pd.Index(
+        [field_of(str(step)).replace("_", " ") for step in points.index], name="switch"
+    )
     frame = pd.DataFrame(rows, columns=columns, index=index)
     return table(frame, f"{title}: what every switch is worth, points")
 
@@ -160,9 +162,11 @@ def _config(variant: Any) -> Any:
 def _turned(before: Any, after: Any) -> list[str]:
     """The positions of a switch: one value, or those of the fields that are thrown together."""
     names = differing(_config(before), _config(after))
-    sides = [[getattr(_config(one), name) for name in names] for one in (before, after)]
+    sides = [[getattr(_config(variant), name) for name in names] for variant in (before, after)]
     if before.aupro != after.aupro:  # decided where it is measured, not in the method
-        sides = [[*values, one.aupro] for values, one in zip(sides, (before, after), strict=True)]
+        sides = [
+            [*values, variant.aupro] for values, variant in zip(sides, (before, after), strict=True)
+        ]
     return [
         ", ".join(" ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
         for values in sides
@@ -172,14 +176,14 @@ def _turned(before: Any, after: Any) -> list[str]:
 def switches(method: str) -> dict[str, Choice]:
     """What a method's switches are, by field: of its config, and of how its maps are measured."""
     fields = {**choices(MethodSettings), **choices(find_method(read_paper(method).name).config)}
-    return {name: what for name, what in fields.items() if what.meaning}
+    return {name: choice for name, choice in fields.items() if choice.meaning}
 
 
 def switch_table(walks: Sequence[pd.DataFrame], method: str) -> Html:
     """What the switches of some walks of a method are, each once, with its source."""
     names = dict.fromkeys(field_of(str(step)) for values in walks for step in values.index[1:])
-    known = switches(method)
-    rows = [[known.get(name, OWN).meaning, known.get(name, OWN).source] for name in names]
+    fields = switches(method)
+    rows = [[fields.get(name, OWN).meaning, fields.get(name, OWN).source] for name in names]
     index = pd.Index([name.replace("_", " ") for name in names], name="switch")
     frame = pd.DataFrame(rows, columns=["what it changes", "source"], index=index)
     return linked(table(frame, "The switches; P is the method's paper"))

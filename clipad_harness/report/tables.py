@@ -51,8 +51,8 @@ def percent(value: float | None, *, signed: bool = False) -> str:
 def with_spread(mean: float | None, std: float | None) -> Html:
     """Mean and standard deviation as HTML, the second small; no spread where none is known."""
     text = percent(mean)
-    known = text != DASH and std is not None and not math.isnan(std)
-    return Html(f'{text} <span class="spread">± {percent(std)}</span>' if known else text)
+    has_std = text != DASH and std is not None and not math.isnan(std)
+    return Html(f'{text} <span class="spread">± {percent(std)}</span>' if has_std else text)
 
 
 def badge(verdict: str | None, *, count: int | None = None) -> Html:
@@ -112,8 +112,8 @@ class Cell:
     def attributes(self) -> dict[str, object]:
         """What the element says of itself."""
         spans = {"rowspan": self.rows, "colspan": self.columns}
-        said = {"class": self.kind, "scope": self.scope}
-        return {k: v for k, v in said.items() if v} | {k: n for k, n in spans.items() if n > 1}
+        texts = {"class": self.kind, "scope": self.scope}
+        return {k: v for k, v in texts.items() if v} | {k: n for k, n in spans.items() if n > 1}
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,9 @@ def _value_label(name: str, value: object) -> str:
 def _check_comparison(frame: pd.DataFrame) -> None:
     missing = [name for name in COMPARISON_COLUMNS if name not in frame.columns]
     if missing or frame.empty:
-        found = f"no column {', '.join(missing)}" if missing else "no rows"
+        problem = f"no column {', '.join(missing)}" if missing else "no rows"
         raise ClipadError(
-            f"comparison: found {found}, expected rows with {', '.join(COMPARISON_COLUMNS)}."
+            f"comparison: found {problem}, expected rows with {', '.join(COMPARISON_COLUMNS)}."
         )
     unknown = sorted(set(frame["metric"]) - set(METRIC_LABELS))
     if unknown:
@@ -263,7 +263,7 @@ def _comparison_row(
         shots = name == "k_shot"
         label = str(row[name]) if shots else METRIC_LABELS[str(row[name])]
         cells.append(Cell(label, kind="number" if shots else ""))
-    ours = with_spread(_number(row["ours_mean"]), _number(row["ours_std"]))
+    measured = with_spread(_number(row["ours_mean"]), _number(row["ours_std"]))
     paper = with_spread(_number(row["paper_mean"]), _number(row["paper_std"]))
     source = row["source"]
     if isinstance(source, str) and source:
@@ -271,7 +271,7 @@ def _comparison_row(
         link = f'<a href="#{anchor}-{number}" title="{escape(source)}">{number}</a>'
         paper = Html(f"{paper}<sup>{link}</sup>")
     difference = percent(_number(row["difference"]), signed=True)
-    cells += [Cell(text, kind="number") for text in (ours, paper, difference)]
+    cells += [Cell(text, kind="number") for text in (measured, paper, difference)]
     verdict = row["verdict"]
     cells.append(Cell(badge(verdict if isinstance(verdict, str) else None)))
     return Row(cells, "total" if category in _TOTALS else "")

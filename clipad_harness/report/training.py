@@ -21,7 +21,9 @@ def training_facts(run: Run) -> Html:
     if training is None:
         raise ClipadError(f"training: found {run.name}, which learns nothing, expected another.")
     learner = trainer.learner(training)
-    learned = sum(one.numel() for one in learner.parameters() if one.requires_grad)
+    learned = sum(
+        parameter.numel() for parameter in learner.parameters() if parameter.requires_grad
+    )
     return facts(
         {
             "trained on": main.trained_on,
@@ -35,26 +37,26 @@ def training_facts(run: Run) -> Html:
 
 def curves_figure(curves: pd.DataFrame, variant: str = MAIN) -> tuple[Figure, str]:
     """Every part of the loss by epoch, a panel a part, a line a seed; the alt text."""
-    mine = curves[curves["variant"] == variant]
-    if mine.empty:
+    rows = curves[curves["variant"] == variant]
+    if rows.empty:
         raise ClipadError(f"training: found no curve of {variant!r}; train again.")
-    parts = list(dict.fromkeys(mine["part"]))
+    parts = list(dict.fromkeys(rows["part"]))
     figure, axes = plt.subplots(1, len(parts), figsize=(2.6 * len(parts), 2.6), squeeze=False)
-    for one, part in zip(axes[0], parts, strict=True):
-        shown = mine[mine["part"] == part].assign(seed=lambda frame: frame["seed"].astype(str))
+    for panel, part in zip(axes[0], parts, strict=True):
+        losses = rows[rows["part"] == part].assign(seed=lambda frame: frame["seed"].astype(str))
         seaborn.lineplot(
-            data=shown,
+            data=losses,
             x="epoch",
             y="value",
             hue="seed",
             marker="o",
             legend=part == parts[-1],
-            ax=one,
+            ax=panel,
         )
-        one.set(xlabel="epoch", ylabel="")
-        one.xaxis.set_major_locator(MaxNLocator(integer=True))
-        one.set_title(part.replace("_", " "), fontsize=9.5)
+        panel.set(xlabel="epoch", ylabel="")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_title(part.replace("_", " "), fontsize=9.5)
     axes[0, -1].legend(title="seed", frameon=False, fontsize=8, title_fontsize=8)
-    ends = mine.groupby(["part", "epoch"], sort=False)["value"].mean()
+    ends = rows.groupby(["part", "epoch"], sort=False)["value"].mean()
     words = [f"{part} from {ends[part].iloc[0]:.3g} to {ends[part].iloc[-1]:.3g}" for part in parts]
     return figure, f"Loss by epoch, mean over the seeds: {'; '.join(words)}."

@@ -13,26 +13,26 @@ from clipad_harness.report.tables import Html, callout
 
 def unread(backbone: Backbone, texts: Iterable[str]) -> list[str]:
     """The words of some prompts of which no token has a vector; published weights know them all."""
-    known = backbone.text.token_embedding.any(dim=1)
+    has_vector = backbone.text.token_embedding.any(dim=1)
     words = dict.fromkeys(re.findall(r"[a-z]+", re.sub(r"{\w+}", "", " ".join(texts)).lower()))
-    found = []
+    unread_words = []
     for word in words:
         row = backbone.tokenizer([word])[0]
         tokens = row[1 : int(row.argmax())]  # between start and end; the end has the highest number
-        if not known[tokens].any():
-            found.append(word)
-    return found
+        if not has_vector[tokens].any():
+            unread_words.append(word)
+    return unread_words
 
 
 def note(method: Method, backbone: Backbone, variants: Iterable[Variant], *groups: str) -> Html:
     """Which words of the rows of some ablations the backbone has never read, as a callout."""
-    rows = [one for one in variants if one.name.partition("/")[0] in groups]
+    rows = [variant for variant in variants if variant.name.partition("/")[0] in groups]
     texts = [text for row in rows for text in method.texts(row.tested_with(row.seeds[0]))]
-    found = unread(backbone, texts)
-    if not found:
+    words = unread(backbone, texts)
+    if not words:
         return callout("The backbone has read every word of these rows.")
     return callout(
-        f"This backbone ({backbone.kind} weights) has never read {', '.join(found)}: to it they mean "
+        f"This backbone ({backbone.kind} weights) has never read {', '.join(words)}: to it they mean "
         "nothing, and rows that differ in such words alone differ in the number of words. So rows with "
         "them say nothing about the paper's.",
         "warning",

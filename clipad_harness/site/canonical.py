@@ -71,21 +71,21 @@ def _laid_out(source: str) -> str:
 
 
 def _canonical_outputs(outputs: list[NotebookNode]) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = []
+    canonical: list[dict[str, Any]] = []
     for output in outputs:
         if output.output_type == "stream":
             if output.name == "stderr":
                 continue
             # How a stream is cut into messages depends on timing: join what is adjacent.
-            if kept and kept[-1]["output_type"] == "stream":
-                kept[-1]["text"] += output.text
+            if canonical and canonical[-1]["output_type"] == "stream":
+                canonical[-1]["text"] += output.text
                 continue
-            kept.append({"output_type": "stream", "name": "stdout", "text": output.text})
+            canonical.append({"output_type": "stream", "name": "stdout", "text": output.text})
         elif output.output_type == "error":
-            kept.append(dict(output))
+            canonical.append(dict(output))
         elif not any("widget-view" in kind for kind in output.get("data", {})):
-            kept.append({**output, "data": _canonical_data(output.get("data", {}))})
-    return kept
+            canonical.append({**output, "data": _canonical_data(output.get("data", {}))})
+    return canonical
 
 
 def _canonical_data(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,13 +100,13 @@ def _canonical_data(data: Mapping[str, Any]) -> dict[str, Any]:
 def _png_without_text(encoded: str) -> str:
     """Drop what a PNG says about when and by what it was written; the pixels stay."""
     data = base64.b64decode(encoded)
-    kept, position = [data[:8]], 8
+    chunks, position = [data[:8]], 8
     while position < len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         if data[position + 4 : position + 8] not in _PNG_TEXT_CHUNKS:
-            kept.append(data[position:end])
+            chunks.append(data[position:end])
         position = end
-    return base64.b64encode(b"".join(kept)).decode("ascii")
+    return base64.b64encode(b"".join(chunks)).decode("ascii")
 
 
 def check_no_absolute_path(source: Path, notebook: NotebookNode, root: Path) -> None:

@@ -35,13 +35,13 @@ def explore(root: Path) -> Path:
     torch.set_num_threads(1)
     settings, among = read_explorer(root), contenders(root)
     run = among[0].run
-    backbones = [one.scorer.backbone(one.main.config) for one in among]
+    backbones = [contender.scorer.backbone(contender.main.config) for contender in among]
     kinds = sorted({backbone.kind for backbone in backbones} - {"published"})
     names = read_methods(root)
     cited = [entry for name in names for entry in citations(name, run.profile.dataset)]
-    layers = {contender.label: contender.first for contender in among}
+    methods = {contender.label: contender.first for contender in among}
     written = write_explorer(
-        layers,
+        methods,
         run.categories,
         run.data,
         root / "reports" / "explorer.html",
@@ -69,7 +69,7 @@ def explore(root: Path) -> Path:
 
 
 def write_explorer(
-    layers: Mapping[str, Callable[[str], CategoryMaps]],
+    methods: Mapping[str, Callable[[str], CategoryMaps]],
     categories: Sequence[str],
     data: Path,
     output: Path,
@@ -82,7 +82,7 @@ def write_explorer(
     """Write the page.
 
     Args:
-        layers: label of a column -> what its method says of a category's test images, in the order of
+        methods: label of a column -> what its method says of a category's test images, in the order of
             the reader's interest.
         categories: what to show, in order.
         data: the dataset's folder.
@@ -93,25 +93,25 @@ def write_explorer(
         warning: what stands above everything, as that the weights are no published ones.
 
     Raises:
-        ClipadError: no layers, layers of different images, or a page above the declared size.
+        ClipadError: no method, methods of different images, or a page above the declared size.
     """
-    if not layers or not categories:
+    if not methods or not categories:
         raise ClipadError("explorer: found no method or no category, expected at least one.")
     sizes = Sizes(settings.images_per_category, settings.picture_size, settings.map_size)
     records = [
         category_record(
-            name, {label: detect(name) for label, detect in layers.items()}, data, sizes
+            name, {label: detect(name) for label, detect in methods.items()}, data, sizes
         )
         for name in tqdm(categories, "explore", unit="category", delay=2)
     ]
-    found = {
+    record = {
         "rates": [float(f"{rate:.4g}") for rate in RATES],
-        "layers": list(layers),
+        "methods": list(methods),
         "categories": records,
     }
     above = callout(warning, "warning") if warning else ""
     html = page(
-        TITLE, above + _body(found), provenance=provenance, citations=citations, command="./repro"
+        TITLE, above + _body(record), provenance=provenance, citations=citations, command="./repro"
     )
     megabytes = len(html.encode()) / 1e6
     if megabytes > settings.max_megabytes:
@@ -123,9 +123,9 @@ def write_explorer(
     return write_text(output, html)
 
 
-def _body(found: Mapping[str, object]) -> str:
+def _body(record: Mapping[str, object]) -> str:
     """The page's own part; a name from the data cannot end the script that holds it."""
-    text = json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(record, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
         name: (TEMPLATES / f"explorer.{name}").read_text(encoding="utf-8")
         for name in ("css", "html", "js")

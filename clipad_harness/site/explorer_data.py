@@ -60,62 +60,66 @@ class Sizes:
 
 
 def category_record(
-    name: str, layers: Mapping[str, CategoryMaps], data: Path, sizes: Sizes
+    name: str, methods: Mapping[str, CategoryMaps], data: Path, sizes: Sizes
 ) -> dict[str, object]:
     """One category of the page, ready for JSON.
 
     Args:
         name: the category.
-        layers: by label, what each method found; all on the same images.
+        methods: by label, what each one found; all on the same images.
         data: the dataset's folder.
         sizes: how much of it the page holds.
 
     Raises:
         ClipadError: methods that looked at different images.
     """
-    found = list(layers.values())
-    rows = found[0].images.to_dict("records")
-    for label, layer in layers.items():
-        if list(layer.images["image"]) != [row["image"] for row in rows]:
+    results = list(methods.values())
+    rows = results[0].images.to_dict("records")
+    for label, method in methods.items():
+        if list(method.images["image"]) != [row["image"] for row in rows]:
             raise ClipadError(
-                f"explorer: {label} has other test images of {name} than {next(iter(layers))}, "
+                f"explorer: {label} has other test images of {name} than {next(iter(methods))}, "
                 "expected the same in the same order; score both on one dataset."
             )
-    labels = found[0].images["label"].to_numpy()
-    cuts = [thresholds(layer) for layer in found]
-    chosen = choose(labels, [layer.image_scores for layer in found], sizes.images_per_category)
+    labels = results[0].images["label"].to_numpy()
+    cuts = [thresholds(method) for method in results]
+    chosen = choose(labels, [method.image_scores for method in results], sizes.images_per_category)
     return {
         "name": name,
-        "layers": [_layer(labels, one, cut) for one, cut in zip(found, cuts, strict=True)],
-        "images": [_image(rows[place], place, found, cuts, data, sizes) for place in chosen],
+        "methods": [
+            _method(labels, method, cut) for method, cut in zip(results, cuts, strict=True)
+        ],
+        "images": [_image(rows[place], place, results, cuts, data, sizes) for place in chosen],
     }
 
 
-def thresholds(found: CategoryMaps) -> NDArray[np.float64]:
+def thresholds(method: CategoryMaps) -> NDArray[np.float64]:
     """For each of `RATES` the score above which that share of the normal pixels lies, falling.
 
     Normal pixels are those outside the masks; of damaged images without a mask none is known.
     """
-    known = [
-        one[~mask]
-        for one, mask, row in zip(found.maps, found.masks, found.images.to_dict("records"))
+    samples = [
+        anomaly_map[~mask]
+        for anomaly_map, mask, row in zip(
+            method.maps, method.masks, method.images.to_dict("records")
+        )
         if not row["label"] or row["mask"]
     ]
-    normal = np.concatenate(known or [one.ravel() for one in found.maps])
+    normal = np.concatenate(samples or [anomaly_map.ravel() for anomaly_map in method.maps])
     return np.quantile(normal.astype(np.float64), 1 - RATES)
 
 
 def overlaps(
-    one: NDArray[np.float32], mask: NDArray[np.bool_], cuts: NDArray[np.float64]
+    anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], cuts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Intersection over union of the mask and the pixels above each threshold.
 
-    >>> one, mask = np.array([[0.1, 0.6, 0.9]], np.float32), np.array([[False, True, True]])
-    >>> overlaps(one, mask, np.array([0.95, 0.8, 0.5, 0.0])).round(2).tolist()
+    >>> anomaly_map, mask = np.array([[0.1, 0.6, 0.9]], np.float32), np.array([[False, True, True]])
+    >>> overlaps(anomaly_map, mask, np.array([0.95, 0.8, 0.5, 0.0])).round(2).tolist()
     [0.0, 0.5, 1.0, 0.67]
     """
-    inside = _share_above(one[mask], cuts) * mask.sum()
-    marked = _share_above(one.ravel(), cuts) * one.size
+    inside = _share_above(anomaly_map[mask], cuts) * mask.sum()
+    marked = _share_above(anomaly_map.ravel(), cuts) * anomaly_map.size
     return inside / (mask.sum() + marked - inside)
 
 
@@ -138,14 +142,16 @@ def choose(
     """
     if count >= len(labels):
         return list(range(len(labels)))
-    ranks = np.mean([pd.Series(one).rank().to_numpy() for one in scores], axis=0)
+    ranks = np.mean(
+        [pd.Series(method_scores).rank().to_numpy() for method_scores in scores], axis=0
+    )
     normal, damaged = (
         sorted(np.flatnonzero(labels == label).tolist(), key=lambda place: (-ranks[place], place))
         for label in (0, 1)
     )
-    some = max(round(NORMAL_SHARE * count), count - len(damaged))
-    some = min(some, len(normal))
-    return sorted(_evenly(normal, some) + _evenly(damaged, count - some))
+    normal_count = max(round(NORMAL_SHARE * count), count - len(damaged))
+    normal_count = min(normal_count, len(normal))
+    return sorted(_evenly(normal, normal_count) + _evenly(damaged, count - normal_count))
 
 
 def _evenly(ordered: list[int], count: int) -> list[int]:
@@ -153,12 +159,14 @@ def _evenly(ordered: list[int], count: int) -> list[int]:
     return [ordered[place] for place in places]
 
 
-def _layer(
-    labels: NDArray[np.int64], found: CategoryMaps, cuts: NDArray[np.float64]
+def _method(
+    labels: NDArray[np.int64], method: CategoryMaps, cuts: NDArray[np.float64]
 ) -> dict[str, object]:
     """Thresholds and the image scores of the whole category, for the histogram."""
-    scores = {name: found.image_scores[labels == i] for i, name in enumerate(("normal", "damaged"))}
-    highest = max(float(one.max()) for one in found.maps)
+    scores = {
+        name: method.image_scores[labels == i] for i, name in enumerate(("normal", "damaged"))
+    }
+    highest = max(float(anomaly_map.max()) for anomaly_map in method.maps)
     return {
         "thresholds": _numbers(cuts),
         "highest": _numbers([highest])[0],
@@ -169,12 +177,12 @@ def _layer(
 def _image(
     row: Mapping[Hashable, object],
     place: int,
-    layers: Sequence[CategoryMaps],
+    methods: Sequence[CategoryMaps],
     cuts: Sequence[NDArray[np.float64]],
     data: Path,
     sizes: Sizes,
 ) -> dict[str, object]:
-    mask = layers[0].masks[place]
+    mask = methods[0].masks[place]
     picture = read_image(data / str(row["image"]))
     picture.thumbnail((sizes.picture_size, sizes.picture_size), Image.Resampling.LANCZOS)
     return {
@@ -183,32 +191,34 @@ def _image(
         "label": int(bool(row["label"])),
         "picture": _data_uri(picture, "JPEG", quality=82),
         "mask": _mask_uri(mask, sizes.picture_size) if row["mask"] else None,
-        "layers": [
-            _map(layer, place, cut, bool(row["mask"]), sizes.map_size)
-            for layer, cut in zip(layers, cuts, strict=True)
+        "methods": [
+            _map(method, place, cut, bool(row["mask"]), sizes.map_size)
+            for method, cut in zip(methods, cuts, strict=True)
         ],
     }
 
 
 def _map(
-    layer: CategoryMaps, place: int, cuts: NDArray[np.float64], has_mask: bool, size: int
+    method: CategoryMaps, place: int, cuts: NDArray[np.float64], has_mask: bool, size: int
 ) -> dict[str, object]:
-    one, mask = layer.maps[place], layer.masks[place]
-    low, high, uri = quantised(one, size)
+    anomaly_map, mask = method.maps[place], method.masks[place]
+    low, high, uri = quantised(anomaly_map, size)
     return {
-        "score": _numbers([layer.image_scores[place]])[0],
+        "score": _numbers([method.image_scores[place]])[0],
         "low": low,
         "high": high,
         "map": uri,
-        "marked": [round(float(v), 4) for v in _share_above(one.ravel(), cuts)],
-        "overlap": [round(float(v), 3) for v in overlaps(one, mask, cuts)] if has_mask else None,
+        "marked": [round(float(v), 4) for v in _share_above(anomaly_map.ravel(), cuts)],
+        "overlap": [round(float(v), 3) for v in overlaps(anomaly_map, mask, cuts)]
+        if has_mask
+        else None,
     }
 
 
-def quantised(one: NDArray[np.float32], size: int) -> tuple[float, float, str]:
+def quantised(anomaly_map: NDArray[np.float32], size: int) -> tuple[float, float, str]:
     """A map as a small 8-bit picture: the scores of black and of white, and its data URI."""
-    small = Image.fromarray(one.astype(np.float32), mode="F")
-    small = small.resize(_fitting(one.shape, size), Image.Resampling.BOX)
+    small = Image.fromarray(anomaly_map.astype(np.float32), mode="F")
+    small = small.resize(_fitting(anomaly_map.shape, size), Image.Resampling.BOX)
     values = np.asarray(small, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     share = (values - low) / (high - low) if high > low else np.zeros_like(values)
@@ -241,5 +251,5 @@ def _numbers(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
 def read_explorer_data(html: str) -> dict[str, object]:
     """What a page of the explorer shows, as plain data."""
     start = html.index(">", html.index('<script type="application/json" id="explorer-data"')) + 1
-    found: dict[str, object] = json.loads(html[start : html.index("</script>", start)])
-    return found
+    record: dict[str, object] = json.loads(html[start : html.index("</script>", start)])
+    return record

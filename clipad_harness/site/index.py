@@ -33,9 +33,6 @@ from clipad_harness.report.tables import (
 from clipad_harness.site.page import Heading, page, tidy_tables
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
-# WinCLIP with reference images is WinCLIP+; the other methods have none.
-WITH_REFERENCES = "+"
-
 
 # Title and purpose of the pages that are about all methods.
 _FURTHER = {
@@ -68,10 +65,10 @@ def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> 
         f"reports/summaries/{path.name}": file_hash(path) for path in summaries if path.is_file()
     }
     cited = [
-        one
+        citation
         for path in summaries
         if path.is_file()
-        for one in bibliography.citations(path.stem, read_summary(path).dataset)
+        for citation in bibliography.citations(path.stem, read_summary(path).dataset)
     ]
     return index_page(
         summaries,
@@ -187,7 +184,7 @@ def _headline_table(entries: list[_Entry]) -> str:
         about = entry.summary
         for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
             origin = f"{entry.link}#{origin_anchor(shots)}"
-            name = about.method + (WITH_REFERENCES if _shots(shots)[0] else "")
+            name = about.method_with_references if _shots(shots)[0] else about.method
             link = f'<a href="{escape(entry.link)}">{escape(name)}</a>'
             cells = [Cell(Html(link), "row"), Cell(about.dataset), Cell(shots, kind="short")]
             for metric in HEADLINE_METRICS:

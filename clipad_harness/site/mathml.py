@@ -42,9 +42,9 @@ def to_mathml(tex: str, *, display: bool) -> str:
     return ElementTree.tostring(math, encoding="unicode")
 
 
-def _unsupported(tex: str, found: str) -> ClipadError:
+def _unsupported(tex: str, problem: str) -> ClipadError:
     return ClipadError(
-        f"equation `{tex.strip()}`: found {found}, expected TeX that latex2mathml converts; "
+        f"equation `{tex.strip()}`: found {problem}, expected TeX that latex2mathml converts; "
         "write it more simply."
     )
 

@@ -73,35 +73,37 @@ def run_notebook(
         raise ClipadError(f"output: found {output.name!r}, expected a name that ends in .ipynb.")
     original = _read_notebook(source)
     _check_parameters(source, _parameter_defaults(source, original), parameters)
-    asked = copy.deepcopy(original)
+    notebook = copy.deepcopy(original)
     if about:
-        asked.cells.append(nbformat.v4.new_code_cell(about))
-    executed = _execute(asked, source, output, parameters, root)
-    told = _json_of(executed.cells.pop(), source) if about else {}
+        notebook.cells.append(nbformat.v4.new_code_cell(about))
+    executed = _execute(notebook, source, output, parameters, root)
+    facts = _json_of(executed.cells.pop(), source) if about else {}
     canonical = canonical_notebook(executed, original)
     check_no_absolute_path(source, canonical, root)
     canonical.metadata["clipad"] = {
         "title": title,
-        "provenance": told.get("provenance", {}),
-        "origins": told.get("origins", ""),
-        "citations": [list(one) for one in citations],
+        "provenance": facts.get("provenance", {}),
+        "origins": facts.get("origins", ""),
+        "citations": [list(citation) for citation in citations],
         "command": command,
     }
     html = notebook_page(canonical, fallback_title=output.stem)
     write_text(output, nbformat.writes(canonical) + "\n")
     page = output.with_suffix(".html")
     write_text(page, html)
-    return Page(page, told)
+    return Page(page, facts)
 
 
 def _json_of(cell: NotebookNode, source: Path) -> dict[str, Any]:
-    shown = [output.data for output in cell.outputs if "application/json" in output.get("data", {})]
-    if len(shown) != 1:
+    displays = [
+        output.data for output in cell.outputs if "application/json" in output.get("data", {})
+    ]
+    if len(displays) != 1:
         raise ClipadError(
-            f"{source}: found {len(shown)} JSON outputs of the code {cell.source!r}, expected one that "
+            f"{source}: found {len(displays)} JSON outputs of the code {cell.source!r}, expected one that "
             "tells what made the page."
         )
-    return dict(shown[0]["application/json"])
+    return dict(displays[0]["application/json"])
 
 
 def read_parameters(source: Path) -> dict[str, object]:

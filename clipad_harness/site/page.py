@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup
 
 from clipad_core.errors import ClipadError
-from clipad_harness.base.run_record import SIDECAR
+from clipad_harness.base.run_record import RUN_RECORD
 
 TEMPLATES = Path(__file__).parent / "templates"
 _NUMBER = re.compile(r"[-+−±]?[0-9][0-9.,]*(e[-+][0-9]+)?( ?%)?|[–—-]|nan|NaN")
@@ -55,7 +55,7 @@ def page(
         citations: label and BibTeX of what to cite.
         command: what makes the page again.
         is_home: whether this is the page that leads to all others.
-        has_record: whether a stage made it, so that `sidecar` tells of the run.
+        has_record: whether a stage made it, so that `run_record` tells of the run.
 
     Raises:
         ClipadError: `body` would load something from the network.
@@ -76,7 +76,7 @@ def page(
         citations=citations,
         command=command,
         mark=hashlib.sha256(inside.encode()).hexdigest()[:16],
-        sidecar=SIDECAR,
+        run_record=RUN_RECORD,
         home="#main" if is_home else "index.html",
         is_home=is_home,
         has_record=has_record,
@@ -104,23 +104,23 @@ def _shell() -> jinja2.Template:
 def network_loads(html: str) -> list[str]:
     """What a browser would fetch to show the page; links a reader may follow do not count.
 
-    Neither does the script `run.js` of the page's own folder, see `sidecar`.
+    Neither does the script `run.js` of the page's own folder, see `run_record`.
 
     >>> network_loads('<a href="https://a.org">a</a> <img src="data:,"> <img src="https://a.org/b">')
     ['img src="https://a.org/b"']
     """
-    found = []
+    loads = []
     for tag in BeautifulSoup(html, "html.parser").find_all(True):
         for name in ("src", "srcset", "poster", "data", "href", "xlink:href"):
             value = str(tag.get(name) or "")
             followed = name == "href" and tag.name in ("a", "area")
-            followed |= (tag.name, name, value) == ("script", "src", SIDECAR)
+            followed |= (tag.name, name, value) == ("script", "src", RUN_RECORD)
             if value and not followed and not value.startswith(("data:", "#")):
-                found.append(f'{tag.name} {name}="{value}"')
+                loads.append(f'{tag.name} {name}="{value}"')
         style = tag.get_text() if tag.name == "style" else str(tag.get("style") or "")
         if _CSS_LOAD.search(style):
-            found.append(f"{tag.name} style that loads a file")
-    return found
+            loads.append(f"{tag.name} style that loads a file")
+    return loads
 
 
 def tidy_tables(fragment: str) -> str:

@@ -59,7 +59,7 @@ def about_essay(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
             dataset=first.profile.dataset,
             images=len(first.index),
             data_hash=index_hash(first.index, first.data),
-            backbones=[scorer.backbone(scorer.among[0].config) for scorer in scorers],
+            backbones=[scorer.backbone(scorer.variants[0].config) for scorer in scorers],
             methods=names,
             parameters={"profile": asdict(first.profile), "methods": names},
         )

@@ -23,8 +23,8 @@ def write_readme_figure(root: Path, among: Sequence[Contender]) -> Path:
     scored = galleries.score_images(best.scorer, best.k_shot, best.seeds[0])
     chosen = scored.images.loc[galleries.best(scored, IMAGES)]
     methods = {contender.label: contender.first for contender in among}
-    shown = comparison.under_maps(best.run.data, chosen, methods)
-    figure, _ = comparison.pictures([shown[image] for image in chosen["image"]])
+    drawings = comparison.under_maps(best.run.data, chosen, methods)
+    figure, _ = comparison.pictures([drawings[image] for image in chosen["image"]])
     with replacing(root / FIGURE) as temporary:
         # Without the library's name and version, so that the bytes depend on the picture alone.
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

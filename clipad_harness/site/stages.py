@@ -32,7 +32,7 @@ def notebook(root: Path, name: str) -> Path:
     for method in methods:
         read_method(root, method)  # what is wrong there is a message about params.yaml
     values = parameters_of(root, None if name in ESSAYS else name)
-    cited = [one for method in methods for one in citations(method, values["dataset"])]
+    cited = [citation for method in methods for citation in citations(method, values["dataset"])]
     page = run_notebook(
         root / "notebooks" / f"{name}.ipynb",
         root / "reports" / f"{name}.ipynb",

@@ -1,4 +1,4 @@
-"""Batches for the stand-in's training: all that is chosen by (seed, step), ready before the step needs it.
+"""Settings and batches of the stand-in's training: what (seed, step) chooses, ready when it is needed.
 
 Everything here runs on CPUs, in processes of its own where asked; the step itself (`pretrain_loop`)
 only computes. So a GPU need not wait, and a resumed run sees the batches that it would have seen.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,73 @@ from clipad_harness.standin.captions import CaptionPair, CompactTokenizer, Subje
 from clipad_harness.standin.pairs import PairStore
 from clipad_harness.standin.views import choose_channels, choose_places
 
-if TYPE_CHECKING:
-    from clipad_harness.standin.loop import PretrainConfig
+
+class Planned(NamedTuple):
+    """The value holds from the step on."""
+
+    step: int
+    value: int
+
+
+Plan = tuple[Planned, ...]
+
+
+class Round(NamedTuple):
+    """One rise and fall of the learning rate.
+
+    Attributes:
+        decay_steps: at its end the rate falls linearly to zero over so many steps.
+    """
+
+    steps: int
+    learning_rate: float
+    decay_steps: int
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The ``pretrain`` section of params.yaml.
+
+    Attributes:
+        architecture: open_clip's model config, stored beside the weights.
+        rounds: one after the other; each starts with new optimisers, so that it can follow weights
+            alone.
+        first_pairs, pairs_per_step: the pool of drawn pairs starts with the one and grows by the other.
+        keep: so many random patches of an image are kept.
+        least_pixels: a whole image counts as damaged where so many pixels of it show the defect.
+        block_sides: sides, in patches, of the close-up blocks; every step takes ``blocks_per_step``.
+        batch_weight: of the contrast over the batch; those inside pairs weigh 1.
+        threads: of the training itself, on a CPU.
+        drawers, loaders: processes that draw pairs and that make batches ahead of need; 0: none.
+    """
+
+    seed: int
+    rounds: tuple[Round, ...]
+    batch_pairs: int
+    first_pairs: int
+    pairs_per_step: int
+    draw_size: int
+    smallest_crop: float
+    least_pixels: Plan
+    keep: Plan
+    block_sides: tuple[int, ...]
+    blocks_per_step: int
+    weight_decay: float
+    warmup_steps: int
+    batch_weight: float
+    smoothing: float
+    largest_scale: float
+    held_out: tuple[str, ...]
+    threads: int
+    drawers: int
+    loaders: int
+    checkpoint_every: int
+    architecture: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Of all rounds together."""
+        return sum(cycle.steps for cycle in self.rounds)
 
 
 @dataclass

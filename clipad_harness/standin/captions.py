@@ -73,7 +73,7 @@ def caption_pair(subject: Subject, chance: Random, recoloured: bool = False) -> 
     The states are WinCLIP's (7 normal, 4 anomalous); a third of the damaged captions names the
     defect instead, and half of their partners deny it ("without scratch").
     """
-    thing, specific = noun(subject, chance, recoloured)
+    phrase, specific = noun(subject, chance, recoloured)
     template = chance.choice(TEMPLATES_DOT)
     sound, damaged = chance.choice(NORMAL_STATES), chance.choice(ANOMALOUS_STATES)
     if chance.random() < 0.33:
@@ -81,7 +81,7 @@ def caption_pair(subject: Subject, chance: Random, recoloured: bool = False) -> 
         if chance.random() < 0.5:
             sound = f"{{}} without {words(subject.defect)}"
     return CaptionPair(
-        template.format(sound.format(thing)), template.format(damaged.format(thing)), specific
+        template.format(sound.format(phrase)), template.format(damaged.format(phrase)), specific
     )
 
 

@@ -157,8 +157,8 @@ def plan(parameters: Parameters) -> Iterator[Shot]:
             yield Shot(category, "test", "good", number)
         defects = defects_of(category)
         for index in range(parameters.test_damaged):
-            number, which = divmod(index, len(defects))
-            yield Shot(category, "test", defects[which], number)
+            number, place = divmod(index, len(defects))
+            yield Shot(category, "test", defects[place], number)
 
 
 def content_hash(folder: Path) -> str:

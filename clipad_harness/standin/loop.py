@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from clipad_core.clip.transformer import has_avx512
 from clipad_core.errors import ClipadError
 from clipad_harness.base.sealed import read_state, write_state
-from clipad_harness.standin.batch import Batch, loader
+from clipad_harness.standin.batch import Batch, Plan, PretrainConfig, Round, loader
 from clipad_harness.standin.captions import CompactTokenizer
 from clipad_harness.standin.model import (
     Model,
@@ -38,74 +37,6 @@ from clipad_harness.standin.views import (
 )
 
 LOG_EVERY = 25
-
-
-class Planned(NamedTuple):
-    """The value holds from the step on."""
-
-    step: int
-    value: int
-
-
-Plan = tuple[Planned, ...]
-
-
-class Round(NamedTuple):
-    """One rise and fall of the learning rate.
-
-    Attributes:
-        decay_steps: at its end the rate falls linearly to zero over so many steps.
-    """
-
-    steps: int
-    learning_rate: float
-    decay_steps: int
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """The ``pretrain`` section of params.yaml.
-
-    Attributes:
-        architecture: open_clip's model config, stored beside the weights.
-        rounds: one after the other; each starts with new optimisers, so that it can follow weights
-            alone.
-        first_pairs, pairs_per_step: the pool of drawn pairs starts with the one and grows by the other.
-        keep: so many random patches of an image are kept.
-        least_pixels: a whole image counts as damaged where so many pixels of it show the defect.
-        block_sides: sides, in patches, of the close-up blocks; every step takes ``blocks_per_step``.
-        batch_weight: of the contrast over the batch; those inside pairs weigh 1.
-        threads: of the training itself, on a CPU.
-        drawers, loaders: processes that draw pairs and that make batches ahead of need; 0: none.
-    """
-
-    seed: int
-    rounds: tuple[Round, ...]
-    batch_pairs: int
-    first_pairs: int
-    pairs_per_step: int
-    draw_size: int
-    smallest_crop: float
-    least_pixels: Plan
-    keep: Plan
-    block_sides: tuple[int, ...]
-    blocks_per_step: int
-    weight_decay: float
-    warmup_steps: int
-    batch_weight: float
-    smoothing: float
-    largest_scale: float
-    held_out: tuple[str, ...]
-    threads: int
-    drawers: int
-    loaders: int
-    checkpoint_every: int
-    architecture: dict[str, Any]
-
-    @property
-    def steps(self) -> int:
-        """Of all rounds together."""
-        return sum(one.steps for one in self.rounds)
 
 
 @dataclass
@@ -139,24 +70,24 @@ def optimisers(config: PretrainConfig, model: Model) -> tuple[Optimizer, Optimiz
         weight_decay=config.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
-    others = torch.optim.AdamW(outside, weight_decay=0.0, betas=(0.9, 0.98))
-    return matrices, others
+    adamw = torch.optim.AdamW(outside, weight_decay=0.0, betas=(0.9, 0.98))
+    return matrices, adamw
 
 
 def find_round(config: PretrainConfig, step: int) -> tuple[Round, int]:
     """The round that a step belongs to, and the step's number in it."""
-    for one in config.rounds[:-1]:
-        if step < one.steps:
-            return one, step
-        step -= one.steps
+    for cycle in config.rounds[:-1]:
+        if step < cycle.steps:
+            return cycle, step
+        step -= cycle.steps
     return config.rounds[-1], step
 
 
 def rate(config: PretrainConfig, step: int) -> float:
     """The learning rate at a step: in every round linear warm-up, constant, linear decay to zero."""
-    one, number = find_round(config, step)
-    left = (one.steps - number) / one.decay_steps
-    return one.learning_rate * min(1.0, (number + 1) / config.warmup_steps, left)
+    cycle, number = find_round(config, step)
+    decay = (cycle.steps - number) / cycle.decay_steps
+    return cycle.learning_rate * min(1.0, (number + 1) / config.warmup_steps, decay)
 
 
 def past(config: PretrainConfig, step: int) -> list[tuple[float, int, int]]:
@@ -187,9 +118,9 @@ def step_losses(
     scale = model.logit_scale.exp().clamp(max=config.largest_scale)
     tokens = patch_tokens(model, views.flatten(0, 1))
 
-    def look(kept: Tensor) -> Tensor:
-        both = kept.repeat_interleave(2, dim=0)
-        return embed_view(model, tokens, both).unflatten(0, (-1, 2))
+    def look(numbers: Tensor) -> Tensor:
+        repeated = numbers.repeat_interleave(2, dim=0)
+        return embed_view(model, tokens, repeated).unflatten(0, (-1, 2))
 
     texts, close_up = embed_captions(model, batch.ids, batch.ends).unflatten(0, (2, -1, 2))
     whole = look(keep_tokens(seen, planned(config.keep, step), noise))
@@ -204,10 +135,10 @@ def step_losses(
     }
     parts = []
     for block in batch.sides:
-        kept, found = damaged_blocks(seen, block, patch, noise)
-        parts.append(pair_contrast(look(kept), close_up, found, scale, config.smoothing))
-        kept = any_blocks(len(views), side // patch, block, noise)
-        sound = embed_view(model, tokens[::2], kept)
+        numbers, has_block = damaged_blocks(seen, block, patch, noise)
+        parts.append(pair_contrast(look(numbers), close_up, has_block, scale, config.smoothing))
+        numbers = any_blocks(len(views), side // patch, block, noise)
+        sound = embed_view(model, tokens[::2], numbers)
         parts.append(sound_contrast(sound, close_up, scale, config.smoothing) / 2)
     losses["blocks"] = torch.stack(parts).sum() / len(batch.sides)
     chosen = torch.einsum("bid,bjd->bij", whole, texts).argmax(dim=2)
@@ -231,8 +162,8 @@ def train_step(config: PretrainConfig, run: Run, batch: Batch) -> dict[str, Tens
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     run.step += 1
-    found = losses | {"right": right, "scale": run.model.logit_scale.exp()}
-    return {key: value.detach() for key, value in found.items()}
+    quantities = losses | {"right": right, "scale": run.model.logit_scale.exp()}
+    return {key: value.detach() for key, value in quantities.items()}
 
 
 def train(
@@ -246,29 +177,31 @@ def train(
 
     What the caller adds to the run at a yield (validation scores) is part of the checkpoint.
     """
-    found: list[dict[str, Tensor]] = []
+    records: list[dict[str, Tensor]] = []
     bar = tqdm(total=config.steps, initial=run.step, desc="pretrain", mininterval=10)
     for batch in loader(config, tokenizer, pairs, run.step):
-        found.append(train_step(config, run, batch))
+        records.append(train_step(config, run, batch))
         bar.update()
         if run.step % LOG_EVERY == 0:
-            means = average(found, run.step)
+            means = average(records, run.step)
             run.log.append({"step": run.step} | means)
             bar.set_postfix({key: f"{value:.3f}" for key, value in means.items()}, refresh=False)
-            found = []
+            records = []
         if run.step % config.checkpoint_every == 0 or run.step == config.steps:
             yield run.step
             save_checkpoint(config, run, checkpoint)
     bar.close()
 
 
-def average(found: list[dict[str, Tensor]], step: int) -> dict[str, float]:
+def average(records: list[dict[str, Tensor]], step: int) -> dict[str, float]:
     """Mean of each quantity over the steps since the last look.
 
     Raises:
         ClipadError: one of them is not finite.
     """
-    means = {key: float(torch.stack([each[key] for each in found]).mean()) for key in found[0]}
+    means = {
+        key: float(torch.stack([record[key] for record in records]).mean()) for key in records[0]
+    }
     if wrong := [key for key, value in means.items() if not math.isfinite(value)]:
         raise ClipadError(
             f"pretrain: {', '.join(wrong)} was not finite before step {step}; lower learning_rate."

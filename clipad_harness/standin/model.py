@@ -51,10 +51,10 @@ def whiten(model: Model, images: Float[Tensor, "n 3 s s"]) -> None:
     flat = rearrange(patches, "n d p -> (n p) d").double()
     flat = flat - flat.mean(dim=0)
     sizes, axes = torch.linalg.eigh(flat.T @ flat / len(flat))
-    found = axes / (sizes + WHITENING_FLOOR).sqrt()
-    found = found.flip(1)[:, : len(kernel)].T * WHITENED_SIZE
+    directions = axes / (sizes + WHITENING_FLOOR).sqrt()
+    directions = directions.flip(1)[:, : len(kernel)].T * WHITENED_SIZE
     with torch.no_grad():
-        kernel[: len(found)] = found.view(-1, *kernel.shape[1:]).float()
+        kernel[: len(directions)] = directions.view(-1, *kernel.shape[1:]).float()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
@@ -78,8 +78,8 @@ def run_block(block: Any, x: Float[Tensor, "b t c"], rows: Tensor | None, causal
     query, key, value = rearrange(qkv, "b t (n h e) -> n b h t e", n=3, h=block.attn.num_heads)
     hidden = None
     if causal:
-        here = places[:, None] if rows is None else rows[:, None, None, None]
-        hidden = places > here
+        position = places[:, None] if rows is None else rows[:, None, None, None]
+        hidden = places > position
     if rows is not None:
         query, x = query[items, :, rows].unsqueeze(2), x[items, rows].unsqueeze(1)
     mixed = rearrange(attend(query, key, value, hidden), "b h t e -> b t (h e)")
@@ -111,7 +111,7 @@ def patch_tokens(model: Model, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor
 
 
 def embed_view(
-    model: Model, patches: Float[Tensor, "b p c"], kept: Int[Tensor, "b k"]
+    model: Model, patches: Float[Tensor, "b p c"], numbers: Int[Tensor, "b k"]
 ) -> Float[Tensor, "b d"]:
     """Unit-norm embedding of what is left of each image when only some patches are kept.
 
@@ -119,9 +119,9 @@ def embed_view(
     its windows; every kept patch keeps its positional embedding.
     """
     visual = model.visual
-    left = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))
+    tokens = patches.gather(1, numbers[..., None].expand(-1, -1, patches.shape[2]))
     first = visual.class_embedding + visual.positional_embedding[0]
-    x = _lower(visual.ln_pre(torch.cat([first.expand(len(left), 1, -1), left], dim=1)))
+    x = _lower(visual.ln_pre(torch.cat([first.expand(len(tokens), 1, -1), tokens], dim=1)))
     first_rows = torch.zeros(len(x), dtype=torch.long, device=x.device)
     x = run_tower(visual.transformer, x, first_rows, causal=False)
     return F.normalize((visual.ln_post(x) @ visual.proj).float(), dim=-1)
@@ -153,8 +153,8 @@ def batch_contrast(
     if not len(images):
         return images.sum()
     logits = scale * images @ captions.T
-    others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-    logits = logits.masked_fill(others, float("-inf"))
+    duplicates = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+    logits = logits.masked_fill(duplicates, float("-inf"))
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

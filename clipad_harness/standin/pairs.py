@@ -38,10 +38,10 @@ class PairStore:
 
     def __getitem__(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray, list[Subject]]:
         """Images (b, 2, size, size, 3): sound then damaged; masks (b, size, size); subjects."""
-        found = [(self._shard(number // self.shard), number % self.shard) for number in numbers]
-        images = np.stack([shard[0][row] for shard, row in found])
-        masks = np.unpackbits(np.stack([shard[1][row] for shard, row in found]), axis=-1)
-        return images, masks[..., : self._size].astype(bool), [s[2][row] for s, row in found]
+        places = [(self._shard(number // self.shard), number % self.shard) for number in numbers]
+        images = np.stack([shard[0][row] for shard, row in places])
+        masks = np.unpackbits(np.stack([shard[1][row] for shard, row in places]), axis=-1)
+        return images, masks[..., : self._size].astype(bool), [s[2][row] for s, row in places]
 
     def draw(self, index: int) -> Path:
         """The folder of a shard; drawn here, or awaited where another process is drawing it."""

@@ -24,17 +24,11 @@ from torch import Tensor
 from clipad_core.errors import ClipadError
 from clipad_core.validation import validate, wrong
 from clipad_harness.base.files import replacing, write_text
-from clipad_harness.standin.batch import pool_size
+from clipad_harness.standin.batch import PretrainConfig, pool_size
 from clipad_harness.standin.captions import CompactTokenizer, vocabulary
 from clipad_harness.standin.datasets import drawing_digest
 from clipad_harness.standin.drawing import PRETRAINING
-from clipad_harness.standin.loop import (
-    PretrainConfig,
-    Run,
-    begin,
-    load_checkpoint,
-    train,
-)
+from clipad_harness.standin.loop import Run, begin, load_checkpoint, train
 from clipad_harness.standin.model import Model, build, restore, store, whiten
 from clipad_harness.standin.pairs import PairStore, drawn_ahead
 from clipad_harness.standin.validation import Validation
@@ -97,8 +91,8 @@ def pretrain(config: PretrainConfig, work: Path, output: Path, *, extend: bool =
         )
     torch.set_num_threads(config.threads)
     folder = work_folder(config, work)
-    shown = tuple(name for name in PRETRAINING if name not in config.held_out)
-    pairs = PairStore(folder / "pairs", shown, config.draw_size, config.seed * 10**8)
+    categories = tuple(name for name in PRETRAINING if name not in config.held_out)
+    pairs = PairStore(folder / "pairs", categories, config.draw_size, config.seed * 10**8)
     pairs.clean()
     checkpoint = folder / "checkpoint.pt"
     first = stored_end(config, output) if extend and not checkpoint.exists() else 0
@@ -129,7 +123,7 @@ def stored_end(config: PretrainConfig, output: Path) -> int:
     if not summary.exists():
         raise ClipadError(f"{summary}: not found; train from the start, without --extend.")
     step = int(json.loads(summary.read_text())["steps"])
-    ends = list(accumulate(one.steps for one in config.rounds))[:-1]
+    ends = list(accumulate(cycle.steps for cycle in config.rounds))[:-1]
     if step not in ends:
         raise ClipadError(
             f"{summary}: found {step} steps, expected the end of a round of pretrain.rounds that "
@@ -199,10 +193,10 @@ def main() -> int:
         action="store_true",
         help="begin with the stored weights, after their last round",
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        config = read_config(given.params)
-        pretrain(config, given.work, given.output, extend=given.extend)
+        config = read_config(arguments.params)
+        pretrain(config, arguments.work, arguments.output, extend=arguments.extend)
     except ClipadError as error:
         print(f"clipad: {error}", file=sys.stderr)
         return 1

@@ -36,7 +36,7 @@ class Validation:
     @torch.no_grad()
     def __call__(self, model: Model, tokenizer: CompactTokenizer) -> dict[str, float]:
         """The three means; nothing where no category is held out."""
-        found: dict[str, list[float]] = {}
+        aurocs: dict[str, list[float]] = {}
         generic = {
             "auroc_object": _prototypes(model, tokenizer, "object"),
             "auroc_unknown": _prototypes(model, tokenizer, UNKNOWN),
@@ -44,13 +44,13 @@ class Validation:
         labels = np.repeat([0, 1], IMAGES)
         for name, images in self._images.items():
             patches = patch_tokens(model, images.to(model.logit_scale.device))
-            every = torch.arange(patches.shape[1], device=patches.device).expand(len(images), -1)
-            embeddings = embed_view(model, patches, every)
+            numbers = torch.arange(patches.shape[1], device=patches.device).expand(len(images), -1)
+            embeddings = embed_view(model, patches, numbers)
             own = {"auroc": _prototypes(model, tokenizer, words(name))}
             for key, text in (own | generic).items():
                 scores = (embeddings @ (text[1] - text[0])).double().cpu().numpy()
-                found.setdefault(key, []).append(image_metrics(labels, scores)["image_auroc"])
-        return {key: float(np.mean(values)) for key, values in found.items()}
+                aurocs.setdefault(key, []).append(image_metrics(labels, scores)["image_auroc"])
+        return {key: float(np.mean(values)) for key, values in aurocs.items()}
 
 
 def _draw(name: str, draw_size: int, size: int, first: int, half: int) -> Float[Tensor, "n 3 s s"]:

@@ -66,8 +66,8 @@ def place(
     stacked = torch.cat([images[:, 0], images[:, 1], masks[..., None].byte() * 255], dim=-1)
     pixels = stacked.permute(0, 3, 1, 2).float() / 255
     grid = F.affine_grid(places, [len(images), 7, size, size], align_corners=False)
-    found = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    return found[:, :6].unflatten(1, (2, 3)), found[:, 6] > 0.5
+    samples = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    return samples[:, :6].unflatten(1, (2, 3)), samples[:, 6] > 0.5
 
 
 def choose_channels(chance: Random) -> list[int]:
@@ -103,7 +103,7 @@ def visible(
     return F.avg_pool2d(seen.float()[:, None], patch)[:, 0] * patch**2
 
 
-def needed(pixels: int) -> float:
+def visible_threshold(pixels: int) -> float:
     """Visible pixels that make "damaged" true of a view of this many pixels."""
     return max(VISIBLE_PIXELS, VISIBLE_SHARE * pixels)
 
@@ -134,11 +134,11 @@ def damaged_blocks(
         Patch numbers of the blocks, and which pairs have such a block (the others are to be left out).
     """
     inside = F.avg_pool2d(seen[:, None], side, 1)[:, 0] * side**2
-    fits = (inside >= needed((side * patch) ** 2)).float().flatten(1)
-    found = fits.amax(dim=1) > 0
-    fits = torch.where(found[:, None], fits, 1.0)
+    fits = (inside >= visible_threshold((side * patch) ** 2)).float().flatten(1)
+    has_block = fits.amax(dim=1) > 0
+    fits = torch.where(has_block[:, None], fits, 1.0)
     corner = torch.multinomial(fits, 1, generator=noise)[:, 0]
-    return block_patches(corner, side, seen.shape[2]), found
+    return block_patches(corner, side, seen.shape[2]), has_block
 
 
 def any_blocks(count: int, grid: int, side: int, noise: torch.Generator) -> Int[Tensor, "count a"]:

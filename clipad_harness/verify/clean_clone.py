@@ -77,23 +77,23 @@ def git(root: Path, *words: str) -> bytes:
     except OSError as error:
         raise ClipadError("git: is not installed, expected it for clones and commits.") from error
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines() or [
+        lines = error.stderr.decode(errors="replace").strip().splitlines() or [
             f"exit {error.returncode}"
         ]
-        raise ClipadError(f"git {words[0]}: {said[-1]}") from error
+        raise ClipadError(f"git {words[0]}: {lines[-1]}") from error
     return done.stdout
 
 
 def read_stages(root: Path) -> dict[str, Any]:
     """The stages of dvc.yaml, by name."""
     try:
-        found = read_yaml(root / "dvc.yaml")
+        pipeline = read_yaml(root / "dvc.yaml")
     except OSError as error:
         raise ClipadError(
             f"{root / 'dvc.yaml'}: cannot be read ({error.strerror}), expected the project's "
             "pipeline; run this in the project's folder."
         ) from error
-    return dict(found["stages"])
+    return dict(pipeline["stages"])
 
 
 def locked(folder: Path, frozen: bool = True) -> dict[str, str]:
@@ -102,11 +102,11 @@ def locked(folder: Path, frozen: bool = True) -> dict[str, str]:
     if not path.is_file():
         return {}
     stages = {} if frozen else read_stages(folder)
-    left_out = {name for name, stage in stages.items() if stage.get("frozen")}
+    frozen_stages = {name for name, stage in stages.items() if stage.get("frozen")}
     return {
         str(entry["path"]): str(entry.get("md5", ""))
         for name, stage in read_yaml(path).get("stages", {}).items()
-        if name.partition("@")[0] not in left_out
+        if name.partition("@")[0] not in frozen_stages
         for entry in stage.get("outs", [])
     }
 
@@ -116,7 +116,7 @@ def outputs(folder: Path) -> dict[str, str]:
     return locked(folder, frozen=False)
 
 
-def made(folder: Path) -> dict[str, str]:
+def present_outputs(folder: Path) -> dict[str, str]:
     """Those of `outputs` that are there."""
     return {place: digest for place, digest in outputs(folder).items() if (folder / place).exists()}
 

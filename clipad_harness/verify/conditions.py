@@ -86,9 +86,9 @@ class Allowance:
             return self.spread.tolerance_of_deviation(metric, seeds) if self.spread else None
         return declared("metrics", metric, self.precision)
 
-    def at(self, ours: tuple[str, str], theirs: tuple[str, str]) -> Allowance:
+    def at(self, expected: tuple[str, str], actual: tuple[str, str]) -> Allowance:
         """The one for a row whose precision and device each side names."""
-        return replace(self, precision=lower(ours, theirs))
+        return replace(self, precision=lower(expected, actual))
 
 
 @dataclass(frozen=True)
@@ -97,32 +97,38 @@ class Condition:
 
     method: str
     expected: Computed | None
-    found: Computed | None
+    actual: Computed | None
     spread: Spread | None = None
 
     @property
     def comparable(self) -> bool:
         """Whether both sides have the same weights, as far as they say."""
-        one, other = self.expected, self.found
-        if one is None or other is None:
+        expected, actual = self.expected, self.actual
+        if expected is None or actual is None:
             return True
-        known = bool(one.digest and other.digest)
-        return one.digest == other.digest if known else one.weights == other.weights
+        have_digests = bool(expected.digest and actual.digest)
+        return (
+            expected.digest == actual.digest if have_digests else expected.weights == actual.weights
+        )
 
     @property
     def allowance(self) -> Allowance:
         """What may differ in files of this method alone."""
-        sides = [(s.precision, s.device) for s in (self.expected, self.found) if s is not None]
+        sides = [(s.precision, s.device) for s in (self.expected, self.actual) if s is not None]
         return Allowance(lower(*sides), _learns(self.method), self.spread)
 
     def sentence(self) -> str:
         """What follows for the comparison, without the method's name."""
-        one, other = self.expected, self.found
-        if one is None or other is None:
-            return f"only the {'found' if one is None else 'expected'} side has results"
+        expected, actual = self.expected, self.actual
+        if expected is None or actual is None:
+            return f"only the {'found' if expected is None else 'expected'} side has results"
         if not self.comparable:
-            return f"other weights, {_weights(one)} against {_weights(other)}: not comparable"
-        how = f"{one} on both sides" if str(one) == str(other) else f"{one} against {other}"
+            return f"other weights, {_weights(expected)} against {_weights(actual)}: not comparable"
+        how = (
+            f"{expected} on both sides"
+            if str(expected) == str(actual)
+            else f"{expected} against {actual}"
+        )
         allowance = self.allowance
         if allowance.exact:
             return f"{how}: nothing may differ"
@@ -146,14 +152,14 @@ def lower(*sides: tuple[str, str]) -> str:
     >>> lower(("float64", "cpu"), ("float32", "cpu")), lower(("float64", "cuda"), ("float64", "cpu"))
     ('float32', 'float32')
     """
-    known = [precision for precision, _ in sides] or [UNRECORDED[0]]
-    lowest = max(known, key=PRECISIONS.index)
+    precisions = [precision for precision, _ in sides] or [UNRECORDED[0]]
+    lowest = max(precisions, key=PRECISIONS.index)
     on_cpu = all(device == "cpu" for _, device in sides)
     return lowest if on_cpu or lowest != "float64" else "float32"
 
 
 def read_conditions(
-    expected: Mapping[str, Path], found: Mapping[str, Path]
+    expected: Mapping[str, Path], actual: Mapping[str, Path]
 ) -> dict[str, Condition]:
     """Of every method that a side has results of; sides are files by name.
 
@@ -161,12 +167,12 @@ def read_conditions(
     """
     conditions = {}
     for method in rooms():
-        one, other = _computed(expected, method), _computed(found, method)
-        if one or other:
+        expected_computed, actual_computed = _computed(expected, method), _computed(actual, method)
+        if expected_computed or actual_computed:
             spread = None
             if _learns(method):
-                spread = spread_of(expected, method) or spread_of(found, method)
-            conditions[method] = Condition(method, one, other, spread)
+                spread = spread_of(expected, method) or spread_of(actual, method)
+            conditions[method] = Condition(method, expected_computed, actual_computed, spread)
     return conditions
 
 
@@ -181,12 +187,12 @@ def allowance_for(name: str, conditions: Mapping[str, Condition]) -> Allowance:
         return Allowance("float64")
     if not concerned:
         return Allowance(UNRECORDED[0])
-    allowances = [one.allowance for one in concerned]
-    moving = [one for one in allowances if one.learned and not one.exact]
-    spreads = [one.spread for one in moving if one.spread]
+    allowances = [condition.allowance for condition in concerned]
+    moving = [allowance for allowance in allowances if allowance.learned and not allowance.exact]
+    spreads = [allowance.spread for allowance in moving if allowance.spread]
     whole = len(spreads) == len(moving)
     return Allowance(
-        max((one.precision for one in allowances), key=PRECISIONS.index),
+        max((allowance.precision for allowance in allowances), key=PRECISIONS.index),
         bool(moving),
         Spread.widest(spreads) if spreads and whole else None,
     )
@@ -235,7 +241,7 @@ def _read_json(path: Path | None) -> dict[str, object]:
     if path is None:
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from clipad_core.errors import ClipadError
-from clipad_harness.verify.clean_clone import clean_clone, made, outputs, reproduce
+from clipad_harness.verify.clean_clone import clean_clone, outputs, present_outputs, reproduce
 from clipad_harness.verify.verify import find_targets
 
 
@@ -26,7 +26,7 @@ class Setting:
     """One environment of the CPU libraries: its name, its variables, what they switch, in words."""
 
     name: str
-    what: str
+    description: str
     environment: Mapping[str, str]
 
 
@@ -76,8 +76,8 @@ def _numpy_features(*parts: str) -> list[str]:
 
     Naming another one makes numpy warn, naming one that it needs makes it stop.
     """
-    known: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
-    names = known.get("SIMD Extensions", {}).get("found", [])
+    config: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
+    names = config.get("SIMD Extensions", {}).get("found", [])
     return [name for name in names if any(part in name for part in parts)]
 
 
@@ -88,7 +88,7 @@ class Outcome:
     setting: Setting
     digest: str
     count: int
-    others: Sequence[str]
+    mismatches: Sequence[str]
 
 
 def verify_settings(root: Path, part: str = "") -> list[Outcome]:
@@ -107,7 +107,7 @@ def verify_settings(root: Path, part: str = "") -> list[Outcome]:
             f"{root / 'dvc.lock'}: is missing or empty, expected the hashes to compare with; run "
             "`./repro` first."
         )
-    settings, found = all_settings(), []
+    settings, outcomes = all_settings(), []
     for number, setting in enumerate(settings, 1):
         print(f"verify: {setting.name}, {number} of {len(settings)}", file=sys.stderr, flush=True)
         with clean_clone(root) as folder:
@@ -115,10 +115,10 @@ def verify_settings(root: Path, part: str = "") -> list[Outcome]:
                 reproduce(folder, targets, setting.environment)
             except ClipadError as error:
                 raise ClipadError(f"setting {setting.name!r}: {error}") from error
-            outs = made(folder)
-        others = [place for place in sorted(outs) if outs[place] != expected.get(place)]
-        found.append(Outcome(setting, outputs_hash(outs), len(outs), others))
-    return found
+            outs = present_outputs(folder)
+        mismatches = [place for place in sorted(outs) if outs[place] != expected.get(place)]
+        outcomes.append(Outcome(setting, outputs_hash(outs), len(outs), mismatches))
+    return outcomes
 
 
 def outputs_hash(outs: Mapping[str, str]) -> str:
@@ -137,10 +137,10 @@ def settings_table(outcomes: Sequence[Outcome]) -> str:
     rows = [
         (
             outcome.setting.name,
-            outcome.setting.what,
+            outcome.setting.description,
             str(outcome.count),
             f"`{outcome.digest[:12]}`",
-            "no" if outcome.others else "yes",
+            "no" if outcome.mismatches else "yes",
         )
         for outcome in outcomes
     ]
@@ -151,9 +151,9 @@ def settings_table(outcomes: Sequence[Outcome]) -> str:
         for line in lines
     ]
     below = [
-        f"{outcome.setting.name}: {len(outcome.others)} of {outcome.count} outputs differ from "
-        f"dvc.lock: {', '.join(outcome.others)}"
+        f"{outcome.setting.name}: {len(outcome.mismatches)} of {outcome.count} outputs differ from "
+        f"dvc.lock: {', '.join(outcome.mismatches)}"
         for outcome in outcomes
-        if outcome.others
+        if outcome.mismatches
     ]
     return "\n".join([*table, *([""] if below else []), *below])

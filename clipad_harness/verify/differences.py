@@ -51,7 +51,7 @@ class Pair:
     where: str
     tolerance: float | None
     expected: float | None
-    found: float | None
+    actual: float | None
 
 
 def judged(level: str, name: str, pairs: Iterable[Pair]) -> Part:
@@ -72,43 +72,43 @@ def judged(level: str, name: str, pairs: Iterable[Pair]) -> Part:
         verdict = max(verdict, own, key=_SEVERITY.index)
         if beyond > excess:
             worst, excess = gap, beyond
-            place = f"{pair.where}: expected {_shown(pair.expected)}, found {_shown(pair.found)}"
+            place = f"{pair.where}: expected {_number_text(pair.expected)}, found {_number_text(pair.actual)}"
     return Part(level, name, len(pairs), worst, verdict, place)
 
 
 def _gap(pair: Pair) -> float:
     """The absolute difference; NaN where one side has no number, 0 where both have none alike."""
-    one, other = pair.expected, pair.found
-    if one is None or other is None:
+    expected, actual = pair.expected, pair.actual
+    if expected is None or actual is None:
         return math.nan
-    if math.isnan(one) and math.isnan(other):
+    if math.isnan(expected) and math.isnan(actual):
         return 0.0
-    return abs(one - other)
+    return abs(expected - actual)
 
 
-def _shown(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     return "another text" if value is None else f"{value:.6g}"
 
 
 def compare_files(
-    level: str, name: str, expected: Mapping[str, Path], found: Mapping[str, Path]
+    level: str, name: str, expected: Mapping[str, Path], actual: Mapping[str, Path]
 ) -> Part:
     """Compare files by content: a file that differs or is on one side only is named.
 
     Args:
         level: of the part.
         name: of the part.
-        expected, found: path by name.
+        expected, actual: path by name.
     """
     changed = [
-        key for key in sorted(expected.keys() & found.keys())
-        if _digest(expected[key]) != _digest(found[key])
+        key for key in sorted(expected.keys() & actual.keys())
+        if _digest(expected[key]) != _digest(actual[key])
     ]  # fmt: skip
-    alone = sorted(expected.keys() ^ found.keys())
+    alone = sorted(expected.keys() ^ actual.keys())
     if not changed and not alone:
         return Part(level, name, len(expected), 0.0, IDENTICAL)
     first = changed[0] if changed else alone[0]
-    counts = f"{len(changed)} of {len(expected.keys() | found.keys())} files differ"
+    counts = f"{len(changed)} of {len(expected.keys() | actual.keys())} files differ"
     counts += f", {len(alone)} are on one side only" if alone else ""
     return Part(level, name, len(expected), math.nan, DIFFERS, f"{first} ({counts})")
 
@@ -150,7 +150,9 @@ def as_text(comparison: Comparison) -> str:
     """How both sides were computed, the table of all parts, and where things first diverge."""
     parts = in_order(comparison.parts)
     lines = [["level", "part", "compared", "worst", "verdict"]]
-    lines += [[one.level, one.name, str(one.numbers), _worst(one), one.verdict] for one in parts]
+    lines += [
+        [part.level, part.name, str(part.numbers), _worst(part), part.verdict] for part in parts
+    ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
@@ -159,7 +161,7 @@ def as_text(comparison: Comparison) -> str:
     first = first_divergence(parts)
     if first is None:
         return f"{text}\n\nIdentical bytes: nothing diverges."
-    later = [f"  {one.level}, {one.name}: {one.where}" for one in parts if one.where]
+    later = [f"  {part.level}, {part.name}: {part.where}" for part in parts if part.where]
     return (
         f"{text}\n\nFirst divergence: {first.level}, in {first.name} ({first.verdict})\n"
         + "\n".join(later)

@@ -25,8 +25,8 @@ def promise() -> str:
     return (
         "In float64 the bytes are promised to be the same on every x86-64 CPU with AVX2 or newer; below "
         "AVX2\nand on arm64 torch draws other normal numbers after the same seed, so methods that train "
-        "start from\nother values (measured: about 0.02 in 926 of 2,247 rows), and WinCLIP, which does "
-        f"not, is not affected.\nThis machine: {this_machine()}, "
+        "start from\nother values (measured: about 0.02 in 926 of 2,247 rows); the others are not "
+        f"affected.\nThis machine: {this_machine()}, "
         f"{'inside' if is_covered() else 'outside'} the promise."
     )
 
@@ -37,5 +37,5 @@ def warning() -> str:
         return ""
     return (
         f"this machine ({this_machine()}) is outside the promise, which is for x86-64 with AVX2 or "
-        "newer: methods that train will differ, WinCLIP will not."
+        "newer: methods that train will differ, the others will not."
     )

@@ -49,13 +49,13 @@ class Side:
 
     def files(self) -> dict[str, Path]:
         """Every result by its name in the project."""
-        found = {f"reports/{path.relative_to(self.reports).as_posix()}": path
+        files = {f"reports/{path.relative_to(self.reports).as_posix()}": path
                  for path in self.reports.rglob("*")}  # fmt: skip
         if self.project:
-            found |= {f"data/index/{p.name}": p for p in (self.project / "data/index").glob("*")}
-            found[_PICTURE] = self.project / _PICTURE
-        kept = {n: p for n, p in found.items() if p.suffix in _KINDS and p.name[0] != "."}
-        return {name: path for name, path in kept.items() if path.is_file()}
+            files |= {f"data/index/{p.name}": p for p in (self.project / "data/index").glob("*")}
+            files[_PICTURE] = self.project / _PICTURE
+        results = {n: p for n, p in files.items() if p.suffix in _KINDS and p.name[0] != "."}
+        return {name: path for name, path in results.items() if path.is_file()}
 
 
 def open_side(folder: Path) -> Side:
@@ -74,30 +74,30 @@ def open_side(folder: Path) -> Side:
     )
 
 
-def compare_sides(expected: Side, found: Side, only: tuple[str, ...] | None = None) -> Comparison:
+def compare_sides(expected: Side, actual: Side, only: tuple[str, ...] | None = None) -> Comparison:
     """All parts of two sets of results, and how each method of both was computed.
 
     Args:
         expected: what should come out.
-        found: what came out.
+        actual: what came out.
         only: names of files and folders that were made again; None compares everything.
     """
-    ours, theirs = expected.files(), found.files()
-    conditions = read_conditions(ours, theirs)
-    parts, concerned = _inputs(expected, found, only, conditions), set()
-    for name in sorted(ours.keys() | theirs.keys()):
-        if not _asked(name, only):
+    expected_files, actual_files = expected.files(), actual.files()
+    conditions = read_conditions(expected_files, actual_files)
+    parts, concerned = _inputs(expected, actual, only, conditions), set()
+    for name in sorted(expected_files.keys() | actual_files.keys()):
+        if not _is_selected(name, only):
             continue
         methods = concerning(name, conditions)
-        concerned |= {one.method for one in methods}
-        if name in ours and name in theirs:
-            both = ours[name], theirs[name]
-            if all(one.comparable for one in methods):
-                parts += file_parts(name, *both, allowance_for(name, conditions))
+        concerned |= {condition.method for condition in methods}
+        if name in expected_files and name in actual_files:
+            paths = expected_files[name], actual_files[name]
+            if all(condition.comparable for condition in methods):
+                parts += file_parts(name, *paths, allowance_for(name, conditions))
             else:
-                parts.append(not_comparable(name, *both))
-        elif not (by_hash := _by_hash(expected, found, name)):
-            side = "expected" if name in ours else "found"
+                parts.append(not_comparable(name, *paths))
+        elif not (by_hash := _by_hash(expected, actual, name)):
+            side = "expected" if name in expected_files else "found"
             parts.append(Part("pages", name, 0, np.nan, MISSING, f"only the {side} side has it"))
         else:
             parts += by_hash
@@ -106,44 +106,47 @@ def compare_sides(expected: Side, found: Side, only: tuple[str, ...] | None = No
 
 def _notes(conditions: Mapping[str, Condition], concerned: set[str]) -> list[str]:
     """A line for all methods of which the same is to be said."""
-    said: dict[str, list[str]] = {}
+    methods_by_sentence: dict[str, list[str]] = {}
     for method in conditions.keys() & concerned:
-        said.setdefault(conditions[method].sentence(), []).append(method)
-    lines = [f"{', '.join(sorted(methods))}: {sentence}" for sentence, methods in said.items()]
+        methods_by_sentence.setdefault(conditions[method].sentence(), []).append(method)
+    lines = [
+        f"{', '.join(sorted(methods))}: {sentence}"
+        for sentence, methods in methods_by_sentence.items()
+    ]
     return sorted(lines)
 
 
-def _asked(name: str, only: tuple[str, ...] | None) -> bool:
-    return only is None or any(name == one or name.startswith(f"{one}/") for one in only)
+def _is_selected(name: str, only: tuple[str, ...] | None) -> bool:
+    return only is None or any(name == path or name.startswith(f"{path}/") for path in only)
 
 
 def _inputs(
     expected: Side,
-    found: Side,
+    actual: Side,
     only: tuple[str, ...] | None,
     conditions: Mapping[str, Condition],
 ) -> list[Part]:
     """Data, weights and features, where both sides have them; else their hashes in dvc.lock."""
     parts: list[Part] = []
-    if expected.project is None or found.project is None:
+    if expected.project is None or actual.project is None:
         return parts
-    locks = locked(expected.project), locked(found.project)
+    locks = locked(expected.project), locked(actual.project)
     for place in sorted(locks[0].keys() & locks[1].keys()):
         level = "weights" if place.startswith("data/weights") else "data"
         if not place.startswith(("data/synthetic/", "data/weights/")):
             continue
-        if level == "data" and not _asked(place, only):
+        if level == "data" and not _is_selected(place, only):
             continue
-        trees = [_tree(side.project / place) for side in (expected, found) if side.project]
+        trees = [_tree(side.project / place) for side in (expected, actual) if side.project]
         if all(trees):
             parts.append(compare_files(level, place, trees[0], trees[1]))
         else:
-            parts += _by_hash(expected, found, place, level)
-    both = [side.project / ".cache" / "features" for side in (expected, found) if side.project]
-    if all(folder.is_dir() for folder in both):
-        sides = [one.allowance.precision for one in conditions.values()]
-        lowest = max(sides, key=PRECISIONS.index, default=PRECISIONS[0])
-        parts += _features(both[0], both[1], declared("features", "value", lowest))
+            parts += _by_hash(expected, actual, place, level)
+    caches = [side.project / ".cache" / "features" for side in (expected, actual) if side.project]
+    if all(folder.is_dir() for folder in caches):
+        precisions = [condition.allowance.precision for condition in conditions.values()]
+        lowest = max(precisions, key=PRECISIONS.index, default=PRECISIONS[0])
+        parts += _features(caches[0], caches[1], declared("features", "value", lowest))
     return parts
 
 
@@ -153,39 +156,41 @@ def _tree(path: Path) -> dict[str, Path]:
     return {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
 
 
-def _by_hash(expected: Side, found: Side, place: str, level: str = "pages") -> list[Part]:
+def _by_hash(expected: Side, actual: Side, place: str, level: str = "pages") -> list[Part]:
     """What is known of a file or folder that one side lacks: its hash in dvc.lock."""
-    sides = [locked(side.project) if side.project else {} for side in (expected, found)]
-    ours, theirs = (side.get(place) for side in sides)
-    if not ours or not theirs:
+    sides = [locked(side.project) if side.project else {} for side in (expected, actual)]
+    expected_hash, actual_hash = (side.get(place) for side in sides)
+    if not expected_hash or not actual_hash:
         return []
-    if ours == theirs:
+    if expected_hash == actual_hash:
         return [Part(level, f"{place} (hash)", 1, 0.0, IDENTICAL)]
-    where = f"the hash in dvc.lock was {ours}, is {theirs}; the expected file is not here"
+    where = (
+        f"the hash in dvc.lock was {expected_hash}, is {actual_hash}; the expected file is not here"
+    )
     return [Part(level, f"{place} (hash)", 1, np.nan, DIFFERS, where)]
 
 
-def _features(ours: Path, theirs: Path, tolerance: float) -> list[Part]:
+def _features(expected: Path, actual: Path, tolerance: float) -> list[Part]:
     """Cached features that both sides have under the same key, tensor by tensor."""
-    names = {p.relative_to(ours) for p in ours.rglob("*.safetensors")}
-    both = sorted(names & {p.relative_to(theirs) for p in theirs.rglob("*.safetensors")})
+    names = {p.relative_to(expected) for p in expected.rglob("*.safetensors")}
+    shared = sorted(names & {p.relative_to(actual) for p in actual.rglob("*.safetensors")})
 
     def pairs() -> Iterator[Pair]:
-        for name in both:
-            one, other, gap = ours / name, theirs / name, 0.0
-            if one.read_bytes() != other.read_bytes():
-                tensors = [read_tensors(path, name.stem) for path in (one, other)]
+        for name in shared:
+            expected_entry, actual_entry, gap = expected / name, actual / name, 0.0
+            if expected_entry.read_bytes() != actual_entry.read_bytes():
+                tensors = [read_tensors(path, name.stem) for path in (expected_entry, actual_entry)]
                 gap = _largest_difference(*tensors)
             damaged = " (damaged on a side)" if np.isnan(gap) else ""
             yield Pair(f"{name.stem[:16]}, largest difference{damaged}", tolerance, 0.0, gap)
 
-    return [judged("features", ".cache/features, entries of both", pairs())] if both else []
+    return [judged("features", ".cache/features, entries of both", pairs())] if shared else []
 
 
 def _largest_difference(
-    ours: Mapping[str, Tensor] | None, theirs: Mapping[str, Tensor] | None
+    expected: Mapping[str, Tensor] | None, actual: Mapping[str, Tensor] | None
 ) -> float:
     """Between the tensors of two entries; NaN where one of them is damaged."""
-    if ours is None or theirs is None:
+    if expected is None or actual is None:
         return np.nan
-    return max(float((v - theirs[k]).abs().max()) for k, v in ours.items() if v.numel())
+    return max(float((v - actual[k]).abs().max()) for k, v in expected.items() if v.numel())

@@ -25,17 +25,17 @@ _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 _UNTRAINED = "methods that learn nothing"
 
 
-def page_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
+def page_parts(name: str, expected: Path, actual: Path, allowance: Allowance) -> list[Part]:
     """The numbers that a reader sees; what made the page stands below and is compared by its hashes."""
-    if ours.read_bytes() == theirs.read_bytes():
+    if expected.read_bytes() == actual.read_bytes():
         return [Part("pages", name, 1, 0.0, IDENTICAL)]
     tolerance = allowance.of("pages", "number")
-    return [judged("pages", name, _page_pairs(ours, theirs, tolerance))]
+    return [judged("pages", name, _page_pairs(expected, actual, tolerance))]
 
 
-def _page_pairs(ours: Path, theirs: Path, tolerance: float | None) -> Iterator[Pair]:
+def _page_pairs(expected: Path, actual: Path, tolerance: float | None) -> Iterator[Pair]:
     texts = []
-    for path in (ours, theirs):
+    for path in (expected, actual):
         main = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").main
         texts.append(main.get_text(" ", strip=True) if main else "")
     numbers = [_NUMBER.findall(text) for text in texts]
@@ -43,26 +43,29 @@ def _page_pairs(ours: Path, theirs: Path, tolerance: float | None) -> Iterator[P
     if words[0] != words[1]:
         yield Pair("its words", tolerance, None, None)
         return
-    for one, other in zip(*numbers, strict=True):
-        values = [float(text.replace(",", "").replace("−", "-")) for text in (one, other)]
-        yield Pair(f"the number {one}", tolerance, *values)
+    for expected_number, actual_number in zip(*numbers, strict=True):
+        values = [
+            float(text.replace(",", "").replace("−", "-"))
+            for text in (expected_number, actual_number)
+        ]
+        yield Pair(f"the number {expected_number}", tolerance, *values)
 
 
-def explorer_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
+def explorer_parts(name: str, expected: Path, actual: Path, allowance: Allowance) -> list[Part]:
     """Image scores, thresholds and the range of every map.
 
     Below float64 a training moves the scores of its method, and nobody measured how far one score may
     go; then those of methods that learn nothing are compared alone, of all images of a category.
     """
     records: list[Any] = [
-        read_explorer_data(path.read_text(encoding="utf-8")) for path in (ours, theirs)
+        read_explorer_data(path.read_text(encoding="utf-8")) for path in (expected, actual)
     ]
     if allowance.learned and not allowance.exact:
         records, name = [_untrained(record) for record in records], f"{name}, {_UNTRAINED}"
     tolerance = allowance.of("scores", "value")
     pairs = (
-        Pair(place, tolerance, one, other)
-        for place, one, other in json_pairs(*map(_scores_only, records))
+        Pair(place, tolerance, expected_value, actual_value)
+        for place, expected_value, actual_value in json_pairs(*map(_scores_only, records))
     )
     return [judged("scores", name, pairs)]
 
@@ -70,21 +73,21 @@ def explorer_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) ->
 def _untrained(record: Mapping[str, Any]) -> list[Any]:
     methods = [find_method(name) for name in rooms()]
     titles = tuple(method.title for method in methods if method.training is None)
-    places = [i for i, label in enumerate(record["layers"]) if label.startswith(titles)]
-    return [[one["layers"][i] for i in places] for one in record["categories"]]
+    places = [i for i, label in enumerate(record["methods"]) if label.startswith(titles)]
+    return [[category["methods"][i] for i in places] for category in record["categories"]]
 
 
 def _scores_only(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _scores_only(v) for k, v in value.items() if k not in ("overlap", "marked")}
     if isinstance(value, list):
-        return [_scores_only(one) for one in value]
+        return [_scores_only(item) for item in value]
     return "" if isinstance(value, str) and value.startswith("data:") else value
 
 
-def notebook_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) -> list[Part]:
+def notebook_parts(name: str, expected: Path, actual: Path, allowance: Allowance) -> list[Part]:
     """Hashes of data and weights, and the figures one by one."""
-    books = [nbformat.read(path, as_version=4) for path in (ours, theirs)]
+    books = [nbformat.read(path, as_version=4) for path in (expected, actual)]
     facts = [book.metadata.get("clipad", {}).get("provenance", {}) for book in books]
     parts = [
         _fact(level, f"{name}, {label}", facts[0].get(label), facts[1].get(label))
@@ -92,7 +95,7 @@ def notebook_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) ->
     ]
     pictures = [list(_pictures(book)) for book in books]
     tolerance = allowance.of("figures", "pixel")
-    count = max(len(some) for some in pictures)
+    count = max(len(figures) for figures in pictures)
     pairs = [
         picture_pair(f"figure {i + 1}", pictures[0][i], pictures[1][i], tolerance)
         if i < min(map(len, pictures)) else Pair(f"figure {i + 1}", tolerance, None, None)
@@ -101,10 +104,10 @@ def notebook_parts(name: str, ours: Path, theirs: Path, allowance: Allowance) ->
     return [*parts, judged("figures", f"{name}, figures", pairs)]
 
 
-def _fact(level: str, name: str, ours: object, theirs: object) -> Part:
-    if ours == theirs:
+def _fact(level: str, name: str, expected: object, actual: object) -> Part:
+    if expected == actual:
         return Part(level, name, 1, 0.0, IDENTICAL)
-    return Part(level, name, 1, np.nan, DIFFERS, f"expected {ours}, found {theirs}")
+    return Part(level, name, 1, np.nan, DIFFERS, f"expected {expected}, found {actual}")
 
 
 def _pictures(book: nbformat.NotebookNode) -> Iterator[bytes]:
@@ -115,14 +118,19 @@ def _pictures(book: nbformat.NotebookNode) -> Iterator[bytes]:
                     yield base64.b64decode(data)
 
 
-def picture_pair(where: str, ours: bytes, theirs: bytes, tolerance: float | None) -> Pair:
+def picture_pair(where: str, expected: bytes, actual: bytes, tolerance: float | None) -> Pair:
     """The mean absolute difference of the pixels, from 0 to 1; None where the sizes differ."""
-    if ours == theirs:
+    if expected == actual:
         return Pair(where, tolerance, 0.0, 0.0)
-    one, other = (
-        np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), float) for b in (ours, theirs)
+    expected_pixels, actual_pixels = (
+        np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), float) for b in (expected, actual)
     )
-    if one.shape != other.shape:
+    if expected_pixels.shape != actual_pixels.shape:
         return Pair(where, tolerance, None, None)
     # Other bytes, though no pixel moved, are not identical.
-    return Pair(where, tolerance, 0.0, max(float(np.abs(one - other).mean()) / 255, 1e-12))
+    return Pair(
+        where,
+        tolerance,
+        0.0,
+        max(float(np.abs(expected_pixels - actual_pixels).mean()) / 255, 1e-12),
+    )

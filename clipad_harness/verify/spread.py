@@ -71,11 +71,11 @@ class Spread:
     @staticmethod
     def widest(spreads: Sequence[Spread]) -> Spread:
         """The larger deviation of each metric: for a page about several methods."""
-        both: tuple[dict[str, float], dict[str, float]] = ({}, {})
+        deviations: tuple[dict[str, float], dict[str, float]] = ({}, {})
         for spread in spreads:
-            for largest, own in zip(both, (spread.single, spread.of_means), strict=True):
+            for largest, own in zip(deviations, (spread.single, spread.of_means), strict=True):
                 largest |= {k: max(v, largest.get(k, 0.0)) for k, v in own.items()}
-        return Spread(min(spread.seeds for spread in spreads), *both)
+        return Spread(min(spread.seeds for spread in spreads), *deviations)
 
 
 def spread_of(files: Mapping[str, Path], method: str) -> Spread | None:
@@ -86,14 +86,14 @@ def spread_of(files: Mapping[str, Path], method: str) -> Spread | None:
     """
     path = files.get(f"reports/results/{method}/results.csv")
     if path is not None:
-        found = results_spread(pd.read_csv(path))
+        spread = results_spread(pd.read_csv(path))
     else:
-        found = _summary_spread(files.get(f"reports/summaries/{method}.json"))
+        spread = _summary_spread(files.get(f"reports/summaries/{method}.json"))
     curves = files.get(f"reports/results/{method}/training.csv")
-    if found is None or curves is None:
-        return found
+    if spread is None or curves is None:
+        return spread
     losses = curves_spread(pd.read_csv(curves))
-    return Spread(found.seeds, {**found.single, **losses}, found.of_means)
+    return Spread(spread.seeds, {**spread.single, **losses}, spread.of_means)
 
 
 def results_spread(results: pd.DataFrame) -> Spread | None:
@@ -106,14 +106,14 @@ def results_spread(results: pd.DataFrame) -> Spread | None:
     variances = main.groupby(columns)["value"].var(ddof=1).groupby("metric").mean()
     means = main.groupby(["metric", "k_shot", "seed"])["value"].mean()
     of_means = means.groupby(["metric", "k_shot"]).std(ddof=1).groupby("metric").max()
-    return Spread(seeds, _known(variances.map(math.sqrt)), _known(of_means))
+    return Spread(seeds, _finite(variances.map(math.sqrt)), _finite(of_means))
 
 
 def curves_spread(curves: pd.DataFrame) -> dict[str, float]:
     """Of each part of the loss of the main variant, over seeds, all epochs together."""
     main = curves[curves["variant"] == MAIN]
     variances = main.groupby(["part", "epoch"])["value"].var(ddof=1).groupby("part").mean()
-    return _known(variances.map(math.sqrt))
+    return _finite(variances.map(math.sqrt))
 
 
 def _summary_spread(path: Path | None) -> Spread | None:
@@ -133,5 +133,5 @@ def _summary_spread(path: Path | None) -> Spread | None:
     return Spread(seeds, single, {}) if seeds > 1 and single else None
 
 
-def _known(values: pd.Series) -> dict[str, float]:
+def _finite(values: pd.Series) -> dict[str, float]:
     return {str(name): float(value) for name, value in values.items() if np.isfinite(value)}

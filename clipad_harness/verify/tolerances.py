@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from clipad_core.clip.backbone import PRECISIONS as KNOWN
+from clipad_core.clip.backbone import PRECISIONS as BACKBONE_PRECISIONS
 from clipad_core.errors import ClipadError
 from clipad_harness.papers.card import PAPERS
 
 # From the highest down.
-PRECISIONS = tuple(KNOWN)
+PRECISIONS = tuple(BACKBONE_PRECISIONS)
 TOLERANCES = PAPERS.parent / "tolerances_rerun.csv"
 _COLUMNS = ["level", "metric", "precision", "tolerance", "measured", "found_by"]
 _ANY = "any"

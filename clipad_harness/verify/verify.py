@@ -17,7 +17,13 @@ from typing import Any
 from clipad_core.errors import ClipadError
 from clipad_harness.base.sections import PARAMS, get
 from clipad_harness.base.settings import read_params
-from clipad_harness.verify.clean_clone import clean_clone, git, made, read_stages, reproduce
+from clipad_harness.verify.clean_clone import (
+    clean_clone,
+    git,
+    present_outputs,
+    read_stages,
+    reproduce,
+)
 from clipad_harness.verify.differences import Comparison
 from clipad_harness.verify.result_files import Side, compare_sides, open_side
 
@@ -37,17 +43,17 @@ def verify(root: Path, part: str = "", keep: Path | None = None) -> Comparison:
     targets = find_targets(root, part)
     with clean_clone(root, keep) as folder:
         reproduce(folder, targets)
-        return compare_sides(open_side(root), open_side(folder), tuple(made(folder)))
+        return compare_sides(open_side(root), open_side(folder), tuple(present_outputs(folder)))
 
 
-def compare(root: Path, one: str, other: str) -> Comparison:
+def compare(root: Path, expected: str, actual: str) -> Comparison:
     """Compare two results, each a folder or a commit of this repository.
 
     Raises:
         ClipadError: neither a folder with results nor a commit.
     """
-    with _opened(root, one) as expected, _opened(root, other) as found:
-        return compare_sides(expected, found)
+    with _opened(root, expected) as expected_side, _opened(root, actual) as actual_side:
+        return compare_sides(expected_side, actual_side)
 
 
 def find_targets(root: Path, part: str) -> list[str]:
@@ -69,12 +75,12 @@ def find_targets(root: Path, part: str) -> list[str]:
         for name, stage in stages.items()
         for item in _items(root, stage)
     }
-    found = [name for name, command in words.items() if part in command[3:]]
-    if not found:
+    targets = [name for name, command in words.items() if part in command[3:]]
+    if not targets:
         methods = {word for command in words.values() for word in command[4:]}
-        known = ", ".join([*stages, *sorted(methods)])
-        raise ClipadError(f"verify: found the part {part!r}, expected one of {known}.")
-    return found
+        choices = ", ".join([*stages, *sorted(methods)])
+        raise ClipadError(f"verify: found the part {part!r}, expected one of {choices}.")
+    return targets
 
 
 def _items(root: Path, stage: Mapping[str, Any]) -> Sequence[str | None]:

@@ -32,9 +32,9 @@ def test_temperature_never_changes_the_order_of_text_scores(unit: torch.Tensor) 
 
 
 def test_a_single_prototype_scores_by_distance(unit: torch.Tensor) -> None:
-    found = text_scores(unit, unit[0, :1], 0.07)
-    assert_close(found[0, 0], torch.zeros((), dtype=torch.float64), atol=1e-12, rtol=0)
-    assert (found >= 0).all() and (found <= 1).all()
+    scores = text_scores(unit, unit[0, :1], 0.07)
+    assert_close(scores[0, 0], torch.zeros((), dtype=torch.float64), atol=1e-12, rtol=0)
+    assert (scores >= 0).all() and (scores <= 1).all()
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
@@ -64,10 +64,10 @@ def test_bilinear_by_matrices_is_that_of_torch_and_so_is_its_gradient(
     generator = torch.Generator().manual_seed(0)
     maps = torch.rand(2, 3, 5, 7, generator=generator, dtype=torch.float64)
     weight = torch.rand(2, 3, *size, generator=generator, dtype=torch.float64)
-    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    found = upsample_by_matrices(ours, size, align_corners)
-    expected = F.interpolate(theirs, size, mode="bilinear", align_corners=align_corners)
-    assert_close(found, expected, rtol=0, atol=1e-6)
-    (found * weight).sum().backward()
+    matrix_input, torch_input = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    upsampled = upsample_by_matrices(matrix_input, size, align_corners)
+    expected = F.interpolate(torch_input, size, mode="bilinear", align_corners=align_corners)
+    assert_close(upsampled, expected, rtol=0, atol=1e-6)
+    (upsampled * weight).sum().backward()
     (expected * weight).sum().backward()
-    assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-6)
+    assert_close(matrix_input.grad, torch_input.grad, rtol=0, atol=1e-6)

@@ -68,8 +68,8 @@ class Example:
     ],
 )
 def test_plain_data_becomes_what_the_hint_asks_for(name: str, value: Any, becomes: Any) -> None:
-    found = getattr(validate(Example, {name: value}, "params.yaml"), name)
-    assert repr(found) == repr(becomes)
+    converted = getattr(validate(Example, {name: value}, "params.yaml"), name)
+    assert repr(converted) == repr(becomes)
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,11 @@ class Branch:
 
 @dataclass
 class _Streams:
-    """One image's streams on their way through the tower; ``kept`` is kind -> block -> patches."""
+    """One image's streams on their way through the tower; ``patches`` is kind -> block -> tokens."""
 
     branch: Branch
     local: dict[str, Tensor] = field(default_factory=dict)
-    kept: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    patches: dict[str, dict[int, Tensor]] = field(default_factory=dict)
 
     def add(self, transformer: Transformer, index: int, x: Tensor, qkv: Tensor) -> None:
         """Run the branch of one block; ``x`` is the input of the block, class token included."""
@@ -88,16 +88,18 @@ class _Streams:
         for kind in self.branch.kinds:
             tokens = self.local.get(kind)
             tokens = x[:, 1:] if tokens is None else tokens
-            self.kept.setdefault(kind, {})[block] = tokens
+            self.patches.setdefault(kind, {})[block] = tokens
 
     def finish(self) -> dict[str, dict[int, Tensor]]:
         """What was kept, and the fault of the first releases where it is asked for."""
         if self.branch.stream == "aliased":
             for kind, last in self.local.items():
                 # The first block of the branch already changed its input in place.
-                late = [block for block in self.kept[kind] if block >= self.branch.from_layer - 1]
-                self.kept[kind] |= dict.fromkeys(late, last)
-        return self.kept
+                late = [
+                    block for block in self.patches[kind] if block >= self.branch.from_layer - 1
+                ]
+                self.patches[kind] |= dict.fromkeys(late, last)
+        return self.patches
 
 
 def self_attention(
@@ -139,8 +141,8 @@ def run_branch(
         qkv = project_qkv(tower.transformer, index, x)
         if branch.from_layer <= index + 1 <= until:
             streams.add(tower.transformer, index, x, qkv)
-        wanted = index + 1 in branch.blocks and streams.needs_tower()
-        if index + 1 < tower.depth or wanted:
+        needs_patches = index + 1 in branch.blocks and streams.needs_tower()
+        if index + 1 < tower.depth or needs_patches:
             x = finish_block(tower.transformer, index, x, qkv)
         else:
             rows = torch.zeros(len(x), dtype=torch.long, device=x.device)
@@ -161,20 +163,20 @@ def encode_branch(
         and projection, (b, p, d). Nothing is normalised.
     """
     classes: list[Tensor] = []
-    found: dict[str, dict[int, list[Tensor]]] = {
+    token_chunks: dict[str, dict[int, list[Tensor]]] = {
         kind: {block: [] for block in branch.blocks} for kind in branch.kinds
     }
     length = tower.grid[0] * tower.grid[1] + 1
     for part in chunks(len(images), max(1, TOKENS_PER_CHUNK // length)):
         embedded, _ = embed_patches(tower, images[part])
-        first, kept = run_branch(tower, pre_norm(tower, embedded), branch)
+        first, patches = run_branch(tower, pre_norm(tower, embedded), branch)
         first = tower.ln_post(first) if branch.class_ln_post else first
         classes.append(first @ tower.proj)
-        for kind, tokens in kept.items():
-            for block, one in tokens.items():
-                found[kind][block].append(tower.ln_post(one) @ tower.proj)
+        for kind, tokens in patches.items():
+            for block, block_tokens in tokens.items():
+                token_chunks[kind][block].append(tower.ln_post(block_tokens) @ tower.proj)
     joined = {
         kind: {block: torch.cat(parts) for block, parts in tokens.items()}
-        for kind, tokens in found.items()
+        for kind, tokens in token_chunks.items()
     }
     return torch.cat(classes), joined

@@ -1,4 +1,4 @@
-"""Checkpoints of AnomalyCLIP: the official ``.pth`` layout read and written, and ours.
+"""Checkpoints of AnomalyCLIP: the official ``.pth`` layout read and written,.
 
 The official file holds one group, ``prompt_learner``: what is learned, the embedded words around it,
 and linear layers that are never used. Some forks leave the last out, or the group.
@@ -20,8 +20,6 @@ from clipad_core.learned.checkpoint_files import (
     check_fit,
     fill,
     flatten,
-    learner_bytes,
-    read_learner,
     read_pth,
 )
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
@@ -33,7 +31,7 @@ from clipad_core.methods.anomalyclip.learner import (
 )
 from clipad_core.methods.anomalyclip.text import prompt_words
 
-METHOD = "anomalyclip"
+NAME = "anomalyclip"
 GROUP = "prompt_learner"
 CONTEXT = ("ctx_pos", "ctx_neg")
 DEEPER, UNUSED = "compound_prompts_text", "compound_prompt_projections"
@@ -50,21 +48,21 @@ def to_official(
         ClipadError: a config that the official code has no place for.
     """
     _check_official(config)
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for row, name in enumerate(CONTEXT):
-        found[name] = learner.context_tokens[row][None, None]
+        tensors[name] = learner.context_tokens[row][None, None]
     for row, (before, behind) in enumerate(zip(PREFIX, SUFFIX)):
         words = _embedded_words(backbone, config, row)
-        found[before] = words[:, :, :1]
-        found[behind] = words[:, :, 1 + config.context_length :]
+        tensors[before] = words[:, :, :1]
+        tensors[behind] = words[:, :, 1 + config.context_length :]
     later = config.prompt_depth - 1
     for index in range(later):
-        found[f"{DEEPER}.{index}"] = learner.compound_prompts[index]
+        tensors[f"{DEEPER}.{index}"] = learner.compound_prompts[index]
         if len(learner.unused_weight):
-            own = min(index, len(learner.unused_weight) - 1)
-            found[f"{UNUSED}.{index}.weight"] = learner.unused_weight[own]
-            found[f"{UNUSED}.{index}.bias"] = learner.unused_bias[own]
-    return {GROUP: {name: value.detach().cpu().clone() for name, value in found.items()}}
+            place = min(index, len(learner.unused_weight) - 1)
+            tensors[f"{UNUSED}.{index}.weight"] = learner.unused_weight[place]
+            tensors[f"{UNUSED}.{index}.bias"] = learner.unused_bias[place]
+    return {GROUP: {name: value.detach().cpu().clone() for name, value in tensors.items()}}
 
 
 def _embedded_words(backbone: Backbone, config: AnomalyCLIPConfig, row: int) -> Tensor:
@@ -76,8 +74,8 @@ def _embedded_words(backbone: Backbone, config: AnomalyCLIPConfig, row: int) -> 
 
 def _check_official(config: AnomalyCLIPConfig) -> None:
     """The official code has two contexts and one word for every object."""
-    wanted = {"context": "learned", "shared_context": False, "object_word": "object"}
-    for name, value in wanted.items():
+    official = {"context": "learned", "shared_context": False, "object_word": "object"}
+    for name, value in official.items():
         if getattr(config, name) != value:
             raise ClipadError(
                 f"{name}: found {getattr(config, name)!r}, expected {value!r}: the official file has "
@@ -95,7 +93,7 @@ def official_bytes(
 
 
 def from_official(
-    found: Mapping[str, Any], backbone: Backbone, config: AnomalyCLIPConfig, path: Path
+    groups: Mapping[str, Any], backbone: Backbone, config: AnomalyCLIPConfig, path: Path
 ) -> AnomalyCLIPLearner:
     """A learner from the official dictionary, with or without its group and its unused layers.
 
@@ -106,7 +104,9 @@ def from_official(
     """
     _check_official(config)
     sizes = sizes_of(backbone, config)
-    flat = {name.removeprefix(f"{GROUP}/"): one for name, one in flatten(found, path).items()}
+    flat = {
+        name.removeprefix(f"{GROUP}/"): tensor for name, tensor in flatten(groups, path).items()
+    }
     has_unused = any(name.startswith(UNUSED) for name in flat)
     shapes = _official_shapes(sizes.text_width, len(backbone.text.positional_embedding), config)
     words = {name for name in (*PREFIX, *SUFFIX) if name not in flat}
@@ -115,23 +115,22 @@ def from_official(
         for name, shape in shapes.items()
         if name not in words and (has_unused or not name.startswith(UNUSED))
     }
-    check_fit(flat, shapes, path, METHOD)
+    check_fit(flat, shapes, path, NAME)
     later = range(config.prompt_depth - 1)
     values = {"context_tokens": torch.stack([flat[name][0, 0] for name in CONTEXT])}
-    unused = 0
     if later:
         values["compound_prompts"] = torch.stack([flat[f"{DEEPER}.{i}"] for i in later])
-        kept = [
+        layers = [
             torch.stack([flat[f"{UNUSED}.{i}.{part}"] for i in later if has_unused])
             if has_unused
-            else torch.empty(0, UNUSED_WIDTH, *rest)
-            for part, rest in (("weight", (sizes.text_width,)), ("bias", ()))
+            else torch.empty(0, UNUSED_WIDTH, *inputs)
+            for part, inputs in (("weight", (sizes.text_width,)), ("bias", ()))
         ]
         # Equal layers, as the official code copies them, are kept once.
-        same = has_unused and all(bool((one == one[:1]).all()) for one in kept)
-        values["unused_weight"], values["unused_bias"] = [one[:1] if same else one for one in kept]
-        unused = len(values["unused_weight"])
-    learner = empty_learner(sizes.text_width, config, unused)
+        same = has_unused and all(bool((stack == stack[:1]).all()) for stack in layers)
+        weights, biases = [stack[:1] if same else stack for stack in layers]
+        values |= {"unused_weight": weights, "unused_bias": biases}
+    learner = empty_learner(backbone, config, values)
     fill(learner, values, backbone)
     return learner
 
@@ -158,43 +157,3 @@ def read_official(path: Path, backbone: Backbone, config: AnomalyCLIPConfig) -> 
         ClipadError: no file, truncated, code inside, another method, or a tensor that does not fit.
     """
     return from_official(read_pth(path), backbone, config, path)
-
-
-def checkpoint_bytes(
-    learner: AnomalyCLIPLearner,
-    config: AnomalyCLIPConfig,
-    backbone: Backbone,
-    data: str,
-    key: str | None = None,
-) -> bytes:
-    """Our file's bytes: the learner, its config, the backbone's digest and the data's hash.
-
-    Args:
-        key: what `read_checkpoint` may ask for: all that the training depended on, as one hash.
-    """
-    return learner_bytes(learner, METHOD, config, backbone, data, key)
-
-
-def read_checkpoint(
-    path: Path, backbone: Backbone, key: str | None = None
-) -> tuple[AnomalyCLIPLearner, AnomalyCLIPConfig, str]:
-    """Read our own file.
-
-    Args:
-        key: of the training that is wanted; None: whichever the file is of.
-
-    Returns:
-        The learner, the config it was trained with, and the hash of the data it was trained on.
-
-    Raises:
-        ClipadError: no file, a damaged one, another method, training or backbone, a tensor that does
-            not fit.
-    """
-    tensors, header = read_learner(path, METHOD, backbone, key)
-    config = AnomalyCLIPConfig().changed(header["config"])
-    unused = len(tensors["unused_weight"]) if "unused_weight" in tensors else 1
-    learner = empty_learner(sizes_of(backbone, config).text_width, config, unused)
-    shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
-    check_fit(tensors, shapes, path, METHOD)
-    fill(learner, tensors, backbone)
-    return learner, config, header["data"]

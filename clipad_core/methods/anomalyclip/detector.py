@@ -26,13 +26,12 @@ from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
 from clipad_core.maps import check_finite, check_maps, smoothed, upsample_by_matrices
 from clipad_core.methods.anomalyclip.branch import Branch, encode_branch
 from clipad_core.methods.anomalyclip.checkpoint import (
-    checkpoint_bytes,
-    read_checkpoint,
     read_official,
 )
 from clipad_core.methods.anomalyclip.config import PRESETS, AnomalyCLIPConfig, members
 from clipad_core.methods.anomalyclip.learner import (
     AnomalyCLIPLearner,
+    empty_learner,
     make_learner,
     sample_order,
     sizes_of,
@@ -189,13 +188,13 @@ def _local_parts(
     maps: Float[Tensor, "l b H W"], masks: Float[Tensor, "b H W"], which: str
 ) -> dict[str, Tensor]:
     """Focal and dice losses, each the sum over the blocks."""
-    found: dict[str, Tensor] = {}
+    parts: dict[str, Tensor] = {}
     if which in ("both", "focal"):
-        found["focal"] = focal_loss(1 - maps, maps, masks)
+        parts["focal"] = focal_loss(1 - maps, maps, masks)
     if which in ("both", "dice"):
-        found["dice_anomalous"] = dice_loss(maps, masks)
-        found["dice_normal"] = dice_loss(1 - maps, 1 - masks)
-    return found
+        parts["dice_anomalous"] = dice_loss(maps, masks)
+        parts["dice_normal"] = dice_loss(1 - maps, 1 - masks)
+    return parts
 
 
 def parameter_groups(
@@ -263,13 +262,13 @@ METHOD = Method(
     detect=detect,
     mask_rule=lambda config: "bilinear_half",
     texts=lambda config: [config.template, config.normal_state, config.anomalous_state],
+    published_weights=[("ViT-L-14-336-quickgelu", "openai")],
     training=Training(
         make_learner=make_learner,
         loss=loss,
         parameter_groups=parameter_groups,
         sample_order=sample_order,
-        read_checkpoint=read_checkpoint,
-        checkpoint_bytes=checkpoint_bytes,
+        empty_learner=empty_learner,
         read_official=read_official,
     ),
 )

@@ -7,6 +7,8 @@ then a permutation an epoch. The rule is the same for every backbone and config.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -46,8 +48,21 @@ class AnomalyCLIPLearner(nn.Module):
             self.register_buffer("unused_bias", torch.empty(unused, UNUSED_WIDTH))
 
 
-def empty_learner(width: int, config: AnomalyCLIPConfig, unused: int = 1) -> AnomalyCLIPLearner:
-    """A learner without memory, to be filled by ``load_state_dict(..., assign=True)``."""
+def empty_learner(
+    backbone: Backbone, config: AnomalyCLIPConfig, tensors: Mapping[str, Tensor]
+) -> AnomalyCLIPLearner:
+    """A learner without memory, to be filled by ``load_state_dict(..., assign=True)``.
+
+    Args:
+        backbone: gives the width.
+        config: gives all other sizes but one.
+        tensors: that it will be filled with: how many unused layers it carries along.
+
+    Raises:
+        ClipadError: a config that does not fit the backbone.
+    """
+    unused = len(tensors["unused_weight"]) if "unused_weight" in tensors else 1
+    width = sizes_of(backbone, config).text_width
     with torch.device("meta"):
         return AnomalyCLIPLearner(width, config, unused)
 
@@ -64,11 +79,11 @@ def sizes_of(backbone: Backbone, config: AnomalyCLIPConfig) -> Architecture:
         "dpam_from_layer": (config.dpam_from_layer, sizes.vision_depth, "image tower"),
         "prompt_depth": (config.prompt_depth, sizes.text_depth, "text tower"),
     }
-    for name, (found, limit, tower) in limits.items():
+    for name, (value, limit, tower) in limits.items():
         unused = name == "dpam_from_layer" and config.branch == "none"
-        if found > limit and not unused:
+        if value > limit and not unused:
             raise ClipadError(
-                f"{name}: found {found}, expected at most {limit}, the blocks of the {tower} of "
+                f"{name}: found {value}, expected at most {limit}, the blocks of the {tower} of "
                 f"{backbone.label}; choose among them."
             )
     return sizes
@@ -84,13 +99,13 @@ def make_learner(backbone: Backbone, config: AnomalyCLIPConfig, seed: int) -> An
         ClipadError: a config that does not fit the backbone.
     """
     sizes = sizes_of(backbone, config)
-    learner = empty_learner(sizes.text_width, config)
+    learner = empty_learner(backbone, config, {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         draw_clip(sizes)
         values = draw_values(sizes.text_width, config)
-    wanted = {name: values[name] for name in learner.state_dict()}
-    learner.load_state_dict(wanted, assign=True)
+    initial = {name: values[name] for name in learner.state_dict()}
+    learner.load_state_dict(initial, assign=True)
     return learner.to(backbone.device, backbone.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of VCP-CLIP: the official ``.pth`` layout read and written, and ours.
+"""Checkpoints of VCP-CLIP: the official ``.pth`` layout read and written,.
 
 The official file is one dictionary: three groups by the names of the official modules, and beside
 them, at the top, every parameter of CLIP with "prompt" in its name.
@@ -18,14 +18,12 @@ from clipad_core.learned.checkpoint_files import (
     check_fit,
     fill,
     flatten,
-    learner_bytes,
-    read_learner,
     read_pth,
 )
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner, sizes_of
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner
 
-METHOD = "vcpclip"
+NAME = "vcpclip"
 # Ours -> official: the beginnings of names.
 OFFICIAL = {
     "unused_projection": "prompt_text_projection",
@@ -54,22 +52,22 @@ def official_name(name: str) -> str:
     >>> official_name("raw_heads.0.bias"), official_name("deep_prompts.project.weight")
     ('trainable_linearlayer/fc.0.bias', 'prompt_proj.weight')
     """
-    for ours, official in OFFICIAL.items():
-        if name == ours or (ours.endswith(".") and name.startswith(ours)):
-            return official + name[len(ours) :]
+    for clipad_name, official in OFFICIAL.items():
+        if name == clipad_name or (clipad_name.endswith(".") and name.startswith(clipad_name)):
+            return official + name[len(clipad_name) :]
     raise KeyError(name)
 
 
 def to_official(learner: VCPCLIPLearner) -> dict[str, Any]:
     """The learner as the official dictionary, groups inside."""
-    found: dict[str, Any] = {group: {} for group in GROUPS}
+    groups: dict[str, Any] = {group: {} for group in GROUPS}
     for name, value in learner.state_dict().items():
         stored = value.detach().cpu().clone()
         if name in CONVOLUTIONS:
             stored = stored[..., None]
-        group, _, rest = official_name(name).rpartition("/")
-        (found[group] if group else found)[rest] = stored
-    return found
+        group, _, inner = official_name(name).rpartition("/")
+        (groups[group] if group else groups)[inner] = stored
+    return groups
 
 
 def official_bytes(learner: VCPCLIPLearner) -> bytes:
@@ -80,23 +78,23 @@ def official_bytes(learner: VCPCLIPLearner) -> bytes:
 
 
 def from_official(
-    found: Mapping[str, Any], backbone: Backbone, config: VCPCLIPConfig, path: Path
+    groups: Mapping[str, Any], backbone: Backbone, config: VCPCLIPConfig, path: Path
 ) -> VCPCLIPLearner:
     """A learner from the official dictionary; a fourth group ``model`` may hold CLIP's own.
 
     Raises:
         ClipadError: naming the first tensor that is missing, unknown or of another shape.
     """
-    flat = flatten(found, path)
+    flat = flatten(groups, path)
     flat = {name.removeprefix("model/"): value for name, value in flat.items()}
-    learner = empty_learner(sizes_of(backbone, config), config)
-    wanted = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    learner = empty_learner(backbone, config, flat)
+    shapes_here = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     shapes = {
         official_name(name): (*shape, 1) if name in CONVOLUTIONS else shape
-        for name, shape in wanted.items()
+        for name, shape in shapes_here.items()
     }
-    check_fit(flat, shapes, path, METHOD)
-    values = {name: flat[official_name(name)].reshape(shape) for name, shape in wanted.items()}
+    check_fit(flat, shapes, path, NAME)
+    values = {name: flat[official_name(name)].reshape(shape) for name, shape in shapes_here.items()}
     fill(learner, values, backbone)
     return learner
 
@@ -108,42 +106,3 @@ def read_official(path: Path, backbone: Backbone, config: VCPCLIPConfig) -> VCPC
         ClipadError: no file, truncated, code inside, another method, or a tensor that does not fit.
     """
     return from_official(read_pth(path), backbone, config, path)
-
-
-def checkpoint_bytes(
-    learner: VCPCLIPLearner,
-    config: VCPCLIPConfig,
-    backbone: Backbone,
-    data: str,
-    key: str | None = None,
-) -> bytes:
-    """Our file's bytes: the learner, its config, the backbone's digest and the data's hash.
-
-    Args:
-        key: what `read_checkpoint` may ask for: all that the training depended on, as one hash.
-    """
-    return learner_bytes(learner, METHOD, config, backbone, data, key)
-
-
-def read_checkpoint(
-    path: Path, backbone: Backbone, key: str | None = None
-) -> tuple[VCPCLIPLearner, VCPCLIPConfig, str]:
-    """Read our own file.
-
-    Args:
-        key: of the training that is wanted; None: whichever the file is of.
-
-    Returns:
-        The learner, the config it was trained with, and the hash of the data it was trained on.
-
-    Raises:
-        ClipadError: no file, a damaged one, another method, training or backbone, a tensor that does
-            not fit.
-    """
-    tensors, header = read_learner(path, METHOD, backbone, key)
-    config = VCPCLIPConfig().changed(header["config"])
-    learner = empty_learner(sizes_of(backbone, config), config)
-    shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
-    check_fit(tensors, shapes, path, METHOD)
-    fill(learner, tensors, backbone)
-    return learner, config, header["data"]

@@ -184,8 +184,10 @@ def prompts(config: VCPCLIPConfig) -> tuple[list[str], list[str]]:
     (['a photo of a good {category}'], ['a photo of a damaged {category}'])
     """
     states = (config.normal_states, config.anomalous_states)
-    both = [[t.replace(STATE, s) for t in config.templates for s in group] for group in states]
-    return both[0], both[1]
+    prompts_by_state = [
+        [t.replace(STATE, s) for t in config.templates for s in group] for group in states
+    ]
+    return prompts_by_state[0], prompts_by_state[1]
 
 
 PRESETS: dict[str, VCPCLIPConfig] = {

@@ -26,13 +26,11 @@ from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
 from clipad_core.maps import check_finite, check_maps
 from clipad_core.methods.method import Augmentation, Category, Detector, Method, Training
 from clipad_core.methods.vcpclip.checkpoint import (
-    checkpoint_bytes,
-    read_checkpoint,
     read_official,
 )
 from clipad_core.methods.vcpclip.config import MVTEC, PRESETS, VCPCLIPConfig
 from clipad_core.methods.vcpclip.initial import make_learner, sample_order
-from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, sizes_of
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner, sizes_of
 from clipad_core.methods.vcpclip.maps import (
     branch_map,
     fuse,
@@ -77,11 +75,11 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe)
     tokens: dict[int, list[Tensor]] = {block: [] for block in recipe.blocks}
     for part in chunks(len(pixels), max(1, TOKENS_PER_CHUNK // length)):
         embedded, _ = embed_patches(tower, pixels[part])
-        last, kept = encode_whole(tower, pre_norm(tower, embedded), recipe.blocks)
+        last, patch_tokens = encode_whole(tower, pre_norm(tower, embedded), recipe.blocks)
         classes.append(tower.ln_post(last) @ tower.proj)
         for block in recipe.blocks:
-            tokens[block].append(kept[block])
-    joined = {block: torch.cat(found) for block, found in tokens.items()}
+            tokens[block].append(patch_tokens[block])
+    joined = {block: torch.cat(parts) for block, parts in tokens.items()}
     return Features(torch.cat(classes), joined)
 
 
@@ -223,13 +221,13 @@ METHOD = Method(
     detect=detect,
     mask_rule=lambda config: "bilinear_half",
     texts=lambda config: [*config.templates, *config.normal_states, *config.anomalous_states],
+    published_weights=[("ViT-L-14-336-quickgelu", "openai")],
     training=Training(
         make_learner=make_learner,
         loss=loss,
         parameter_groups=parameter_groups,
         sample_order=sample_order,
-        read_checkpoint=read_checkpoint,
-        checkpoint_bytes=checkpoint_bytes,
+        empty_learner=empty_learner,
         read_official=read_official,
         augmentation=augmentation,
         prompts_of_images=True,

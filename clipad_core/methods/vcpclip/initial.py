@@ -22,7 +22,7 @@ from clipad_core.learned.official_init import (
     draw_seed,
 )
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner, post_width, sizes_of
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner, post_width
 
 # The official trainer looks at five validation categories after each epoch, once for each branch.
 VALIDATION_PASSES = 2
@@ -38,11 +38,10 @@ def make_learner(backbone: Backbone, config: VCPCLIPConfig, seed: int) -> VCPCLI
     Raises:
         ClipadError: a config that does not fit the backbone.
     """
-    sizes = sizes_of(backbone, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         values = draw_values(architecture_of(backbone), config)
-    learner = empty_learner(sizes, config)
+    learner = empty_learner(backbone, config, {})
     learner.load_state_dict(values, assign=True)
     return learner.to(backbone.device, backbone.dtype)
 
@@ -103,8 +102,8 @@ def _draw_pre_vcp(sizes: Architecture, config: VCPCLIPConfig) -> dict[str, Tenso
     torch.randn(shape)
     mini_net = nn.Conv1d(1, config.category_length, 3)
     query = nn.init.trunc_normal_(torch.empty(shape))
-    kept = _named("pre_vcp.mini_net", mini_net) if config.pre_vcp else {}
-    return {"pre_vcp.query": query} | kept
+    tensors = _named("pre_vcp.mini_net", mini_net) if config.pre_vcp else {}
+    return {"pre_vcp.query": query} | tensors
 
 
 def _draw_post_vcp(sizes: Architecture, config: VCPCLIPConfig) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ learner's ``state_dict`` is exactly what is trained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
@@ -83,8 +85,8 @@ class DeepPrompts(nn.Module):
         vectors = projected[:, None].expand(shape)
         if generator is None or dropout == 0:
             return vectors
-        kept = torch.rand(shape, generator=generator, device=generator.device) >= dropout
-        return vectors * kept.to(vectors.device) / (1 - dropout)
+        survives = torch.rand(shape, generator=generator, device=generator.device) >= dropout
+        return vectors * survives.to(vectors.device) / (1 - dropout)
 
 
 class PreVCP(nn.Module):
@@ -134,24 +136,26 @@ class PostVCP(nn.Module):
         return direction, offset
 
     def attention(
-        self, asked: Question, patches: Float[Tensor, "b p c"]
+        self, question: Question, patches: Float[Tensor, "b p c"]
     ) -> Float[Tensor, "b m s p"]:
         r"""How much each head of each text embedding looks at each patch; sums to 1.
 
         :math:`\mathrm{softmax}(q_m^\top W_m x_p)`, without :math:`1/\sqrt d`.
         """
-        direction, offset = asked
+        direction, offset = question
         logits = einsum(direction, patches, "b m s c, b p c -> b m s p")
         return (logits if offset is None else logits + offset).softmax(dim=-1)
 
-    def forward(self, asked: Question, patches: Float[Tensor, "b p c"]) -> Float[Tensor, "b s c"]:
+    def forward(
+        self, question: Question, patches: Float[Tensor, "b p c"]
+    ) -> Float[Tensor, "b s c"]:
         """Text embeddings made of what they saw in the patches, unit norm, as wide as the patches.
 
         Args:
-            asked: from ``ask``.
+            question: from ``ask``.
             patches: of one block.
         """
-        mixed = einsum(self.attention(asked, patches), patches, "b m s p, b p c -> b m s c")
+        mixed = einsum(self.attention(question, patches), patches, "b m s p, b p c -> b m s c")
         weight = rearrange(self.value.weight, "(m e) c -> m e c", m=self.heads)
         values = einsum(mixed, weight, "b m s c, m e c -> b s m e")
         values = rearrange(values, "b s m e -> b s (m e)")
@@ -178,7 +182,19 @@ class VCPCLIPLearner(nn.Module):
         self.register_buffer("unused_projection", torch.empty(sizes.text_width, sizes.joint))
 
 
-def empty_learner(sizes: Architecture, config: VCPCLIPConfig) -> VCPCLIPLearner:
-    """A learner without memory, to be filled by ``load_state_dict(..., assign=True)``."""
+def empty_learner(
+    backbone: Backbone, config: VCPCLIPConfig, tensors: Mapping[str, Tensor]
+) -> VCPCLIPLearner:
+    """A learner without memory, to be filled by ``load_state_dict(..., assign=True)``.
+
+    Args:
+        backbone: gives sizes.
+        config: gives the others.
+        tensors: that it will be filled with; no size is left to them.
+
+    Raises:
+        ClipadError: a config that does not fit the backbone.
+    """
+    sizes = sizes_of(backbone, config)
     with torch.device("meta"):
         return VCPCLIPLearner(sizes, config)

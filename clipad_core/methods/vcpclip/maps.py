@@ -30,13 +30,13 @@ def raw_logits(
 
     :math:`\langle n(W_l x + b_l), t \rangle / \tau_1` for every block l, ascending.
     """
-    scale, found = learner.raw_logit_scale.exp(), []
+    scale, logits = learner.raw_logit_scale.exp(), []
     for head, block in zip(learner.raw_heads, sorted(config.blocks), strict=True):
         patches = head(features.patch_tokens[block])
         # The two products are divided by the norm, not the whole patch: up to a fifth less time.
         norm = patches.norm(dim=-1, keepdim=True).clamp_min(NORM_LEAST)
-        found.append(scale * (patches @ text.transpose(1, 2)) / norm)
-    return found
+        logits.append(scale * (patches @ text.transpose(1, 2)) / norm)
+    return logits
 
 
 def new_logits(
@@ -52,13 +52,13 @@ def new_logits(
     """
     if learner.post_vcp is None:
         return []
-    scale, asked, found = learner.post_vcp.logit_scale.exp(), learner.post_vcp.ask(text), []
+    scale, queries, logits = learner.post_vcp.logit_scale.exp(), learner.post_vcp.ask(text), []
     for block in sorted(config.blocks):
         tokens = features.patch_tokens[block]
         patches = F.normalize(tokens, dim=-1)
         seen = patches if config.post_unit_tokens else tokens
-        found.append(scale * (patches @ learner.post_vcp(asked, seen).transpose(1, 2)))
-    return found
+        logits.append(scale * (patches @ learner.post_vcp(queries, seen).transpose(1, 2)))
+    return logits
 
 
 def upsampled_difference(
@@ -93,8 +93,8 @@ def branch_map(
 ) -> Float[Tensor, "b H W"]:
     """Probability of an anomaly at every pixel, the mean over the blocks (section 3.4)."""
     total = torch.sigmoid(upsampled_difference(logits[0], grid, size))
-    for one in logits[1:]:
-        total += torch.sigmoid(upsampled_difference(one, grid, size))
+    for block_logits in logits[1:]:
+        total += torch.sigmoid(upsampled_difference(block_logits, grid, size))
     return total / len(logits)
 
 

@@ -118,7 +118,7 @@ def text_embeddings(
         embeddings = read_out(tower, run_text_blocks(tower, tokens, {}, ends))
     each = rearrange(F.normalize(embeddings, dim=-1), "(b m) d -> b m d", b=len(filled))
     states = each[:, : opened.normal], each[:, opened.normal :]
-    return F.normalize(torch.stack([one.mean(dim=1) for one in states], dim=1), dim=-1)
+    return F.normalize(torch.stack([state.mean(dim=1) for state in states], dim=1), dim=-1)
 
 
 def _run_deep(

@@ -176,21 +176,23 @@ def stitch(
         crops: text scores of the multi-crop views; their mean replaces the text score of the views.
         size: height and width of a view.
     """
-    found, start, first = [], 0, 0
+    results, start, first = [], 0, 0
     for placement in placements:
         part = slice(start, start + len(placement.corners))
-        mine = crops[first : first + placement.crops]
+        crop_scores = crops[first : first + placement.crops]
         start, first = part.stop, first + placement.crops
         anomaly_map = _assemble(scores.patch_scores[part], placement, size)
         if config.map_size is not None:
             anomaly_map = _resize_from_grid(scores.patch_scores[part], anomaly_map, config.map_size)
         image_score = scores.image_score[part].mean()
-        if len(mine):
+        if len(crop_scores):
             zero_shot = scores.visual_map is None
             weight = 1.0 if zero_shot else TEXT_WEIGHT[config.few_shot_image_score]
-            image_score = image_score + weight * (mine.mean() - scores.text_score[part].mean())
-        found.append((_or_maximum(image_score, anomaly_map, scores, config), anomaly_map))
-    return found
+            image_score = image_score + weight * (
+                crop_scores.mean() - scores.text_score[part].mean()
+            )
+        results.append((_or_maximum(image_score, anomaly_map, scores, config), anomaly_map))
+    return results
 
 
 def _assemble(patch_scores: Tensor, placement: Placement, size: tuple[int, int]) -> Tensor:
@@ -233,6 +235,10 @@ METHOD = Method(
     mask_rule=lambda config: config.mask_rule,
     texts=lambda config: [
         text for label in find_ensemble(config.prompts).prompts("") for text in label
+    ],
+    published_weights=[
+        ("ViT-B-16-plus-240", "laion400m_e31"),
+        ("ViT-B-16-plus-240", "laion400m_e32"),
     ],
     weights="weights",
     references=References(

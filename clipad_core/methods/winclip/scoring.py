@@ -106,15 +106,15 @@ def _fuse_scales(maps: list[Tensor], rule: str) -> Tensor:
     if rule == "harmonic":
         return harmonic_mean(maps)
     if rule == "harmonic_normal":
-        return 1 - harmonic_mean([1 - one for one in maps])
+        return 1 - harmonic_mean([1 - scale_map for scale_map in maps])
     stack = torch.stack(torch.broadcast_tensors(*maps))
     return stack.amax(dim=0) if rule == "max" else stack.mean(dim=0)
 
 
 def _precision(features: Features, config: WinCLIPConfig) -> torch.dtype:
     """Of the aggregation: what the config asks for, never less than the features have."""
-    asked: torch.dtype = getattr(torch, config.aggregation_precision)
-    return torch.promote_types(asked, features.image_embedding.dtype)
+    dtype: torch.dtype = getattr(torch, config.aggregation_precision)
+    return torch.promote_types(dtype, features.image_embedding.dtype)
 
 
 def language_scores(
@@ -157,25 +157,25 @@ def visual_scores(
     if memory.patches is not None:
         tokens = features.patch_tokens[tower.depth]
         patches = patch_embeddings(tower, tokens, config.patch_feature)
-        found = _associate(patches, memory.patches, config)
-        maps["patch"] = found.unflatten(1, tower.grid).to(precise)
+        association = _associate(patches, memory.patches, config)
+        maps["patch"] = association.unflatten(1, tower.grid).to(precise)
     for scale in config.memory_scales:
         windows = features.window_embeddings[scale]
-        found = _associate(windows, memory.windows[scale], config)
+        association = _associate(windows, memory.windows[scale], config)
         if config.gallery_off_by_one and previous is not None:
-            found = found.clone()
-            found[:, :1] = _associate(windows[:, :1], previous, config)
+            association = association.clone()
+            association[:, :1] = _associate(windows[:, :1], previous, config)
         previous = memory.windows[scale]
         cover = _cover(tower.grid, scale)
-        spread = _aggregate(found.to(precise), cover, config.reference_aggregation)
+        spread = _aggregate(association.to(precise), cover, config.reference_aggregation)
         maps[f"window {scale}"] = spread.unflatten(1, tower.grid)
     return maps, torch.stack(list(maps.values())).mean(dim=0)
 
 
 def _associate(queries: Tensor, memory: Tensor, config: WinCLIPConfig) -> Tensor:
-    found = association_scores(queries, memory)
+    scores = association_scores(queries, memory)
     # A query that is its own reference scores about -1e-7, and reciprocals of both signs cancel.
-    return found.clamp(min=0) if config.clamp_association else found
+    return scores.clamp(min=0) if config.clamp_association else scores
 
 
 def _fuse_maps(language: Tensor, visual: Tensor, rule: str) -> Tensor:
@@ -192,10 +192,10 @@ def _fuse_maps(language: Tensor, visual: Tensor, rule: str) -> Tensor:
 
 def _check_maps(maps: dict[str, Tensor]) -> None:
     """Stop where no map of any image ranks anything; that of one image may, by chance, not."""
-    for name, found in maps.items():
-        flat = found.flatten(1)
+    for name, score_maps in maps.items():
+        flat = score_maps.flatten(1)
         if bool((flat.amax(dim=1) == flat.amin(dim=1)).all()):
-            check_maps(found, name)
+            check_maps(score_maps, name)
 
 
 @torch.inference_mode()
@@ -225,11 +225,17 @@ def score(
         patch = _fuse_maps(fused, visual, config.map_fusion)
         highest = visual.flatten(1).amax(dim=1)
         rule = config.few_shot_image_score
-        both = (image + highest) / 2
-        chosen = {"both": both, "visual": highest, "text": image, "map_maximum": both}[rule]
+        combined = (image + highest) / 2
+        chosen = {"both": combined, "visual": highest, "text": image, "map_maximum": combined}[rule]
     # A window as large as the grid has no other; of scales' maximum, the image's may be all.
     side = max(backbone.vision.grid)
-    _check_maps({f"windows of {s} patches": one for s, one in language.items() if s < side})
+    _check_maps(
+        {
+            f"windows of {s} patches": language_map
+            for s, language_map in language.items()
+            if s < side
+        }
+    )
     if config.scale_fusion != "max":
         _check_maps({"anomaly map": patch})
     check_finite(chosen, "image score")

@@ -89,13 +89,13 @@ def text_embeddings(
     A one-class ensemble has no anomalous prompt and gives row 0 alone. What was asked before is
     not embedded again.
     """
-    kept = _prototypes.setdefault(tower, OrderedDict())
+    cache = _prototypes.setdefault(tower, OrderedDict())
     key = (ensemble, class_name, rule)
-    if key not in kept:
-        kept[key] = _embed(tower, tokenizer, ensemble, class_name, rule)
-        if len(kept) > PROTOTYPES_KEPT:
-            kept.popitem(last=False)
-    return kept[key]
+    if key not in cache:
+        cache[key] = _embed(tower, tokenizer, ensemble, class_name, rule)
+        if len(cache) > PROTOTYPES_KEPT:
+            cache.popitem(last=False)
+    return cache[key]
 
 
 def _embed(

@@ -60,15 +60,15 @@ def _encode_windows(tower: VisionTower, x: Tensor, grid: tuple[int, int], scale:
     # ln_pre, ln_1 and the first block's qkv see one token at a time, so they are computed once a
     # patch here and gathered, not once a window.
     table, qkv = x.flatten(0, 1), project_qkv(tower.transformer, 0, x).flatten(0, 1)
-    found = []
+    class_tokens = []
     for part in chunks(len(flat), max(1, TOKENS_PER_CHUNK // flat.shape[1])):
         y = table[flat[part]]
         if tower.depth > 1:
             y = finish_block(tower.transformer, 0, y, qkv[flat[part]])
         for index in range(1, tower.depth - 1):
             y = run_block(tower.transformer, index, y)
-        found.append(run_class_token(tower.transformer, y))
-    return torch.cat(found).unflatten(0, (len(x), len(inside)))
+        class_tokens.append(run_class_token(tower.transformer, y))
+    return torch.cat(class_tokens).unflatten(0, (len(x), len(inside)))
 
 
 @torch.inference_mode()
@@ -103,14 +103,14 @@ def encode_images(
         x = pre_norm(tower, x)
         for scale in scales:
             windows[scale].append(project(tower, _encode_windows(tower, x, grid, scale)))
-        last, kept = encode_whole(tower, x, blocks)
+        last, patch_tokens = encode_whole(tower, x, blocks)
         classes.append(project(tower, last))
-        for block, value in kept.items():
+        for block, value in patch_tokens.items():
             tokens[block].append(value)
     return Features(
         torch.cat(classes),
-        {block: torch.cat(found) for block, found in tokens.items()},
-        {scale: torch.cat(found) for scale, found in windows.items()},
+        {block: torch.cat(parts) for block, parts in tokens.items()},
+        {scale: torch.cat(parts) for scale, parts in windows.items()},
     )
 
 
@@ -140,15 +140,15 @@ def encode_tiles(
     side, size = tile * tower.patch_size, images.shape[-2:]
     tops, lefts = corners // tower.grid[1], corners % tower.grid[1]
     places = (torch.stack([tops, lefts], dim=1) * tower.patch_size).tolist()
-    found = []
+    embeddings = []
     for image in images:  # all tiles of one image go together: the tower is faster on several
         tiles = torch.stack([image[:, y : y + side, x : x + side] for y, x in places])
         resized = F.interpolate(tiles, size, mode="bicubic", antialias=True)
-        found.append(encode_images(tower, resized).image_embedding)
-    return torch.stack(found)
+        embeddings.append(encode_images(tower, resized).image_embedding)
+    return torch.stack(embeddings)
 
 
-def check_not_constant(embeddings: Float[Tensor, "b n d"], what: str) -> None:
+def check_not_constant(embeddings: Float[Tensor, "b n d"], label: str) -> None:
     """Stop where all windows of an image say the same.
 
     anomalib 2.7.0 beside open_clip 2.26.1 or newer gives this (its issue 2571): every window's class
@@ -159,6 +159,6 @@ def check_not_constant(embeddings: Float[Tensor, "b n d"], what: str) -> None:
     """
     if embeddings.shape[1] > 1 and float((embeddings - embeddings[:, :1]).abs().max()) < 1e-6:
         raise ClipadError(
-            f"{what}: all windows of every image have the same embedding, so the anomaly map would be "
+            f"{label}: all windows of every image have the same embedding, so the anomaly map would be "
             "constant. Expected different ones; the weights or the images are blank, or broken."
         )

@@ -31,14 +31,14 @@ def matrix_figure(attention: Mapping[str, Tensor]) -> tuple[Figure, str]:
         1, len(attention), figsize=(3.4 * len(attention) + 0.8, 3.5), squeeze=False
     )
     shares = {}
-    for one, (name, matrix) in zip(axes[0], attention.items(), strict=True):
+    for panel, (name, matrix) in zip(axes[0], attention.items(), strict=True):
         shares[name] = 100 * float(matrix.diagonal().mean())
         weights = (matrix * len(matrix)).numpy()
-        drawn = one.imshow(weights, cmap="magma", norm=LogNorm(*SHOWN_WEIGHTS))
-        one.set_title(f"{name}: {shares[name]:.1f} % on the diagonal", fontsize=9)
-        one.set_xlabel("patch looked at", fontsize=8)
-        one.grid(visible=False)
-        one.tick_params(labelsize=7)
+        drawn = panel.imshow(weights, cmap="magma", norm=LogNorm(*SHOWN_WEIGHTS))
+        panel.set_title(f"{name}: {shares[name]:.1f} % on the diagonal", fontsize=9)
+        panel.set_xlabel("patch looked at", fontsize=8)
+        panel.grid(visible=False)
+        panel.tick_params(labelsize=7)
     axes[0, 0].set_ylabel("patch that looks", fontsize=8)
     bar = figure.colorbar(drawn, ax=list(axes[0]), fraction=0.03, pad=0.02, extend="both")
     bar.set_ticks(ticks=[0.1, 1, 10], labels=["0.1", "1", "10"])
@@ -74,12 +74,12 @@ def attention_figure(
         top, left = divmod(patch, grid[1])
         line[0].plot((left + 0.5) * side, (top + 0.5) * side, "+", color="white", markersize=9)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
-        for one, (name, matrices) in zip(line[1:], attention.items(), strict=True):
+        for panel, (name, matrices) in zip(line[1:], attention.items(), strict=True):
             weights = matrices[row, patch]
-            one.imshow(weights.reshape(grid).numpy(), cmap="magma")
-            one.set_xticks([])
-            one.set_yticks([])
-            one.set_title(f"{name}: {100 * weights[patch]:.0f} % on itself", fontsize=8)
+            panel.imshow(weights.reshape(grid).numpy(), cmap="magma")
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.set_title(f"{name}: {100 * weights[patch]:.0f} % on itself", fontsize=8)
             selves.setdefault(name, []).append(100 * float(weights[patch]))
     words = ", ".join(f"{name} {np.mean(values):.0f} %" for name, values in selves.items())
     return figure, f"What a patch of each image looks at; share on itself, mean: {words}."
@@ -94,13 +94,13 @@ def lesson_figure(lessons: Sequence[Example], maps: Tensor) -> tuple[Figure, str
     limits = float(maps.min()), float(maps.max())
     wide = len(lessons)
     figure, axes = plt.subplots(2, wide, figsize=(1.9 * wide, 4.1), squeeze=False)
-    for above, below, lesson, one in zip(*axes, lessons, maps.numpy(), strict=True):
+    for above, below, lesson, anomaly_map in zip(*axes, lessons, maps.numpy(), strict=True):
         draw_picture(above, lesson.picture, lesson.mask)
         above.set_title(lesson.name.replace(", ", "\n"), fontsize=8, fontweight="normal")
-        draw_picture(below, overlay(lesson.picture, one, limits=limits), lesson.mask)
+        draw_picture(below, overlay(lesson.picture, anomaly_map, limits=limits), lesson.mask)
     ranges = [
-        f"{lesson.name} {float(one.min()):.2f} to {float(one.max()):.2f}"
-        for lesson, one in zip(lessons, maps, strict=True)
+        f"{lesson.name} {float(anomaly_map.min()):.2f} to {float(anomaly_map.max()):.2f}"
+        for lesson, anomaly_map in zip(lessons, maps, strict=True)
     ]
     return (
         figure,
@@ -113,29 +113,31 @@ def step_figure(parts: Mapping[str, float], gradients: Mapping[str, float]) -> t
     tall = max(len(parts), len(gradients))
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 0.34 * tall + 0.9))
     titles = ("loss", "length of the gradient")
-    for one, title, values, colour in zip(axes, titles, (parts, gradients), PALETTE, strict=False):
-        bars = one.barh(list(values), list(values.values()), height=0.6, color=colour)
-        one.bar_label(bars, fmt="%.3f", fontsize=8, padding=3)
-        one.set_title(title, fontsize=9.5)
-        one.margins(x=0.18)
-        one.invert_yaxis()
-        one.grid(visible=False, axis="y")
-        one.tick_params(labelsize=8)
-    said = [
+    for panel, title, values, colour in zip(
+        axes, titles, (parts, gradients), PALETTE, strict=False
+    ):
+        bars = panel.barh(list(values), list(values.values()), height=0.6, color=colour)
+        panel.bar_label(bars, fmt="%.3f", fontsize=8, padding=3)
+        panel.set_title(title, fontsize=9.5)
+        panel.margins(x=0.18)
+        panel.invert_yaxis()
+        panel.grid(visible=False, axis="y")
+        panel.tick_params(labelsize=8)
+    texts = [
         ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         for values in (parts, gradients)
     ]
-    return figure, f"Parts of the loss: {said[0]}. Length of the gradient: {said[1]}."
+    return figure, f"Parts of the loss: {texts[0]}. Length of the gradient: {texts[1]}."
 
 
 def word_table(
-    nearest: Mapping[str, tuple[Tensor, Tensor]], known: Tensor, states: Sequence[str]
+    nearest: Mapping[str, tuple[Tensor, Tensor]], token_ids: Tensor, states: Sequence[str]
 ) -> pd.DataFrame:
     """Nearest words of every context vector with their distance, a column a state and time.
 
     Args:
-        nearest: when -> distance to the nearest word, and its place in ``known``, both (s, E).
-        known: token ids of the words that were compared.
+        nearest: when -> distance to the nearest word, and its place in ``token_ids``, both (s, E).
+        token_ids: token ids of the words that were compared.
         states: what each row of the context stands for.
     """
     from clipad_core.clip.open_clip import open_clip
@@ -143,7 +145,7 @@ def word_table(
     columns = {}
     for row, state in enumerate(states):
         for when, (distance, place) in nearest.items():
-            words = [open_clip.decode(token[None]).strip() for token in known[place[row]]]
+            words = [open_clip.decode(token[None]).strip() for token in token_ids[place[row]]]
             pairs = zip(words, distance[row].tolist(), strict=True)
             columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
     count = next(iter(nearest.values()))[0].shape[1]
@@ -159,17 +161,17 @@ def lean_figure(lean: Mapping[str, Tensor], inside: Tensor) -> tuple[Figure, str
     """
     figure, axes = plt.subplots(1, len(lean), figsize=(4.4 * len(lean), 2.8), squeeze=False)
     alt = []
-    for one, (title, values) in zip(axes[0], lean.items(), strict=True):
+    for panel, (title, values) in zip(axes[0], lean.items(), strict=True):
         groups = {"normal patches": values[~inside], "defect patches": values[inside]}
         edges = np.linspace(float(values.min()), float(values.max()), BINS + 1)
         for name, chosen in groups.items():
             if len(chosen):
                 share = np.full(len(chosen), 100 / len(chosen))
-                one.hist(chosen.numpy(), bins=edges, weights=share, alpha=0.6, label=name)
-        one.axvline(0, color="#8a929c", linewidth=1, linestyle="--")
-        one.set_title(title, fontsize=9.5)
-        one.set(xlabel="from “normal” to “damaged”", ylabel="% of the patches of a kind")
-        one.tick_params(labelsize=8)
+                panel.hist(chosen.numpy(), bins=edges, weights=share, alpha=0.6, label=name)
+        panel.axvline(0, color="#8a929c", linewidth=1, linestyle="--")
+        panel.set_title(title, fontsize=9.5)
+        panel.set(xlabel="from “normal” to “damaged”", ylabel="% of the patches of a kind")
+        panel.tick_params(labelsize=8)
         if all(len(chosen) for chosen in groups.values()):
             gap = float(groups["defect patches"].mean() - groups["normal patches"].mean())
             alt.append(f"{title}, defect patches lean {gap:+.3f} further to damaged")

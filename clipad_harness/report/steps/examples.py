@@ -45,8 +45,8 @@ def load_examples(
         k_shot: number of references that the recipe is of.
         data: folder of the dataset that the rows are of; None: the tested one's.
     """
-    config = scorer.among[0].config
-    recipe, folder = find_method(scorer.name).recipe(config, k_shot), data or scorer.data
+    config = scorer.variants[0].config
+    recipe, folder = find_method(scorer.name).recipe(config, k_shot), data or scorer.tested.data
     return [_example(scorer, row, recipe, folder) for row in rows.to_dict("records")]
 
 
@@ -73,7 +73,7 @@ def pick_lessons(index: pd.DataFrame, count: int = 2) -> pd.DataFrame:
 
 
 def _example(scorer: Scorer, row: dict, recipe: Recipe, folder: Path) -> Example:
-    method, backbone = find_method(scorer.name), scorer.backbone(scorer.among[0].config)
+    method, backbone = find_method(scorer.name), scorer.backbone(scorer.variants[0].config)
     recipe = recipe.without_crops()
     path = folder / str(row["image"])
     views = views_of(backbone, np.asarray(read_image(path)), recipe)
@@ -99,8 +99,8 @@ def _to_canvas(mask: NDArray[np.bool_], views: Views) -> NDArray[np.bool_]:
 def to_picture(pixels: Tensor) -> NDArray[np.uint8]:
     """Normalised pixels (3, H, W) back to what a reader can look at."""
     mean, std = pixels.new_tensor(MEAN)[:, None, None], pixels.new_tensor(STD)[:, None, None]
-    shown = ((pixels * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    return shown.permute(1, 2, 0).numpy()
+    picture = ((pixels * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    return picture.permute(1, 2, 0).numpy()
 
 
 def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> list[Example]:
@@ -109,7 +109,7 @@ def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> li
     Raises:
         ClipadError: k is 0, or the method reads no references.
     """
-    references, main = find_method(scorer.name).references, scorer.among[0]
+    references, main = find_method(scorer.name).references, scorer.variants[0]
     if k_shot < 1 or references is None:
         raise ClipadError(f"{scorer.name}.k_shots: found only 0, expected a number above 0; add 1.")
     recipe = references.recipe(main.config)
@@ -119,11 +119,11 @@ def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> li
             {
                 "category": category,
                 "defect": "good",
-                "image": path.relative_to(scorer.data).as_posix(),
+                "image": path.relative_to(scorer.tested.data).as_posix(),
                 "mask": "",
             },
             recipe,
-            scorer.data,
+            scorer.tested.data,
         )
         for path in scorer.references(Shard(main, category, k_shot, seed))
     ]

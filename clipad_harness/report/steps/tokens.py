@@ -61,8 +61,8 @@ def prompt_figure(
         rows: name of every prompt.
     """
     total = sequence.shape[1]
-    each = zip(ids.tolist(), places.tolist(), symbols, strict=True)
-    names = [token_names(row, where, symbol, total) for row, where, symbol in each]
+    prompts = zip(ids.tolist(), places.tolist(), symbols, strict=True)
+    names = [token_names(row, where, symbol, total) for row, where, symbol in prompts]
     learned = torch.zeros(sequence.shape[:2], dtype=torch.bool).scatter(1, places, True)
     return _boxes(sequence.norm(dim=-1), names, learned, rows)
 
@@ -95,14 +95,14 @@ def _boxes(
 ) -> tuple[Figure, str]:
     """Boxes with names, a frame around what is learned; where nothing is named there is no box."""
     named = np.array([[bool(name) for name in row] for row in names])
-    shown = np.where(named, lengths.numpy(), np.nan)
-    side = min(0.62, 8.6 / shown.shape[1])
-    figure, axes = plt.subplots(figsize=(side * shown.shape[1] + 1.5, 0.36 * len(shown) + 0.5))
+    visible = np.where(named, lengths.numpy(), np.nan)
+    side = min(0.62, 8.6 / visible.shape[1])
+    figure, axes = plt.subplots(figsize=(side * visible.shape[1] + 1.5, 0.36 * len(visible) + 0.5))
     # A word that a stand-in does not know has length 0, and no place on the scale.
-    low, high = float(shown[shown > 0].min()), float(np.nanmax(shown))
+    low, high = float(visible[visible > 0].min()), float(np.nanmax(visible))
     norm = LogNorm(low, high)
-    drawn = axes.imshow(shown, cmap="viridis", norm=norm, aspect="auto")
-    for (row, place), length in np.ndenumerate(shown):
+    drawn = axes.imshow(visible, cmap="viridis", norm=norm, aspect="auto")
+    for (row, place), length in np.ndenumerate(visible):
         colour = "black" if norm(length) > BRIGHT else "white"
         if named[row, place]:
             _name(axes, (place, row), names[row][place], colour, framed=bool(learned[row, place]))
@@ -115,12 +115,12 @@ def _boxes(
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=7)
     bar.set_label("length", fontsize=8)
-    return figure, _alt(shown, learned.numpy() & named, rows)
+    return figure, _alt(visible, learned.numpy() & named, rows)
 
 
 def _name(axes: Axes, at: tuple[int, int], name: str, colour: str, *, framed: bool) -> None:
-    shown, size = name[:LONGEST_NAME], 7 if len(name) < SMALLER_FROM else 5.8
-    axes.text(*at, shown, ha="center", va="center", fontsize=size, color=colour, parse_math=False)
+    text, size = name[:LONGEST_NAME], 7 if len(name) < SMALLER_FROM else 5.8
+    axes.text(*at, text, ha="center", va="center", fontsize=size, color=colour, parse_math=False)
     if framed:
         corner = (at[0] - 0.46, at[1] - 0.42)
         axes.add_patch(
@@ -128,13 +128,13 @@ def _name(axes: Axes, at: tuple[int, int], name: str, colour: str, *, framed: bo
         )
 
 
-def _alt(shown: NDArray[np.floating], learned: NDArray[np.bool_], rows: Sequence[str]) -> str:
+def _alt(lengths: NDArray[np.floating], learned: NDArray[np.bool_], rows: Sequence[str]) -> str:
     """How long learned vectors are beside the others."""
     parts = [f"{len(rows)} rows ({', '.join(rows)}), what is learned in frames"]
-    for what, chosen in (("learned", shown[learned]), ("other", shown[~learned])):
+    for label, chosen in (("learned", lengths[learned]), ("other", lengths[~learned])):
         finite = chosen[np.isfinite(chosen)]
         if len(finite):
-            parts.append(f"{what} vectors {_short(finite.min())} to {_short(finite.max())} long")
+            parts.append(f"{label} vectors {_short(finite.min())} to {_short(finite.max())} long")
     return f"Tokens of the prompt: {'; '.join(parts)}."
 
 

@@ -28,15 +28,15 @@ def strips_figure(strips: Mapping[str, Tensor]) -> tuple[Figure, str]:
         strips: name -> (c,); each strip has its own colours, from its lowest to its highest value.
     """
     figure, axes = plt.subplots(len(strips), 1, figsize=(8.6, 0.42 * len(strips) + 0.5))
-    said = []
-    for one, (name, strip) in zip(np.atleast_1d(axes), strips.items(), strict=True):
+    parts = []
+    for panel, (name, strip) in zip(np.atleast_1d(axes), strips.items(), strict=True):
         reach = float(strip.abs().max()) or 1.0
-        one.imshow(strip[None].numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
-        one.set_yticks([0], [name], fontsize=8)
-        one.set_xticks([])
-        one.grid(visible=False)
+        panel.imshow(strip[None].numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+        panel.set_yticks([0], [name], fontsize=8)
+        panel.set_xticks([])
+        panel.grid(visible=False)
         length = f"{float(strip.norm()):.2f}"
-        one.annotate(
+        panel.annotate(
             length,
             (1.01, 0.5),
             xycoords="axes fraction",
@@ -44,11 +44,11 @@ def strips_figure(strips: Mapping[str, Tensor]) -> tuple[Figure, str]:
             fontsize=8,
             annotation_clip=False,
         )
-        said.append(f"{name} {length}")
+        parts.append(f"{name} {length}")
     np.atleast_1d(axes)[-1].set_xlabel(
         f"{len(strip)} channels; at the right the length of the vector", fontsize=8
     )
-    return figure, f"Vectors of {len(strip)} channels and their lengths: {'; '.join(said)}."
+    return figure, f"Vectors of {len(strip)} channels and their lengths: {'; '.join(parts)}."
 
 
 def context_figure(text: Tensor, rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -62,7 +62,9 @@ def context_figure(text: Tensor, rows: pd.DataFrame) -> tuple[Figure, str]:
     centred = points - points.mean(dim=0)
     _, lengths, directions = torch.linalg.svd(centred, full_matrices=False)
     # The sign of a singular vector is arbitrary; its largest entry decides it here.
-    signs = torch.stack([torch.sign(one[one.abs().argmax()]) for one in directions[:2]])
+    signs = torch.stack(
+        [torch.sign(direction[direction.abs().argmax()]) for direction in directions[:2]]
+    )
     places = (centred @ directions[:2].T * signs).numpy()
     states = np.tile(STATES, len(rows))
     names = np.repeat(rows["category"].str.replace("_", " ").to_numpy(), 2)
@@ -84,9 +86,9 @@ def _spreads(text: Tensor, names: list[str]) -> tuple[float, float]:
     """Mean cosine distance of anomalous prompts between images of different and of one category."""
     cosine = 1 - text[:, 1] @ text[:, 1].T
     same = torch.tensor([[a == b for b in names] for a in names])
-    other = ~same
+    different = ~same
     same.fill_diagonal_(False)
-    return float(cosine[other].mean()), float(cosine[same].mean())
+    return float(cosine[different].mean()), float(cosine[same].mean())
 
 
 def attention_figure(
@@ -107,16 +109,16 @@ def attention_figure(
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
         pictures = {f"“{state}” looks at": row for state, row in zip(STATES, weights, strict=True)}
         pictures["damaged − good"] = weights[1] - weights[0]
-        for one, (title, row) in zip(line[1:], pictures.items(), strict=True):
+        for panel, (title, row) in zip(line[1:], pictures.items(), strict=True):
             # What hardly differs from even attention must not look as if it did.
-            shown = (len(row) * row).reshape(grid).numpy()
+            multiples = (len(row) * row).reshape(grid).numpy()
             even = 0.0 if "−" in title else 1.0
-            reach = max(LEAST_REACH, float(np.abs(shown - even).max()))
-            drawn = one.imshow(shown, cmap="RdBu_r", vmin=even - reach, vmax=even + reach)
-            figure.colorbar(drawn, ax=one, fraction=0.046, pad=0.04).ax.tick_params(labelsize=6)
-            one.set_xticks([])
-            one.set_yticks([])
-            one.set_title(title, fontsize=8.5, fontweight="normal")
+            reach = max(LEAST_REACH, float(np.abs(multiples - even).max()))
+            drawn = panel.imshow(multiples, cmap="RdBu_r", vmin=even - reach, vmax=even + reach)
+            figure.colorbar(drawn, ax=panel, fraction=0.046, pad=0.04).ax.tick_params(labelsize=6)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.set_title(title, fontsize=8.5, fontweight="normal")
         peaks.append(f"{float(weights[1].max()) * weights.shape[1]:.1f}")
     return figure, (
         "Attention of both text embeddings to the patches; highest weight of “damaged”, as a multiple "
@@ -131,27 +133,27 @@ def heads_figure(backbone: Backbone, example: Pictured, attention: Tensor) -> tu
         attention: (m, 2, p).
     """
     grid = backbone.vision.grid
-    shown = (attention * attention.shape[-1]).numpy()
-    wide = 1 + len(shown)
+    multiples = (attention * attention.shape[-1]).numpy()
+    wide = 1 + len(multiples)
     side = min(1.5, 9.8 / wide)
     figure, axes = plt.subplots(2, wide, figsize=(side * wide + 0.5, 2 * side + 0.4))
-    reach = max(LEAST_REACH, float(np.abs(shown - 1).max()))
+    reach = max(LEAST_REACH, float(np.abs(multiples - 1).max()))
     for row, state in enumerate(STATES):
         draw_picture(axes[row, 0], example.picture, example.mask)
         axes[row, 0].set_ylabel(f"“{state}”", fontsize=8)
-        for head, one in enumerate(axes[row, 1:]):
-            picture = shown[head, row].reshape(grid)
-            drawn = one.imshow(picture, cmap="RdBu_r", vmin=1 - reach, vmax=1 + reach)
-            one.set_xticks([])
-            one.set_yticks([])
+        for head, panel in enumerate(axes[row, 1:]):
+            picture = multiples[head, row].reshape(grid)
+            drawn = panel.imshow(picture, cmap="RdBu_r", vmin=1 - reach, vmax=1 + reach)
+            panel.set_xticks([])
+            panel.set_yticks([])
             if row == 0:
-                one.set_title(f"head {head + 1}", fontsize=8, fontweight="normal")
+                panel.set_title(f"head {head + 1}", fontsize=8, fontweight="normal")
     bar = figure.colorbar(drawn, ax=list(axes.ravel()), fraction=0.02, pad=0.01)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("times an even weight", fontsize=8)
-    apart = np.abs(shown[:, 1] - shown[:, 0]).max(axis=1)
+    apart = np.abs(multiples[:, 1] - multiples[:, 0]).max(axis=1)
     words = ", ".join(f"{head + 1}: {value:.2f}" for head, value in enumerate(apart))
     return figure, (
-        f"{example.name}: attention of {len(shown)} heads. Largest difference between the two states, "
+        f"{example.name}: attention of {len(multiples)} heads. Largest difference between the two states, "
         f"in even weights, by head: {words}."
     )

@@ -38,13 +38,13 @@ def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) 
     for number, scale in enumerate(scales):
         index = window_index(grid, scale)
         for shift, chosen in enumerate((0, _window_of(example, index, patch, grid))):
-            one = axes[1 + 2 * number + shift]
-            kept = np.zeros(grid, dtype=bool)
-            kept.ravel()[index[chosen].numpy()] = True
-            full = np.kron(kept, np.ones((patch, patch), dtype=bool))
+            panel = axes[1 + 2 * number + shift]
+            covered = np.zeros(grid, dtype=bool)
+            covered.ravel()[index[chosen].numpy()] = True
+            full = np.kron(covered, np.ones((patch, patch), dtype=bool))
             faded = (0.15 * example.picture + 0.85 * 255).astype(np.uint8)
-            draw_picture(one, np.where(full[..., None], example.picture, faded))
-            one.set_title(
+            draw_picture(panel, np.where(full[..., None], example.picture, faded))
+            panel.set_title(
                 f"{scale} × {scale}: {chosen + 1} of {len(index)}",
                 fontsize=8.5,
                 fontweight="normal",
@@ -72,8 +72,10 @@ def prompts_figure(normal: Tensor, anomalous: Tensor, text: Tensor) -> Figure:
     """
     across = torch.nn.functional.normalize(text[1] - text[0], dim=0)
     points = torch.cat([normal, anomalous, text])
-    rest = points - points.mean(dim=0) - ((points - points.mean(dim=0)) @ across)[:, None] * across
-    up = torch.linalg.svd(rest, full_matrices=False).Vh[0]
+    residual = (
+        points - points.mean(dim=0) - ((points - points.mean(dim=0)) @ across)[:, None] * across
+    )
+    up = torch.linalg.svd(residual, full_matrices=False).Vh[0]
     # The sign of a singular vector is arbitrary; its largest entry decides it here.
     up = up * torch.sign(up[up.abs().argmax()])
     middle = text.mean(dim=0)
@@ -114,14 +116,14 @@ def nearest_figure(
     for number, reference in enumerate(references):
         draw_picture(axes[0, 1 + number], reference.picture)
         axes[0, 1 + number].set_title(f"reference {number + 1}", fontsize=8.5, fontweight="normal")
-    found = _nearest(backbone, features, memory, config)
-    for (patch, nearest, _), colour in zip(found, PALETTE[1:], strict=False):
+    pairs = _nearest(backbone, features, memory, config)
+    for (patch, nearest, _), colour in zip(pairs, PALETTE[1:], strict=False):
         image, place = divmod(nearest, grid[0] * grid[1])
         _box(axes[0, 0], patch, grid[1], side, colour)
         _box(axes[0, 1 + image], place, grid[1], side, colour)
-    if not found:
+    if not pairs:
         axes[0, 0].set_xlabel("no patch memory", fontsize=8, loc="left")
-    for number, ((_, _, distance), colour) in enumerate(zip(found, PALETTE[1:], strict=False)):
+    for number, ((_, _, distance), colour) in enumerate(zip(pairs, PALETTE[1:], strict=False)):
         below = (0.26 * number, -0.04)
         axes[0, 0].annotate(
             f"{distance:.3f}", below, xycoords="axes fraction", va="top", fontsize=8, color=colour

@@ -69,17 +69,17 @@
     }
   };
 
-  const histogram = (layer, score, label) => {
+  const histogram = (method, score, label) => {
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", "0 0 240 62");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", label);
-    const all = [...layer.normal, ...layer.damaged];
+    const all = [...method.normal, ...method.damaged];
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const bins = 24, place = (value) => high > low ? (value - low) / (high - low) : 0.5;
     const counts = ["normal", "damaged"].map((kind) => {
       const found = new Array(bins).fill(0);
-      layer[kind].forEach((value) => { found[Math.min(bins - 1, Math.floor(place(value) * bins))]++; });
+      method[kind].forEach((value) => { found[Math.min(bins - 1, Math.floor(place(value) * bins))]++; });
       return found;
     });
     const most = Math.max(...counts.flat(), 1);
@@ -91,8 +91,8 @@
     return [svg, make("div", { class: "ends", "aria-hidden": "true" }, ends)];
   };
 
-  const rank = (layer, score, label) => {
-    const others = label ? layer.normal : layer.damaged;
+  const rank = (method, score, label) => {
+    const others = label ? method.normal : method.damaged;
     const beaten = others.filter((value) => label ? value < score : value > score).length;
     return `${label ? "above" : "below"} ${beaten} of ${others.length} ${label ? "normal" : "damaged"} images`;
   };
@@ -100,12 +100,12 @@
   let loaded = null; // the decoded picture, mask and maps of the image that is shown
   const panels = [];
   const build = () => {
-    const columns = [["Image", null], ...data.layers.map((label, i) => [label, i])];
-    at("panels").replaceChildren(...columns.map(([label, layer]) => {
+    const columns = [["Image", null], ...data.methods.map((label, i) => [label, i])];
+    at("panels").replaceChildren(...columns.map(([label, method]) => {
       const canvas = make("canvas", { role: "img" });
       const facts = make("dl");
       const bars = make("div");
-      panels.push({ canvas, facts, bars, layer, label });
+      panels.push({ canvas, facts, bars, method, label });
       return make("figure", {}, [make("h3", { text: label }), canvas, make("figcaption", {}, [facts, bars])]);
     }));
     const legend = [["var(--mask)", "true defect"], ["var(--marked)", "marked pixels"], ["#0173b2", "normal images"], ["#de8f05", "damaged images"]];
@@ -122,21 +122,21 @@
       context.drawImage(loaded.picture, 0, 0, panel.canvas.width, panel.canvas.height);
       const facts = [];
       let text = `${words(category().name)}, ${words(one.defect)}`;
-      if (panel.layer === null) {
+      if (panel.method === null) {
         facts.push(["defect", words(one.defect)]);
       } else {
-        const about = one.layers[panel.layer], layer = category().layers[panel.layer];
-        const map = loaded.maps[panel.layer], threshold = layer.thresholds[state.stop];
+        const about = one.methods[panel.method], method = category().methods[panel.method];
+        const map = loaded.maps[panel.method], threshold = method.thresholds[state.stop];
         const score = (value) => about.low + value / 255 * (about.high - about.low);
         if (at("show-heat").checked) heat(panel.canvas, map, (value) =>
-          (score(value) - layer.thresholds.at(-1)) / (layer.highest - layer.thresholds.at(-1)));
+          (score(value) - method.thresholds.at(-1)) / (method.highest - method.thresholds.at(-1)));
         if (at("show-marked").checked) outline(panel.canvas, map, (i) => score(map.values[i]) > threshold, "#7CFC00");
         const overlap = about.overlap ? about.overlap[state.stop].toFixed(3) : one.label ? "no mask" : "no defect";
         const most = about.overlap && Math.max(...about.overlap);
         facts.push(["IoU", overlap]);
         if (about.overlap) facts.push(["highest IoU", `${most.toFixed(3)} at ${percent(data.rates[about.overlap.indexOf(most)])}`]);
         facts.push(["marked", percent(about.marked[state.stop])], ["threshold", number(threshold)],
-          ["image score", number(about.score)], ["stands", rank(layer, about.score, one.label)]);
+          ["image score", number(about.score)], ["stands", rank(method, about.score, one.label)]);
         text = `${panel.label}: ${percent(about.marked[state.stop])} of the image marked, IoU ${overlap}`;
         sentences.push(text);
       }
@@ -163,7 +163,7 @@
   const showImage = async () => {
     const mine = ++turn, one = image();
     const [picture, mask, ...maps] = await Promise.all([load(one.picture),
-      one.mask ? grey(one.mask) : null, ...one.layers.map((layer) => grey(layer.map))]);
+      one.mask ? grey(one.mask) : null, ...one.methods.map((method) => grey(method.map))]);
     if (mine !== turn) return;
     loaded = { picture, mask, maps };
     const name = one.name.split("/").slice(1).join("/");
@@ -172,11 +172,11 @@
       const scale = 384 / Math.max(picture.width, picture.height);
       panel.canvas.width = Math.round(picture.width * scale);
       panel.canvas.height = Math.round(picture.height * scale);
-      const layer = panel.layer === null ? null : category().layers[panel.layer];
-      if (!layer) continue;
-      const score = one.layers[panel.layer].score;
-      panel.bars.replaceChildren(...histogram(layer, score,
-        `Image scores of the category with ${panel.label}; this image, ${number(score)}, stands ${rank(layer, score, one.label)}`));
+      const method = panel.method === null ? null : category().methods[panel.method];
+      if (!method) continue;
+      const score = one.methods[panel.method].score;
+      panel.bars.replaceChildren(...histogram(method, score,
+        `Image scores of the category with ${panel.label}; this image, ${number(score)}, stands ${rank(method, score, one.label)}`));
     }
     paint();
     try { history.replaceState(null, "", `#${encodeURI(one.name)}`); } catch { /* refused in some viewers */ }
@@ -209,7 +209,7 @@
   // Opened without a name, the page shows neither the best nor the worst: the damaged image in the
   // middle, by the methods' overlaps at the threshold it starts with.
   const middle = () => {
-    const together = (one) => one.layers.reduce((sum, layer) => sum + layer.overlap[state.stop], 0);
+    const together = (one) => one.methods.reduce((sum, method) => sum + method.overlap[state.stop], 0);
     const found = data.categories
       .flatMap((each, c) => each.images.map((one, i) => ({ category: c, image: i, one })))
       .filter(({ one }) => one.mask)

@@ -81,9 +81,9 @@ def _cosine(angle: Value, short: bool, shift: float) -> Value:
     angle -= shift * (2 * math.pi)
     angle = 0.5 * math.pi - abs(angle)
     square = angle * angle
-    first, *others = SINE_SHORT if short else SINE
+    first, *coefficients = SINE_SHORT if short else SINE
     series = square * first
-    for coefficient in others:
+    for coefficient in coefficients:
         series += coefficient
         series *= square
     series *= angle
@@ -106,18 +106,18 @@ def _exponential(x: Value, short: bool) -> Value:
     Taylor's series up to r**13 leaves less than 5e-18 of it, up to r**8 less than 3e-10.
     :math:`2^k` is written as bits.
     """
-    rest = np.minimum(np.maximum(x, -709.4), 710.0)
-    power_of_two = rest * (1 / (LN2_HIGH + LN2_LOW))
+    remainder = np.minimum(np.maximum(x, -709.4), 710.0)
+    power_of_two = remainder * (1 / (LN2_HIGH + LN2_LOW))
     power_of_two += TO_INTEGER
     power_of_two -= TO_INTEGER
-    rest -= power_of_two * LN2_HIGH
-    rest -= power_of_two * LN2_LOW
-    first, *others = EXPONENTIAL_SHORT if short else EXPONENTIAL
-    series = rest * first
-    for coefficient in others[:-1]:
+    remainder -= power_of_two * LN2_HIGH
+    remainder -= power_of_two * LN2_LOW
+    first, *coefficients = EXPONENTIAL_SHORT if short else EXPONENTIAL
+    series = remainder * first
+    for coefficient in coefficients[:-1]:
         series += coefficient
-        series *= rest
-    series += others[-1]
+        series *= remainder
+    series += coefficients[-1]
     power_of_two += 1023
     series *= (power_of_two.astype(np.int64) << 52).view(np.float64)
     return cast(Value, series)
@@ -185,11 +185,11 @@ def total(values: Array) -> float:
     >>> total(np.array([[1, 2, 3], [4, 5, 6]], np.float32))
     21.0
     """
-    rest = values.astype(np.float64).ravel()
-    while rest.size > 64:
-        half = rest.size // 2
-        folded = rest[:half] + rest[half : 2 * half]
-        if rest.size % 2:
-            folded[0] += rest[-1]
-        rest = folded
-    return math.fsum(rest.tolist())
+    sums = values.astype(np.float64).ravel()
+    while sums.size > 64:
+        half = sums.size // 2
+        folded = sums[:half] + sums[half : 2 * half]
+        if sums.size % 2:
+            folded[0] += sums[-1]
+        sums = folded
+    return math.fsum(sums.tolist())

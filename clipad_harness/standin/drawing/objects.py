@@ -232,7 +232,7 @@ def tray(sketch: Sketch, look: Look) -> Item:
     step_x, step_y = 1.8 / columns, 1.9 * b / rows
     r = 0.38 * min(step_x, step_y)
     colour = contrasting(p, look.colour)
-    thing = (
+    paint = (
         round_part(p, colour, r * 0.85)
         if p.random() < 0.6
         else block_part(p, colour, r * 0.8, r * 0.8, 0.2 * r, 0.06, mark=look.colour)
@@ -244,5 +244,5 @@ def tray(sketch: Sketch, look: Look) -> Item:
             pit = shapes.circle(f.u - x, f.v - y, r)
             surface.height -= 0.05 * f.cover(pit + 0.02)
             surface.shade(1 - 0.3 * f.cover(pit))
-            parts.append(Part(thing, x, y, 0.0, r))
+            parts.append(Part(paint, x, y, 0.0, r))
     return item(sketch, look, surface, parts)

@@ -33,19 +33,19 @@ def prompt_embedding(backbone: Backbone) -> torch.Tensor:
 
 
 def test_a_file_gives_the_same_model_as_the_seed_it_was_made_from(stored, micro) -> None:
-    found = load_backbone("clipad-micro", stored)
-    assert found.digest == micro.digest
-    assert found.kind == "file" and micro.kind == "random"
-    assert "clipad-micro.safetensors" in found.label and "seed 0" in micro.label
-    assert prompt_embedding(found).equal(prompt_embedding(micro))
-    assert found.image_size == 32 and found.temperature == pytest.approx(0.07)
+    backbone = load_backbone("clipad-micro", stored)
+    assert backbone.digest == micro.digest
+    assert backbone.kind == "file" and micro.kind == "random"
+    assert "clipad-micro.safetensors" in backbone.label and "seed 0" in micro.label
+    assert prompt_embedding(backbone).equal(prompt_embedding(micro))
+    assert backbone.image_size == 32 and backbone.temperature == pytest.approx(0.07)
 
 
 def test_the_file_format_does_not_change_the_digest(stored: Path, micro: Backbone) -> None:
     state = load_file(stored)
-    other = stored.with_suffix(".pt")
-    torch.save({"state_dict": {f"module.{k}": v for k, v in reversed(state.items())}}, other)
-    assert load_backbone("clipad-micro", other).digest == micro.digest
+    path = stored.with_suffix(".pt")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in reversed(state.items())}}, path)
+    assert load_backbone("clipad-micro", path).digest == micro.digest
 
 
 def test_one_changed_weight_changes_the_digest(stored: Path) -> None:
@@ -55,12 +55,12 @@ def test_one_changed_weight_changes_the_digest(stored: Path) -> None:
     assert digest_tensors(state) != before
 
 
-@pytest.mark.parametrize("other", [{"quick_gelu": True}, {"vision_cfg": {"head_width": 8}}])
+@pytest.mark.parametrize("changes", [{"quick_gelu": True}, {"vision_cfg": {"head_width": 8}}])
 def test_the_same_tensors_in_another_architecture_have_another_digest(
-    stored: Path, micro: Backbone, other: dict
+    stored: Path, micro: Backbone, changes: dict
 ) -> None:
     config = json.loads(json.dumps(MICRO))
-    for name, value in other.items():
+    for name, value in changes.items():
         config[name] = {**config[name], **value} if isinstance(value, dict) else value
     path = stored.rename(stored.with_name("clipad-turned.safetensors"))
     (stored.parent / "clipad-turned.json").write_text(json.dumps(config))
@@ -85,9 +85,9 @@ def test_stored_vocabulary_rows_return_to_their_place(stored: Path, micro: Backb
     state["token_embedding.weight"] = state["token_embedding.weight"][rows].contiguous()
     state["token_embedding.rows"] = rows
     save_file(state, stored)
-    found = load_backbone("clipad-micro", stored)
-    assert prompt_embedding(found).equal(prompt_embedding(micro))
-    assert found.text.token_embedding[40000].abs().sum() == 0
+    backbone = load_backbone("clipad-micro", stored)
+    assert prompt_embedding(backbone).equal(prompt_embedding(micro))
+    assert backbone.text.token_embedding[40000].abs().sum() == 0
 
 
 def test_a_right_hash_is_accepted_and_a_wrong_one_names_both(stored: Path) -> None:

@@ -40,10 +40,10 @@ def encode(tower: VisionTower) -> Features:
     return encode_images(tower, images, scales=[2], blocks=[1, 3])
 
 
-def assert_same(found: Features, expected: Features, **tolerance: float) -> None:
-    assert_close(found.image_embedding, expected.image_embedding, **tolerance)
-    assert_close(found.window_embeddings, expected.window_embeddings, **tolerance)
-    assert_close(found.patch_tokens, expected.patch_tokens, **tolerance)
+def assert_same(measured: Features, expected: Features, **tolerance: float) -> None:
+    assert_close(measured.image_embedding, expected.image_embedding, **tolerance)
+    assert_close(measured.window_embeddings, expected.window_embeddings, **tolerance)
+    assert_close(measured.patch_tokens, expected.patch_tokens, **tolerance)
 
 
 @needs_operators

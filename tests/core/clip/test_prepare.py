@@ -16,9 +16,9 @@ def test_every_channel_of_the_grid_is_resized_as_an_image(
     micro: Backbone, rule: str, grid: tuple[int, int]
 ) -> None:
     stored = micro.vision.positional_embedding
-    found = resize_grid(micro.vision, grid, rule)
-    assert found.grid == grid
-    assert torch.equal(found.positional_embedding[0], stored[0])
+    tower = resize_grid(micro.vision, grid, rule)
+    assert tower.grid == grid
+    assert torch.equal(tower.positional_embedding[0], stored[0])
     for channel in (0, 7):
         image = stored[1:, channel].reshape(1, 1, 4, 4)
         if rule == "bilinear":
@@ -26,7 +26,7 @@ def test_every_channel_of_the_grid_is_resized_as_an_image(
         else:
             expected = F.interpolate(image, grid, mode="bicubic", antialias=True)
         torch.testing.assert_close(
-            found.positional_embedding[1:, channel], expected.flatten(), atol=1e-6, rtol=0
+            tower.positional_embedding[1:, channel], expected.flatten(), atol=1e-6, rtol=0
         )
 
 
@@ -44,8 +44,8 @@ def test_a_prepared_backbone_runs_at_its_new_size_and_says_so(micro: Backbone) -
     assert embedding.shape == (1, 16)
     assert prepared.digest == f"{micro.digest}+48bilinear+quick_gelu"
     assert prepared.image_size == micro.image_size == 32
-    both = (prepared.vision, prepared.text)
-    assert all(tower.transformer.quick_gelu for tower in both)
+    towers = (prepared.vision, prepared.text)
+    assert all(tower.transformer.quick_gelu for tower in towers)
     assert not micro.vision.transformer.quick_gelu
 
 
@@ -54,10 +54,10 @@ def test_what_changes_nothing_keeps_the_digest(micro: Backbone) -> None:
         assert prepare(micro, 32, "bilinear", activation).digest == micro.digest
     quick = prepare(micro, 32, "bilinear", "quick_gelu")
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    one, other = (run_tower(b.vision, image)[0] for b in (micro, quick))
-    assert (one - other).abs().max() > 1e-4
+    embedding, quick_embedding = (run_tower(b.vision, image)[0] for b in (micro, quick))
+    assert (embedding - quick_embedding).abs().max() > 1e-4
     back = prepare(quick, 32, "bilinear", "gelu")
-    assert torch.equal(run_tower(back.vision, image)[0], one)
+    assert torch.equal(run_tower(back.vision, image)[0], embedding)
 
 
 def test_the_longer_side_of_a_rectangle_follows_the_shorter_one(rectangle: Backbone) -> None:

@@ -27,9 +27,9 @@ def photo() -> np.ndarray:
 
 def test_stretch_is_pillow_bicubic_on_bytes(photo: np.ndarray) -> None:
     expected = np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.BICUBIC))
-    found = make_views(photo, 32, "stretch").pixels[0]
+    view = make_views(photo, 32, "stretch").pixels[0]
     expected_tensor = torch.tensor(expected).permute(2, 0, 1).float() / 255
-    assert_close(found, normalise(expected_tensor[None])[0])
+    assert_close(view, normalise(expected_tensor[None])[0])
 
 
 def test_the_float_stretch_overshoots_and_differs_from_pillow(photo: np.ndarray) -> None:
@@ -41,10 +41,10 @@ def test_the_float_stretch_overshoots_and_differs_from_pillow(photo: np.ndarray)
 
 def test_every_rule_gives_another_picture_of_a_non_square_image(photo: np.ndarray) -> None:
     rules = ["tiles", "stretch", "stretch_float", "stretch_1024", "centre_crop"]
-    found = [make_views(photo, 32, rule).pixels[0] for rule in rules]
-    for i, one in enumerate(found):
-        for other in found[i + 1 :]:
-            assert (one - other).abs().max() > 1e-3
+    views = [make_views(photo, 32, rule).pixels[0] for rule in rules]
+    for i, view in enumerate(views):
+        for later_view in views[i + 1 :]:
+            assert (view - later_view).abs().max() > 1e-3
 
 
 def test_bgr_swaps_the_first_and_the_last_channel(photo: np.ndarray) -> None:
@@ -95,10 +95,10 @@ def test_wrong_images_and_rules_are_refused() -> None:
 @pytest.mark.parametrize("multi_crop", ["none", "ten"])
 def test_three_rules_cut_the_same_from_a_square_image(photo: np.ndarray, multi_crop: str) -> None:
     square = np.ascontiguousarray(photo[:, :90])
-    first, *others = [make_views(square, 32, rule, "rgb", multi_crop) for rule in ALIKE_ON_SQUARES]
-    for other in others:
-        assert torch.equal(first.pixels, other.pixels) and torch.equal(first.crops, other.crops)
-        assert first.placement == other.placement
+    first, *alike = [make_views(square, 32, rule, "rgb", multi_crop) for rule in ALIKE_ON_SQUARES]
+    for views in alike:
+        assert torch.equal(first.pixels, views.pixels) and torch.equal(first.crops, views.crops)
+        assert first.placement == views.placement
 
 
 @pytest.mark.parametrize("shape", [(60, 100), (100, 60), (50, 400), (64, 64), (300, 100)])

@@ -27,10 +27,10 @@ def test_prompt_embeddings_equal_open_clip_with_its_full_context(micro: Backbone
 
 
 def test_embeddings_do_not_depend_on_the_other_prompts(micro: Backbone) -> None:
-    many = [f"a photo of {n} bottles" for n in range(150)] + ["a bottle", "a bottle"]
-    found = encode_prompts(micro.text, micro.tokenizer, many)
+    prompts = [f"a photo of {n} bottles" for n in range(150)] + ["a bottle", "a bottle"]
+    embeddings = encode_prompts(micro.text, micro.tokenizer, prompts)
     alone = encode_prompts(micro.text, micro.tokenizer, ["a bottle"])
-    assert_close(found[150:], alone.expand(2, -1), atol=1e-6, rtol=0)
+    assert_close(embeddings[150:], alone.expand(2, -1), atol=1e-6, rtol=0)
 
 
 def test_an_unknown_class_name_rule_is_refused() -> None:

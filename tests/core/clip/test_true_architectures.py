@@ -38,11 +38,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for path in sorted(source.iterdir())[:count]:
                 shutil.copy(path, target)
                 mask = source.parent.parent / "ground_truth" / source.name
-                for found in mask.glob(f"{path.stem}*"):
+                for mask_path in mask.glob(f"{path.stem}*"):
                     (folder / "data" / name / "ground_truth" / source.name).mkdir(
                         parents=True, exist_ok=True
                     )
-                    shutil.copy(found, folder / "data" / name / "ground_truth" / source.name)
+                    shutil.copy(mask_path, folder / "data" / name / "ground_truth" / source.name)
     params = settings()
     paper = params["profiles"]["paper"]
     paper |= {"data_root": str(folder / "data"), "categories": ["bottle"]}
@@ -62,7 +62,9 @@ def check(results: pd.DataFrame, label: str) -> None:
     """A whole table, labelled as random, of a map that is neither constant nor broken."""
     assert set(results["dataset"]) == {"mvtec"} and set(results["category"]) == {"bottle"}
     assert results["value"].between(0, 1).all() and results["value"].notna().all()
-    assert all("random weights" in one and label in one for one in results["backbone"])
+    assert all(
+        "random weights" in backbone and label in backbone for backbone in results["backbone"]
+    )
 
 
 def test_winclip_runs_on_photos_and_says_what_it_is_not(project: Path) -> None:

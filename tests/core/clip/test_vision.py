@@ -15,17 +15,17 @@ from clipad_core.errors import ClipadError
 
 @torch.no_grad()
 def test_image_embeddings_equal_open_clip(micro: Backbone, model, images: torch.Tensor) -> None:
-    found, _ = run_tower(micro.vision, images)
-    assert_close(found, model.encode_image(images, normalize=True), atol=2e-6, rtol=0)
+    embeddings, _ = run_tower(micro.vision, images)
+    assert_close(embeddings, model.encode_image(images, normalize=True), atol=2e-6, rtol=0)
 
 
 @torch.no_grad()
 def test_patch_tokens_of_every_block_equal_open_clip(micro: Backbone, model, images) -> None:
-    _, found = run_tower(micro.vision, images, blocks=[1, 2, 3])
+    _, tokens = run_tower(micro.vision, images, blocks=[1, 2, 3])
     x = model.visual._embeds(images)
     for number, block in enumerate(model.visual.transformer.resblocks, start=1):
         x = block(x)
-        assert_close(found[number], x[:, 1:], atol=1e-5, rtol=0)
+        assert_close(tokens[number], x[:, 1:], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])

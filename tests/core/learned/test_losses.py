@@ -24,7 +24,7 @@ def naive_focal_loss(normal: torch.Tensor, anomalous: torch.Tensor, target: torc
     """The official text, one pixel at a time in float64: one-hot, clamped, summed over the classes."""
     total = 0.0
     for n, a, y in zip(
-        *(one.flatten().tolist() for one in (normal, anomalous, target)), strict=True
+        *(tensor.flatten().tolist() for tensor in (normal, anomalous, target)), strict=True
     ):
         hot = [min(max(value, 1e-5), 1 - 1e-5) for value in (1 - y, y)]
         right = hot[0] * n + hot[1] * a + 1e-5
@@ -42,10 +42,10 @@ def test_focal_loss_is_the_literal_sum_where_a_map_is_saturated(
     target = (torch.rand(2, 6, 6, generator=draws) > 0.5).to(dtype)
     flipped = torch.rand(2, 6, 6, generator=draws) < wrong
     anomalous = torch.where(flipped, 1 - target, target)
-    found = focal_loss(1 - anomalous, anomalous, target)
-    assert found.dtype == dtype
+    loss = focal_loss(1 - anomalous, anomalous, target)
+    assert loss.dtype == dtype
     expected = naive_focal_loss(1 - anomalous, anomalous, target)
-    assert found.item() == pytest.approx(expected, rel=error, abs=1e-12)
+    assert loss.item() == pytest.approx(expected, rel=error, abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

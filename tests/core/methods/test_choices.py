@@ -24,26 +24,28 @@ def config(method: str) -> type:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_field_that_a_preset_changes_says_what_it_means_and_who_throws_it(method: str) -> None:
-    for name, what in choices(config(method)).items():
+    for name, choice in choices(config(method)).items():
         if len({getattr(preset, name) for preset in presets(method).values()}) > 1:
-            assert what.meaning and what.source, name
+            assert choice.meaning and choice.source, name
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_meaning_has_a_source_and_a_source_a_meaning(method: str) -> None:
-    for name, what in choices(config(method)).items():
-        assert bool(what.meaning) is bool(what.source), name
-        assert what.read in get_args(Read), name
+    for name, choice in choices(config(method)).items():
+        assert bool(choice.meaning) is bool(choice.source), name
+        assert choice.read in get_args(Read), name
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_switch_of_several_fields_is_named_by_the_one_that_comes_first(method: str) -> None:
     order = [field.name for field in fields(config(method))]
-    for name, what in choices(config(method)).items():
-        if what.together:
-            assert order.index(what.together) < order.index(name)
+    for name, choice in choices(config(method)).items():
+        if choice.together:
+            assert order.index(choice.together) < order.index(name)
             group = thrown_together(config(method), name)
-            assert group[0] == what.together and group == thrown_together(config(method), group[0])
+            assert group[0] == choice.together and group == thrown_together(
+                config(method), group[0]
+            )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -57,7 +59,7 @@ def test_the_run_decides_the_precision_of_every_method_and_the_seed_of_a_trainin
 def test_a_field_without_a_choice_is_a_switch_of_its_own_that_nobody_throws() -> None:
     from clipad_core.methods.winclip.config import WinCLIPConfig
 
-    what = choices(WinCLIPConfig)["map_source"]
-    assert (what.meaning, what.source, what.read, what.together) == ("", "", "always", "")
+    choice = choices(WinCLIPConfig)["map_source"]
+    assert (choice.meaning, choice.source, choice.read, choice.together) == ("", "", "always", "")
     assert thrown_together(WinCLIPConfig, "map_source") == ("map_source",)
     assert thrown_together(WinCLIPConfig, "test_channels") == ("resize", "test_channels")

@@ -122,8 +122,8 @@ def test_no_room_imports_another_and_nothing_of_the_core_imports_a_room() -> Non
     assert len(paths) > 40
     for path in paths:
         own = path.relative_to(FOLDER).parts[0] if FOLDER in path.parents else None
-        others = {module for module in imported(path) if room_of(module) not in (None, own)}
-        assert not others, path
+        foreign = {module for module in imported(path) if room_of(module) not in (None, own)}
+        assert not foreign, path
 
 
 RECIPES = [
@@ -140,9 +140,9 @@ def test_a_shared_recipe_keeps_what_is_read_of_the_same_pass_alone() -> None:
     assert shared == Recipe(blocks=(2, 3, 6), scales=(2, 3))
     assert Recipe(blocks=(6,)).shared([]) == Recipe(blocks=(6,))
     own = ANOMALYCLIP.recipe(ANOMALYCLIP_SMALL, 0)
-    other = ANOMALYCLIP.recipe(ANOMALYCLIP_SMALL.changed({"branch": "qq", "blocks": [2]}), 0)
+    qq_branch = ANOMALYCLIP.recipe(ANOMALYCLIP_SMALL.changed({"branch": "qq", "blocks": [2]}), 0)
     like = ANOMALYCLIP.recipe(ANOMALYCLIP_SMALL.changed({"blocks": [2]}), 0)
-    assert own.shared([other, *RECIPES]) == own  # another branch is another pass
+    assert own.shared([qq_branch, *RECIPES]) == own  # another branch is another pass
     assert own.shared([like]) == replace(own, blocks=(1, 2, 3))
 
 
@@ -176,10 +176,10 @@ def features_of(views: int, start: float, crops: int) -> Features:
 
 def test_features_are_joined_one_after_the_other() -> None:
     first, second = features_of(2, 0.0, 2), features_of(1, 100.0, 1)
-    both = join([first, second])
-    assert len(both) == 3 and both.placements == first.placements + second.placements
-    assert torch.equal(both.crops, torch.cat([first.crops, second.crops]))
-    for part, expected in ((both[:2], first), (both[torch.tensor([2])], second)):
+    joined = join([first, second])
+    assert len(joined) == 3 and joined.placements == first.placements + second.placements
+    assert torch.equal(joined.crops, torch.cat([first.crops, second.crops]))
+    for part, expected in ((joined[:2], first), (joined[torch.tensor([2])], second)):
         assert torch.equal(part.image_embedding, expected.image_embedding)
         assert torch.equal(part.patch_tokens[3], expected.patch_tokens[3])
         assert torch.equal(part.window_embeddings[2], expected.window_embeddings[2])
@@ -203,9 +203,9 @@ def by_hand(
     if shots:
         assert method.references is not None
         recipe = method.references.recipe(config)
-        references = join([encode_all(method.encode, prepared, [one], recipe) for one in shots])
+        references = join([encode_all(method.encode, prepared, [image], recipe) for image in shots])
     recipe = method.recipe(config, len(shots))
-    features = join([encode_all(method.encode, prepared, [one], recipe) for one in images])
+    features = join([encode_all(method.encode, prepared, [image], recipe) for image in images])
     knowledge = method.know(prepared, config, Category("metal_nut"), references, learner)
     return method.detect(prepared, config, knowledge, features)
 
@@ -247,13 +247,15 @@ def test_a_detector_is_encode_know_and_detect(
 def test_anomalyclip_knows_the_category_where_its_prompts_name_it(backbone: Backbone) -> None:
     aware = ANOMALYCLIP_SMALL.changed({"object_word": "category"})
     learner: Any = learner_of(ANOMALYCLIP, backbone, aware)
-    known = [
+    embeddings = [
         ANOMALYCLIP.know(backbone, aware, Category(name), None, learner)
         for name in ("metal_nut", "metal nut", "bolt")
     ]
-    assert known[0].shape == (1, 2, 32)
-    assert torch.equal(known[0], text_embeddings(learner, backbone, aware, ["metal_nut"]))
-    assert torch.equal(known[0], known[1]) and not torch.allclose(known[0], known[2])
+    assert embeddings[0].shape == (1, 2, 32)
+    assert torch.equal(embeddings[0], text_embeddings(learner, backbone, aware, ["metal_nut"]))
+    assert torch.equal(embeddings[0], embeddings[1]) and not torch.allclose(
+        embeddings[0], embeddings[2]
+    )
     with pytest.raises(ClipadError, match="categories: found none"):
         Detector(ANOMALYCLIP, backbone, aware, learner=learner)
 
@@ -284,14 +286,14 @@ def test_winclip_puts_every_image_together_on_its_own_canvas(backbone: Backbone)
 
 
 def test_the_kinds_of_damage_of_a_category_join_its_prompts(backbone: Backbone) -> None:
-    asked = WINCLIP_SMALL.changed({"extra_anomalous_states": "defects"})
+    config = WINCLIP_SMALL.changed({"extra_anomalous_states": "defects"})
     category = Category("metal_nut", ("bent", "bad_paint", "bent"))
     named = WINCLIP_SMALL.changed({"extra_anomalous_states": ["{} with bad paint", "{} with bent"]})
-    found = prototypes(backbone, asked, category)
-    assert torch.equal(found, prototypes(backbone, named, Category("metal_nut")))
-    nobody = prototypes(backbone, asked, Category("metal_nut"))
+    embeddings = prototypes(backbone, config, category)
+    assert torch.equal(embeddings, prototypes(backbone, named, Category("metal_nut")))
+    nobody = prototypes(backbone, config, Category("metal_nut"))
     assert torch.equal(nobody, prototypes(backbone, WINCLIP_SMALL, category))
-    assert not torch.allclose(found, nobody, atol=1e-4)
+    assert not torch.allclose(embeddings, nobody, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["anomalyclip", "vcpclip"])
@@ -361,7 +363,7 @@ def test_a_tensor_of_any_precision_reaches_the_tower_in_its_own(backbone: Backbo
 
 
 PHOTO = np.zeros((40, 52, 3), np.uint8)
-WANTED = (
+EXPECTED_IMAGES = (
     "expected RGB images in a list, each an array (height, width, 3) of uint8, or one tensor (images, "
     "3, 32, 32) of floats, normalised as CLIP's preprocessing does."
 )
@@ -369,7 +371,7 @@ WANTED = (
 
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
-    ("images", "what"),
+    ("images", "message"),
     [
         ([], "images: found none"),
         (torch.zeros(0, 3, 32, 32), "images: found none"),
@@ -389,10 +391,10 @@ WANTED = (
         ),
     ],
 )
-def test_what_is_no_image_is_one_message(backbone: Backbone, images: Any, what: str) -> None:
+def test_what_is_no_image_is_one_message(backbone: Backbone, images: Any, message: str) -> None:
     with pytest.raises(ClipadError) as raised:
         detector_of("winclip", backbone, {})(images)
-    assert str(raised.value) == f"{what}, {WANTED}"
+    assert str(raised.value) == f"{message}, {EXPECTED_IMAGES}"
 
 
 @pytest.mark.usefixtures("without_shape_checks")

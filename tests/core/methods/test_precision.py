@@ -32,7 +32,7 @@ DETECTORS = {"anomalyclip": anomalyclip.AnomalyCLIP, "vcpclip": vcpclip.VCPCLIP}
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+def precisions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
     """One random CLIP in both precisions."""
     add_config(tmp_path_factory.mktemp("both"), "clipad-micro-both", MICRO | {"embed_dim": 32})
     return {
@@ -41,8 +41,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
     }
 
 
-def test_the_weights_are_the_same_and_so_is_their_digest(both: dict[str, Backbone]) -> None:
-    exact, single = both["float64"], both["float32"]
+def test_the_weights_are_the_same_and_so_is_their_digest(precisions: dict[str, Backbone]) -> None:
+    exact, single = precisions["float64"], precisions["float32"]
     assert (exact.precision, single.precision) == ("float64", "float32")
     assert (exact.dtype, single.dtype) == (torch.float64, torch.float32)
     assert exact.digest == single.digest
@@ -54,63 +54,67 @@ def test_views_are_made_in_the_precision_they_are_read_in(rule: str) -> None:
     image = pictures([(40, 52)])[0]
     exact = make_views(image, 32, rule, multi_crop="five", dtype=torch.float64)
     single = make_views(image, 32, rule, multi_crop="five")
-    for ours, theirs in ((exact.pixels, single.pixels), (exact.crops, single.crops)):
-        assert ours.dtype == torch.float64 and theirs.dtype == torch.float32
-        assert_close(ours.float(), theirs, atol=1e-5, rtol=0)
+    for exact_views, single_views in ((exact.pixels, single.pixels), (exact.crops, single.crops)):
+        assert exact_views.dtype == torch.float64 and single_views.dtype == torch.float32
+        assert_close(exact_views.float(), single_views, atol=1e-5, rtol=0)
         # More than float32 rounded and widened: the rounding is not there to begin with.
-        assert not torch.equal(ours, ours.float().double())
+        assert not torch.equal(exact_views, exact_views.float().double())
 
 
 def same_but_for_rounding(exact: Detection, single: Detection) -> None:
-    for ours, theirs in (
+    for exact_scores, single_scores in (
         (exact.image_score, single.image_score),
         (exact.anomaly_map, single.anomaly_map),
     ):
-        assert ours.dtype == torch.float64 and theirs.dtype == torch.float32
-        assert_close(ours.float(), theirs, atol=2e-5, rtol=0)
-        assert not torch.equal(ours, ours.float().double())
+        assert exact_scores.dtype == torch.float64 and single_scores.dtype == torch.float32
+        assert_close(exact_scores.float(), single_scores, atol=2e-5, rtol=0)
+        assert not torch.equal(exact_scores, exact_scores.float().double())
 
 
 @pytest.mark.parametrize("changes", [{}, {"map_source": "patch_tokens"}, {"multi_crop": "ten"}])
 @pytest.mark.parametrize("shots", [0, 2])
 def test_winclip_in_float64_is_near_float32(
-    both: dict[str, Backbone], changes: dict, shots: int
+    precisions: dict[str, Backbone], changes: dict, shots: int
 ) -> None:
     config, images = (
         WinCLIPConfig().changed({"prompts": "two_class", **changes}),
         pictures([(40, 52)] * 4),
     )
-    found = {
-        name: WinCLIP(one, config, "bottle", images[:shots])(images[2:])
-        for name, one in both.items()
+    detections = {
+        name: WinCLIP(backbone, config, "bottle", images[:shots])(images[2:])
+        for name, backbone in precisions.items()
     }
-    same_but_for_rounding(found["float64"], found["float32"])
+    same_but_for_rounding(detections["float64"], detections["float32"])
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_learned_methods_in_float64_are_near_float32(both: dict[str, Backbone], name: str) -> None:
+def test_learned_methods_in_float64_are_near_float32(
+    precisions: dict[str, Backbone], name: str
+) -> None:
     method, config = LEARNED[name]
-    found = {}
-    for precision, one in both.items():
-        learner = method.make_learner(one, config, 3)
-        assert all(value.dtype == one.dtype for value in learner.state_dict().values())
-        found[precision] = DETECTORS[name](one, config, learner)(pictures([(40, 52), (48, 48)]))
-    same_but_for_rounding(found["float64"], found["float32"])
+    detections = {}
+    for precision, backbone in precisions.items():
+        learner = method.make_learner(backbone, config, 3)
+        assert all(value.dtype == backbone.dtype for value in learner.state_dict().values())
+        detections[precision] = DETECTORS[name](backbone, config, learner)(
+            pictures([(40, 52), (48, 48)])
+        )
+    same_but_for_rounding(detections["float64"], detections["float32"])
 
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_step_of_training_in_float64_is_near_float32(
-    both: dict[str, Backbone], name: str
+    precisions: dict[str, Backbone], name: str
 ) -> None:
     method, config = LEARNED[name]
     images, parts, grads = pictures([(48, 48)] * 3), {}, {}
-    for precision, loaded in both.items():
+    for precision, loaded in precisions.items():
         backbone = method.prepare_backbone(loaded, config)
         features = encode_all(method.encode, backbone, images, method.recipe(config))
         learner = method.make_learner(loaded, config, 3)
         masks, draws = masks_of().to(backbone.dtype), torch.Generator().manual_seed(0)
-        given = (features, torch.tensor([0, 1, 1]), masks, draws)
-        parts[precision] = method.loss(learner, backbone, config, *given, ["nut"] * 3)
+        inputs = (features, torch.tensor([0, 1, 1]), masks, draws)
+        parts[precision] = method.loss(learner, backbone, config, *inputs, ["nut"] * 3)
         parts[precision]["total"].backward()
         grads[precision] = {n: p.grad for n, p in learner.named_parameters() if p.grad is not None}
     for part, value in parts["float64"].items():
@@ -131,11 +135,11 @@ class Roundings(TorchFunctionMode):
         self.names: set[str] = set()
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        found = function(*args, **(kwargs or {}))
-        for one in found if isinstance(found, (tuple, list)) else (found,):
-            if isinstance(one, torch.Tensor) and one.dtype in NARROWER:
+        result = function(*args, **(kwargs or {}))
+        for output in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(output, torch.Tensor) and output.dtype in NARROWER:
                 self.names.add(getattr(function, "__name__", str(function)))
-        return found
+        return result
 
 
 @pytest.fixture
@@ -147,31 +151,32 @@ def roundings() -> Roundings:
 
 @pytest.mark.parametrize("changes", [{}, {"map_source": "patch_tokens"}, {"multi_crop": "five"}])
 def test_nothing_of_winclip_is_rounded_on_the_way(
-    both: dict[str, Backbone], roundings: Roundings, changes: dict
+    precisions: dict[str, Backbone], roundings: Roundings, changes: dict
 ) -> None:
     config = WinCLIPConfig().changed({"prompts": "two_class", "resize": "stretch_float", **changes})
     images = pictures([(40, 52)] * 3)
     with roundings:
-        WinCLIP(both["float64"], config, "bottle", images[:1])(images[1:])
+        WinCLIP(precisions["float64"], config, "bottle", images[:1])(images[1:])
     # The matrix of windows and patches holds zeros and ones.
     assert roundings.names <= {"zeros", "__setitem__"}
 
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_nothing_of_a_learned_method_is_rounded_on_the_way(
-    both: dict[str, Backbone], roundings: Roundings, name: str
+    precisions: dict[str, Backbone], roundings: Roundings, name: str
 ) -> None:
     method, config = LEARNED[name]
     exact = {"half_prompts": False} if name == "anomalyclip" else {}
     config, images = config.changed(exact), pictures([(48, 48)] * 3)
-    learner = method.make_learner(both["float64"], config, 3)  # drawn in float32, as officially
-    backbone = method.prepare_backbone(both["float64"], config)
+    # Drawn in float32, as officially.
+    learner = method.make_learner(precisions["float64"], config, 3)
+    backbone = method.prepare_backbone(precisions["float64"], config)
     masks, draws = masks_of().double(), torch.Generator().manual_seed(0)
     with roundings:
-        DETECTORS[name](both["float64"], config, learner)(images)
+        DETECTORS[name](precisions["float64"], config, learner)(images)
         features = encode_all(method.encode, backbone, images, method.recipe(config))
-        given = (features, torch.tensor([0, 1, 1]), masks, draws)
-        method.loss(learner, backbone, config, *given, ["nut"] * 3)["total"].backward()
+        inputs = (features, torch.tensor([0, 1, 1]), masks, draws)
+        method.loss(learner, backbone, config, *inputs, ["nut"] * 3)["total"].backward()
     # Which vectors drop out is drawn in float32: a comparison, not a number.
     assert roundings.names <= {"rand"}
 

@@ -79,12 +79,12 @@ def anomalous(embedding: Tensor, text: Tensor) -> float:
 
 def spread(scores: dict[tuple[int, int], float], scale: int) -> Tensor:
     """Eq. (3) of WinCLIP: the harmonic mean over the windows of every patch."""
-    found = torch.zeros(GRID)
+    patch_scores = torch.zeros(GRID)
     for row in range(GRID[0]):
         for column in range(GRID[1]):
             values = [scores[window] for window in covering(scale, row, column)]
-            found[row, column] = len(values) / sum(1 / value for value in values)
-    return found
+            patch_scores[row, column] = len(values) / sum(1 / value for value in values)
+    return patch_scores
 
 
 def naive_winclip(
@@ -103,13 +103,13 @@ def naive_winclip(
     last, _ = encode_whole(backbone.vision, pre_norm(backbone.vision, embedded), ())
     score = anomalous(project(backbone.vision, last)[0], text)
     maps = [torch.full(GRID, score)]
-    for scale, found in windows.items():
-        maps.append(spread({place: anomalous(e, text) for place, e in found.items()}, scale))
-    grid = len(maps) / sum(1 / one for one in maps)
+    for scale, embeddings in windows.items():
+        maps.append(spread({place: anomalous(e, text) for place, e in embeddings.items()}, scale))
+    grid = len(maps) / sum(1 / scores for scores in maps)
     if shot is not None:
         memory = [naive_window(backbone, shot, 2, top, left) for top, left in windows[2]]
         far = {
-            place: min(float(1 - window @ one) / 2 for one in memory)
+            place: min(float(1 - window @ reference) / 2 for reference in memory)
             for place, window in windows[2].items()
         }
         patches, references = naive_patches(backbone, image), naive_patches(backbone, shot)
@@ -234,8 +234,8 @@ def test_maps_of_anomalyclip_lie_on_the_rectangle(rectangle: Backbone) -> None:
                 grid[row, column] = anomalous(tokens[row, column], text[0])
         expected += F.interpolate(grid[None, None], (48, 80), mode="bilinear")[0, 0]
     smooth = gaussian_filter(expected.numpy(), sigma=1.0)
-    found = method.detect(backbone, config, text, features).anomaly_map[0]
-    np.testing.assert_allclose(found.numpy(), smooth, atol=5e-6)
+    anomaly_map = method.detect(backbone, config, text, features).anomaly_map[0]
+    np.testing.assert_allclose(anomaly_map.numpy(), smooth, atol=5e-6)
 
 
 @torch.no_grad()
@@ -248,8 +248,8 @@ def test_maps_of_vcpclip_lie_on_the_rectangle(rectangle: Backbone) -> None:
     text = text_embeddings(learner, backbone, config, features.image_embedding)
     expected = torch.zeros(48, 80)
     for logits in raw_logits(learner, config, features, text):
-        both = logits[0].reshape(6, 10, 2).permute(2, 0, 1)[None]
-        large = F.interpolate(both, (48, 80), mode="bilinear", align_corners=True)
+        channels = logits[0].reshape(6, 10, 2).permute(2, 0, 1)[None]
+        large = F.interpolate(channels, (48, 80), mode="bilinear", align_corners=True)
         expected += large.softmax(dim=1)[0, 1] / len(config.blocks)
     raw, _ = branch_maps(learner, backbone, config, features)
     assert_close(raw[0], expected, atol=5e-6, rtol=0)

@@ -39,15 +39,15 @@ def test_every_aupro_definition_equals_the_code_it_is_named_after(case: str) -> 
 
 def naive_regions(mask: np.ndarray) -> list[set[tuple[int, int]]]:
     """8-connected components by growing from pixel to pixel."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
+    remaining = {(int(y), int(x)) for y, x in np.argwhere(mask)}
     regions = []
-    while left:
-        region, front = set(), [left.pop()]
+    while remaining:
+        region, front = set(), [remaining.pop()]
         while front:
             y, x = front.pop()
             region.add((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & remaining
+            remaining -= near
             front.extend(near)
         regions.append(region)
     return regions
@@ -80,11 +80,11 @@ def naive_aupro(maps: np.ndarray, masks: np.ndarray, definition: str, limit: flo
     low, high = maps.min(), maps.max()
     thresholds = np.arange(low, high, (high - low) / 200)[::-1]
     points = [naive_fpr_and_pro(maps > t, masks) for t in thresholds]
-    kept = [(fpr, pro) for fpr, pro in points if fpr < limit]
-    first, last = kept[0][0], kept[-1][0]
+    below_limit = [(fpr, pro) for fpr, pro in points if fpr < limit]
+    first, last = below_limit[0][0], below_limit[-1][0]
     if first == last:
         return math.nan
-    return naive_area([((fpr - first) / (last - first), pro) for fpr, pro in kept])
+    return naive_area([((fpr - first) / (last - first), pro) for fpr, pro in below_limit])
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])

@@ -40,13 +40,13 @@ def test_pixel_metrics_equal_the_recorded_values_of_every_peer(case: str) -> Non
         maps, masks = file["maps"], file["masks"]
     recorded = PEERS[case]
     measured = pixel_metrics(maps, masks)
-    for ours, sklearn, anomalib in [
+    for metric, sklearn, anomalib in [
         ("pixel_auroc", "sklearn_auroc", "anomalib_auroc"),
         ("pixel_ap", "sklearn_ap", "anomalib_aupr"),
         ("pixel_f1max", "sklearn_f1max", "anomalib_f1max"),
     ]:
-        assert measured[ours] == pytest.approx(recorded[f"pixel.{sklearn}"], **EXACT)
-        assert measured[ours] == pytest.approx(recorded[f"pixel.{anomalib}"], **FLOAT32)
+        assert measured[metric] == pytest.approx(recorded[f"pixel.{sklearn}"], **EXACT)
+        assert measured[metric] == pytest.approx(recorded[f"pixel.{anomalib}"], **FLOAT32)
     trapezoid = aupr_trapezoid(masks.ravel(), maps.ravel())
     assert trapezoid == pytest.approx(recorded["pixel.sklearn_aupr_trapezoid"], **EXACT)
 
@@ -57,13 +57,13 @@ def test_image_metrics_equal_the_recorded_values_of_every_peer(case: str) -> Non
     labels = np.array(recorded["image_labels"])
     scores = np.array(recorded["image_scores"])
     measured = image_metrics(labels, scores)
-    for ours, sklearn, anomalib in [
+    for metric, sklearn, anomalib in [
         ("image_auroc", "sklearn_auroc", "anomalib_auroc"),
         ("image_ap", "sklearn_ap", "anomalib_aupr"),
         ("image_f1max", "sklearn_f1max", "anomalib_f1max"),
     ]:
-        assert measured[ours] == pytest.approx(recorded[f"image.{sklearn}"], **EXACT)
-        assert measured[ours] == pytest.approx(recorded[f"image.{anomalib}"], **FLOAT32)
+        assert measured[metric] == pytest.approx(recorded[f"image.{sklearn}"], **EXACT)
+        assert measured[metric] == pytest.approx(recorded[f"image.{anomalib}"], **FLOAT32)
     trapezoid = aupr_trapezoid(labels, scores)
     assert trapezoid == pytest.approx(recorded["image.sklearn_aupr_trapezoid"], **EXACT)
 
@@ -90,7 +90,7 @@ def test_metrics_equal_the_official_vcpclip_evaluation_of_its_fused_map() -> Non
     for i, name in enumerate(("cls0", "cls1")):
         chosen = golden["cls_names"] == name
         fused = 0.2 * golden["map_raw"][chosen] + 0.8 * golden["map_new"][chosen]
-        smooth = np.stack([gaussian_filter(one, sigma=8) for one in fused])
+        smooth = np.stack([gaussian_filter(fused_map, sigma=8) for fused_map in fused])
         maps = (smooth - smooth.min()) / (smooth.max() - smooth.min())
         measured = pixel_metrics(maps, golden["masks"][chosen], aupro="cflow200", iou=True)
         assert measured["aupro"] == pytest.approx(recorded["cal_pro_score"][i], abs=1e-9)
@@ -205,8 +205,8 @@ def test_the_threshold_of_pixels_is_an_own_score_and_that_of_the_iou() -> None:
     maps, masks = random_maps_and_masks(3, 7)
     threshold = f1_max_threshold(masks.ravel(), maps.ravel())
     assert threshold in maps[masks == 1].astype(float)
-    predicted, wanted = maps > threshold, masks == 1
-    iou = (predicted & wanted).sum() / (predicted | wanted).sum()
+    predicted, anomalous = maps > threshold, masks == 1
+    iou = (predicted & anomalous).sum() / (predicted | anomalous).sum()
     assert pixel_iou(maps, masks) == pytest.approx(iou, **EXACT)
 
 

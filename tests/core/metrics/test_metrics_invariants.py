@@ -102,8 +102,8 @@ def test_images_of_different_sizes_are_pooled() -> None:
     small, large = random_maps_and_masks(1, size=6), random_maps_and_masks(2, size=11)
     maps, masks = [*small[0], *large[0]], [*small[1], *large[1]]
     measured = pixel_metrics(maps, masks)
-    scores = np.concatenate([one.ravel() for one in maps])
-    labels = np.concatenate([one.ravel() for one in masks])
+    scores = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
+    labels = np.concatenate([mask.ravel() for mask in masks])
     assert measured["pixel_auroc"] == auroc(labels, scores)
     assert measured["pixel_ap"] == average_precision(labels, scores)
     assert measured["pixel_f1max"] == f1_max(labels, scores)

@@ -101,11 +101,11 @@ def test_a_name_that_papermill_injects_and_no_cell_has_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "message"),
     [("a.png", "photos: found 'a.png', expected a list"), ("[a", "photos: found '.a', .* YAML")],
 )
-def test_a_value_of_another_kind_than_its_default_is_refused(value: str, found: str) -> None:
-    with pytest.raises(ClipadError, match=found):
+def test_a_value_of_another_kind_than_its_default_is_refused(value: str, message: str) -> None:
+    with pytest.raises(ClipadError, match=message):
         notebook_parameters({"In": [OWN], "preset": None, "photos": value})
 
 
@@ -123,8 +123,8 @@ def test_the_parameters_of_the_pipeline_are_what_params_yaml_says(
 
 def test_a_parameter_stands_in_place_of_params_yaml_and_none_does_not(project: Path) -> None:
     change(project, "winclip", "seeds", value=[5])
-    asked = {"categories": '["hex_nut"]', "k_shots": "[0, 2]", "seeds": None, "fpr_limit": 0.1}
-    profile, settings = read_parameterised(project, "winclip", asked)
+    parameters = {"categories": '["hex_nut"]', "k_shots": "[0, 2]", "seeds": None, "fpr_limit": 0.1}
+    profile, settings = read_parameterised(project, "winclip", parameters)
     assert profile.categories == ("hex_nut",)
     assert (settings.k_shots, settings.seeds, settings.fpr_limit) == ((0, 2), (5,), 0.1)
 

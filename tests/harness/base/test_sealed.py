@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from clipad_core.errors import ClipadError
 from clipad_harness.base import sealed
 
-KEY, OTHER = "1" * 64, "2" * 64
+KEY, OTHER_KEY = "1" * 64, "2" * 64
 TENSORS = {
     "image_embedding": torch.arange(6.0).reshape(1, 6),
     "tokens.2": torch.arange(12.0).reshape(2, 6).bfloat16(),
@@ -29,11 +29,12 @@ KINDS: dict[str, tuple[Any, Callable, Callable]] = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def same(one: Any, other: Any) -> bool:
-    if not isinstance(one, dict):
-        return bool(one == other)
-    return one.keys() == other.keys() and all(
-        torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one
+def same(content: Any, expected: Any) -> bool:
+    if not isinstance(content, dict):
+        return bool(content == expected)
+    return content.keys() == expected.keys() and all(
+        torch.equal(content[name], expected[name]) and content[name].dtype == expected[name].dtype
+        for name in content
     )
 
 
@@ -60,9 +61,9 @@ def test_any_changed_bit_is_found(tmp_path: Path, kind: str) -> None:
             changed[place] ^= 1 << bit
             path.unlink()
             path.write_bytes(changed)
-            found = read(path, KEY)
-            if found is not None:
-                assert same(found, content)
+            value = read(path, KEY)
+            if value is not None:
+                assert same(value, content)
                 survived.append(chr(changed[place]))
     assert survived in ([], ["E"])  # 1E-05 is 1e-05
     path.write_bytes(whole)
@@ -72,7 +73,7 @@ def test_any_changed_bit_is_found(tmp_path: Path, kind: str) -> None:
 @every_kind
 def test_a_file_in_the_place_of_another_is_not_read(tmp_path: Path, kind: str) -> None:
     content, write, read = KINDS[kind]
-    write(tmp_path / "file", OTHER, content)
+    write(tmp_path / "file", OTHER_KEY, content)
     assert read(tmp_path / "file", KEY) is None
 
 
@@ -103,8 +104,8 @@ def test_a_file_cut_short_is_not_read(tmp_path: Path, kind: str) -> None:
 def test_some_tensors_are_read_and_compared_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     sealed.write_tensors(path, KEY, TENSORS)
-    found = sealed.read_tensors(path, KEY, ["tokens.2", "one"])
-    assert found is not None and list(found) == ["tokens.2", "one"]
+    tensors = sealed.read_tensors(path, KEY, ["tokens.2", "one"])
+    assert tensors is not None and list(tensors) == ["tokens.2", "one"]
     assert sealed.read_tensors(path, KEY, ["tokens.9"]) is None
     plain = load_file(path)
     with safe_open(path, "pt") as file:
@@ -123,10 +124,10 @@ def test_some_tensors_are_read_and_compared_alone(tmp_path: Path) -> None:
 def test_what_was_read_does_not_change_with_its_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     sealed.write_tensors(path, KEY, TENSORS)
-    found = sealed.read_tensors(path, KEY)
+    tensors = sealed.read_tensors(path, KEY)
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
-    assert found is not None and same(found, TENSORS)
+    assert tensors is not None and same(tensors, TENSORS)
 
 
 @every_kind

@@ -80,7 +80,7 @@ def rewrite(source: Path, target: Path, change) -> Path:
 
 
 def wrong(findings: list[weights.Finding]) -> dict[str, str]:
-    return {finding.what: finding.found for finding in findings if not finding.ok}
+    return {finding.check: finding.result for finding in findings if not finding.ok}
 
 
 def test_what_is_published_is_read_from_open_clip() -> None:
@@ -212,7 +212,10 @@ def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -
 
 def test_a_check_names_all_that_is_wrong_at_once(archive: Path, stored: Path) -> None:
     assert not wrong(weights.inspect(archive, "clipad-micro-quickgelu"))
-    found = {one.what: one.found for one in weights.inspect(archive, "clipad-micro-quickgelu")}
+    found = {
+        finding.check: finding.result
+        for finding in weights.inspect(archive, "clipad-micro-quickgelu")
+    }
     assert "TorchScript" in found["format"] and "half precision" in found["precision"]
     assert set(wrong(weights.inspect(archive, "ViT-B-16"))) == {"architecture", "activation"}
     assert set(wrong(weights.inspect(stored, None))) == {"architecture"}

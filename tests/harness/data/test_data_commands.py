@@ -134,9 +134,9 @@ def test_check_ends_with_one_on_a_problem_and_with_zero_without(data, capsys, mo
     )
     (data / "hazelnut_toy/hazelnut/test/good/000.png").write_text("no image")
     assert main(["data", "check", "hazelnut_toy"]) == 1
-    found = capsys.readouterr()
-    assert "hazelnut/test/good/000.png: found no readable image\n" in found.out
-    assert "clipad: hazelnut_toy: found 1 problem" in found.err
+    output = capsys.readouterr()
+    assert "hazelnut/test/good/000.png: found no readable image\n" in output.out
+    assert "clipad: hazelnut_toy: found 1 problem" in output.err
     assert main(["data", "check", "hazelnut"]) == 1
     assert "expected one with a card" in capsys.readouterr().err
     assert main(["data", "check", "visa"]) == 1
@@ -152,9 +152,9 @@ def test_a_name_that_is_no_utf8_is_printed(data, capsys):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     assert main(["data", "check", "cvc_colondb", "--data", str(data)]) == 1
-    found = capsys.readouterr().out
-    found.encode()
-    assert "images/\\udce9.png: its name is not UTF-8" in found
+    output = capsys.readouterr().out
+    output.encode()
+    assert "images/\\udce9.png: its name is not UTF-8" in output
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -229,12 +229,12 @@ def test_all_faults_of_a_folder_come_in_one_message_the_first_five_and_a_count(r
 def test_a_missing_or_empty_folder_says_what_was_expected(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
-    for name, found in [
+    for name, state in [
         ("missing", "does not exist"),
         ("empty", "has no folder with images"),
         ("file", "is no folder"),
     ]:
-        message = re.escape(f"{tmp_path / name}: {found}, expected <category>/train/good")
+        message = re.escape(f"{tmp_path / name}: {state}, expected <category>/train/good")
         with pytest.raises(ClipadError, match=message):
             read_index(tmp_path / name, "mini")
 
@@ -289,8 +289,8 @@ def test_a_dataset_that_is_nowhere_lists_where_it_was_looked_for(tmp_path, monke
 
 
 def test_an_unknown_dataset_lists_the_known_ones(tmp_path):
-    known = "hazelnut_toy, .*mvtec, .*synthetic_auxiliary, synthetic_target"
-    with pytest.raises(ClipadError, match=f"found 'mvtek', expected one with a card .*{known}"):
+    names = "hazelnut_toy, .*mvtec, .*synthetic_auxiliary, synthetic_target"
+    with pytest.raises(ClipadError, match=f"found 'mvtek', expected one with a card .*{names}"):
         find_dataset("mvtek", tmp_path)
 
 

@@ -28,18 +28,18 @@ class Server:
 
     def __init__(self, content: bytes) -> None:
         self.content, self.ranges, self.cut, self.status = content, True, 0, 200
-        self.asked: list[str | None] = []
+        self.range_headers: list[str | None] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked = self.headers.get("Range")
-                outer.asked.append(asked)
-                start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+                range_header = self.headers.get("Range")
+                outer.range_headers.append(range_header)
+                start = int(range_header.removeprefix("bytes=").rstrip("-")) if range_header else 0
                 if outer.status != 200:
                     self.send_error(outer.status)
                     return
-                if asked and outer.ranges and start >= len(outer.content):
+                if range_header and outer.ranges and start >= len(outer.content):
                     self.send_error(416)
                     return
                 start = start if outer.ranges else 0
@@ -113,10 +113,10 @@ def test_a_cut_download_is_kept_and_goes_on_where_it_stopped(server, tmp_path):
     assert not (tmp_path / "set.zip").exists()
     server.cut = 0
     path = download(archive_of(server), tmp_path)
-    assert server.asked == [None, "bytes=100-"]
+    assert server.range_headers == [None, "bytes=100-"]
     assert path.read_bytes() == server.content
     download(archive_of(server), tmp_path)
-    assert len(server.asked) == 2  # a finished file is not asked for again
+    assert len(server.range_headers) == 2  # a finished file is not asked for again
 
 
 def test_a_server_without_ranges_starts_again(server, tmp_path):
@@ -128,7 +128,7 @@ def test_a_server_without_ranges_starts_again(server, tmp_path):
 def test_a_part_without_a_checksum_starts_again(server, tmp_path):
     (tmp_path / "set.zip.part").write_bytes(b"of another file")
     path = download(archive_of(server, sha256=None), tmp_path)
-    assert (server.asked, path.read_bytes()) == ([None], server.content)
+    assert (server.range_headers, path.read_bytes()) == ([None], server.content)
 
 
 @pytest.mark.parametrize("size", [True, False])
@@ -136,7 +136,7 @@ def test_a_part_that_is_the_whole_file_is_taken(server, tmp_path, size):
     (tmp_path / "set.zip.part").write_bytes(server.content)
     archive = archive_of(server) if size else archive_of(server, size=None)
     assert download(archive, tmp_path).read_bytes() == server.content
-    assert len(server.asked) == (0 if size else 1)
+    assert len(server.range_headers) == (0 if size else 1)
 
 
 @pytest.mark.parametrize("start", [b"", b"something else"])
@@ -187,9 +187,9 @@ def tarred(path: Path, *members: tarfile.TarInfo) -> Path:
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    found = tarfile.TarInfo(name)
-    found.type, found.linkname = kind, target
-    return found
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
 
 
 ESCAPES = {
@@ -226,8 +226,8 @@ def test_an_archive_that_leaves_its_folder_is_refused_and_leaves_nothing(tmp_pat
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ClipadError, match="Nothing was unpacked"):
         unpack([(archive, "")], tmp_path / "inner" / "set")
-    left = sorted(path for path in tmp_path.rglob("*") if path.name != "inner")
-    assert left == before
+    after = sorted(path for path in tmp_path.rglob("*") if path.name != "inner")
+    assert after == before
 
 
 def test_good_archives_unpack_together_without_their_outer_folder(tmp_path):
@@ -238,8 +238,8 @@ def test_good_archives_unpack_together_without_their_outer_folder(tmp_path):
     target = tmp_path / "set"
     target.mkdir()
     unpack([(tmp_path / "1.zip", "outer"), (tmp_path / "2.zip", "outer")], target)
-    found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
-    assert found == ["empty", "none", "part1", "part1/ä b.txt", "part2", "part2/ä b.txt"]
+    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
+    assert names == ["empty", "none", "part1", "part1/ä b.txt", "part2", "part2/ä b.txt"]
     with pytest.raises(ClipadError, match="found something there"):
         unpack([(tmp_path / "1.zip", "outer")], target)
 
@@ -250,8 +250,8 @@ def test_archives_made_on_windows_unpack_into_folders(tmp_path):
     target = unpack(
         [(tmp_path / "set.zip", ""), (tmp_path / "set.tar", "images")], tmp_path / "set"
     )
-    found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
-    assert found == ["2.png", "good.txt", "images", "images/1.png"]
+    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
+    assert names == ["2.png", "good.txt", "images", "images/1.png"]
 
 
 def test_a_member_larger_than_the_disk_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
@@ -315,16 +315,16 @@ def test_the_licence_is_shown_and_asked_before_anything_is_downloaded(
     server, command, monkeypatch, capsys, answer, code
 ):
     def reply(question: str) -> str:
-        shown = capsys.readouterr().out
-        assert "licence: not known" in shown and "Bernal" in shown and server.url in shown
-        assert server.asked == []
+        output = capsys.readouterr().out
+        assert "licence: not known" in output and "Bernal" in output and server.url in output
+        assert server.range_headers == []
         if answer is None:
             raise EOFError
         return answer
 
     monkeypatch.setattr("builtins.input", reply)
     assert main(command) == code
-    assert bool(server.asked) == (code == 0)
+    assert bool(server.range_headers) == (code == 0)
 
 
 def test_yes_is_not_asked_and_what_is_there_is_not_overwritten(
@@ -335,17 +335,17 @@ def test_yes_is_not_asked_and_what_is_there_is_not_overwritten(
     assert capsys.readouterr().out.strip().endswith("cvc_colondb")
     assert main([*command, "--yes"]) == 1
     assert "is there already" in capsys.readouterr().err
-    assert len(server.asked) == 1
+    assert len(server.range_headers) == 1
 
 
 @pytest.mark.parametrize("name", [n for n in card_names() if not offered(read_card(n))])
 def test_a_dataset_behind_a_form_says_its_page_and_layout(name, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("CLIPAD_DATA", raising=False)
     assert main(["data", "fetch", name]) == 1
-    found = capsys.readouterr()
-    assert read_card(name).source_page in found.out
-    assert f"expected in $CLIPAD_DATA/{name}: " in found.out
-    assert "nothing was downloaded" in found.err
+    output = capsys.readouterr()
+    assert read_card(name).source_page in output.out
+    assert f"expected in $CLIPAD_DATA/{name}: " in output.out
+    assert "nothing was downloaded" in output.err
 
 
 @pytest.mark.parametrize("name", [n for n in card_names() if offered(read_card(n))])

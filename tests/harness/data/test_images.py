@@ -88,8 +88,8 @@ def test_floating_point_pixels_are_refused(save):
 def test_cmyk_is_converted(save):
     ink = np.zeros((8, 8, 4), dtype=np.uint8)
     ink[..., 0] = 255
-    found = pixels(save(Image.fromarray(ink, mode="CMYK"), "ink.tif"))
-    assert np.array_equal(found, np.broadcast_to([0, 255, 255], found.shape))
+    colours = pixels(save(Image.fromarray(ink, mode="CMYK"), "ink.tif"))
+    assert np.array_equal(colours, np.broadcast_to([0, 255, 255], colours.shape))
 
 
 def test_one_bit_images_become_black_and_white(save):
@@ -112,12 +112,12 @@ def test_a_file_that_is_empty_missing_or_no_image_is_named(tmp_path, read):
     empty, text, missing = (tmp_path / name for name in ("empty.png", "text.png", "missing.png"))
     empty.touch()
     text.write_text("not an image")
-    for path, found in [
+    for path, problem in [
         (empty, "an empty file"),
         (text, "no readable image"),
         (missing, "no file"),
     ]:
-        with pytest.raises(ClipadError, match=re.escape(f"{path}: found {found}")):
+        with pytest.raises(ClipadError, match=re.escape(f"{path}: found {problem}")):
             read(path)
 
 
@@ -163,9 +163,9 @@ def masks() -> dict[str, tuple[Image.Image, str]]:
 @pytest.mark.parametrize("kind", masks())
 def test_a_mask_of_any_kind_marks_what_is_not_zero(save, kind):
     image, name = masks()[kind]
-    found = read_mask(save(image, name), (4, 6))
-    assert found.dtype == bool
-    assert np.array_equal(found, SPOT)
+    mask = read_mask(save(image, name), (4, 6))
+    assert mask.dtype == bool
+    assert np.array_equal(mask, SPOT)
 
 
 def test_a_palette_mask_with_a_white_zero_is_refused(save):
@@ -209,9 +209,9 @@ def test_masks_are_resized_as_the_named_implementation_does(shape, rule):
     else:
         small = Image.fromarray(mask.astype(np.uint8) * 255).resize((30, 24), Image.BILINEAR)
         expected = (torch.from_numpy(np.array(small)).float() / 255 > 0.5).numpy()
-    found = resize_mask(mask, (24, 30), rule)
-    assert found.shape == (24, 30)
-    assert np.array_equal(found, expected)
+    resized = resize_mask(mask, (24, 30), rule)
+    assert resized.shape == (24, 30)
+    assert np.array_equal(resized, expected)
 
 
 @pytest.mark.parametrize("rule", MASK_RULES)

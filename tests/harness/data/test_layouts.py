@@ -90,8 +90,8 @@ def test_image_and_mask_pair_by_name_and_not_by_position(make, name):
     if name == "dagm":  # an image without a label is a normal one here
         gone = read_index(root, name)
         assert len(gone[gone["mask"] != ""]) == len(masked) - 1
-        kept = gone.merge(masked, on=["image", "mask"])
-        assert len(kept) == len(masked) - 1
+        common = gone.merge(masked, on=["image", "mask"])
+        assert len(common) == len(masked) - 1
         return
     assert Path(masked.iloc[0]["mask"]).stem in problems(root, name) or "no mask" in problems(
         root, name
@@ -372,8 +372,8 @@ def test_undefined_metrics_are_nan_and_the_others_are_measured(make, name):
     maps = [random.random(SIZE, dtype=np.float32) for _ in range(len(rows))]
     masks = images.masks(rows, maps, "nearest")
     scores = random.random(len(rows), dtype=np.float32)
-    found = CategoryScores(rows, scores, maps, masks, [])
-    values = measure(found, images.has_masks(category), "exact", 0.3)
+    category_scores = CategoryScores(rows, scores, maps, masks, [])
+    values = measure(category_scores, images.has_masks(category), "exact", 0.3)
     defined = {key for key, value in values.items() if not np.isnan(value)}
     levels = {"pixel" if key.startswith(("pixel", "aupro")) else "image" for key in defined}
     assert levels == set(card.levels)

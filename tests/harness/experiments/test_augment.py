@@ -43,25 +43,25 @@ def outputs(recorded: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]
 
 
 def numbers(text: str, separator: str = ",") -> list[float]:
-    return [float(one) for one in text.split(separator)]
+    return [float(part) for part in text.split(separator)]
 
 
 def test_rotation_equals_albumentations(recorded: dict[str, np.ndarray]) -> None:
     for angle, expected in outputs(recorded, "rotate").items():
-        found = rotate(recorded["image"], float(angle)).astype(int)
-        assert np.abs(found - expected).max() <= 2
+        rotated = rotate(recorded["image"], float(angle)).astype(int)
+        assert np.abs(rotated - expected).max() <= 2
     for angle, expected in outputs(recorded, "rotate_mask").items():
-        found = rotate_mask(recorded["mask"] > 0, float(angle))
-        assert np.array_equal(found, expected > 0)
+        rotated = rotate_mask(recorded["mask"] > 0, float(angle))
+        assert np.array_equal(rotated, expected > 0)
 
 
 def test_brightness_and_colours_equal_albumentations(recorded: dict[str, np.ndarray]) -> None:
-    for said, expected in outputs(recorded, "brighten").items():
-        assert np.array_equal(brighten(recorded["image"], *numbers(said, "/")), expected)
-    for said, expected in outputs(recorded, "colours").items():
-        factors, order = (numbers(part) for part in said.split("/"))
-        found = change_colours(recorded["image"], tuple(factors), [int(i) for i in order])
-        assert np.array_equal(found, expected)
+    for setting, expected in outputs(recorded, "brighten").items():
+        assert np.array_equal(brighten(recorded["image"], *numbers(setting, "/")), expected)
+    for setting, expected in outputs(recorded, "colours").items():
+        factors, order = (numbers(part) for part in setting.split("/"))
+        changed = change_colours(recorded["image"], tuple(factors), [int(i) for i in order])
+        assert np.array_equal(changed, expected)
 
 
 class Draws:
@@ -84,8 +84,8 @@ def test_noise_and_blurs_equal_albumentations(recorded: dict[str, np.ndarray]) -
     boxed = augment(sample, Draws([1, 1, 1, 1, 0], integers=0))
     assert np.array_equal(boxed.image, recorded["blur"])
     for side, expected in outputs(recorded, "gaussian").items():
-        found = augment(sample, Draws([1, 1, 1, 1, 0], integers=2, choice=int(side)))
-        assert np.array_equal(found.image, expected)
+        blurred = augment(sample, Draws([1, 1, 1, 1, 0], integers=2, choice=int(side)))
+        assert np.array_equal(blurred.image, expected)
     untouched = augment(sample, Draws([1, 1, 1, 1, 1]))
     assert np.array_equal(untouched.image, sample.image)
 
@@ -103,8 +103,8 @@ def run(place: int, **changes: object) -> Sample:
     return augmented(blob, place, range(4), **settings)  # type: ignore[arg-type]
 
 
-def same(one: Sample, other: Sample) -> bool:
-    return np.array_equal(one.image, other.image) and np.array_equal(one.mask, other.mask)
+def same(first: Sample, second: Sample) -> bool:
+    return np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask)
 
 
 def test_seed_epoch_and_place_decide_every_draw() -> None:
@@ -117,21 +117,21 @@ def test_seed_epoch_and_place_decide_every_draw() -> None:
 def test_the_mask_goes_where_the_image_goes() -> None:
     """Turned and rotated, the bright pixels stay the masked ones, but for a rim of blur."""
     for place in range(60):
-        found = run(place, mosaic_rate=0.0)
-        assert found.mask.any() and found.image.dtype == np.uint8
-        bright = found.image.mean(axis=2) > 127
-        assert (bright & found.mask).sum() / (bright | found.mask).sum() > 0.85
+        sample = run(place, mosaic_rate=0.0)
+        assert sample.mask.any() and sample.image.dtype == np.uint8
+        bright = sample.image.mean(axis=2) > 127
+        assert (bright & sample.mask).sum() / (bright | sample.mask).sum() > 0.85
 
 
 def test_every_step_comes_by_half_and_mosaics_by_their_rate() -> None:
-    found = [run(place) for place in range(400)]
-    wide = [one.mask.shape in ((120, 160), (160, 120)) for one in found]
+    samples = [run(place) for place in range(400)]
+    wide = [sample.mask.shape in ((120, 160), (160, 120)) for sample in samples]
     assert 0.14 < np.mean(wide) < 0.26
-    turned = [one.mask.shape[0] > one.mask.shape[1] for one in found]
+    turned = [sample.mask.shape[0] > sample.mask.shape[1] for sample in samples]
     assert 0.19 < np.mean(turned) < 0.31  # half are turned, half of those by an odd quarter
     assert not any(run(place, mosaic_rate=0.0).mask.size > 4800 for place in range(100))
     alone = [augmented(blob, p, (), name="code", mosaic_rate=1.0, seed=1, epoch=0) for p in (1, 2)]
-    assert all(one.mask.size == 4800 for one in alone)
+    assert all(sample.mask.size == 4800 for sample in alone)
 
 
 def test_none_gives_the_image_as_it_is() -> None:
@@ -140,13 +140,13 @@ def test_none_gives_the_image_as_it_is() -> None:
 
 def test_a_mosaic_keeps_sizes_and_pairs() -> None:
     tiles = [blob(0), blob(1, (70, 60)), blob(2, (70, 90)), blob(3)]
-    found = mosaic(tiles)
-    assert found.mask.shape == (120, 160)
-    assert np.array_equal(found.image[..., 0] > 0, found.mask)
-    assert np.array_equal(found.mask[:60, :80], tiles[0].mask)  # larger neighbours come later ...
-    assert np.array_equal(found.mask[60:, 80:], tiles[3].mask)  # ... and the last covers them
-    assert np.array_equal(found.mask[:60, 80:140], tiles[1].mask[:60])
-    assert not found.mask[:60, 140:].any()
+    sample = mosaic(tiles)
+    assert sample.mask.shape == (120, 160)
+    assert np.array_equal(sample.image[..., 0] > 0, sample.mask)
+    assert np.array_equal(sample.mask[:60, :80], tiles[0].mask)  # larger neighbours come later ...
+    assert np.array_equal(sample.mask[60:, 80:], tiles[3].mask)  # ... and the last covers them
+    assert np.array_equal(sample.mask[:60, 80:140], tiles[1].mask[:60])
+    assert not sample.mask[:60, 140:].any()
 
 
 def test_an_unknown_augmentation_is_refused() -> None:
@@ -158,9 +158,9 @@ def training(folder: Path, square: Backbone, dataset: str, **changes: object) ->
     """Six images of two categories, the even ones anomalous, with augmentation."""
     rows = []
     for place in range(6):
-        found = blob(place)
-        Image.fromarray(found.image).save(folder / f"{place}.png")
-        Image.fromarray(found.mask).save(folder / f"{place}_mask.png")
+        sample = blob(place)
+        Image.fromarray(sample.image).save(folder / f"{place}.png")
+        Image.fromarray(sample.mask).save(folder / f"{place}_mask.png")
         mask = "" if place % 2 else f"{place}_mask.png"
         rows.append((dataset, "ab"[place // 3], 1 - place % 2, f"{place}.png", mask))
     index = pd.DataFrame(rows, columns=["dataset", "category", "label", "image", "mask"])

@@ -47,10 +47,10 @@ def test_an_edit_of_any_file_moves_exactly_the_keys_that_it_can_reach(packages: 
         moved = {key for key in before if before[key] != after[key]}
         room = path.parent.name if path.parent.parent.name == "methods" else None
         if path.is_relative_to(packages / "clipad_core"):
-            wanted = {key for key in before if room is None or key[0] == room}
+            expected = {key for key in before if room is None or key[0] == room}
         else:
-            wanted = {key for key in before if path in closures[key[1]]}
-        assert moved == wanted, path.relative_to(packages).as_posix()
+            expected = {key for key in before if path in closures[key[1]]}
+        assert moved == expected, path.relative_to(packages).as_posix()
     assert digests(packages) == before
 
 
@@ -102,6 +102,8 @@ def test_all_that_python_loads_with_a_module_is_part_of_its_closure(name: str) -
         f"import sys, {module}; print(*(m.__file__ for n, m in sorted(sys.modules.items()) "
         "if n.partition('.')[0] == 'clipad_harness'), sep='\\n')"
     )
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    loaded = {Path(one) for one in said.stdout.split()}
+    process = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    loaded = {Path(file) for file in process.stdout.split()}
     assert len(loaded) > 5 and loaded <= set(import_closure(module))

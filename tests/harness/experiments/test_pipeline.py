@@ -51,20 +51,20 @@ def abort(_shards: object) -> None:
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count what is really computed."""
-    found = {"encoded": 0, "measured": 0}
+    counts = {"encoded": 0, "measured": 0}
     encode, measure = FeatureStore._write, Scorer.measure
 
     def count_encode(self, image, entry):
-        found["encoded"] += 1
+        counts["encoded"] += 1
         return encode(self, image, entry)
 
     def count_measure(self, shard):
-        found["measured"] += 1
+        counts["measured"] += 1
         return measure(self, shard)
 
     monkeypatch.setattr(FeatureStore, "_write", count_encode)
     monkeypatch.setattr(Scorer, "measure", count_measure)
-    return found
+    return counts
 
 
 def test_results_are_tidy_and_complete(scored: Path) -> None:
@@ -90,10 +90,10 @@ def test_a_second_run_computes_nothing_and_gives_the_same_bytes(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (project / RESULTS).read_bytes()
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     change(project, "workers", value=1)
     pipeline.measure(project, "winclip")
-    assert found == {"encoded": 0, "measured": 0}
+    assert counts == {"encoded": 0, "measured": 0}
     assert (project / RESULTS).read_bytes() == before
 
 
@@ -104,10 +104,10 @@ def test_results_measured_for_a_notebook_equal_those_of_the_stage(
     of_stage = pipeline.results_of(run, run.scorer())
     change(project, "winclip", "preset", value="anomalib")
     (project / RESULTS).unlink()
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     same = pipeline.open_run(project, "winclip", {"preset": "paper"})
     pd.testing.assert_frame_equal(pipeline.results_of(same, same.scorer()), of_stage)
-    assert found == {"encoded": 0, "measured": 0}
+    assert counts == {"encoded": 0, "measured": 0}
     assert not (project / RESULTS).exists()
 
 
@@ -132,27 +132,28 @@ def test_masks_of_a_category_are_read_once_for_all_shards(
 
     first = masks("hex_nut", 24)
     assert masks("hex_nut", 24) is first and len(read) == SIZE["test_damaged"]
-    assert {one.shape for one in masks("hex_nut", 48)} == {(48, 48)}
-    other = masks("leather_hide", 24)
+    assert {mask.shape for mask in masks("hex_nut", 48)} == {(48, 48)}
+    leather = masks("leather_hide", 24)
     assert len(read) == 3 * SIZE["test_damaged"]
-    assert not np.array_equal(np.stack(other), np.stack(first))
+    assert not np.array_equal(np.stack(leather), np.stack(first))
 
 
 def test_five_crops_are_read_from_ten_and_score_as_the_detector_does(project: Path) -> None:
     rows = {"five": {"multi_crop": "five"}, "ten": {"multi_crop": "ten"}}
     change(project, "winclip", "ablations", value={"crops": {"k_shots": [0], "rows": rows}})
     run = pipeline.open_run(project, "winclip")
-    scorer, found = run.scorer(), {}
+    scorer, scores = run.scorer(), {}
     images = [
-        np.asarray(read_image(run.data / name)) for name in scorer.rows("hex_nut", "test")["image"]
+        np.asarray(read_image(run.data / name))
+        for name in scorer.tested.rows("hex_nut", "test")["image"]
     ]
     for variant in run.variants:
         if variant.name.startswith("crops/"):
-            found[variant.name] = scorer.detect(Shard(variant, "hex_nut", 0, 0)).image_scores
+            scores[variant.name] = scorer.detect(Shard(variant, "hex_nut", 0, 0)).image_scores
             detector = WinCLIP(scorer.backbone(variant.config), variant.config, "hex nut", [])
             expected = detector(images).image_score.numpy()
-            np.testing.assert_allclose(found[variant.name], expected, rtol=0, atol=2e-6)
-    assert np.abs(found["crops/five"] - found["crops/ten"]).max() > 1e-5
+            np.testing.assert_allclose(scores[variant.name], expected, rtol=0, atol=2e-6)
+    assert np.abs(scores["crops/five"] - scores["crops/ten"]).max() > 1e-5
 
 
 def test_a_changed_prompt_encodes_no_image_again(
@@ -162,9 +163,9 @@ def test_a_changed_prompt_encodes_no_image_again(
     change(project, "winclip", "ablations", value={})
     change(project, "winclip", "walks", value=[])
     change(project, "winclip", "changes", value={"prompts": "single_pair"})
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     pipeline.measure(project, "winclip")
-    assert found["encoded"] == 0 and found["measured"] == 4
+    assert counts["encoded"] == 0 and counts["measured"] == 4
 
 
 def test_a_rule_that_cuts_alike_reads_what_another_asked_for(
@@ -174,9 +175,9 @@ def test_a_rule_that_cuts_alike_reads_what_another_asked_for(
     change(project, "workers", value=1)
     rows = {"one": {"resize": "centre_crop"}}
     change(project, "winclip", "ablations", value={"resize": {"k_shots": [0], "rows": rows}})
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     pipeline.measure(project, "winclip")
-    assert found == {"encoded": 0, "measured": 1}
+    assert counts == {"encoded": 0, "measured": 1}
 
 
 @pytest.mark.parametrize(("rule", "encoded"), [("centre_crop", 0), ("stretch_1024", 1)])
@@ -186,10 +187,10 @@ def test_a_rule_that_cuts_square_images_alike_encodes_none_again(
     rows = {"one": {"resize": rule}}
     change(project, "workers", value=1)
     change(project, "winclip", "ablations", value={"resize": {"k_shots": [0, 1], "rows": rows}})
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     pipeline.measure(project, "winclip")
     images = SIZE["test_good"] + SIZE["test_damaged"] + 1  # of one category, and its reference
-    assert found["encoded"] == encoded * images
+    assert counts["encoded"] == encoded * images
 
 
 def test_a_killed_run_goes_on_where_it_stopped(
@@ -204,11 +205,11 @@ def test_a_killed_run_goes_on_where_it_stopped(
     entry = next((project / ".cache" / "features").rglob("*.safetensors"))
     entry.write_bytes(entry.read_bytes()[:100])
     shards[-1].write_text("")  # the disk was full
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     change(project, "workers", value=1)
     pipeline.measure(project, "winclip")
-    assert found["measured"] == len(shards) // 2 + 1
-    assert found["encoded"] <= 1
+    assert counts["measured"] == len(shards) // 2 + 1
+    assert counts["encoded"] <= 1
     assert (project / RESULTS).read_bytes() == before
 
 
@@ -243,10 +244,10 @@ def test_features_with_a_changed_bit_are_encoded_again(
     store, image, entry = stored(project)
     whole, tensors = entry.read_bytes(), store.read(entry, image)
     capsys.readouterr()
-    for _ in with_one_bit_changed(entry, every=8, some=32):
-        found = store.read(entry, image)
-        assert found.keys() == tensors.keys()
-        assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    for _ in with_one_bit_changed(entry, every=8, samples=32):
+        reread = store.read(entry, image)
+        assert reread.keys() == tensors.keys()
+        assert all(torch.equal(reread[name], tensors[name]) for name in tensors)
         assert entry.read_bytes() == whole
         assert capsys.readouterr().err == f"clipad: {entry}: damaged, or another's; made again.\n"
     assert store.read(entry, image, ["corners"])["corners"].equal(tensors["corners"])
@@ -272,10 +273,10 @@ def test_features_that_changed_places_are_encoded_again(
     contents = [entry.read_bytes() for entry in entries]
     for entry, content in zip(entries, [*contents[1:], contents[0]], strict=True):
         entry.write_bytes(content)
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     change(project, "workers", value=1)
     pipeline.measure(project, "winclip")
-    assert found["encoded"] == len(entries)
+    assert counts["encoded"] == len(entries)
     assert (project / RESULTS).read_bytes() == before
     assert [entry.read_bytes() for entry in entries] == contents
 
@@ -284,7 +285,7 @@ def test_shards_with_a_changed_digit_or_bit_or_place_are_measured_again(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (project / RESULTS).read_bytes()
-    first, second, third, *others = sorted((project / ".cache" / "shards").rglob("*.json"))
+    first, second, third, fourth, *_ = sorted((project / ".cache" / "shards").rglob("*.json"))
     text = first.read_text()
     place = text.index("0.", text.index("image_auroc"))
     digit = str((int(text[place + 2]) + 1) % 10) if text[place + 2].isdigit() else "1"
@@ -292,17 +293,19 @@ def test_shards_with_a_changed_digit_or_bit_or_place_are_measured_again(
     contents = second.read_bytes(), third.read_bytes()
     second.write_bytes(contents[1])
     third.write_bytes(contents[0])
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     change(project, "workers", value=1)
     pipeline.measure(project, "winclip")
-    assert found == {"encoded": 0, "measured": 3}
+    assert counts == {"encoded": 0, "measured": 3}
     assert (project / RESULTS).read_bytes() == before
-    said = capsys.readouterr().err
-    assert all(f"clipad: {path}: damaged, or another's" in said for path in (first, second, third))
-    for _ in with_one_bit_changed(others[0], some=5):
+    errors = capsys.readouterr().err
+    assert all(
+        f"clipad: {path}: damaged, or another's" in errors for path in (first, second, third)
+    )
+    for _ in with_one_bit_changed(fourth, samples=5):
         pipeline.measure(project, "winclip")
         assert (project / RESULTS).read_bytes() == before
-    assert found["measured"] == 3 + 5
+    assert counts["measured"] == 3 + 5
 
 
 def test_weights_with_a_changed_bit_are_refused_by_name(
@@ -315,7 +318,7 @@ def test_weights_with_a_changed_bit_are_refused_by_name(
         ["measure", "winclip"],
         ["score", photo, "--class-name", "nut", "--quiet", "--out", str(project / "out")],
     ]
-    for _ in with_one_bit_changed(weights, every=3, some=4):
+    for _ in with_one_bit_changed(weights, every=3, samples=4):
         for command in commands:
             assert main(command) == 1
             error = capsys.readouterr().err
@@ -331,9 +334,9 @@ def test_a_changed_image_is_scored_again(project: Path, monkeypatch: pytest.Monk
     change(project, "winclip", "walks", value=[])
     image = project / "data/synthetic/synthetic_target/hex_nut/test/good/000.png"
     Image.open(image).rotate(90).save(image)
-    found = counting(monkeypatch)
+    counts = counting(monkeypatch)
     pipeline.measure(project, "winclip")
-    assert found == {"encoded": 1, "measured": 2}
+    assert counts == {"encoded": 1, "measured": 2}
 
 
 def test_what_lies_outside_of_dvc_is_known_by_its_content(project: Path) -> None:
@@ -355,14 +358,14 @@ def test_an_image_that_another_process_encodes_is_left_to_it(project: Path) -> N
     for entry in entries:
         entry.unlink(missing_ok=True)
     written = []
-    with alone(entries[0]) as mine:
-        assert mine
-        other = threading.Thread(target=lambda: written.extend(store.fill(paths, "images")))
-        other.start()
+    with alone(entries[0]) as has_lock:
+        assert has_lock
+        thread = threading.Thread(target=lambda: written.extend(store.fill(paths, "images")))
+        thread.start()
         while not (entries[1].is_file() and entries[2].is_file()):
             time.sleep(0.02)
         assert not entries[0].is_file()
-    other.join(60)
+    thread.join(60)
     assert written == entries and all(entry.is_file() for entry in entries)
     assert not list(entries[0].parent.glob("*.lock"))
 

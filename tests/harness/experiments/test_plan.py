@@ -32,22 +32,22 @@ ABLATIONS = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = make_project(tmp_path_factory.mktemp("plan"))
-    draw_all(found)
+    folder = make_project(tmp_path_factory.mktemp("plan"))
+    draw_all(folder)
     for method in LEARNED:  # few of each, so that a run takes seconds
-        change(found, method, "walks", value=[])
-        change(found, method, "ablations", value=ABLATIONS[method])
-        change(found, method, "changes", value={"epochs": 1} | UNAUGMENTED[method])
-    change(found, "winclip", "walks", value=["malalab"])
-    return found
+        change(folder, method, "walks", value=[])
+        change(folder, method, "ablations", value=ABLATIONS[method])
+        change(folder, method, "changes", value={"epochs": 1} | UNAUGMENTED[method])
+    change(folder, "winclip", "walks", value=["malalab"])
+    return folder
 
 
 @pytest.mark.parametrize("method", ["winclip", *LEARNED])
 def test_a_forecast_counts_what_the_run_then_does(
     project: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [job] = [one for one in plan.make_plan(project, read_profile(project), 1e9)
-             if one.method == method]  # fmt: skip
+    [job] = [candidate for candidate in plan.make_plan(project, read_profile(project), 1e9)
+             if candidate.method == method]  # fmt: skip
     done = {"trainings": 0, "steps": 0, "shards": 0}
     step, finish = train._take_step, Scorer.finish
 
@@ -70,17 +70,19 @@ def test_a_forecast_counts_what_the_run_then_does(
     shards = results.groupby(["variant", "dataset", "category", "k_shot", "seed"])
     assert len(shards) == job.shards
     run = pipeline.open_run(project, method)
-    assert job.images == sum((one.index["split"] == "test").sum() for one in run.datasets.values())
+    assert job.images == sum(
+        (dataset.index["split"] == "test").sum() for dataset in run.datasets.values()
+    )
 
 
 def test_towers_take_time_by_the_speed_of_the_machine_and_metrics_do_not(project: Path) -> None:
     profile = read_profile(project)
     slow, fast, idle = (plan.make_plan(project, profile, 1e9 * by) for by in (1, 2, 1e12))
-    for one, other, metrics in zip(slow, fast, idle, strict=True):
+    for slow_job, fast_job, metrics in zip(slow, fast, idle, strict=True):
         assert metrics.seconds > 0
-        towers = one.seconds - metrics.seconds
-        assert towers > 0 and other.seconds - metrics.seconds == pytest.approx(towers / 2)
-        assert replace(one, seconds=0) == replace(other, seconds=0)
+        towers = slow_job.seconds - metrics.seconds
+        assert towers > 0 and fast_job.seconds - metrics.seconds == pytest.approx(towers / 2)
+        assert replace(slow_job, seconds=0) == replace(fast_job, seconds=0)
 
 
 def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) -> None:
@@ -90,9 +92,9 @@ def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) ->
         change(project, "profiles", "demo", method, "changes", "precision", value="float32")
     narrow = plan.make_plan(project, read_profile(project), 1e9)
     (project / "params.yaml").write_text(before)
-    for one, other in zip(wide, narrow, strict=True):
-        assert one.gigabytes == pytest.approx(2 * other.gigabytes)
-        assert one.memory > other.memory and one.seconds > other.seconds
+    for wide_job, narrow_job in zip(wide, narrow, strict=True):
+        assert wide_job.gigabytes == pytest.approx(2 * narrow_job.gigabytes)
+        assert wide_job.memory > narrow_job.memory and wide_job.seconds > narrow_job.seconds
 
 
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:

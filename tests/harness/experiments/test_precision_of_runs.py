@@ -24,23 +24,25 @@ def test_values_that_differ_by_the_order_of_additions_are_measured_as_equal() ->
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = make_project(tmp_path_factory.mktemp("precision"))
-    draw_all(made)
-    return made
+    folder = make_project(tmp_path_factory.mktemp("precision"))
+    draw_all(folder)
+    return folder
 
 
 def test_every_row_of_the_demo_is_computed_in_float64(project: Path) -> None:
     for method in ("winclip", *LEARNED):
         variants = pipeline.open_run(project, method).variants
         assert {variant.config.precision for variant in variants} == {"float64"}, method
-        assert {one.tested_with(one.seeds[0]).precision for one in variants} == {"float64"}, method
+        assert {variant.tested_with(variant.seeds[0]).precision for variant in variants} == {
+            "float64"
+        }, method
 
 
 def test_an_entry_a_shard_and_a_training_of_another_precision_have_other_keys(
     project: Path,
 ) -> None:
     scorer = pipeline.open_run(project, "winclip").scorer()
-    exact = scorer.among[0]
+    exact = scorer.variants[0]
     single = replace(exact, config=exact.config.changed({"precision": "float32"}))
     for k_shot in (0, 1):
         shards = [Shard(variant, "hex_nut", k_shot, 0) for variant in (exact, single)]
@@ -51,10 +53,10 @@ def test_an_entry_a_shard_and_a_training_of_another_precision_have_other_keys(
     for method in LEARNED:
         run = pipeline.open_run(project, method)
         trainer, main = run.trainer(), run.variants[0]
-        other = replace(main, config=main.config.changed({"precision": "float32"}))
-        assert trainer.key(main.training(111)) != trainer.key(other.training(111))
+        narrow = replace(main, config=main.config.changed({"precision": "float32"}))
+        assert trainer.key(main.training(111)) != trainer.key(narrow.training(111))
         recipe = run.method.recipe(main.config, 0)
-        stores = [trainer.encodings.store(v.config, recipe) for v in (main, other)]
+        stores = [trainer.encodings.store(v.config, recipe) for v in (main, narrow)]
         assert stores[0].key(image) != stores[1].key(image)
 
 
@@ -62,6 +64,6 @@ def test_prompts_of_one_precision_are_not_used_in_another(project: Path) -> None
     rows = {"single": {"precision": "float32"}, "double": {"precision": "float64"}}
     change(project, "winclip", "ablations", value={"precision": {"k_shots": [0], "rows": rows}})
     scorer = pipeline.open_run(project, "winclip").scorer()
-    for variant in scorer.among:
+    for variant in scorer.variants:
         text = scorer.know(Shard(variant, "hex_nut", 0, 0)).text
         assert text.dtype == scorer.backbone(variant.config).dtype, variant.name

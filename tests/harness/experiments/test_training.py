@@ -196,9 +196,9 @@ def test_features_are_read_once_where_memory_is_given(
     data.prepare("images")
     reads, read = [], FeatureStore.read
 
-    def counted(self: FeatureStore, entry: Path, *rest: object) -> dict[str, torch.Tensor]:
+    def counted(self: FeatureStore, entry: Path, *arguments: object) -> dict[str, torch.Tensor]:
         reads.append(entry)
-        return read(self, entry, *rest)
+        return read(self, entry, *arguments)
 
     monkeypatch.setattr(FeatureStore, "read", counted)
     rounds = [[data.batch(0, [place]) for place in range(len(data))] for _ in range(2)]
@@ -244,7 +244,7 @@ def test_other_settings_than_those_of_params_are_trained_aside_and_give_equal_ta
     pipeline.measure(project, "vcpclip")
     run = open_run(project, "vcpclip")
     before = files_of(project, "vcpclip")
-    asked = {"seeds": [1, 2], "changes": run.settings.changes}
+    parameters = {"seeds": [1, 2], "changes": run.settings.changes}
     curves = pipeline.curves_of(run, run.scorer())
     results = pipeline.results_of(run, run.scorer())
 
@@ -256,7 +256,7 @@ def test_other_settings_than_those_of_params_are_trained_aside_and_give_equal_ta
         pd.testing.assert_frame_equal(pipeline.curves_of(same, same.scorer()), curves)
     assert not (project / ".cache" / "trained").exists()
 
-    more = open_run(project, "vcpclip", asked)
+    more = open_run(project, "vcpclip", parameters)
     with torch.no_grad():
         wide = pipeline.results_of(more, more.scorer())
     pd.testing.assert_frame_equal(wide[wide["seed"] == 1].reset_index(drop=True), results)
@@ -351,17 +351,17 @@ def test_a_saved_state_that_was_cut_short_is_started_afresh(project: Path) -> No
     assert trainer.Trainer.path(run.trainer(), job).is_file()
 
 
-def exchange(one: Path, other: Path) -> None:
-    contents = one.read_bytes(), other.read_bytes()
-    one.write_bytes(contents[1])
-    other.write_bytes(contents[0])
+def exchange(first: Path, second: Path) -> None:
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
 
 
 def files_of(project: Path, method: str) -> dict[Path, bytes]:
     """Learners, then loss curves."""
-    found = (project / "data" / "trained" / method).iterdir()
+    paths = (project / "data" / "trained" / method).iterdir()
     return {
-        path: path.read_bytes() for path in sorted(found, key=lambda p: (p.suffix[1] != "s", p))
+        path: path.read_bytes() for path in sorted(paths, key=lambda p: (p.suffix[1] != "s", p))
     }
 
 
@@ -372,19 +372,19 @@ def test_learners_that_changed_places_are_refused_or_trained_again(
     set_all(project, method, seeds=[1, 2])
     pipeline.train(project, method)
     before = files_of(project, method)
-    learner, other, curve, other_curve = before
-    exchange(learner, other)
+    learner, other_learner, curve, other_curve = before
+    exchange(learner, other_learner)
     with pytest.raises(ClipadError) as refused:
         pipeline.measure(project, method)
     message = str(refused.value)
-    assert str(learner) in message or str(other) in message
+    assert str(learner) in message or str(other_learner) in message
     assert "is of the training" in message and f"`./repro clipad train {method}`" in message
     exchange(curve, other_curve)
     capsys.readouterr()
     pipeline.train(project, method)
     assert files_of(project, method) == before
-    said = capsys.readouterr().err
-    assert all(f"clipad: {path}: damaged, or another's; made again." in said for path in before)
+    errors = capsys.readouterr().err
+    assert all(f"clipad: {path}: damaged, or another's; made again." in errors for path in before)
 
 
 @pytest.mark.parametrize("method", LEARNED)
@@ -395,7 +395,7 @@ def test_a_learner_or_curve_with_a_changed_bit_is_trained_again(project: Path, m
     written = table.read_bytes()
     learner, curve = before
     for path in (learner, curve):
-        for _ in with_one_bit_changed(path, every=1, some=2):
+        for _ in with_one_bit_changed(path, every=1, samples=2):
             if path == learner:
                 with pytest.raises(
                     ClipadError, match=f"{learner} .*`./repro clipad train {method}`"
@@ -433,22 +433,22 @@ def test_from_a_resume_point_with_a_changed_bit_comes_the_learner_of_a_whole_run
     before = files_of(project, "vcpclip")
     shutil.rmtree(project / "data" / "trained")
     saved = killed_after(6, monkeypatch, project)
-    resume, found = train._resume, []
+    resume, points = train._resume, []
 
     def noted(*arguments: object) -> train.Progress:
-        found.append(resume(*arguments))
-        return found[-1]
+        points.append(resume(*arguments))
+        return points[-1]
 
     monkeypatch.setattr(train, "_resume", noted)
-    for _ in with_one_bit_changed(saved, every=1, some=5):
+    for _ in with_one_bit_changed(saved, every=1, samples=5):
         capsys.readouterr()
         pipeline.train(project, "vcpclip")
         assert files_of(project, "vcpclip") == before
         assert f"clipad: {saved}: damaged, or another's" in capsys.readouterr().err
         shutil.rmtree(project / "data" / "trained")
-    assert len(found) == 6
+    assert len(points) == 6
     pipeline.train(project, "vcpclip")
-    assert files_of(project, "vcpclip") == before and found[-1].step > 0
+    assert files_of(project, "vcpclip") == before and points[-1].step > 0
 
 
 def test_a_resume_point_of_another_training_is_not_gone_on_from(
@@ -471,7 +471,7 @@ def test_weights_with_a_changed_bit_are_trained_on_and_measured_by_nobody(
     project: Path, method: str
 ) -> None:
     weights = project / "data" / "weights" / "clipad-tiny.safetensors"
-    for _ in with_one_bit_changed(weights, every=1, some=1):
+    for _ in with_one_bit_changed(weights, every=1, samples=1):
         for stage in (pipeline.train, pipeline.measure):
             with pytest.raises(ClipadError, match=f"weights: {weights} has SHA-256 .* is damaged"):
                 stage(project, method)

@@ -32,9 +32,9 @@ WALKS = [
 def test_the_last_step_of_a_walk_is_the_preset_itself(method: str, preset: str) -> None:
     module, name = MODULES[method]
     start, end = module.find_preset(name), module.find_preset(preset)
-    found = steps(start, end)
-    assert found[0] == (START, {})
-    last = replace(start, **found[-1][1])
+    walk = steps(start, end)
+    assert walk[0] == (START, {})
+    last = replace(start, **walk[-1][1])
     same = {name: getattr(start, name) for name in fields_read(type(start), "run")}
     assert replace(end, **same) == replace(last, **same)
 
@@ -45,17 +45,17 @@ def test_each_step_throws_one_switch_more_in_the_order_of_the_config(
 ) -> None:
     module, name = MODULES[method]
     start, end = module.find_preset(name), module.find_preset(preset)
-    found = steps(start, end)
+    walk = steps(start, end)
     order = [field.name for field in fields(start)]
     first = []
-    for (_, before), (label, after) in zip(found, found[1:]):
+    for (_, before), (label, after) in zip(walk, walk[1:]):
         new = list(after)[len(before) :]
         assert list(after)[: len(before)] == list(before) and new
         assert set(new) <= set(thrown_together(type(start), new[0]))
         assert label.split(" ")[1] == new[0]
         first.append(order.index(new[0]))
     assert first == sorted(first)
-    assert set(found[-1][1]) == set(differing(start, end))
+    assert set(walk[-1][1]) == set(differing(start, end))
 
 
 def test_equal_presets_need_no_step() -> None:
@@ -71,8 +71,8 @@ def test_epochs_that_a_profile_does_not_name_stay_the_same() -> None:
 def test_published_values_are_translated_one_by_one() -> None:
     rules = {"blocks": {6: 2, 24: 6}, "sigma": 0.5, "image_size": {518: 96}}
     published = anomalyclip_config.AnomalyCLIPConfig().changed({"blocks": [6, 24]})
-    found = fit(published, rules)
-    assert (found.blocks, found.sigma, found.image_size) == ((2, 6), 0.5, 96)
+    fitted = fit(published, rules)
+    assert (fitted.blocks, fitted.sigma, fitted.image_size) == ((2, 6), 0.5, 96)
     assert fit_all({"blocks": [24], "epochs": 3}, rules) == {"blocks": [6], "epochs": 3}
 
 
@@ -83,8 +83,10 @@ def test_a_value_without_a_translation_is_named() -> None:
 
 def by_name(variants: list[Variant]) -> dict[str, Variant]:
     """No name twice, the main one first."""
-    assert len({one.name for one in variants}) == len(variants) and variants[0].name == "main"
-    return {one.name: one for one in variants}
+    assert (
+        len({variant.name for variant in variants}) == len(variants) and variants[0].name == "main"
+    )
+    return {variant.name: variant for variant in variants}
 
 
 def read(method: str, profile: str = "demo", **changes: object) -> dict[str, Variant]:
@@ -101,11 +103,13 @@ RUNNABLE = [walk for walk in WALKS if walk[1] != "untrained"]
 def test_the_demo_walks_from_its_main_variant_to_the_fitted_preset(
     method: str, preset: str
 ) -> None:
-    found = read(method, walks=[preset])
-    walked = [one for name, one in found.items() if name.startswith(f"walk to {preset}/")]
+    variants = read(method, walks=[preset])
+    walked = [
+        variant for name, variant in variants.items() if name.startswith(f"walk to {preset}/")
+    ]
     end = MODULES[method][0].find_preset(preset)
     end = fit(end, settings()["profiles"]["demo"][method]["changes"])
-    start = found["main"].config
+    start = variants["main"].config
     for name in differing(start, end):
         assert getattr(walked[0].tested_with(0), name) == getattr(start, name), name
         assert getattr(walked[-1].tested_with(0), name) == getattr(end, name), name
@@ -122,23 +126,23 @@ def test_the_paper_profile_takes_the_preset_as_published(method: str) -> None:
 
 @pytest.mark.parametrize("method", LEARNED)
 def test_definitions_of_aupro_count_the_maps_of_the_main_training(method: str) -> None:
-    found = read(method)
-    main = found["main"]
-    rows = {name: one for name, one in found.items() if name.startswith("AUPRO/")}
-    asked = settings()[method]["ablations"]["AUPRO"]["rows"]
-    assert {name: one.aupro for name, one in rows.items()} == {
-        f"AUPRO/{row}": changes["aupro"] for row, changes in asked.items()
+    variants = read(method)
+    main = variants["main"]
+    rows = {name: variant for name, variant in variants.items() if name.startswith("AUPRO/")}
+    definitions = settings()[method]["ablations"]["AUPRO"]["rows"]
+    assert {name: variant.aupro for name, variant in rows.items()} == {
+        f"AUPRO/{row}": changes["aupro"] for row, changes in definitions.items()
     }
     whole = [main.training(seed) for seed in main.seeds]
     for row in rows.values():
         assert [row.training(seed) for seed in row.seeds] == whole
-    shortened = [one for name, one in found.items() if name not in {"main", *rows}]
-    assert not set(whole) & {one.training(seed) for one in shortened for seed in main.seeds}
+    shortened = [variant for name, variant in variants.items() if name not in {"main", *rows}]
+    assert not set(whole) & {variant.training(seed) for variant in shortened for seed in main.seeds}
 
 
 def test_the_two_datasets_change_places() -> None:
-    there = read("vcpclip")["training set/target to auxiliary"]
-    assert (there.trained_on, there.tested_on) == ("synthetic_target", "synthetic_auxiliary")
+    variant = read("vcpclip")["training set/target to auxiliary"]
+    assert (variant.trained_on, variant.tested_on) == ("synthetic_target", "synthetic_auxiliary")
 
 
 def test_both_profiles_hold_a_value_for_every_row_of_the_tracked_settings() -> None:

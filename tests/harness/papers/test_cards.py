@@ -47,9 +47,9 @@ def test_every_method_of_params_has_a_card() -> None:
 def test_every_row_and_claim_of_a_known_group_is_measured_with_the_tracked_settings(
     method: str,
 ) -> None:
-    known = read_paper(method).ablations
-    assert set(known) == set(tracked_params()[method]["ablations"])
-    for name, group in known.items():
+    ablations = read_paper(method).ablations
+    assert set(ablations) == set(tracked_params()[method]["ablations"])
+    for name, group in ablations.items():
         rows = measured_rows(method, name)
         assert set(group.rows) <= rows, name
         assert {row for claim in group.claims for row in claim} <= rows, name
@@ -64,7 +64,8 @@ def test_every_printed_variant_stands_in_the_numbers(method: str) -> None:
             tables = " ".join(numbers["table"])
             # A figure has no numbers of its own in numbers.csv; its bars are rows of some table.
             named = any(
-                re.search(rf"Table {one}\b", tables) for one in re.findall(r"\d+", group.table)
+                re.search(rf"Table {number}\b", tables)
+                for number in re.findall(r"\d+", group.table)
             )
             assert named or group.table.startswith("Figure"), (name, variant)
 
@@ -112,7 +113,7 @@ def test_a_group_that_only_params_knows_gets_plain_columns() -> None:
 
 
 def test_the_measurement_says_of_its_own_switch_what_it_changes() -> None:
-    assert [name for name, what in choices(MethodSettings).items() if what.meaning] == ["aupro"]
+    assert [name for name, choice in choices(MethodSettings).items() if choice.meaning] == ["aupro"]
 
 
 def test_an_unknown_method_is_told_with_the_known_ones() -> None:

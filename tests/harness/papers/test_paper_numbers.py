@@ -59,12 +59,12 @@ def test_no_file_of_printed_numbers_is_large():
     ],
 )
 def test_a_number_is_the_one_in_the_paper(method, dataset, k_shot, metric, category, mean, std):
-    found = reported(method, dataset, k_shot, metric, category)
-    assert found is not None
-    assert found.mean == mean
-    assert std is None or found.std == std
-    assert found.quality == "primary"
-    assert found.source.startswith("arXiv:")
+    number = reported(method, dataset, k_shot, metric, category)
+    assert number is not None
+    assert number.mean == mean
+    assert std is None or number.std == std
+    assert number.quality == "primary"
+    assert number.source.startswith("arXiv:")
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_a_number_is_the_one_in_the_paper(method, dataset, k_shot, metric, categ
     ],
 )
 def test_the_prompt_ablation_is_the_one_of_table_3(variant, mean):
-    found = reported("winclip", "mvtec", 0, "image_auroc", variant=variant)
-    assert found is not None
-    assert (found.mean, found.table) == (mean, "Table 3")
+    number = reported("winclip", "mvtec", 0, "image_auroc", variant=variant)
+    assert number is not None
+    assert (number.mean, number.table) == (mean, "Table 3")
 
 
 def test_the_main_text_wins_over_the_supplement():
@@ -92,8 +92,8 @@ def test_the_main_text_wins_over_the_supplement():
         & (PRINTED["metric"] == "image_auroc")
     ]
     assert {92.7, 93.1} <= set(rows["mean"])
-    found = select(rows.iloc[::-1], "winclip", "mvtec")
-    assert found[["mean", "table"]].to_numpy().tolist() == [[93.1, "Table 1"]]
+    selected = select(rows.iloc[::-1], "winclip", "mvtec")
+    assert selected[["mean", "table"]].to_numpy().tolist() == [[93.1, "Table 1"]]
 
 
 def test_the_paper_wins_over_quotations_and_runs_by_others_stand_for_nothing():
@@ -111,9 +111,9 @@ def test_a_baseline_is_read_from_the_paper_that_ran_it():
     for paper, mean in papers.items():
         table = PRINTED[PRINTED["source"].str.contains(paper, regex=False)]
         rows = select(table, "CLIP-AC", "mvtec", reruns=True)
-        found = look_up(rows, "", 0, "image_auroc")
-        assert found is not None
-        assert (found.mean, found.quality) == (mean, "rerun")
+        number = look_up(rows, "", 0, "image_auroc")
+        assert number is not None
+        assert (number.mean, number.quality) == (mean, "rerun")
 
 
 def test_a_category_and_metric_is_selected_once_for_all_methods_and_datasets():

@@ -21,6 +21,7 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.anomalyclip import checkpoint as anomalyclip_checkpoint
+from clipad_core.methods.checkpoint import checkpoint_bytes
 from clipad_core.methods.method import Detector
 from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
 from clipad_harness.cli.main import main
@@ -90,8 +91,8 @@ def rows(path: Path = Path("out/scores.csv")) -> list[dict[str, str]]:
 def test_folders_files_and_patterns_are_found_once_and_in_order(inside: Path) -> None:
     (inside / "in/notes.txt").write_text("no photo")
     (inside / "in/.hidden.png").write_bytes(b"")
-    found = photos.find_photos(["in/b/*.bmp", "in", "in/a.png"])
-    assert [str(path) for path in found] == ["in/b/c.bmp", "in/a.png", "in/b/b 1.jpg"]
+    paths = photos.find_photos(["in/b/*.bmp", "in", "in/a.png"])
+    assert [str(path) for path in paths] == ["in/b/c.bmp", "in/a.png", "in/b/b 1.jpg"]
     draw(inside / "in/[1].png")
     assert photos.find_photos(["in/[1].png"]) == [Path("in/[1].png")]
     assert photos.find_photos(["in/**/*.jpg"]) == [Path("in/b/b 1.jpg")]
@@ -133,17 +134,17 @@ def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path
     Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     paths[1:1] = [tmp_path / "black.png", tmp_path / "broken.png"]
-    found = photos.score_photos(brightness, paths, tmp_path, quiet=True)
-    assert [one.path for one in found] == paths
-    assert [one.problem for one in found if one.score is None] == [
+    scored = photos.score_photos(brightness, paths, tmp_path, quiet=True)
+    assert [photo.path for photo in scored] == paths
+    assert [photo.problem for photo in scored if photo.score is None] == [
         "window embeddings: all windows say the same.",
         "found no readable image, expected an image; get it again.",
     ]
-    for one in found:
-        if one.score is not None:
-            red = photos.read_photo(one.path)[..., 0]
-            assert one.score == pytest.approx(red.mean(), rel=1e-5)
-            assert np.array_equal(np.load(one.map_file), red)
+    for photo in scored:
+        if photo.score is not None:
+            red = photos.read_photo(photo.path)[..., 0]
+            assert photo.score == pytest.approx(red.mean(), rel=1e-5)
+            assert np.array_equal(np.load(photo.map_file), red)
 
 
 def test_a_batch_holds_a_bounded_number_of_pixels(tmp_path: Path, monkeypatch) -> None:
@@ -167,17 +168,17 @@ def test_a_score_that_is_no_number_is_a_problem_not_a_score(tmp_path: Path) -> N
     def broken(images) -> Detection:
         return Detection(torch.tensor([torch.nan]), torch.zeros(1, 4, 4))
 
-    found = photos.score_photos(broken, [draw(tmp_path / "a.png")], tmp_path, quiet=True)
-    assert found[0].score is None and "not finite" in found[0].problem
+    scored = photos.score_photos(broken, [draw(tmp_path / "a.png")], tmp_path, quiet=True)
+    assert scored[0].score is None and "not finite" in scored[0].problem
 
 
 def test_everything_is_written_and_the_page_shows_it(inside: Path, capsys) -> None:
     assert score("in", "--reference", "in/a.png", "--raw-maps") == 0
     out, error = capsys.readouterr()
     assert out == "out/index.html\n" and error.count("\n") == 1 and "stand-in" in error
-    found = rows()
-    assert [row["file"] for row in found] == ["in/a.png", "in/b/b 1.jpg", "in/b/c.bmp"]
-    assert all(0 < float(row["score"]) < 1 and not row["problem"] for row in found)
+    table = rows()
+    assert [row["file"] for row in table] == ["in/a.png", "in/b/b 1.jpg", "in/b/c.bmp"]
+    assert all(0 < float(row["score"]) < 1 and not row["problem"] for row in table)
     assert sorted(p.name for p in Path("out").iterdir()) == [
         "index.html",
         "maps",
@@ -191,7 +192,7 @@ def test_everything_is_written_and_the_page_shows_it(inside: Path, capsys) -> No
     soup = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
     assert not network_loads(str(soup))
     scores = [float(item["data-score"]) for item in soup.select("ol.photos li")]
-    assert scores == sorted((float(row["score"]) for row in found), reverse=True)
+    assert scores == sorted((float(row["score"]) for row in table), reverse=True)
     assert all(image["alt"].strip() for image in soup.select("img"))
     assert soup.select_one("main .callout.warning")
     links = [link["href"] for link in soup.select("ol.photos a")]
@@ -319,23 +320,23 @@ def test_a_wrong_request_is_one_message(inside: Path, words, message, capsys) ->
 @pytest.mark.parametrize("method", LEARNED)
 def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, capsys) -> None:
     room, files = find_method(method), OFFICIAL[method]
-    given, config = choose_weights(method, None, None)
-    backbone = load_backbone(given.backbone, given.weights)
+    weights, config = choose_weights(method, None, None)
+    backbone = load_backbone(weights.backbone, weights.weights)
     learner = room.training.make_learner(backbone, config, 1)
-    content = room.training.checkpoint_bytes(learner, config, backbone, "data", None)
+    content = checkpoint_bytes(method, learner, config, backbone, "data")
     Path("ours.safetensors").write_bytes(content)
     # AnomalyCLIP's official file holds the embedded words around what is learned, too.
     around = (backbone, config) if method == "anomalyclip" else ()
     torch.save(files.to_official(learner, *around), "official.pth")
-    found = []
+    scores = []
     for checkpoint in ("ours.safetensors", "official.pth"):
         words = ["score", "in", "--out", "out", "--quiet", "--method", method]
         assert main([*words, "--checkpoint", checkpoint]) == 0
-        found.append([float(row["score"]) for row in rows()])
-    assert found[0] == pytest.approx(found[1], abs=2e-6) and len(set(found[0])) == 3
+        scores.append([float(row["score"]) for row in rows()])
+    assert scores[0] == pytest.approx(scores[1], abs=2e-6) and len(set(scores[0])) == 3
     expected = Detector(room, backbone, config, learner=learner)
     pixels = photos.read_photo(Path("in/a.png"))
-    assert found[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
+    assert scores[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
     page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
     assert "official.pth" in page.find(id="provenance").get_text()
 

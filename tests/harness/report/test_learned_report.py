@@ -41,20 +41,20 @@ def test_curves_end_in_words() -> None:
         training.curves_figure(curves, "other")
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_training_on_what_is_tested_is_said_first(same: bool) -> None:
-    one = SimpleNamespace(name="main", trained_on="a", tested_on="a" if same else "b")
-    run = SimpleNamespace(variants=[one], name="vcpclip")
+@pytest.mark.parametrize("is_tested", [True, False])
+def test_training_on_what_is_tested_is_said_first(is_tested: bool) -> None:
+    main = SimpleNamespace(name="main", trained_on="a", tested_on="a" if is_tested else "b")
+    run = SimpleNamespace(variants=[main], name="vcpclip")
     page = departures.trained_on_tested(run)  # type: ignore[arg-type]
-    assert ("no zero-shot results" in page) is same
-    assert ("has seen no image of b" in page) is not same
+    assert ("no zero-shot results" in page) is is_tested
+    assert ("has seen no image of b" in page) is not is_tested
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = make_project(tmp_path_factory.mktemp("walks"))
-    draw_all(found)
-    return found
+    root = make_project(tmp_path_factory.mktemp("walks"))
+    draw_all(root)
+    return root
 
 
 def damaged(run: Run) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def weights_of(*shape: int) -> Tensor:
 
 
 def numbers_in(text: str) -> list[float]:
-    return [float(one) for one in re.findall(r"[+-]?\d+\.?\d*", text)]
+    return [float(number) for number in re.findall(r"[+-]?\d+\.?\d*", text)]
 
 
 def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer(
@@ -161,9 +161,9 @@ def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
     figure, alt = anomalyclip.step_figure({"CE": 0.5}, {"a": 1.0, "b": 2.0})
     plt.close(figure)
     assert "CE 0.500" in alt and "b 2.000" in alt
-    known = torch.tensor([13568, 14115])
+    token_ids = torch.tensor([13568, 14115])
     nearest = {"before": (torch.ones(1, 3), torch.tensor([[0, 1, 1]]))}
-    words = anomalyclip.word_table(nearest, known, ["both"])
+    words = anomalyclip.word_table(nearest, token_ids, ["both"])
     assert list(words["both, before"]) == ["damaged (1.00)", "object (1.00)", "object (1.00)"]
     lean, inside = torch.tensor([[-1.0, 0.0, 1.0]]), torch.tensor([[False, False, True]])
     figure, alt = anomalyclip.lean_figure({"a": lean}, inside)
@@ -176,8 +176,8 @@ def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
 
 def test_the_texts_of_images_are_told_apart_by_their_categories() -> None:
     """Anomalous embeddings: two equal ones of `a`, one of `b` at a right angle to them."""
-    normal, one, other = torch.eye(3)
-    text = torch.stack([torch.stack([normal, row]) for row in (one, one, other)])
+    normal, first, second = torch.eye(3)
+    text = torch.stack([torch.stack([normal, row]) for row in (first, first, second)])
     figure, alt = vcpclip.context_figure(text, pd.DataFrame({"category": ["a", "a", "b"]}))
     plt.close(figure)
     assert alt == (
@@ -211,9 +211,9 @@ def test_the_drawings_of_vcpclip_say_what_they_show(project: Path) -> None:
     attention = weights_of(len(examples), config.heads, 2, p)
     figure, alt = vcpclip.attention_figure(backbone, examples, attention)
     plt.close(figure)
-    peaks = [p * float(one[:, 1].mean(dim=0).max()) for one in attention]
+    peaks = [p * float(weights[:, 1].mean(dim=0).max()) for weights in attention]
     assert numbers_in(alt) == pytest.approx(peaks, abs=0.05)
     figure, alt = vcpclip.heads_figure(backbone, examples[0], attention[0])
     plt.close(figure)
-    apart = [p * float((one[1] - one[0]).abs().max()) for one in attention[0]]
+    apart = [p * float((head[1] - head[0]).abs().max()) for head in attention[0]]
     assert numbers_in(alt)[-2 * len(apart) + 1 :: 2] == pytest.approx(apart, abs=5e-3)

@@ -1,4 +1,4 @@
-"""What made a page, where its numbers come from, what to cite; and the sidecar that hashes leave out."""
+"""What made a page, where its numbers come from, what to cite; and the run record that hashes leave out."""
 
 import json
 import resource
@@ -51,7 +51,7 @@ def test_each_number_of_shots_has_a_row_with_seeds_shards_data_licence_and_code(
 
 
 def test_hashes_follow_the_settings_and_the_code(micro: Backbone, tmp_path: Path) -> None:
-    def made(parameters: dict) -> dict[str, str]:
+    def about(parameters: dict) -> dict[str, str]:
         return provenance.about_page(
             dataset="mvtec",
             images=3,
@@ -61,10 +61,10 @@ def test_hashes_follow_the_settings_and_the_code(micro: Backbone, tmp_path: Path
             parameters=parameters,
         )
 
-    one, other = made({"a": 1}), made({"a": 2})
-    assert (one["precision"], one["device"]) == ("float32", "cpu")
-    assert {name for name in one if one[name] != other[name]} == {"parameters hash"}
-    assert one["licence of the data"] == "CC BY-NC-SA 4.0" and one["weights hash"] == micro.digest
+    base, changed = about({"a": 1}), about({"a": 2})
+    assert (base["precision"], base["device"]) == ("float32", "cpu")
+    assert {name for name in base if base[name] != changed[name]} == {"parameters hash"}
+    assert base["licence of the data"] == "CC BY-NC-SA 4.0" and base["weights hash"] == micro.digest
     files = {
         "clipad_core/clip/a.py": True,
         "clipad_core/methods/winclip/a.py": True,
@@ -84,10 +84,10 @@ def test_hashes_follow_the_settings_and_the_code(micro: Backbone, tmp_path: Path
         (tmp_path / name).write_text("1")
 
 
-def test_the_machine_is_told_by_the_sidecar_and_no_byte_of_a_page_depends_on_it(
+def test_the_machine_is_told_by_the_run_record_and_no_byte_of_a_page_depends_on_it(
     micro: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made() -> tuple[str, dict[str, str]]:
+    def write_page() -> tuple[str, dict[str, str]]:
         facts = provenance.about_page(
             dataset="mvtec",
             images=3,
@@ -104,10 +104,10 @@ def test_the_machine_is_told_by_the_sidecar_and_no_byte_of_a_page_depends_on_it(
             return written
 
         run_record.recorded(tmp_path, "notebook winclip", work)
-        found = run_record.read_records(tmp_path / "reports" / "run.js")["notebook winclip"]
-        return written.read_text(), found["environment"]
+        record = run_record.read_records(tmp_path / "reports" / "run.js")["notebook winclip"]
+        return written.read_text(), record["environment"]
 
-    here, about = made()
+    first_text, about = write_page()
     cpu = tmp_path / "cpuinfo"
     cpu.write_text("processor\t: 0\nmodel name\t: Another CPU\nflags\t\t: fpu sse4_2 avx2\n")
     monkeypatch.setattr(machine, "PROCESSOR", cpu)
@@ -117,29 +117,35 @@ def test_the_machine_is_told_by_the_sidecar_and_no_byte_of_a_page_depends_on_it(
     monkeypatch.setattr("torch.get_num_threads", lambda: 96)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another")
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    there, other = made()
-    assert there == here
-    assert [name for name in about if about[name] == other[name]] == []
-    assert other["processor"] == "Another CPU" and other["CPU features"] == "avx2, sse4_2"
-    assert (other["python"], other["cores"]) == ("3.99.0", "96")
-    assert "torch 9.9" in other["packages"] and "ATEN_CPU_CAPABILITY=avx2" in other["switches"]
+    second_text, second_about = write_page()
+    assert second_text == first_text
+    assert [name for name in about if about[name] == second_about[name]] == []
+    assert (
+        second_about["processor"] == "Another CPU"
+        and second_about["CPU features"] == "avx2, sse4_2"
+    )
+    assert (second_about["python"], second_about["cores"]) == ("3.99.0", "96")
+    assert (
+        "torch 9.9" in second_about["packages"]
+        and "ATEN_CPU_CAPABILITY=avx2" in second_about["switches"]
+    )
     monkeypatch.setattr(machine, "PROCESSOR", tmp_path / "none")  # as on macOS
-    assert made()[1]["CPU features"] == "not known"
+    assert write_page()[1]["CPU features"] == "not known"
 
 
 @pytest.mark.parametrize("method", ["winclip", "anomalyclip", "vcpclip"])
 @pytest.mark.parametrize("dataset", ["mvtec", "synthetic_target"])
 def test_a_page_cites_the_method_the_dataset_and_us(method: str, dataset: str) -> None:
-    found = citations.citations(method, dataset)
-    assert [label.partition(":")[0] for label, _ in found] == [
+    entries = citations.citations(method, dataset)
+    assert [label.partition(":")[0] for label, _ in entries] == [
         "The method",
         "The dataset",
         "clipad",
     ]
-    for _, entry in found:
+    for _, entry in entries:
         assert entry.startswith("@") and entry.count("{") == entry.count("}")
         assert "title" in entry
-    assert found[0][1].partition("{")[2].startswith(f"{method},")
+    assert entries[0][1].partition("{")[2].startswith(f"{method},")
 
 
 def test_a_method_that_nobody_has_published_is_not_cited() -> None:
@@ -177,9 +183,9 @@ def test_a_stage_leaves_time_host_commit_and_memory_beside_its_page(tmp_path: Pa
     )
     (tmp_path / "a.txt").write_text("2")
     assert run_record.recorded(tmp_path, "notebook winclip", work) == written
-    found = run_record.read_records(tmp_path / "reports" / "run.js")
-    assert list(found) == ["measure winclip", "notebook winclip"]
-    first, second = found.values()
+    records = run_record.read_records(tmp_path / "reports" / "run.js")
+    assert list(records) == ["measure winclip", "notebook winclip"]
+    first, second = records.values()
     assert len(first["commit"]) == 40 and second["commit"] == f"{first['commit']} with changes"
     assert first["page"] == "" and f'data-page="{second["page"]}"' in written.read_text()
     assert second["seconds"] >= 0.4 > first["seconds"] >= 0
@@ -205,8 +211,8 @@ def test_memory_and_time_are_those_of_the_stage_and_of_the_processes_it_started(
     monkeypatch.setattr(run_record.resource, "getrusage", usage)
     monkeypatch.setattr(run_record.sys, "platform", system)
     run_record.recorded(tmp_path, "one", work)
-    [found] = run_record.read_records(tmp_path / "reports" / "run.js").values()
-    assert found["peak_mib"] == 4096 and found["cpu_seconds"] == 2 * (1.0 + 2.5)
+    [record] = run_record.read_records(tmp_path / "reports" / "run.js").values()
+    assert record["peak_mib"] == 4096 and record["cpu_seconds"] == 2 * (1.0 + 2.5)
 
 
 def test_a_stage_that_fails_leaves_no_record_and_a_foreign_file_is_replaced(tmp_path: Path) -> None:
@@ -227,16 +233,18 @@ def test_a_stage_that_fails_leaves_no_record_and_a_foreign_file_is_replaced(tmp_
 
 def test_a_record_that_cannot_be_written_fails_no_stage(tmp_path: Path, capsys) -> None:
     (tmp_path / "reports").touch()  # no folder
-    made = tmp_path / "index.csv"
-    assert run_record.recorded(tmp_path, "index", lambda: made) == made
+    output = tmp_path / "index.csv"
+    assert run_record.recorded(tmp_path, "index", lambda: output) == output
     assert "run.js is not written" in capsys.readouterr().err
 
 
-def test_a_page_depends_on_its_content_alone_and_loads_only_its_sidecar() -> None:
-    one = page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
-    assert one == page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
-    assert one[:400] != page("Title", "<p>b</p>", provenance={"x": "1"}, command="./repro")[:400]
-    assert '<script src="run.js"></script>' in one and network_loads(one) == []
+def test_a_page_depends_on_its_content_alone_and_loads_only_its_run_record() -> None:
+    content = page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
+    assert content == page("Title", "<p>a</p>", provenance={"x": "1"}, command="./repro")
+    assert (
+        content[:400] != page("Title", "<p>b</p>", provenance={"x": "1"}, command="./repro")[:400]
+    )
+    assert '<script src="run.js"></script>' in content and network_loads(content) == []
     for src in ("../run.js", "https://a.org/run.js", "run.js?x", "other.js", "//a.org/run.js"):
         assert network_loads(f'<script src="{src}"></script>') == [f'script src="{src}"']
     assert network_loads('<img src="run.js">') == ['img src="run.js"']

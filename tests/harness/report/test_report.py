@@ -74,8 +74,8 @@ def test_every_source_is_listed_once_and_its_number_leads_to_it():
 
 
 def test_two_tables_on_a_page_have_sources_of_their_own():
-    one, two = (parsed(report.comparison_table(comparison((name,)))) for name in ("a", "b"))
-    assert one.li["id"] != two.li["id"]
+    first, second = (parsed(report.comparison_table(comparison((name,)))) for name in ("a", "b"))
+    assert first.li["id"] != second.li["id"]
 
 
 def test_what_is_the_same_in_every_row_moves_into_the_caption():
@@ -88,7 +88,7 @@ def test_what_is_the_same_in_every_row_moves_into_the_caption():
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "message"),
     [
         (lambda f: f.drop(columns="verdict"), "no column verdict"),
         (lambda f: f.iloc[:0], "no rows"),
@@ -97,8 +97,8 @@ def test_what_is_the_same_in_every_row_moves_into_the_caption():
         (lambda f: f.assign(ours_mean=0.9), "expected both in per cent"),
     ],
 )
-def test_a_comparison_that_must_not_be_shown_is_refused(change, found):
-    with pytest.raises(ClipadError, match=found):
+def test_a_comparison_that_must_not_be_shown_is_refused(change, message):
+    with pytest.raises(ClipadError, match=message):
         report.comparison_table(change(comparison()))
 
 
@@ -124,9 +124,9 @@ def test_boxes_show_text_from_data_as_text():
     assert report.facts({"a": 1})._repr_html_() == str(report.facts({"a": 1}))
 
 
-def line(ours: float, paper: float | None, verdict: str) -> Headline:
-    difference = None if paper is None else ours - paper
-    return Headline(ours, 0.4, paper, None, difference, verdict, 'Table "1"')
+def line(measured: float, paper: float | None, verdict: str) -> Headline:
+    difference = None if paper is None else measured - paper
+    return Headline(measured, 0.4, paper, None, difference, verdict, 'Table "1"')
 
 
 @pytest.fixture
@@ -134,6 +134,7 @@ def summary() -> Summary:
     return Summary(
         title="WinCLIP <b>",
         method="WinCLIP",
+        method_with_references="WinCLIP+",
         dataset="mvtec",
         backbone="ViT-B-16-plus-240",
         weights_hash="ab" * 32,
@@ -176,7 +177,7 @@ def test_an_undefined_number_is_written_as_null_not_as_nan(summary, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "message"),
     [
         (lambda r: r.pop("images"), "found no images, expected fields of title"),
         (lambda r: r.update(images="many"), "images: found 'many', expected int"),
@@ -197,12 +198,12 @@ def test_an_undefined_number_is_written_as_null_not_as_nan(summary, tmp_path):
         ),
     ],
 )
-def test_a_summary_of_another_layout_is_refused(summary, tmp_path, change, found):
+def test_a_summary_of_another_layout_is_refused(summary, tmp_path, change, message):
     record = dataclasses.asdict(summary)
     change(record)
     path = tmp_path / "winclip.json"
     path.write_text(json.dumps(record))
-    with pytest.raises(ClipadError, match=rf"winclip\.json: .*{found}"):
+    with pytest.raises(ClipadError, match=rf"winclip\.json: .*{message}"):
         report.read_summary(path)
 
 
@@ -291,7 +292,7 @@ def test_overlays_with_the_same_limits_are_comparable():
 
 
 @pytest.mark.parametrize(
-    ("image", "anomaly_map", "found"),
+    ("image", "anomaly_map", "message"),
     [
         (grey().astype(float), np.zeros((8, 12)), "found float64"),
         (grey()[..., 0], np.zeros((8, 12)), r"shape \(8, 12\), expected uint8"),
@@ -299,8 +300,8 @@ def test_overlays_with_the_same_limits_are_comparable():
         (grey(), np.full((8, 12), np.nan), "not finite"),
     ],
 )
-def test_an_overlay_of_what_does_not_fit_is_refused(image, anomaly_map, found):
-    with pytest.raises(ClipadError, match=found):
+def test_an_overlay_of_what_does_not_fit_is_refused(image, anomaly_map, message):
+    with pytest.raises(ClipadError, match=message):
         report.overlay(image, anomaly_map)
 
 
@@ -335,7 +336,7 @@ def test_a_gallery_of_nothing_or_with_a_wrong_mask_is_refused():
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
+def displayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
     calls: list[tuple[dict, dict]] = []
 
     def record(data: dict, *, metadata: dict, raw: bool) -> None:
@@ -347,14 +348,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_a_shown_figure_has_its_alt_text_and_the_same_bytes_each_time(shown, kind):
+def test_a_shown_figure_has_its_alt_text_and_the_same_bytes_each_time(displayed, kind):
     report.use_house_style()
     for _ in range(2):
         figure, axes = plt.subplots(figsize=(2, 1))
         axes.plot([1, 2])
         report.show(figure, "A line rises.", caption="Rising", kind=kind)
     assert plt.get_fignums() == []
-    (data, about), (again, _) = shown
+    (data, about), (again, _) = displayed
     assert data == again
     mime = f"image/{kind}"
     assert about == {mime: {"alt": "A line rises.", "width": 192, "caption": "Rising"}}
@@ -363,9 +364,9 @@ def test_a_shown_figure_has_its_alt_text_and_the_same_bytes_each_time(shown, kin
     assert "Software" not in picture.info
 
 
-def test_a_figure_without_an_alt_text_is_refused(shown):
+def test_a_figure_without_an_alt_text_is_refused(displayed):
     figure, _ = plt.subplots()
     with pytest.raises(ClipadError, match="alt: found an empty text"):
         report.show(figure, " ")
     plt.close(figure)
-    assert shown == []
+    assert displayed == []

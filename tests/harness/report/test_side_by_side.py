@@ -28,7 +28,7 @@ from clipad_harness.report.side_by_side import (
 LABELS = np.array([0] * 10 + [1] * 10)
 
 
-def found(strength: float, seed: int, masks: bool = True) -> CategoryScores:
+def category_scores(strength: float, seed: int, masks: bool = True) -> CategoryScores:
     """Twenty images of 16 pixels a side; the higher the strength, the clearer the defects."""
     rng = np.random.default_rng(seed)
     rows = [
@@ -37,9 +37,9 @@ def found(strength: float, seed: int, masks: bool = True) -> CategoryScores:
         for i, label in enumerate(LABELS)
     ]  # fmt: skip
     truth = [np.zeros((16, 16), dtype=bool) for _ in LABELS]
-    for label, one in zip(LABELS, truth):
-        one[4:8, 4:10] = bool(label)
-    maps = [(rng.random((16, 16)) + strength * one).astype(np.float32) for one in truth]
+    for label, mask in zip(LABELS, truth):
+        mask[4:8, 4:10] = bool(label)
+    maps = [(rng.random((16, 16)) + strength * mask).astype(np.float32) for mask in truth]
     scores = (rng.random(len(LABELS)) + strength * LABELS).astype(np.float32)
     return CategoryScores(pd.DataFrame(rows), scores, maps, truth, [])
 
@@ -57,32 +57,34 @@ class Foreseen:
     operations: float = 2e9
 
     def detect(self, _category: str, seed: int) -> CategoryScores:
-        return found(self.strength, 100 * int(10 * self.strength) + seed, self.masks)
+        return category_scores(self.strength, 100 * int(10 * self.strength) + seed, self.masks)
 
     def first(self, category: str) -> CategoryScores:
         return self.detect(category, self.seeds[0])
 
 
 @pytest.fixture
-def both() -> tuple[list[Foreseen], SideBySide]:
+def measurement() -> tuple[list[Foreseen], SideBySide]:
     among = [Foreseen("weak", 0.0), Foreseen("strong <b>", 1.5, (1, 2, 3))]
     return among, measure_all(among, ["nut", "bolt"], 0.3)
 
 
-def test_without_resampling_the_aurocs_are_those_of_the_metrics(both) -> None:
+def test_without_resampling_the_aurocs_are_those_of_the_metrics(measurement) -> None:
     from clipad_harness.report.side_by_side import _aurocs
 
-    _, measured = both
-    one, scores = measured.drawn["strong <b>", "nut"], found(1.5, 1501)
+    _, measured = measurement
+    drawn, scores = measured.drawn["strong <b>", "nut"], category_scores(1.5, 1501)
     weights = np.ones((1, len(LABELS)))
-    assert _aurocs(one, 0, weights, "image")[0] == pytest.approx(auroc(LABELS, scores.image_scores))
-    pixels = np.concatenate([one.ravel() for one in scores.maps])
-    truth = np.concatenate([one.ravel() for one in scores.masks]).astype(int)
-    assert _aurocs(one, 0, weights, "pixel")[0] == pytest.approx(auroc(truth, pixels), abs=1e-3)
+    assert _aurocs(drawn, 0, weights, "image")[0] == pytest.approx(
+        auroc(LABELS, scores.image_scores)
+    )
+    pixels = np.concatenate([anomaly_map.ravel() for anomaly_map in scores.maps])
+    truth = np.concatenate([mask.ravel() for mask in scores.masks]).astype(int)
+    assert _aurocs(drawn, 0, weights, "pixel")[0] == pytest.approx(auroc(truth, pixels), abs=1e-3)
 
 
-def test_a_method_against_itself_is_never_different_with_one_seed(both) -> None:
-    _, measured = both
+def test_a_method_against_itself_is_never_different_with_one_seed(measurement) -> None:
+    _, measured = measurement
     weak = measured.drawn["weak", "nut"]
     for level in ("image", "pixel"):
         samples = resampled(weak, weak, level, np.random.default_rng(0))
@@ -90,21 +92,23 @@ def test_a_method_against_itself_is_never_different_with_one_seed(both) -> None:
 
 
 @pytest.mark.parametrize("level", ["image", "pixel"])
-def test_a_clear_difference_leaves_zero_out_and_changes_sign_with_the_order(both, level) -> None:
-    _, measured = both
-    there = differences(measured, "strong <b>", "weak", level)
-    back = differences(measured, "weak", "strong <b>", level)
-    assert list(there.index) == ["nut", "bolt", "mean"]
-    assert there["clear"].all() and (there["low"] > 0).all() and (back["high"] < 0).all()
-    assert there["difference"].to_numpy() == pytest.approx(-back["difference"].to_numpy())
-    inside = (there["low"] <= there["difference"]) & (there["difference"] <= there["high"])
+def test_a_clear_difference_leaves_zero_out_and_changes_sign_with_the_order(
+    measurement, level
+) -> None:
+    _, measured = measurement
+    forward = differences(measured, "strong <b>", "weak", level)
+    backward = differences(measured, "weak", "strong <b>", level)
+    assert list(forward.index) == ["nut", "bolt", "mean"]
+    assert forward["clear"].all() and (forward["low"] > 0).all() and (backward["high"] < 0).all()
+    assert forward["difference"].to_numpy() == pytest.approx(-backward["difference"].to_numpy())
+    inside = (forward["low"] <= forward["difference"]) & (forward["difference"] <= forward["high"])
     assert inside.all()
 
 
-def test_two_runs_give_the_same_intervals(both) -> None:
-    _, measured = both
-    one, two = (differences(measured, "weak", "strong <b>", "image") for _ in range(2))
-    assert one.equals(two)
+def test_two_runs_give_the_same_intervals(measurement) -> None:
+    _, measured = measurement
+    first, second = (differences(measured, "weak", "strong <b>", "image") for _ in range(2))
+    assert first.equals(second)
 
 
 def test_without_masks_pixel_numbers_are_unknown() -> None:
@@ -114,8 +118,8 @@ def test_without_masks_pixel_numbers_are_unknown() -> None:
     assert frame[["difference", "low", "high"]].isna().all().all() and not frame["clear"].any()
 
 
-def test_tables_mark_the_best_and_escape_names(both) -> None:
-    among, measured = both
+def test_tables_mark_the_best_and_escape_names(measurement) -> None:
+    among, measured = measurement
     page = comparison.headline(measured, among)
     row = page[page.index("strong &lt;b&gt;") :]
     assert "<strong>" in row and "<b>" not in page
@@ -123,8 +127,8 @@ def test_tables_mark_the_best_and_escape_names(both) -> None:
     assert "nut" in comparison.by_category(measured, among, "image_auroc")
 
 
-def test_figures_say_in_words_what_they_show(both) -> None:
-    among, measured = both
+def test_figures_say_in_words_what_they_show(measurement) -> None:
+    among, measured = measurement
     figure, alt = comparison.cost_figure(measured, among)
     plt.close(figure)
     assert "strong <b> 100.0 image AUROC at 2.00" in alt
@@ -135,8 +139,8 @@ def test_figures_say_in_words_what_they_show(both) -> None:
     assert "by image AUROC better in 2 (nut, bolt), worse in none, undecided in 0" in words
 
 
-def test_pictures_stand_under_the_maps_of_every_method(both, tmp_path: Path) -> None:
-    among, measured = both
+def test_pictures_stand_under_the_maps_of_every_method(measurement, tmp_path: Path) -> None:
+    among, measured = measurement
     for i in range(len(LABELS)):
         Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     chosen = comparison.apart(measured, "strong <b>", "weak", 1)
@@ -144,7 +148,7 @@ def test_pictures_stand_under_the_maps_of_every_method(both, tmp_path: Path) -> 
     figure, alt = comparison.pictures(
         list(
             comparison.under_maps(
-                tmp_path, chosen, {one.label: one.first for one in among}
+                tmp_path, chosen, {contender.label: contender.first for contender in among}
             ).values()
         )
     )
@@ -170,6 +174,8 @@ def test_operations_of_a_product_are_counted() -> None:
 )
 def test_a_contender_says_what_it_reads(method: str, k_shot: int, label: str, reads: str) -> None:
     run = SimpleNamespace(method=find_method(method), variants=variants_of(method))
-    one = Contender(run, None, k_shot)  # type: ignore[arg-type]
-    assert (one.label, one.reads) == (label, reads)
-    assert one.seeds == (one.main.seeds if k_shot or one.main.trained_on else one.main.seeds[:1])
+    contender = Contender(run, None, k_shot)  # type: ignore[arg-type]
+    assert (contender.label, contender.reads) == (label, reads)
+    assert contender.seeds == (
+        contender.main.seeds if k_shot or contender.main.trained_on else contender.main.seeds[:1]
+    )

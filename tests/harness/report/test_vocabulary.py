@@ -24,15 +24,15 @@ def test_the_stand_in_says_which_words_of_table_3_mean_nothing_to_it() -> None:
     lists = {name: {"prompts": name} for name in ("one_class", "two_class", "states_only")}
     groups = {"prompts": {"rows": lists}, "AUPRO": {"rows": {"exact": {"aupro": "exact"}}}}
     rows = variants_of("winclip", ablations=groups)
-    found = vocabulary.note(winclip.METHOD, stand_in, rows, "prompts")
-    assert "stand-in weights) has never read" in found and "anomalous" in found
-    assert "flawless" not in found and "damaged" not in found
+    note = vocabulary.note(winclip.METHOD, stand_in, rows, "prompts")
+    assert "stand-in weights) has never read" in note and "anomalous" in note
+    assert "flawless" not in note and "damaged" not in note
     assert "every word" in vocabulary.note(winclip.METHOD, stand_in, rows, "AUPRO")
 
 
 def test_the_words_of_every_method_are_found() -> None:
     methods = {name: find_method(name) for name in ("winclip", "anomalyclip", "vcpclip")}
-    said = {name: method.texts(method.config()) for name, method in methods.items()}
-    assert "a photo of the  with flaw." in said["winclip"]
-    assert said["anomalyclip"] == ["{state} {object}.", "", "damaged"]
-    assert said["vcpclip"] == ["a photo of a {state} {category}", "good", "damaged"]
+    texts = {name: method.texts(method.config()) for name, method in methods.items()}
+    assert "a photo of the  with flaw." in texts["winclip"]
+    assert texts["anomalyclip"] == ["{state} {object}.", "", "damaged"]
+    assert texts["vcpclip"] == ["a photo of a {state} {category}", "good", "damaged"]

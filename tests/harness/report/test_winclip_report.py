@@ -41,9 +41,16 @@ def cell(
     """Rows of the results table: one value a category, in one metric or in all."""
     head = {"method": "WinCLIP", "variant": variant, "backbone": "micro", "dataset": "mvtec"}
     return [
-        {**head, "category": name, "k_shot": k_shot, "seed": seed, "metric": one, "value": value}
+        {
+            **head,
+            "category": name,
+            "k_shot": k_shot,
+            "seed": seed,
+            "metric": metric_name,
+            "value": value,
+        }
         for name, value in values.items()
-        for one in ([metric] if metric else METRICS)
+        for metric_name in ([metric] if metric else METRICS)
     ]
 
 
@@ -80,7 +87,9 @@ def as_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         write_settings(tmp_path, settings())
         section = read_method(tmp_path, "winclip")
         monkeypatch.setattr(Run, "scorer", lambda self: scorer)
-        return Run(tmp_path, "winclip", scorer.profile, section, [*scorer.among], scorer.datasets)
+        return Run(
+            tmp_path, "winclip", scorer.profile, section, [*scorer.variants], scorer.datasets
+        )
 
     return make
 
@@ -88,13 +97,13 @@ def as_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def paper_results(offset: float) -> pd.DataFrame:
     """Results at the paper's own zero-shot numbers for bottle and cable, plus some points."""
     table = load_reported()
-    wanted = (table["method"] == "WinCLIP") & (table["variant"] == "zero-shot")
-    wanted &= (table["dataset"] == "MVTec AD") & (table["quality"] == "primary")
+    selected = (table["method"] == "WinCLIP") & (table["variant"] == "zero-shot")
+    selected &= (table["dataset"] == "MVTec AD") & (table["quality"] == "primary")
     rows = []
     for name in ("bottle", "cable"):
         for metric in METRICS:
-            found = table[wanted & (table["category"] == name) & (table["metric"] == metric)]
-            value = float(found["mean"].iloc[0]) / 100
+            numbers = table[selected & (table["category"] == name) & (table["metric"] == metric)]
+            value = float(numbers["mean"].iloc[0]) / 100
             rows += cell("main", {name: min(1.0, value + offset / 100)}, metric=metric)
     return pd.DataFrame(rows)
 
@@ -102,10 +111,10 @@ def paper_results(offset: float) -> pd.DataFrame:
 def test_an_ablation_averages_categories_and_spreads_over_seeds() -> None:
     rows = cell("memories/M^P", {"a": 0.8, "b": 0.6}, 1, 0)
     rows += cell("memories/M^P", {"a": 0.9, "b": 0.7}, 1, 1)
-    found = ablations.ablation(pd.DataFrame(rows), "memories").iloc[0]
-    assert found["ours"] == pytest.approx(75.0)
-    assert found["std"] == pytest.approx(np.std([70, 80], ddof=1))
-    assert found["paper"] == 94.5
+    row = ablations.ablation(pd.DataFrame(rows), "memories").iloc[0]
+    assert row["ours"] == pytest.approx(75.0)
+    assert row["std"] == pytest.approx(np.std([70, 80], ddof=1))
+    assert row["paper"] == 94.5
 
 
 def test_an_unknown_ablation_is_refused_with_the_known_ones() -> None:
@@ -117,19 +126,23 @@ def test_an_unknown_ablation_is_refused_with_the_known_ones() -> None:
 def test_a_mean_over_categories_is_unknown_where_one_of_them_or_the_metric_is() -> None:
     rows = cell("prompts/one class", {"a": 0.3, "b": np.nan}, metric="image_auroc")
     rows += cell("prompts/two class", {"a": 0.3, "b": 0.5}, metric="image_auroc")
-    found = ablations.ablation(pd.DataFrame(rows), "prompts").set_index(["row", "metric"])["ours"]
-    assert np.isnan(found["one class", "image_auroc"])
-    assert found["two class", "image_auroc"] == pytest.approx(40)
-    assert np.isnan(found["two class", "image_ap"])  # no row has it
+    means = ablations.ablation(pd.DataFrame(rows), "prompts").set_index(["row", "metric"])["ours"]
+    assert np.isnan(means["one class", "image_auroc"])
+    assert means["two class", "image_auroc"] == pytest.approx(40)
+    assert np.isnan(means["two class", "image_ap"])  # no row has it
 
 
 def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
     values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
     rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
-    found = claims.directions(pd.DataFrame(rows), "prompts")
-    assert list(found["direction"]) == ["as in the paper", "not as in the paper", "no difference"]
-    assert list(found["this run"]) == ["+20.0", "−10.0", "0.0"]
-    assert found["paper"].iloc[0] == "+39.8"
+    directions = claims.directions(pd.DataFrame(rows), "prompts")
+    assert list(directions["direction"]) == [
+        "as in the paper",
+        "not as in the paper",
+        "no difference",
+    ]
+    assert list(directions["this run"]) == ["+20.0", "−10.0", "0.0"]
+    assert directions["paper"].iloc[0] == "+39.8"
     page = claims.direction_table(pd.DataFrame(rows), "prompts")
     assert "Of 3: 1 as in the paper; 1 not as in the paper." in page
 
@@ -138,19 +151,19 @@ def test_a_difference_within_two_standard_errors_over_categories_is_undecided() 
     rows = cell("prompts/two class", dict.fromkeys("abc", 0.5))
     rows += cell("prompts/one class", {"a": 0.1, "b": 0.4, "c": 0.7})  # +40, +10, -20
     rows += cell("prompts/states", {"a": 0.6, "b": 0.7, "c": 0.65})  # +10, +20, +15
-    found = claims.directions(pd.DataFrame(rows), "prompts")
-    assert list(found["direction"]) == ["undecided", "as in the paper"]
+    directions = claims.directions(pd.DataFrame(rows), "prompts")
+    assert list(directions["direction"]) == ["undecided", "as in the paper"]
     error = np.std([40, 10, -20], ddof=1) / 3**0.5
-    assert list(found["this run"]) == [f"+10.0 ± {error:.1f}", "+15.0 ± 2.9"]
+    assert list(directions["this run"]) == [f"+10.0 ± {error:.1f}", "+15.0 ± 2.9"]
 
 
 def test_the_papers_own_numbers_count_where_they_contradict_its_words() -> None:
     """Table 6 at four shots: the full method is 0.1 below the row before it."""
     rows = cell("memories/M^P and mid windows", {"a": 0.5}, 4, metric="pixel_auroc")
     rows += cell("memories/full, with the language map", {"a": 0.6}, 4, metric="pixel_auroc")
-    found = claims.directions(pd.DataFrame(rows), "memories")
-    assert found[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0"]
-    assert list(found["direction"]) == ["not as in the paper"]
+    directions = claims.directions(pd.DataFrame(rows), "memories")
+    assert directions[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0"]
+    assert list(directions["direction"]) == ["not as in the paper"]
 
 
 def test_what_a_choice_is_worth_is_read_where_it_moves_something() -> None:
@@ -160,22 +173,22 @@ def test_what_a_choice_is_worth_is_read_where_it_moves_something() -> None:
         for metric in ("image_auroc", "pixel_auroc", "aupro")
         for row in cell(f"preset/{name}", {"a": 0.5 + by * (metric == "aupro")}, metric=metric)
     ]
-    found = claims.worth(pd.DataFrame(rows), "preset", "mvtec", "exact")
-    assert found == "mvtec against exact: +10.0 points of 0-shot pixel AUPRO"
+    text = claims.worth(pd.DataFrame(rows), "preset", "mvtec", "exact")
+    assert text == "mvtec against exact: +10.0 points of 0-shot pixel AUPRO"
 
 
 def test_a_code_without_maps_gets_no_number_for_them() -> None:
     rows = cell("preset/malalab", {"a": 0.5}) + cell("preset/anomalib", {"a": 0.5})
-    found = ablations.ablation(pd.DataFrame(rows), "preset").set_index(["row", "metric"])["ours"]
-    assert found["malalab", "image_auroc"] == found["anomalib", "pixel_auroc"] == 50
-    assert np.isnan(found["malalab", "pixel_auroc"]) and np.isnan(found["malalab", "aupro"])
+    means = ablations.ablation(pd.DataFrame(rows), "preset").set_index(["row", "metric"])["ours"]
+    assert means["malalab", "image_auroc"] == means["anomalib", "pixel_auroc"] == 50
+    assert np.isnan(means["malalab", "pixel_auroc"]) and np.isnan(means["malalab", "aupro"])
 
 
 def test_gains_leave_out_categories_that_neither_row_was_measured_on() -> None:
     rows = cell("components/full", {"a": 0.6}) + cell("components/DTP only", {"a": 0.5})
     rows += cell("training set/target to auxiliary", {"b": 0.5})
-    found = ablations.gains(pd.DataFrame(rows), "components", "full", "DTP only", "pixel_auroc")
-    assert found.index.tolist() == ["a"] and found.iloc[0, 0] == pytest.approx(10)
+    gains = ablations.gains(pd.DataFrame(rows), "components", "full", "DTP only", "pixel_auroc")
+    assert gains.index.tolist() == ["a"] and gains.iloc[0, 0] == pytest.approx(10)
 
 
 def test_a_group_that_only_params_knows_still_gets_a_table() -> None:
@@ -192,11 +205,11 @@ def test_the_figure_of_an_ablation_says_highest_and_lowest_in_words() -> None:
 
 
 def test_other_backbones_stand_above_this_run() -> None:
-    found = ablations.backbones(
+    backbones = ablations.backbones(
         pd.DataFrame(cell("main", {"a": 0.5, "b": 0.7})), "supplement Table 9"
     )
-    assert found.loc["paper: ViT-B/16+", "image AUROC"] == 90.8
-    assert found.iloc[-1].tolist() == ["mvtec", pytest.approx(60.0), pytest.approx(60.0)]
+    assert backbones.loc["paper: ViT-B/16+", "image AUROC"] == 90.8
+    assert backbones.iloc[-1].tolist() == ["mvtec", pytest.approx(60.0), pytest.approx(60.0)]
 
 
 def test_a_mean_beside_other_backbones_is_unknown_where_a_category_is() -> None:
@@ -205,18 +218,18 @@ def test_a_mean_beside_other_backbones_is_unknown_where_a_category_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "change"),
+    ("label", "change"),
     [
         ("dataset", {"dataset": "visa"}),
         ("categories", {"category": "grid"}),
         ("weights", {"backbone": "other"}),
     ],
 )
-def test_results_of_another_run_are_refused(make_scorer, what: str, change: dict) -> None:
+def test_results_of_another_run_are_refused(make_scorer, label: str, change: dict) -> None:
     scorer = make_scorer("stand-in", {"bottle": 2})
     results = pd.DataFrame(cell("main", {"bottle": 0.5}))
     assert method.matching(scorer, results) is results
-    with pytest.raises(ClipadError, match=f"its {what} are .*clipad measure winclip"):
+    with pytest.raises(ClipadError, match=f"its {label} are .*clipad measure winclip"):
         method.matching(scorer, results.assign(**change))
 
 
@@ -267,9 +280,9 @@ def test_the_metrics_file_can_be_written_and_read(make_scorer, tmp_path: Path) -
     summary = method.summarise(scorer, paper_results(0.0))
     path = tmp_path / "page.json"
     path.write_text(summary_text(summary, path))
-    found = read_summary(path)
-    assert found.headline["0-shot"]["image_auroc"].paper == 91.8
-    assert found.stand_in and found.images == 233
+    stored = read_summary(path)
+    assert stored.headline["0-shot"]["image_auroc"].paper == 91.8
+    assert stored.stand_in and stored.images == 233
 
 
 def test_every_open_choice_is_told_with_what_the_paper_and_the_codes_say(
@@ -368,9 +381,9 @@ def test_best_and_worst_are_the_two_ends_and_take_each_category_once_first() -> 
 
 
 def test_defects_are_listed_from_missed_to_found() -> None:
-    found = galleries.by_defect(scored())
-    assert list(found.index) == ["tear", "hole"]
-    assert found.loc["hole", "image AUROC"] == 100.0 and found.loc["tear", "found"] == 0.0
+    defects = galleries.by_defect(scored())
+    assert list(defects.index) == ["tear", "hole"]
+    assert defects.loc["hole", "image AUROC"] == 100.0 and defects.loc["tear", "found"] == 0.0
     sentence = galleries.size_sentence(scored())
     assert sentence.startswith("1 of 3 damaged images are missed") and "0.50 %" in sentence
 
@@ -385,22 +398,25 @@ def test_of_a_long_image_the_tile_with_the_defect_is_shown(micro: Backbone, tmp_
     main = variants_of("winclip")[0]
     assert main.config.resize == "tiles"
     scorer = SimpleNamespace(
-        name="winclip", among=[main], data=tmp_path, backbone=lambda config: micro
+        name="winclip",
+        variants=[main],
+        tested=SimpleNamespace(data=tmp_path),
+        backbone=lambda config: micro,
     )
-    [one] = examples.load_examples(scorer, pd.DataFrame([row]))  # type: ignore[arg-type]
-    assert one.name == "a b, hole" and one.picture.shape == (32, 32, 3)
-    assert one.mask is not None and one.mask.sum() == 8 * 12
-    assert one.picture[one.mask].min() > 150 and one.picture[~one.mask].max() < 50
+    [example] = examples.load_examples(scorer, pd.DataFrame([row]))  # type: ignore[arg-type]
+    assert example.name == "a b, hole" and example.picture.shape == (32, 32, 3)
+    assert example.mask is not None and example.mask.sum() == 8 * 12
+    assert example.picture[example.mask].min() > 150 and example.picture[~example.mask].max() < 50
 
 
 def test_a_map_s_own_auroc_stands_in_the_alt_text() -> None:
     mask = np.zeros((4, 4), dtype=bool)
     mask[:2, :2] = True
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
-    one = examples.Example("a", "hole", picture, mask, None, None)  # type: ignore[arg-type]
+    example = examples.Example("a", "hole", picture, mask, None, None)  # type: ignore[arg-type]
     right = torch.from_numpy(mask.astype(np.float32))
     columns = {"right": [right], "wrong": [1 - right], "no score": [right]}
-    figure, alt = map_grid([one], columns, unrated=["no score"])
+    figure, alt = map_grid([example], columns, unrated=["no score"])
     plt.close(figure)
     assert alt.endswith("a, hole (right 100, wrong 0).")
 
@@ -423,7 +439,7 @@ def test_the_contact_sheet_reads_any_image_and_mask_that_the_index_does(tmp_path
             # anomalib's toy set: photos as JPEG, a mask under its image's own name
             suffix = "png" if place.startswith("ground") else "jpg"
             Image.fromarray(grey).save(folder / f"00.{suffix}")
-    both = contact_sheet(tmp_path, "data", columns=3)
-    one = contact_sheet(tmp_path, "data", categories=["nut"], columns=3)
-    assert one.width == both.width and one.height < both.height
-    assert (np.asarray(one) == (255, 0, 170)).all(axis=-1).any()  # the outline of the defect
+    full_sheet = contact_sheet(tmp_path, "data", columns=3)
+    nut_sheet = contact_sheet(tmp_path, "data", categories=["nut"], columns=3)
+    assert nut_sheet.width == full_sheet.width and nut_sheet.height < full_sheet.height
+    assert (np.asarray(nut_sheet) == (255, 0, 170)).all(axis=-1).any()  # the outline of the defect

@@ -37,9 +37,9 @@ def browser() -> Iterator[Browser]:
     program = find_chromium()
     if program is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    found = Browser(program)
-    yield found
-    found.close()
+    instance = Browser(program)
+    yield instance
+    instance.close()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_page_opens_from_disk_without_a_word_of_complaint(
     browser.open(reports / name)
     settle(browser)
     assert browser.complaints() == []
-    own = [(reports / one).resolve().as_uri() for one in (name, "run.js")]
+    own = [(reports / file).resolve().as_uri() for file in (name, "run.js")]
     assert browser.requests() == own
     broken = "[...document.images].filter((one) => one.complete && !one.naturalWidth).length"
     assert browser.run(broken) == 0
@@ -77,7 +77,7 @@ def test_a_page_opens_from_disk_without_a_word_of_complaint(
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_without_the_sidecar_a_page_says_so_and_still_works(
+def test_without_the_run_record_a_page_says_so_and_still_works(
     browser: Browser, reports: Path, tmp_path: Path, name: str
 ) -> None:
     browser.open(Path(shutil.copy(reports / name, tmp_path)))
@@ -88,15 +88,15 @@ def test_without_the_sidecar_a_page_says_so_and_still_works(
     assert browser.run("document.getElementById('theme').hidden") is False
 
 
-def test_a_sidecar_of_another_version_of_the_page_is_not_taken_for_this_one(
+def test_a_run_record_of_another_version_of_the_page_is_not_taken_for_this_one(
     browser: Browser, reports: Path, tmp_path: Path
 ) -> None:
     page = Path(shutil.copy(reports / "index.html", tmp_path))
     text = (reports / "run.js").read_text()
     (tmp_path / "run.js").write_text(text.replace('"page": "', '"page": "0'))
     browser.open(page)
-    shown = browser.run("document.querySelector('[data-run=page]').textContent")
-    assert "tells of another version" in shown and "made by" not in shown
+    run_text = browser.run("document.querySelector('[data-run=page]').textContent")
+    assert "tells of another version" in run_text and "made by" not in run_text
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -122,7 +122,7 @@ def links_and_anchors(page: Path) -> tuple[set[str], set[str]]:
     """Where a page leads and where it can be led to; a page of megabytes is parsed once."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     links = {str(link["href"]) for link in soup.find_all("a", href=True)}
-    return links, {str(one["id"]) for one in soup.find_all(id=True)}
+    return links, {str(tag["id"]) for tag in soup.find_all(id=True)}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -190,8 +190,8 @@ def test_bibtex_can_be_copied_or_is_selected(browser: Browser, reports: Path) ->
     browser.open(reports / "winclip.html")
     browser.run("document.querySelector('button.copy').click()")
     browser.wait(lambda: browser.run("document.querySelector('button.copy').textContent") != "Copy")
-    said = browser.run("document.querySelector('button.copy').textContent")
-    assert said == "Copied" or browser.run("String(getSelection())").startswith(
+    button_text = browser.run("document.querySelector('button.copy').textContent")
+    assert button_text == "Copied" or browser.run("String(getSelection())").startswith(
         "@inproceedings{winclip"
     )
 
@@ -202,13 +202,13 @@ FACTS = "document.querySelectorAll('#panels dl')[%d].innerText"
 
 
 def test_the_slider_moves_the_segmentation_and_its_numbers(browser: Browser, reports: Path) -> None:
-    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    image = next(one for one in shown["categories"][0]["images"] if one["label"])
-    layer = image["layers"][0]
+    record = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    image = next(image for image in record["categories"][0]["images"] if image["label"])
+    method = image["methods"][0]
     browser.open(reports / "explorer.html", anchor=f"#{image['name']}")
     settle(browser)
-    seen, last = set(), len(shown["rates"]) - 1
-    best = max(range(last), key=layer["overlap"].__getitem__)
+    seen, last = set(), len(record["rates"]) - 1
+    best = max(range(last), key=method["overlap"].__getitem__)
     for stop in (0, best, last):
         browser.run(
             f"(() => {{ const rate = document.getElementById('rate'); rate.value = {stop};"
@@ -216,34 +216,34 @@ def test_the_slider_moves_the_segmentation_and_its_numbers(browser: Browser, rep
         )
         seen.add(browser.run(PIXELS % 1))
         facts = browser.run(FACTS % 1)
-        assert f"{layer['overlap'][stop]:.3f}" in facts
+        assert f"{method['overlap'][stop]:.3f}" in facts
         label = browser.run("document.querySelectorAll('#panels canvas')[1].ariaLabel")
-        assert f"IoU {layer['overlap'][stop]:.3f}" in label
+        assert f"IoU {method['overlap'][stop]:.3f}" in label
     assert len(seen) == 3
 
 
 def test_the_explorer_opens_on_the_image_in_the_middle(browser: Browser, reports: Path) -> None:
-    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    record = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
     browser.open(reports / "explorer.html")
     settle(browser)
     stop = browser.run("Number(document.getElementById('rate').value)")
-    found = {
-        one["name"]: sum(layer["overlap"][stop] for layer in one["layers"])
-        for each in shown["categories"]
-        for one in each["images"]
-        if one["mask"]
+    overlap_sums = {
+        image["name"]: sum(method["overlap"][stop] for method in image["methods"])
+        for category in record["categories"]
+        for image in category["images"]
+        if image["mask"]
     }
-    middle = sorted(found, key=found.__getitem__)[len(found) // 2]
+    middle = sorted(overlap_sums, key=overlap_sums.__getitem__)[len(overlap_sums) // 2]
     assert middle.split("/", 1)[1] in browser.run(
         "document.getElementById('image-title').textContent"
     )
     chosen = browser.run("Number(document.getElementById('category').value)")
-    assert shown["categories"][chosen]["name"] == middle.split("/", 1)[0]
+    assert record["categories"][chosen]["name"] == middle.split("/", 1)[0]
 
 
 def test_the_strip_shows_the_chosen_image(browser: Browser, reports: Path) -> None:
-    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    last = shown["categories"][0]["images"][-1]["name"]
+    record = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    last = record["categories"][0]["images"][-1]["name"]
     browser.open(reports / "explorer.html", anchor=f"#{last}", width=320)
     settle(browser)
     strip = "document.getElementById('images')"
@@ -256,8 +256,8 @@ def test_the_strip_shows_the_chosen_image(browser: Browser, reports: Path) -> No
 
 
 def test_the_explorer_is_driven_by_keys_alone(browser: Browser, reports: Path) -> None:
-    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    first = shown["categories"][0]["images"][0]["name"]
+    record = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    first = record["categories"][0]["images"][0]["name"]
     browser.open(reports / "explorer.html", anchor=f"#{first}")
     settle(browser)
     title = "document.getElementById('image-title').textContent"
@@ -277,12 +277,12 @@ def test_the_explorer_is_driven_by_keys_alone(browser: Browser, reports: Path) -
 def test_an_address_leads_to_its_image_and_choices_narrow_the_strip(
     browser: Browser, reports: Path
 ) -> None:
-    shown = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
-    wanted = shown["categories"][1]["images"][-1]
-    browser.open(reports / "explorer.html", anchor=f"#{wanted['name']}")
+    record = read_explorer_data((reports / "explorer.html").read_text(encoding="utf-8"))
+    last = record["categories"][1]["images"][-1]
+    browser.open(reports / "explorer.html", anchor=f"#{last['name']}")
     settle(browser)
     assert browser.run("document.getElementById('category').value") == "1"
-    file = wanted["name"].rsplit("/", maxsplit=1)[-1]
+    file = last["name"].rsplit("/", maxsplit=1)[-1]
     assert file in browser.run("document.getElementById('image-title').textContent")
     for kind, label in (("damaged", 1), ("normal", 0)):
         browser.run(
@@ -290,7 +290,9 @@ def test_an_address_leads_to_its_image_and_choices_narrow_the_strip(
             "kind.dispatchEvent(new Event('change')); })()"
         )
         counted = browser.run("document.querySelectorAll('#images label').length")
-        assert counted == sum(one["label"] == label for one in shown["categories"][1]["images"])
+        assert counted == sum(
+            image["label"] == label for image in record["categories"][1]["images"]
+        )
     assert browser.complaints() == []
 
 
@@ -316,6 +318,8 @@ def test_this_browser_sees_a_request_an_error_and_a_page_too_wide(
     )
     browser.open(page, width=400)
     assert "https://example.org/a.png" in browser.requests()
-    said = " ".join(browser.complaints())
-    assert "told" in said and "nothing is not defined" in said and "net::ERR" in said
+    complaints = " ".join(browser.complaints())
+    assert (
+        "told" in complaints and "nothing is not defined" in complaints and "net::ERR" in complaints
+    )
     assert browser.run(TOO_WIDE) and browser.run("document.images[0].naturalWidth") == 0

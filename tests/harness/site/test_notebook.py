@@ -43,12 +43,12 @@ object()"""
 
 
 def cell(source: str, *, tag: str | None = None, name: str = "") -> nbformat.NotebookNode:
-    made = nbformat.v4.new_code_cell(source)
+    code_cell = nbformat.v4.new_code_cell(source)
     if tag:
-        made.metadata["tags"] = [tag]
+        code_cell.metadata["tags"] = [tag]
     if name:
-        made["id"] = name
-    return made
+        code_cell["id"] = name
+    return code_cell
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_an_absolute_path_in_an_output_is_refused(notebook, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "found"),
+    ("parameters", "message"),
     [
         ({"k_shots": 1}, "unknown parameter 'k_shots'"),
         ({"k_shot": 1.0}, r"'k_shot': found 1.0 \(float\)"),
@@ -221,10 +221,10 @@ def test_an_absolute_path_in_an_output_is_refused(notebook, run, tmp_path):
     ],
 )
 def test_a_parameter_of_another_name_or_type_stops_before_the_run(
-    notebook, run, tmp_path, parameters, found
+    notebook, run, tmp_path, parameters, message
 ):
     source = notebook(cell(DEFAULTS, tag="parameters"))
-    with pytest.raises(ClipadError, match=found):
+    with pytest.raises(ClipadError, match=message):
         run(source, **parameters)
     assert not (tmp_path / ".cache").exists()
 
@@ -268,8 +268,8 @@ def test_a_picture_keeps_its_pixels_and_loses_its_history():
     Image.new("RGB", (3, 2), "red").save(buffer, "png", pnginfo=about)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     output = nbformat.v4.new_output("display_data", data={"image/png": encoded})
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
-    clean = canonical_notebook(made, made).cells[0].outputs[0].data["image/png"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
+    clean = canonical_notebook(book, book).cells[0].outputs[0].data["image/png"]
     picture = Image.open(io.BytesIO(base64.b64decode(clean)))
     assert picture.info == {}
     assert picture.getpixel((2, 1)) == (255, 0, 0)
@@ -283,14 +283,14 @@ def test_progress_widgets_and_cut_streams_do_not_reach_the_canonical_notebook():
         nbformat.v4.new_output("stream", name="stdout", text="line"),
         nbformat.v4.new_output("display_data", data=widget),
     ]
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
-    kept = canonical_notebook(made, made).cells[0].outputs
-    assert [(o.output_type, o.text) for o in kept] == [("stream", "one line")]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
+    canonical = canonical_notebook(book, book).cells[0].outputs
+    assert [(o.output_type, o.text) for o in canonical] == [("stream", "one line")]
 
 
 def story_page(text: str = STORY) -> BeautifulSoup:
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
-    return BeautifulSoup(notebook_page(made, fallback_title="toy"), "html.parser")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    return BeautifulSoup(notebook_page(book, fallback_title="toy"), "html.parser")
 
 
 def test_code_that_is_the_idea_is_open_and_all_other_code_is_folded():

@@ -28,12 +28,12 @@ def papermill(project: Path, name: str, output: Path, *words: str) -> subprocess
 def tracked(project: Path) -> dict[str, str]:
     """Hashes of what the stages have made, and of the settings that they made it with."""
     folders = ("reports", "data/trained", "data/index")
-    made = [path for name in folders for path in (project / name).rglob("*") if path.is_file()]
-    paths = [project / "params.yaml", *made]
+    files = [path for name in folders for path in (project / name).rglob("*") if path.is_file()]
+    paths = [project / "params.yaml", *files]
     return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def shown(notebook: Path) -> str:
+def output_text(notebook: Path) -> str:
     """All that the cells of a notebook say, as text."""
     cells = nbformat.read(notebook, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
@@ -46,11 +46,11 @@ def test_a_method_s_notebook_runs_by_hand_with_other_settings(
     reproduced: Path, tmp_path: Path, method: str
 ) -> None:
     before, output = tracked(reproduced), tmp_path / "out.ipynb"
-    asked = ("-p", "preset", PRESETS[method], "-p", "categories", '["hex_nut"]', *SHORT)
-    done = papermill(reproduced, method, output, *asked)
+    options = ("-p", "preset", PRESETS[method], "-p", "categories", '["hex_nut"]', *SHORT)
+    done = papermill(reproduced, method, output, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert tracked(reproduced) == before
-    text = " ".join(shown(output).split())
+    text = " ".join(output_text(output).split())
     assert "not measured in this run" in text and "leather hide" not in text
 
 

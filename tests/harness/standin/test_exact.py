@@ -36,35 +36,35 @@ def arguments(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     return np.concatenate([*wide, near, near + 1e-9, [0.0, -0.0, 1e-300]])
 
 
-@pytest.mark.parametrize(("ours", "numpys"), FUNCTIONS)
-def test_our_functions_agree_with_those_of_numpy(ours, numpys):
-    x = arguments(ours)
-    expected = numpys(x)
+@pytest.mark.parametrize(("function", "reference"), FUNCTIONS)
+def test_our_functions_agree_with_those_of_numpy(function, reference):
+    x = arguments(function)
+    expected = reference(x)
     # A few last places where results are at most one, of the result itself where it is not.
-    relative = ours in (exp, log)
+    relative = function in (exp, log)
     scale = np.maximum(np.abs(expected), np.finfo(float).tiny) if relative else 1.0
-    assert (np.abs(ours(x) - expected) / scale).max() < 1e-15
+    assert (np.abs(function(x) - expected) / scale).max() < 1e-15
 
 
-@pytest.mark.parametrize(("ours", "numpys"), FUNCTIONS)
-def test_float32_gives_float32_within_a_unit_in_the_last_place(ours, numpys):
+@pytest.mark.parametrize(("function", "reference"), FUNCTIONS)
+def test_float32_gives_float32_within_a_unit_in_the_last_place(function, reference):
     chance = np.random.default_rng(1)
-    low = 1e-3 if ours is log else -80.0
+    low = 1e-3 if function is log else -80.0
     x = chance.uniform(low, 80, (50, 200)).astype(np.float32)
-    result = ours(x)
+    result = function(x)
     assert result.dtype == np.float32
     assert result.shape == x.shape
-    expected = numpys(x.astype(np.float64))
+    expected = reference(x.astype(np.float64))
     unit = np.spacing(np.abs(expected).astype(np.float32))
     assert (np.abs(result - expected) <= 0.6 * unit + 5e-16).all()
 
 
-@pytest.mark.parametrize(("ours", "numpys"), FUNCTIONS)
-def test_a_number_gives_the_float_that_an_array_of_it_holds(ours, numpys):
+@pytest.mark.parametrize(("function", "reference"), FUNCTIONS)
+def test_a_number_gives_the_float_that_an_array_of_it_holds(function, reference):
     for x in (0.1, 1.0, 2.5, 77.0, np.float64(3.25), np.float32(0.5), 4):
-        result = ours(x)
+        result = function(x)
         assert type(result) is float
-        assert result == ours(np.array([x], np.float64))[0]
+        assert result == function(np.array([x], np.float64))[0]
 
 
 def test_the_argument_is_left_as_it_was():

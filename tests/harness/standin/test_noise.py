@@ -78,25 +78,25 @@ def test_no_two_kinds_are_filtered_from_the_same_numbers():
     for kind in KINDS:
         gains = gain(kind)
         white[kind] = np.fft.fft2(noise_tile(SIZE, kind)) / np.where(gains > 0, gains, 1)
-    both = (gain("cloud") > 1e-4) & (gain("grain") > 1e-3)
-    a, b = white["cloud"][both], white["grain"][both]
+    band = (gain("cloud") > 1e-4) & (gain("grain") > 1e-3)
+    a, b = white["cloud"][band], white["grain"][band]
     assert abs(np.vdot(a, b)) / np.sqrt(np.vdot(a, a) * np.vdot(b, b)).real < 0.05
 
 
 def test_normal_numbers_are_those_of_python_up_to_rounding():
-    ours, pythons = Chance("thing/3"), Random("thing/3")
+    chance, reference = Chance("thing/3"), Random("thing/3")
     for _ in range(500):
-        assert ours.gauss(0.5, 2.0) == pytest.approx(pythons.gauss(0.5, 2.0), abs=1e-12)
-        assert ours.random() == pythons.random()
+        assert chance.gauss(0.5, 2.0) == pytest.approx(reference.gauss(0.5, 2.0), abs=1e-12)
+        assert chance.random() == reference.random()
 
 
 def test_normal_numbers_are_made_of_our_own_functions():
-    ours, uniform = Chance(2), Random(2)
+    chance, uniform = Chance(2), Random(2)
     for _ in range(500):
         turn = 2 * math.pi * uniform.random()
         radius = math.sqrt(-2 * log(1 - uniform.random()))
-        assert ours.gauss() == cos(turn) * radius
-        assert ours.gauss() == sin(turn) * radius
+        assert chance.gauss() == cos(turn) * radius
+        assert chance.gauss() == sin(turn) * radius
 
 
 def test_a_state_holds_the_normal_number_that_waits():

@@ -19,7 +19,7 @@ from clipad_core.clip.open_clip import open_clip
 from clipad_core.errors import ClipadError
 from clipad_core.methods.winclip.windows import encode_images, window_index
 from clipad_harness.standin import loop
-from clipad_harness.standin.batch import choose_batch, loader
+from clipad_harness.standin.batch import PretrainConfig, Round, choose_batch, loader
 from clipad_harness.standin.captions import (
     UNKNOWN,
     CompactTokenizer,
@@ -29,8 +29,6 @@ from clipad_harness.standin.captions import (
 )
 from clipad_harness.standin.drawing import PRETRAINING, TARGET, TARGET_ONLY_DEFECTS, draw_pair
 from clipad_harness.standin.loop import (
-    PretrainConfig,
-    Round,
     average,
     begin,
     planned,
@@ -58,10 +56,10 @@ from clipad_harness.standin.views import (
     choose_places,
     damaged_blocks,
     keep_tokens,
-    needed,
     place,
     relight,
     visible,
+    visible_threshold,
 )
 
 MICRO = {
@@ -147,8 +145,8 @@ def test_captions_of_a_pair_differ_in_the_state_alone() -> None:
         pair = caption_pair(SUBJECT, Random(seed))
         sound, damaged = pair.sound.rstrip(".").split(), pair.damaged.rstrip(".").split()
         assert pair.sound != pair.damaged
-        kept = [[word for word in text if word not in states] for text in (sound, damaged)]
-        assert kept[0] == kept[1]
+        remaining = [[word for word in text if word not in states] for text in (sound, damaged)]
+        assert remaining[0] == remaining[1]
 
 
 def test_damaged_captions_say_so_and_sound_ones_never_do() -> None:
@@ -226,12 +224,12 @@ def test_a_placed_mask_still_lies_on_the_damage() -> None:
 
 def test_light_changes_both_images_of_a_pair_alike() -> None:
     drawn = torch.Generator().manual_seed(0)
-    both = torch.rand(5, 1, 3, 16, 16, generator=drawn).expand(-1, 2, -1, -1, -1)
+    images = torch.rand(5, 1, 3, 16, 16, generator=drawn).expand(-1, 2, -1, -1, -1)
     channels = torch.tensor([[0, 1, 2]] * 4 + [[2, 0, 1]])
-    lit = relight(both, channels, torch.Generator().manual_seed(2))
+    lit = relight(images, channels, torch.Generator().manual_seed(2))
     assert_close(lit[:, 0], lit[:, 1])
-    assert (lit - both).abs().mean() > 0.01
-    reordered = both[4, 0, [2, 0, 1]].flatten(1)
+    assert (lit - images).abs().mean() > 0.01
+    reordered = images[4, 0, [2, 0, 1]].flatten(1)
     for channel, pixels in zip(lit[4, 0].flatten(1), reordered, strict=True):
         assert torch.corrcoef(torch.stack([channel, pixels]))[0, 1] > 0.9
 
@@ -244,10 +242,10 @@ def test_the_caption_of_a_damaged_block_is_true() -> None:
     views[:, 1, :, 20:30, 33:40] = 0.9
     seen = visible(views, masks, 8)
     for seed in range(50):
-        blocks, found = damaged_blocks(seen, 2, 8, torch.Generator().manual_seed(seed))
-        assert found.tolist() == [True, True, False, False]
+        blocks, has_block = damaged_blocks(seen, 2, 8, torch.Generator().manual_seed(seed))
+        assert has_block.tolist() == [True, True, False, False]
         inside = seen.flatten(1).gather(1, blocks).sum(dim=1)
-        assert (inside[:2] >= needed(16 * 16)).all()
+        assert (inside[:2] >= visible_threshold(16 * 16)).all()
 
 
 def test_a_change_that_nobody_sees_is_no_damage() -> None:
@@ -261,10 +259,10 @@ def test_dropping_patches_keeps_the_one_that_shows_the_defect_best() -> None:
     seen[0, 2, 3], seen[1, 5, 5], seen[2, 0, 0] = 40, VISIBLE_PIXELS, 64
     best = seen.flatten(1).argmax(dim=1)
     for seed in range(50):
-        kept = keep_tokens(seen, 9, torch.Generator().manual_seed(seed))
-        assert kept.shape == (3, 9)
-        assert (kept == best[:, None]).any(dim=1).all()
-        assert all(len(set(row)) == 9 for row in kept.tolist())
+        numbers = keep_tokens(seen, 9, torch.Generator().manual_seed(seed))
+        assert numbers.shape == (3, 9)
+        assert (numbers == best[:, None]).any(dim=1).all()
+        assert all(len(set(row)) == 9 for row in numbers.tolist())
 
 
 # Model and losses
@@ -274,15 +272,15 @@ def test_the_training_forward_equals_open_clip() -> None:
     torch.manual_seed(0)
     model = build(MICRO, 50).eval()
     images = torch.rand(3, 3, 48, 48)
-    ours = embed_view(model, patch_tokens(model, images), every_patch(model, 3))
-    assert_close(ours, model.encode_image((images - MEAN) / STD, normalize=True))
+    embeddings = embed_view(model, patch_tokens(model, images), every_patch(model, 3))
+    assert_close(embeddings, model.encode_image((images - MEAN) / STD, normalize=True))
     ids = torch.zeros(3, 77, dtype=torch.long)
     for row in range(3):
         ids[row, : 4 + row] = torch.randint(1, 49, (4 + row,))
         ids[row, 4 + row] = 50
     ends = ids.argmax(dim=1)
-    ours = embed_captions(model, ids[:, : int(ends.max()) + 1], ends)
-    assert_close(ours, model.encode_text(ids, normalize=True))
+    embeddings = embed_captions(model, ids[:, : int(ends.max()) + 1], ends)
+    assert_close(embeddings, model.encode_text(ids, normalize=True))
 
 
 def test_a_kept_block_is_a_window_of_winclip(rows: torch.Tensor, tmp_path: Path) -> None:
@@ -294,9 +292,9 @@ def test_a_kept_block_is_a_window_of_winclip(rows: torch.Tensor, tmp_path: Path)
     windows = encode_images(tower, (images - MEAN) / STD, scales=(2,)).window_embeddings[2]
     index = window_index((6, 6), 2)
     for window in (0, 7, 24):
-        kept = index[window].expand(2, -1)
-        ours = embed_view(model, patch_tokens(model, images), kept)
-        assert_close(ours, windows[:, window], atol=1e-5, rtol=1e-5)
+        numbers = index[window].expand(2, -1)
+        embeddings = embed_view(model, patch_tokens(model, images), numbers)
+        assert_close(embeddings, windows[:, window], atol=1e-5, rtol=1e-5)
 
 
 def test_whitened_patches_differ_as_much_in_detail_as_in_colour() -> None:
@@ -321,8 +319,8 @@ def naive_pair_contrast(images, captions, counted, scale, smoothing):
         pairs += 1
         for own in (0, 1):
             for logits in (
-                [scale * image[own] @ caption[other] for other in (0, 1)],
-                [scale * image[other] @ caption[own] for other in (0, 1)],
+                [scale * image[own] @ caption[state] for state in (0, 1)],
+                [scale * image[state] @ caption[own] for state in (0, 1)],
             ):
                 chance = torch.stack(logits).softmax(dim=0).log()
                 right = (1 - smoothing) * chance[own] + smoothing * chance.mean()
@@ -335,9 +333,9 @@ def test_the_contrast_inside_pairs_matches_a_naive_loop(smoothing: float) -> Non
     images, captions = unit(5, 2, 8), unit(5, 2, 8, seed=1)
     counted = torch.tensor([True, False, True, True, False])
     scale = torch.tensor(7.0, dtype=torch.float64)
-    ours = pair_contrast(images, captions, counted, scale, smoothing)
+    loss = pair_contrast(images, captions, counted, scale, smoothing)
     assert_close(
-        ours.double(),
+        loss.double(),
         naive_pair_contrast(images, captions, counted, scale, smoothing),
         atol=1e-6,
         rtol=1e-6,
@@ -362,10 +360,10 @@ def test_an_equal_caption_is_no_negative() -> None:
     scale = torch.tensor(5.0, dtype=torch.float64)
     total = 0.0
     for own in range(3):
-        others = [other for other in range(3) if other == own or not same[own, other]]
+        candidates = [column for column in range(3) if column == own or not same[own, column]]
         for logits in (
-            {other: scale * images[own] @ captions[other] for other in others},
-            {other: scale * images[other] @ captions[own] for other in others},
+            {column: scale * images[own] @ captions[column] for column in candidates},
+            {column: scale * images[column] @ captions[own] for column in candidates},
         ):
             chance = torch.stack(list(logits.values())).softmax(dim=0)
             total = total - chance[list(logits).index(own)].log() / 6
@@ -384,8 +382,8 @@ def test_a_few_steps_lower_the_loss(
     totals = []
     for _ in range(24):
         batch = choose_batch(config, CompactTokenizer(rows), pairs, run.step)
-        found = train_step(config, run, batch)
-        totals.append(float(found["batch"] + found["pair"] + found["blocks"]))
+        quantities = train_step(config, run, batch)
+        totals.append(float(quantities["batch"] + quantities["pair"] + quantities["blocks"]))
     assert np.mean(totals[-8:]) < 0.9 * np.mean(totals[:4])
 
 
@@ -405,8 +403,8 @@ def test_the_unknown_word_stays_zero(
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few drawings, for trainings from end to end."""
     monkeypatch.setattr("clipad_harness.standin.train.FIRST_LOOK", 50)
-    few = partial(PairStore, shard=50)
-    monkeypatch.setattr("clipad_harness.standin.train.PairStore", few)
+    small_store = partial(PairStore, shard=50)
+    monkeypatch.setattr("clipad_harness.standin.train.PairStore", small_store)
     monkeypatch.setattr("clipad_harness.standin.validation.IMAGES", 3)
 
 
@@ -460,9 +458,9 @@ def test_what_cannot_be_extended_is_refused(config: PretrainConfig, tmp_path: Pa
         pretrain(wider, tmp_path / "b", stem, extend=True)
     slower = replace(config, rounds=(Round(2, 0.001, 2), *config.rounds[1:]))
     smaller = replace(config, least_pixels=((0, 10),))
-    for other in (slower, smaller):
+    for changed in (slower, smaller):
         with pytest.raises(ClipadError, match="checkpoint.pt: found 2 steps of other pretrain"):
-            pretrain(other, tmp_path / "a", stem)
+            pretrain(changed, tmp_path / "a", stem)
 
 
 @pytest.mark.usefixtures("brief")
@@ -472,14 +470,14 @@ def test_a_checkpoint_with_a_changed_bit_or_of_another_folder_is_refused_by_name
     first = replace(config, rounds=config.rounds[:1])
     pretrain(first, tmp_path, tmp_path / "micro")
     [path] = tmp_path.rglob("checkpoint.pt")
-    for _ in with_one_bit_changed(path, every=1, some=3):
+    for _ in with_one_bit_changed(path, every=1, samples=3):
         with pytest.raises(ClipadError, match=f"{path}: damaged, or of another folder"):
             pretrain(first, tmp_path, tmp_path / "micro")
-    other = path.parents[1] / "other" / path.name
-    other.parent.mkdir()
-    other.write_bytes(path.read_bytes())
-    with pytest.raises(ClipadError, match=f"{other}: damaged, or of another folder"):
-        loop.load_checkpoint(first, pretrain(first, tmp_path, tmp_path / "micro"), other)
+    duplicate = path.parents[1] / "other" / path.name
+    duplicate.parent.mkdir()
+    duplicate.write_bytes(path.read_bytes())
+    with pytest.raises(ClipadError, match=f"{duplicate}: damaged, or of another folder"):
+        loop.load_checkpoint(first, pretrain(first, tmp_path, tmp_path / "micro"), duplicate)
 
 
 def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path) -> None:
@@ -499,16 +497,18 @@ def _stop_at_second_checkpoint(config: PretrainConfig, work: Path, output: Path)
 def test_batches_made_ahead_are_the_same(
     config: PretrainConfig, rows: torch.Tensor, tmp_path: Path
 ) -> None:
-    tokenizer, shown = CompactTokenizer(rows), PRETRAINING[:3]
-    one, two = (PairStore(tmp_path / name, shown, 48, 0, shard=50) for name in "ab")
-    plain = list(loader(config, tokenizer, one, 1))
-    with drawn_ahead(two, 64, 1):
-        ahead = list(loader(replace(config, loaders=2), tokenizer, two, 1))
+    tokenizer, categories = CompactTokenizer(rows), PRETRAINING[:3]
+    plain_store, ahead_store = (
+        PairStore(tmp_path / name, categories, 48, 0, shard=50) for name in "ab"
+    )
+    plain = list(loader(config, tokenizer, plain_store, 1))
+    with drawn_ahead(ahead_store, 64, 1):
+        ahead = list(loader(replace(config, loaders=2), tokenizer, ahead_store, 1))
     assert len(plain) == len(ahead) == config.steps - 1
-    for here, there in zip(plain, ahead, strict=True):
-        assert torch.equal(here.images, there.images)
-        assert torch.equal(here.ids, there.ids)
-        assert here.noise == there.noise
+    for plain_batch, ahead_batch in zip(plain, ahead, strict=True):
+        assert torch.equal(plain_batch.images, ahead_batch.images)
+        assert torch.equal(plain_batch.ids, ahead_batch.ids)
+        assert plain_batch.noise == ahead_batch.noise
 
 
 def test_what_a_killed_process_left_half_drawn_is_drawn_again(tmp_path: Path) -> None:
@@ -520,10 +520,10 @@ def test_what_a_killed_process_left_half_drawn_is_drawn_again(tmp_path: Path) ->
 
 
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:
-    found = [{"pair": torch.tensor(1.0)}, {"pair": torch.tensor(float("nan"))}]
-    assert average(found[:1], 1) == {"pair": 1.0}
+    records = [{"pair": torch.tensor(1.0)}, {"pair": torch.tensor(float("nan"))}]
+    assert average(records[:1], 1) == {"pair": 1.0}
     with pytest.raises(ClipadError, match="pair was not finite before step 2; lower learning_rate"):
-        average(found, 2)
+        average(records, 2)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero_in_every_round(config: PretrainConfig) -> None:
@@ -627,10 +627,10 @@ def test_a_stored_model_is_read_back_as_it_was(rows: torch.Tensor, tmp_path: Pat
     assert backbone.kind == "stand-in"
     full = open_clip.create_model("micro-store", load_weights=False).token_embedding.weight
     assert backbone.text.token_embedding.shape == full.shape
-    known = torch.zeros(len(full), dtype=torch.bool)
-    known[rows] = True
+    in_vocabulary = torch.zeros(len(full), dtype=torch.bool)
+    in_vocabulary[rows] = True
     assert_close(backbone.text.token_embedding[rows], model.token_embedding.weight[1:].detach())
-    assert (backbone.text.token_embedding[~known] == 0).all()
+    assert (backbone.text.token_embedding[~in_vocabulary] == 0).all()
 
 
 WEIGHTS = REPOSITORY / "data" / "weights" / "clipad-tiny.safetensors"

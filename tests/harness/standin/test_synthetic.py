@@ -58,8 +58,8 @@ def test_the_same_seed_gives_the_same_pixels():
 
 def test_another_seed_gives_another_picture():
     for category in PRETRAINING + AUXILIARY + TARGET:
-        one, two = draw_sound(category, 1, SIZE), draw_sound(category, 2, SIZE)
-        assert np.abs(one.astype(int) - two).mean() > 3, category
+        first, second = draw_sound(category, 1, SIZE), draw_sound(category, 2, SIZE)
+        assert np.abs(first.astype(int) - second).mean() > 3, category
 
 
 def test_a_lone_sound_image_is_the_sound_half_of_the_pair(pairs):
@@ -126,9 +126,9 @@ def test_two_defects_are_shown_by_the_target_alone():
 
 
 def test_pretraining_pairs_never_show_a_target_only_defect(pairs):
-    shown = {p.defect.replace(" ", "_") for c in PRETRAINING for p in pairs[c]}
-    assert len(shown) >= 8
-    assert not shown & set(TARGET_ONLY_DEFECTS)
+    defects = {p.defect.replace(" ", "_") for c in PRETRAINING for p in pairs[c]}
+    assert len(defects) >= 8
+    assert not defects & set(TARGET_ONLY_DEFECTS)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_a_dataset_of_the_same_parameters_has_the_same_bytes(drawn, tmp_path):
 
 
 def test_a_dataset_of_another_seed_has_other_bytes(drawn, tmp_path):
-    other = draw_dataset(tmp_path, "synthetic_target", progress=False, **{**SMALL, "seed": 4})
-    assert content_hash(other) != content_hash(drawn / "synthetic_target")
+    reseeded = draw_dataset(tmp_path, "synthetic_target", progress=False, **{**SMALL, "seed": 4})
+    assert content_hash(reseeded) != content_hash(drawn / "synthetic_target")
 
 
 @pytest.fixture
@@ -195,12 +195,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def watch(name: str) -> None:
         original = getattr(datasets, name)
 
-        def wrapped(category: str, *rest: object) -> object:
+        def wrapped(category: str, *arguments: object) -> object:
             if len(calls) == 20 and "interrupt" not in calls:
                 calls.append("interrupt")
                 raise KeyboardInterrupt
             calls.append(category)
-            return original(category, *rest)
+            return original(category, *arguments)
 
         monkeypatch.setattr(datasets, name, wrapped)
 
@@ -236,12 +236,12 @@ def test_changed_parameters_and_changed_files_are_drawn_anew(drawn, tmp_path):
 
 
 def test_a_folder_of_somebody_else_is_never_emptied(tmp_path):
-    theirs = tmp_path / "synthetic_target" / "notes.txt"
-    theirs.parent.mkdir()
-    theirs.write_text("keep me")
+    notes = tmp_path / "synthetic_target" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("keep me")
     with pytest.raises(ClipadError, match="neither manifest.json"):
         draw_dataset(tmp_path, "synthetic_target", progress=False, **SMALL)
-    assert theirs.read_text() == "keep me"
+    assert notes.read_text() == "keep me"
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ STAGES = {
 }
 WRITE = """import os, subprocess, sys
 own = "import os; print(os.environ.get('TOLD', 'nothing'))"
-told = subprocess.run([sys.executable, "-c", own], capture_output=True, text=True).stdout
+output = subprocess.run([sys.executable, "-c", own], capture_output=True, text=True).stdout
 with open(os.environ["HEARD"], "a") as heard:
-    heard.write(told)
+    heard.write(output)
 with open(f"{sys.argv[1]}.txt", "w") as file:
-    file.write(told if sys.argv[1] == "leaking" else "settled")
+    file.write(output if sys.argv[1] == "leaking" else "settled")
 """
 TWO = [Setting("as it is", "nothing", {}), Setting("other", "a word", {"TOLD": "other"})]
 
@@ -54,7 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_setting_reaches_the_children_of_every_stage(project: Path) -> None:
     outcomes = verify_settings(project)
     assert (project.parent / "heard").read_text().split() == [*2 * ["nothing"], *2 * ["other"]]
-    assert [(one.setting.name, one.count, one.others) for one in outcomes] == [
+    assert [(outcome.setting.name, outcome.count, outcome.mismatches) for outcome in outcomes] == [
         ("as it is", 2, []),
         ("other", 2, ["leaking.txt"]),
     ]
@@ -65,20 +65,20 @@ def test_the_table_names_what_a_setting_changes_and_the_exit_code_tells(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", "--settings"]) == 1
-    said = capsys.readouterr()
-    rows = [line.split("|") for line in said.out.splitlines() if line.startswith("|")]
+    output = capsys.readouterr()
+    rows = [line.split("|") for line in output.out.splitlines() if line.startswith("|")]
     assert [row[1].strip() for row in rows] == ["setting", "-" * 8, "as it is", "other"]
     assert [row[-2].strip() for row in rows[2:]] == ["yes", "no"]
     assert rows[2][-3].strip() != rows[3][-3].strip()
-    assert "other: 1 of 2 outputs differ from dvc.lock: leaking.txt" in said.out
-    assert "AVX2 or newer" in said.out
-    assert "1 of 2 settings give other outputs than dvc.lock says: other" in said.err
+    assert "other: 1 of 2 outputs differ from dvc.lock: leaking.txt" in output.out
+    assert "AVX2 or newer" in output.out
+    assert "1 of 2 settings give other outputs than dvc.lock says: other" in output.err
     # A part alone: what the setting does not reach.
     assert main(["verify", "settled", "--settings"]) == 0
-    said = capsys.readouterr()
-    rows = [line.split("|") for line in said.out.splitlines() if line.startswith("|")]
+    output = capsys.readouterr()
+    rows = [line.split("|") for line in output.out.splitlines() if line.startswith("|")]
     assert [row[-4].strip() for row in rows[2:]] == ["1", "1"]
-    assert len({row[-3].strip() for row in rows[2:]}) == 1 and said.err.count("clipad: ") == 0
+    assert len({row[-3].strip() for row in rows[2:]}) == 1 and output.err.count("clipad: ") == 0
 
 
 def test_what_cannot_be_verified_is_one_message(
@@ -98,19 +98,19 @@ def test_what_cannot_be_verified_is_one_message(
         verify_settings(project, "scores")
 
 
-ASKED = """
+PROBE = """
 import json, warnings
 warnings.simplefilter("error")
 import numpy as np
 import cv2, torch
 from threadpoolctl import threadpool_info
-blas = [one for one in threadpool_info() if one["internal_api"] == "openblas"]
+blas = [library for library in threadpool_info() if library["internal_api"] == "openblas"]
 print(json.dumps({
     "torch": torch.backends.cpu.get_cpu_capability(),
     "threads": torch.get_num_threads(),
     "numpy": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
     "cv2": [w for w in cv2.getCPUFeaturesLine().split() if "AVX512" in w and not w.endswith("?")],
-    "blas": [one["architecture"] for one in blas],
+    "blas": [library["architecture"] for library in blas],
 }))
 """
 
@@ -119,24 +119,24 @@ print(json.dumps({
 @pytest.mark.parametrize("setting", all_settings(), ids=lambda setting: setting.name)
 def test_every_library_takes_its_setting_without_a_word(setting: Setting) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ASKED],
+        [sys.executable, "-c", PROBE],
         env={**os.environ, **setting.environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)
-    assert str(found["threads"]) == setting.environment["OMP_NUM_THREADS"]
+    settings = json.loads(done.stdout)
+    assert str(settings["threads"]) == setting.environment["OMP_NUM_THREADS"]
     if setting.name != "as it is":
-        assert found["torch"] == "AVX2" and found["cv2"] == []
-        assert not any("512" in name or name == "X86_V4" for name in found["numpy"])
+        assert settings["torch"] == "AVX2" and settings["cv2"] == []
+        assert not any("512" in name or name == "X86_V4" for name in settings["numpy"])
     if setting.name == "SSE2 products":
-        assert found["numpy"] == [] and set(found["blas"]) == {"Nehalem"}
+        assert settings["numpy"] == [] and set(settings["blas"]) == {"Nehalem"}
 
 
 def test_one_two_and_four_threads_occur() -> None:
-    assert [one.environment["OMP_NUM_THREADS"] for one in all_settings()] == ["1", "2", "4"]
+    assert [setting.environment["OMP_NUM_THREADS"] for setting in all_settings()] == ["1", "2", "4"]
 
 
 def test_a_machine_outside_the_promise_is_told_before_anything_runs(
@@ -148,9 +148,9 @@ def test_a_machine_outside_the_promise_is_told_before_anything_runs(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert not is_covered() and "x86_64, DEFAULT, outside the promise" in promise()
     assert main(["verify", "no-such-part"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("verify: this machine (x86_64, DEFAULT) is outside the promise")
-    assert "found the part 'no-such-part'" in said[1]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("verify: this machine (x86_64, DEFAULT) is outside the promise")
+    assert "found the part 'no-such-part'" in lines[1]
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert not is_covered()

@@ -58,8 +58,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clone(scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a verification of the scores leaves where it is kept."""
     folder = tmp_path_factory.mktemp("kept") / "clone"
-    found = verify(scored, "measure@winclip", folder)
-    assert {part.verdict for part in found.parts} == {IDENTICAL}, as_text(found)
+    comparison = verify(scored, "measure@winclip", folder)
+    assert {part.verdict for part in comparison.parts} == {IDENTICAL}, as_text(comparison)
     return folder
 
 
@@ -88,14 +88,14 @@ def write(project: Path, table: pd.DataFrame) -> None:
 
 
 def test_an_untouched_project_passes_from_data_to_metrics(scored: Path, clone: Path) -> None:
-    found = held_against(clone, scored)
-    parts = list(found.parts)
+    comparison = held_against(clone, scored)
+    parts = list(comparison.parts)
     assert [part.level for part in parts if part.level == "features"] == ["features"]
     by_name = {part.name: part for part in parts}
     assert by_name["data/synthetic/synthetic_target"].numbers > 20
     assert by_name[RESULTS].numbers == len(pd.read_csv(scored / RESULTS))
     assert first_divergence(parts) is None
-    text = as_text(found)
+    text = as_text(comparison)
     assert text.endswith("Identical bytes: nothing diverges.")
     assert text.startswith("winclip: float64 on cpu on both sides: nothing may differ\n\nlevel")
     assert max(map(len, text.splitlines())) <= 100
@@ -104,10 +104,10 @@ def test_an_untouched_project_passes_from_data_to_metrics(scored: Path, clone: P
 def test_a_verification_starts_from_what_is_committed(clone: Path, scored: Path) -> None:
     assert (clone / ".git").exists() and (clone / RESULTS).is_file()
     # No cache came along: what was compared was computed there.
-    ours, theirs = (
+    original, recomputed = (
         next((folder / ".cache" / "features").rglob("*.safetensors")) for folder in (scored, clone)
     )
-    assert ours.stat().st_ino != theirs.stat().st_ino
+    assert original.stat().st_ino != recomputed.stat().st_ino
 
 
 def test_a_tampered_number_is_found_and_named(clone: Path, touched: Path) -> None:
@@ -115,12 +115,12 @@ def test_a_tampered_number_is_found_and_named(clone: Path, touched: Path) -> Non
     place = table.index[(table["metric"] == "aupro") & (table["category"] == "hex_nut")][0]
     table.loc[place, "value"] += 0.01
     write(touched, table)
-    found = held_against(clone, touched)
-    [wrong] = [part for part in found.parts if part.verdict != IDENTICAL]
+    comparison = held_against(clone, touched)
+    [wrong] = [part for part in comparison.parts if part.verdict != IDENTICAL]
     assert (wrong.level, wrong.name, wrong.verdict) == ("metrics", RESULTS, DIFFERS)
     assert wrong.worst == pytest.approx(0.01)
     assert "hex_nut" in wrong.where and "metric aupro" in wrong.where
-    assert f"First divergence: metrics, in {RESULTS} (differs)" in as_text(found)
+    assert f"First divergence: metrics, in {RESULTS} (differs)" in as_text(comparison)
 
 
 def test_a_number_within_its_tolerance_passes_but_is_told(clone: Path, touched: Path) -> None:
@@ -128,11 +128,13 @@ def test_a_number_within_its_tolerance_passes_but_is_told(clone: Path, touched: 
     place = table.index[table["metric"] == "pixel_auroc"][0]
     table.loc[place, "value"] -= 0.00005
     write(touched, table.assign(precision="float32"))
-    found = held_against(clone, touched)
-    wrong = first_divergence(found.parts)
+    comparison = held_against(clone, touched)
+    wrong = first_divergence(comparison.parts)
     assert wrong is not None and wrong.verdict == CLOSE and 0 < wrong.worst < 1e-4
-    assert found.notes == ["winclip: float32 on cpu against float64 on cpu: tolerance of float32"]
-    assert not found.wrong
+    assert comparison.notes == [
+        "winclip: float32 on cpu against float64 on cpu: tolerance of float32"
+    ]
+    assert not comparison.wrong
     write(touched, table)
     wrong = first_divergence(against(clone, touched))
     assert wrong is not None and wrong.verdict == DIFFERS  # float64 on both sides: not a digit
@@ -144,8 +146,8 @@ def test_results_of_a_time_that_did_not_say_how_it_computed_pair_as_float32(
     table = pd.read_csv(touched / RESULTS)
     table.loc[table.index[table["metric"] == "aupro"][0], "value"] += 0.0005
     write(touched, table.drop(columns=["precision", "device"]))
-    found = held_against(clone, touched)
-    [moved] = [part for part in found.parts if part.verdict != IDENTICAL]
+    comparison = held_against(clone, touched)
+    [moved] = [part for part in comparison.parts if part.verdict != IDENTICAL]
     assert (moved.name, moved.verdict, moved.numbers) == (RESULTS, CLOSE, len(table))
 
 
@@ -161,14 +163,14 @@ def test_a_lost_row_and_a_lost_file_are_found(clone: Path, touched: Path) -> Non
     lines = (touched / RESULTS).read_text().splitlines(keepends=True)
     (touched / RESULTS).write_text("".join(lines[:-1]))
     (touched / "reports/results/winclip/by_category.csv").unlink()
-    found = {part.name: part.verdict for part in against(clone, touched)}
-    assert found[RESULTS] == DIFFERS
+    verdicts = {part.name: part.verdict for part in against(clone, touched)}
+    assert verdicts[RESULTS] == DIFFERS
     assert (
-        found["reports/results/winclip/by_category.csv (hash)"] == IDENTICAL
+        verdicts["reports/results/winclip/by_category.csv (hash)"] == IDENTICAL
     )  # dvc.lock still knows it
     (touched / "dvc.lock").unlink()
-    found = {part.name: part.verdict for part in against(clone, touched)}
-    assert found["reports/results/winclip/by_category.csv"] == MISSING
+    verdicts = {part.name: part.verdict for part in against(clone, touched)}
+    assert verdicts["reports/results/winclip/by_category.csv"] == MISSING
 
 
 def test_a_tampered_image_is_data_that_diverge_before_all_else(
@@ -180,12 +182,12 @@ def test_a_tampered_image_is_data_that_diverge_before_all_else(
     write(touched, table)
     monkeypatch.setenv("CLIPAD_ROOT", str(touched))
     assert main(["verify", "index"]) == 1
-    said = capsys.readouterr()
-    assert "First divergence: data, in data/synthetic/synthetic_target (differs)" in said.out
-    assert "hex_nut/test/good/000.png (1 of" in said.out
-    assert RESULTS not in said.out  # index was asked for, so nothing was scored
-    assert "parts are not verified (differs: 1)" in said.err and "Traceback" not in said.err
-    assert "AVX2 or newer" in said.out and "This machine: " in said.out.splitlines()[-1]
+    output = capsys.readouterr()
+    assert "First divergence: data, in data/synthetic/synthetic_target (differs)" in output.out
+    assert "hex_nut/test/good/000.png (1 of" in output.out
+    assert RESULTS not in output.out  # index was asked for, so nothing was scored
+    assert "parts are not verified (differs: 1)" in output.err and "Traceback" not in output.err
+    assert "AVX2 or newer" in output.out and "This machine: " in output.out.splitlines()[-1]
 
 
 def test_features_of_one_key_that_differ_are_found_before_the_metrics(
@@ -227,9 +229,9 @@ def test_folders_of_reports_alone_and_commits_are_compared(
     metrics.write_text(json.dumps({"headline": {"0-shot": {"aupro": {"ours": 60.0}}}}))
     git(touched, "add", "-f", "reports/summaries/winclip.json")
     git(touched, "commit", "--quiet", "-m", "second")
-    other = Path(shutil.copytree(touched / "reports", tmp_path / "other"))
+    reports = Path(shutil.copytree(touched / "reports", tmp_path / "other"))
     metrics.write_text(metrics.read_text().replace("60.0", "61.0"))
-    [wrong] = [p for p in compare(touched, str(touched / "reports"), str(other)).parts if p.worst]
+    [wrong] = [p for p in compare(touched, str(touched / "reports"), str(reports)).parts if p.worst]
     assert wrong.where == "headline.0-shot.aupro.ours: expected 0.61, found 0.6"
     git(touched, "commit", "--quiet", "-am", "third")
     assert {p.verdict for p in compare(touched, "HEAD", "HEAD").parts} == {IDENTICAL}
@@ -244,21 +246,21 @@ def test_folders_of_reports_alone_and_commits_are_compared(
 def test_pages_and_figures_are_read_not_only_hashed(touched: Path, tmp_path: Path) -> None:
     in_float32(touched)
     (touched / "reports" / "index.html").write_text("<main>mean 74.2 of 12</main> made by 1")
-    other = Path(shutil.copytree(touched, tmp_path / "other"))
-    page = other / "reports" / "index.html"
+    changed = Path(shutil.copytree(touched, tmp_path / "other"))
+    page = changed / "reports" / "index.html"
 
     def verdict(text: str) -> str:
         page.write_text(text)
-        [part] = [p for p in against(other, touched) if p.name == "reports/index.html"]
+        [part] = [p for p in against(changed, touched) if p.name == "reports/index.html"]
         return part.verdict
 
     assert verdict("<main>mean 74.2 of 12</main> made by 2") == IDENTICAL
     assert verdict("<main>mean 74.3 of 12</main> made by 1") == CLOSE
     assert verdict("<main>mean 74.5 of 12</main> made by 1") == DIFFERS
     assert verdict("<main>median 74.2 of 12</main> made by 1") == DIFFERS
-    sheet = other / "data" / "index" / "contact_sheet.png"
+    sheet = changed / "data" / "index" / "contact_sheet.png"
     Image.new("RGB", Image.open(sheet).size).save(sheet)
-    [part] = [p for p in against(other, touched) if p.name == "data/index/contact_sheet.png"]
+    [part] = [p for p in against(changed, touched) if p.name == "data/index/contact_sheet.png"]
     assert part.level == "figures" and part.verdict == DIFFERS
 
 
@@ -283,8 +285,8 @@ def test_a_stage_that_fails_in_the_clone_is_one_message(touched: Path) -> None:
 
 def test_an_unpacked_archive_is_copied_instead_of_cloned(touched: Path, tmp_path: Path) -> None:
     shutil.rmtree(touched / ".git")
-    found = verify(touched, "index", tmp_path / "copy")
-    assert {part.verdict for part in found.parts} == {IDENTICAL}, as_text(found)
+    comparison = verify(touched, "index", tmp_path / "copy")
+    assert {part.verdict for part in comparison.parts} == {IDENTICAL}, as_text(comparison)
     assert not (tmp_path / "copy" / ".cache" / "shards").exists()
     with pytest.raises(ClipadError, match="is there already, expected a new folder"):
         verify(touched, "index", tmp_path / "copy")
@@ -295,13 +297,13 @@ def test_in_float64_the_bytes_of_a_page_decide_though_its_numbers_are_the_same(
 ) -> None:
     page = touched / "reports" / "index.html"
     page.write_text("<main>mean 74.2 of 12</main> made by 1")
-    other = Path(shutil.copytree(touched, tmp_path / "other"))
-    (other / "reports" / "index.html").write_text("<main>mean 74.2 of 12</main> made by 2")
-    [wrong] = [part for part in against(other, touched) if part.verdict != IDENTICAL]
+    changed = Path(shutil.copytree(touched, tmp_path / "other"))
+    (changed / "reports" / "index.html").write_text("<main>mean 74.2 of 12</main> made by 2")
+    [wrong] = [part for part in against(changed, touched) if part.verdict != IDENTICAL]
     assert (wrong.level, wrong.name) == ("pages", "reports/index.html, bytes")
     assert wrong.verdict == DIFFERS and "other bytes" in wrong.where
-    (other / "reports" / "index.html").write_text("<main>mean 74.3 of 12</main> made by 1")
-    [wrong] = [part for part in against(other, touched) if part.verdict != IDENTICAL]
+    (changed / "reports" / "index.html").write_text("<main>mean 74.3 of 12</main> made by 1")
+    [wrong] = [part for part in against(changed, touched) if part.verdict != IDENTICAL]
     assert (wrong.name, wrong.verdict) == ("reports/index.html", DIFFERS)
 
 
@@ -311,8 +313,8 @@ def test_the_worst_difference_is_the_one_most_beyond_its_tolerance() -> None:
         Pair("b", 1e-4, 0.5, 0.5005),
         Pair("c", 1e-3, float("nan"), float("nan")),
     ]
-    found = judged("metrics", "x", pairs)
-    assert found.verdict == DIFFERS and found.where.startswith("b: expected 0.5, found 0.5005")
+    part = judged("metrics", "x", pairs)
+    assert part.verdict == DIFFERS and part.where.startswith("b: expected 0.5, found 0.5005")
     assert judged("metrics", "x", pairs[:1]).verdict == CLOSE
     assert judged("metrics", "x", pairs[2:]).verdict == IDENTICAL
     assert judged("metrics", "x", [Pair("d", 1e-3, 0.5, float("nan"))]).verdict == DIFFERS

@@ -19,9 +19,8 @@ from clipad_core.clip.features import Features
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import to_safetensors
 from clipad_core.methods.anomalyclip.checkpoint import (
-    checkpoint_bytes,
+    NAME,
     official_bytes,
-    read_checkpoint,
     read_official,
     to_official,
 )
@@ -43,6 +42,7 @@ from clipad_core.methods.anomalyclip.learner import (
     sample_order,
 )
 from clipad_core.methods.anomalyclip.text import prompt_words, text_embeddings
+from clipad_core.methods.checkpoint import checkpoint_bytes, read_checkpoint
 from clipad_core.methods.method import Category
 
 SMALL = AnomalyCLIPConfig().changed(
@@ -81,20 +81,22 @@ def test_probabilities_and_logits_are_the_two_way_softmax_of_the_paper() -> None
     drawn = torch.Generator().manual_seed(0)
     patches = F.normalize(torch.randn(2, 5, 8, generator=drawn, dtype=torch.float64), dim=-1)
     text = F.normalize(torch.randn(1, 2, 8, generator=drawn, dtype=torch.float64), dim=-1)
-    found = patch_probabilities(patches, text, 0.07)
+    probabilities = patch_probabilities(patches, text, 0.07)
     for b in range(2):
         for p in range(5):
             normal = math.exp(float(patches[b, p] @ text[0, 0]) / 0.07)
             anomalous = math.exp(float(patches[b, p] @ text[0, 1]) / 0.07)
-            assert found[b, p].item() == pytest.approx(anomalous / (normal + anomalous), abs=1e-12)
+            assert probabilities[b, p].item() == pytest.approx(
+                anomalous / (normal + anomalous), abs=1e-12
+            )
     scaled = image_logits(3 * patches[:, 0], text, 0.07)
     assert torch.allclose(scaled, patches[:, 0] @ text[0].T / 0.07)
 
 
 def test_the_total_is_the_global_loss_and_lambda_times_the_local_ones(prepared: Backbone) -> None:
     learner = make_learner(prepared, SMALL, 3)
-    given = features_of(prepared), torch.tensor([0, 1, 1]), masks_of()
-    parts = loss(learner, prepared, SMALL, *given, None)
+    inputs = features_of(prepared), torch.tensor([0, 1, 1]), masks_of()
+    parts = loss(learner, prepared, SMALL, *inputs, None)
     local = parts["focal"] + parts["dice_anomalous"] + parts["dice_normal"]
     assert torch.allclose(parts["total"], parts["global"] + 4 * local)
     for changes, missing in (
@@ -102,16 +104,19 @@ def test_the_total_is_the_global_loss_and_lambda_times_the_local_ones(prepared: 
         ({"local_loss": "none"}, {"focal", "dice_anomalous", "dice_normal"}),
         ({"local_loss": "dice"}, {"focal"}),
     ):
-        fewer = loss(learner, prepared, SMALL.changed(changes), *given, None)
+        fewer = loss(learner, prepared, SMALL.changed(changes), *inputs, None)
         assert set(parts) - set(fewer) == missing
         assert all(torch.allclose(fewer[name], parts[name]) for name in set(fewer) - {"total"})
 
 
 def test_gradients_reach_what_is_learned_and_nothing_else(prepared: Backbone) -> None:
     learner = make_learner(prepared, SMALL, 3)
-    given = features_of(prepared), torch.tensor([0, 1, 1]), masks_of()
-    loss(learner, prepared, SMALL, *given, None)["total"].backward()
-    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in learner.parameters())
+    inputs = features_of(prepared), torch.tensor([0, 1, 1]), masks_of()
+    loss(learner, prepared, SMALL, *inputs, None)["total"].backward()
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in learner.parameters()
+    )
     tower = prepared.text
     assert tower.token_embedding.grad is None and not tower.token_embedding.requires_grad
 
@@ -127,9 +132,9 @@ def test_the_map_adds_up_the_blocks_and_an_image_alone_scores_like_in_a_batch(
         for block in SMALL.blocks
     ]
     assert torch.allclose(whole.anomaly_map, sum(blocks), atol=1e-6)
-    one = detect(prepared, SMALL, text, features[1:2])
-    assert torch.allclose(one.anomaly_map, whole.anomaly_map[1:2], atol=1e-6)
-    assert torch.allclose(one.image_score, whole.image_score[1:2], atol=1e-6)
+    alone = detect(prepared, SMALL, text, features[1:2])
+    assert torch.allclose(alone.anomaly_map, whole.anomaly_map[1:2], atol=1e-6)
+    assert torch.allclose(alone.image_score, whole.image_score[1:2], atol=1e-6)
 
 
 def test_the_branch_leaves_the_class_token_of_the_tower_alone(prepared: Backbone) -> None:
@@ -152,17 +157,19 @@ def test_the_class_token_passes_the_last_norm_only_where_asked(prepared: Backbon
 
 
 def test_an_ensemble_is_the_mean_of_its_members(prepared: Backbone) -> None:
-    one_by_one = [features_of(prepared, SMALL.changed({"branch": b})) for b in ("qq", "kk", "vv")]
-    mean = torch.stack([found.patch_tokens[3] for found in one_by_one]).mean(dim=0)
-    found = features_of(prepared, SMALL.changed({"branch": "ensemble"}))
-    assert torch.allclose(found.patch_tokens[3], mean, atol=1e-6)
+    members = [features_of(prepared, SMALL.changed({"branch": b})) for b in ("qq", "kk", "vv")]
+    mean = torch.stack([features.patch_tokens[3] for features in members]).mean(dim=0)
+    ensemble = features_of(prepared, SMALL.changed({"branch": "ensemble"}))
+    assert torch.allclose(ensemble.patch_tokens[3], mean, atol=1e-6)
 
 
 def test_object_aware_prompts_differ_by_category_and_need_one(prepared: Backbone) -> None:
     aware = SMALL.changed({"object_word": "category"})
     learner = make_learner(prepared, aware, 3)
-    found = text_embeddings(learner, prepared, aware, ["nut", "bolt", "nut"])
-    assert torch.equal(found[0], found[2]) and not torch.allclose(found[0], found[1])
+    embeddings = text_embeddings(learner, prepared, aware, ["nut", "bolt", "nut"])
+    assert torch.equal(embeddings[0], embeddings[2]) and not torch.allclose(
+        embeddings[0], embeddings[1]
+    )
     with pytest.raises(ClipadError, match="categories: found none"):
         text_embeddings(learner, prepared, aware)
     assert prompt_words(SMALL, "nut") == ("object.", "damaged object.")
@@ -172,8 +179,10 @@ def test_the_presets_differ_from_the_published_setting_as_their_sources_say() ->
     published = PRESETS["published"]
     assert (published.blocks, published.local_weight, published.sigma) == ((24,), 4.0, 4.0)
     different = {
-        name: {f.name for f in fields(one) if getattr(one, f.name) != getattr(published, f.name)}
-        for name, one in PRESETS.items()
+        name: {
+            f.name for f in fields(preset) if getattr(preset, f.name) != getattr(published, f.name)
+        }
+        for name, preset in PRESETS.items()
     }
     assert different == {
         "published": set(),
@@ -210,20 +219,22 @@ def test_blocks_and_depths_must_exist_in_the_backbone(loaded: Backbone) -> None:
 
 def test_a_seed_decides_everything_and_touches_no_other_draw(loaded: Backbone) -> None:
     state = torch.get_rng_state()
-    one, same, other = (make_learner(loaded, SMALL, seed).context_tokens for seed in (5, 5, 6))
+    context, same, different = (
+        make_learner(loaded, SMALL, seed).context_tokens for seed in (5, 5, 6)
+    )
     orders = sample_order(SMALL, loaded, 20, 2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(context, same) and not torch.equal(context, different)
     assert sorted(orders[0]) == list(range(20)) and orders[0] != orders[1]
 
 
-def equal(one: AnomalyCLIPLearner, other: AnomalyCLIPLearner) -> bool:
-    a, b = one.state_dict(), other.state_dict()
+def equal(first: AnomalyCLIPLearner, second: AnomalyCLIPLearner) -> bool:
+    a, b = first.state_dict(), second.state_dict()
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def stored(path: Path, found: Any) -> Path:
-    torch.save(found, path)
+def stored(path: Path, content: Any) -> Path:
+    torch.save(content, path)
     return path
 
 
@@ -231,13 +242,15 @@ def test_official_layout_is_that_of_the_released_files(loaded: Backbone) -> None
     published = AnomalyCLIPConfig()
     learner = AnomalyCLIPLearner(768, published)
     with torch.no_grad():
-        for one in learner.state_dict().values():
-            one.zero_()
+        for tensor in learner.state_dict().values():
+            tensor.zero_()
     text = replace(loaded.text, token_embedding=torch.zeros(49408, 768))
-    found = to_official(learner, replace(loaded, text=text), published)["prompt_learner"]
+    tensors = to_official(learner, replace(loaded, text=text), published)["prompt_learner"]
     lines = (GOLDENS / "anomalyclip" / "official_layout.txt").read_text().splitlines()
     expected = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in lines}
-    assert {name: f"{tuple(one.shape)} {one.dtype}" for name, one in found.items()} == expected
+    assert {
+        name: f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()
+    } == expected
 
 
 @pytest.mark.parametrize("changes", [{}, {"prompt_depth": 1}, {"context_length": 8}])
@@ -249,7 +262,9 @@ def test_official_file_there_and_back_is_exact(
     path = tmp_path / "learner.pth"
     path.write_bytes(official_bytes(learner, loaded, config))
     again = read_official(path, loaded, config)
-    assert equal(learner, again) and all(one.requires_grad for one in again.parameters())
+    assert equal(learner, again) and all(
+        parameter.requires_grad for parameter in again.parameters()
+    )
     assert official_bytes(again, loaded, config) == path.read_bytes()
 
 
@@ -260,7 +275,9 @@ def test_layers_that_are_not_equal_are_kept_one_by_one(loaded: Backbone, tmp_pat
     again = read_official(stored(tmp_path / "a.pth", saved), loaded, config)
     assert len(again.unused_bias) == 2
     written = to_official(again, loaded, config)["prompt_learner"]
-    assert all(torch.equal(one, written[name]) for name, one in saved["prompt_learner"].items())
+    assert all(
+        torch.equal(tensor, written[name]) for name, tensor in saved["prompt_learner"].items()
+    )
 
 
 def test_files_of_forks_are_read(loaded: Backbone, tmp_path: Path) -> None:
@@ -269,27 +286,29 @@ def test_files_of_forks_are_read(loaded: Backbone, tmp_path: Path) -> None:
     bare = read_official(stored(tmp_path / "bare.pth", inner), loaded, SMALL)
     assert equal(learner, bare)
     short = {k: v for k, v in inner.items() if "projections" not in k and "token_" not in k}
-    found = read_official(stored(tmp_path / "short.pth", {"prompt_learner": short}), loaded, SMALL)
-    assert torch.equal(found.context_tokens, learner.context_tokens)
-    assert len(found.unused_weight) == 0
+    restored = read_official(
+        stored(tmp_path / "short.pth", {"prompt_learner": short}), loaded, SMALL
+    )
+    assert torch.equal(restored.context_tokens, learner.context_tokens)
+    assert len(restored.unused_weight) == 0
     prepared = prepare_backbone(loaded, SMALL)
-    one, two = (
+    detection, restored_detection = (
         detect(
             prepared, SMALL, know(prepared, SMALL, Category(), None, each), features_of(prepared)
         )
-        for each in (learner, found)
+        for each in (learner, restored)
     )
-    assert torch.equal(one.anomaly_map, two.anomaly_map)
+    assert torch.equal(detection.anomaly_map, restored_detection.anomaly_map)
 
 
 def test_our_file_there_and_back_is_exact(loaded: Backbone, tmp_path: Path) -> None:
     learner = make_learner(loaded, SMALL, 3)
     path = tmp_path / "learner.safetensors"
-    path.write_bytes(checkpoint_bytes(learner, SMALL, loaded, DATA))
+    path.write_bytes(checkpoint_bytes(NAME, learner, SMALL, loaded, DATA))
     for backbone in (loaded, prepare_backbone(loaded, SMALL)):
-        again, said, data = read_checkpoint(path, backbone)
-        assert equal(learner, again) and said == SMALL and data == DATA
-        assert checkpoint_bytes(again, said, backbone, data) == path.read_bytes()
+        again, config, data = read_checkpoint(NAME, path, backbone)
+        assert equal(learner, again) and config == SMALL and data == DATA
+        assert checkpoint_bytes(NAME, again, config, backbone, data) == path.read_bytes()
 
 
 def refused(path: Path, loaded: Backbone) -> str:
@@ -297,7 +316,7 @@ def refused(path: Path, loaded: Backbone) -> str:
         if path.suffix == ".pth":
             read_official(path, loaded, SMALL)
         else:
-            read_checkpoint(path, loaded)
+            read_checkpoint(NAME, path, loaded)
     assert str(path) in str(raised.value)
     return str(raised.value)
 
@@ -314,8 +333,8 @@ class Attack:
 
 def test_what_is_no_checkpoint_of_this_method_is_refused(loaded: Backbone, tmp_path: Path) -> None:
     inner = to_official(make_learner(loaded, SMALL, 3), loaded, SMALL)["prompt_learner"]
-    other = stored(tmp_path / "shape.pth", inner | {"ctx_neg": torch.zeros(1, 1, 4, 32)})
-    assert "tensor ctx_neg is (1, 1, 4, 32), expected (1, 1, 12, 32)" in refused(other, loaded)
+    misshapen = stored(tmp_path / "shape.pth", inner | {"ctx_neg": torch.zeros(1, 1, 4, 32)})
+    assert "tensor ctx_neg is (1, 1, 4, 32), expected (1, 1, 12, 32)" in refused(misshapen, loaded)
     less = {k: v for k, v in inner.items() if k != "compound_prompts_text.0"}
     message = refused(stored(tmp_path / "less.pth", less), loaded)
     assert "tensor compound_prompts_text.0 is nothing" in message
@@ -328,10 +347,10 @@ def test_what_is_no_checkpoint_of_this_method_is_refused(loaded: Backbone, tmp_p
     cut = tmp_path / "cut.pth"
     cut.write_bytes((tmp_path / "less.pth").read_bytes()[:1000])
     assert "could not be read" in refused(cut, loaded)
-    ours = tmp_path / "ours.safetensors"
+    foreign = tmp_path / "ours.safetensors"
     header = {"method": "vcpclip", "config": {}, "backbone": "", "data": ""}
-    ours.write_bytes(to_safetensors({"x": torch.zeros(1)}, header))
-    assert "is of the method 'vcpclip', expected 'anomalyclip'" in refused(ours, loaded)
+    foreign.write_bytes(to_safetensors({"x": torch.zeros(1)}, header))
+    assert "is of the method 'vcpclip', expected 'anomalyclip'" in refused(foreign, loaded)
 
 
 def test_what_the_official_layout_has_no_place_for_is_named(loaded: Backbone) -> None:
@@ -344,18 +363,18 @@ def test_the_detector_takes_images_of_any_size(loaded: Backbone) -> None:
     drawn = np.random.default_rng(0)
     images = [drawn.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((30, 40), (64, 20))]
     detector = AnomalyCLIP(loaded, SMALL, make_learner(loaded, SMALL, 3))
-    found = detector(images)
-    assert found.anomaly_map.shape == (2, 48, 48)
+    detection = detector(images)
+    assert detection.anomaly_map.shape == (2, 48, 48)
     for place, image in enumerate(images):
         square = np.asarray(Image.fromarray(image).resize((48, 48), Image.Resampling.BICUBIC))
         alone = detector([square])
         torch.testing.assert_close(
-            found.anomaly_map[place], alone.anomaly_map[0], atol=1e-5, rtol=0
+            detection.anomaly_map[place], alone.anomaly_map[0], atol=1e-5, rtol=0
         )
         torch.testing.assert_close(
-            found.image_score[place], alone.image_score[0], atol=1e-5, rtol=0
+            detection.image_score[place], alone.image_score[0], atol=1e-5, rtol=0
         )
-    assert not torch.allclose(found.anomaly_map[0], found.anomaly_map[1], atol=1e-5)
+    assert not torch.allclose(detection.anomaly_map[0], detection.anomaly_map[1], atol=1e-5)
     with pytest.raises(ClipadError, match="images: found none"):
         detector([])
 

@@ -58,16 +58,18 @@ class Recorded:
 
     def __init__(self, name: str, folder: Path, config: AnomalyCLIPConfig, precision: str) -> None:
         self.values = read_recording(GOLDENS / "anomalyclip" / f"{name}.npz")
-        self.said = json.loads(str(self.values["config_json"]))
-        kept, sizes = part(self.values, "clip_kept/"), self.said["clip"]
-        self.loaded = golden_backbone(folder, f"anomalyclip-golden-{name}", sizes, kept, precision)
+        self.settings = json.loads(str(self.values["config_json"]))
+        weights, sizes = part(self.values, "clip_kept/"), self.settings["clip"]
+        self.loaded = golden_backbone(
+            folder, f"anomalyclip-golden-{name}", sizes, weights, precision
+        )
         self.config = config
         self.backbone = prepare_backbone(self.loaded, config)
 
     def learner(self, prefix: str = "prompt_learner/") -> AnomalyCLIPLearner:
-        left_out = ("tokenized", "compound_prompt_proj")
+        unused = ("tokenized", "compound_prompt_proj")
         learned = part(self.values, prefix)
-        named = {k: v for k, v in learned.items() if not k.startswith(left_out)}
+        named = {k: v for k, v in learned.items() if not k.startswith(unused)}
         return from_official(named, self.backbone, self.config, Path("recording"))
 
     def tensor(self, key: str) -> torch.Tensor:
@@ -99,15 +101,15 @@ def test_positional_embedding_is_resized_like_theirs(batch: Recorded) -> None:
 
 @pytest.mark.parametrize("prefix", BRANCHES)
 def test_features_of_every_branch_equal_theirs(batch: Recorded, prefix: str) -> None:
-    found = batch.features(BRANCHES[prefix])
+    features = batch.features(BRANCHES[prefix])
     if f"{prefix}image_features" in batch.values:
-        close(found.image_embedding, batch.values[f"{prefix}image_features"], 2e-5)
-    for i, block in enumerate(sorted(found.patch_tokens)):
+        close(features.image_embedding, batch.values[f"{prefix}image_features"], 2e-5)
+    for i, block in enumerate(sorted(features.patch_tokens)):
         key = f"{prefix}patch_features_{i}"
         if key in batch.values:
-            theirs = F.normalize(torch.tensor(batch.values[key][:, 1:]), dim=-1)
-            close(found.patch_tokens[block], theirs.numpy(), 2e-5)
-    unit = F.normalize(found.image_embedding, dim=-1)
+            official = F.normalize(torch.tensor(batch.values[key][:, 1:]), dim=-1)
+            close(features.patch_tokens[block], official.numpy(), 2e-5)
+    unit = F.normalize(features.image_embedding, dim=-1)
     if f"{prefix}image_features_norm" in batch.values:
         close(unit, batch.values[f"{prefix}image_features_norm"], 2e-5)
 
@@ -121,14 +123,14 @@ def test_features_of_every_branch_equal_theirs(batch: Recorded, prefix: str) -> 
     ],
 )
 def test_text_embeddings_equal_theirs(batch: Recorded, key: str, changes: dict) -> None:
-    found = text_embeddings(batch.learner(), batch.backbone, batch.config.changed(changes))
-    close(found, batch.values[key], 3e-6)
+    embeddings = text_embeddings(batch.learner(), batch.backbone, batch.config.changed(changes))
+    close(embeddings, batch.values[key], 3e-6)
 
 
 def test_rounding_to_half_precision_is_seen(batch: Recorded) -> None:
     exact = batch.config.changed({"half_prompts": False})
-    found = text_embeddings(batch.learner(), batch.backbone, exact)
-    assert np.abs(found.detach().numpy() - batch.values["text_features"]).max() > 1e-5
+    embeddings = text_embeddings(batch.learner(), batch.backbone, exact)
+    assert np.abs(embeddings.detach().numpy() - batch.values["text_features"]).max() > 1e-5
 
 
 @pytest.mark.parametrize("prefix", SCORED)
@@ -136,9 +138,9 @@ def test_scores_and_maps_of_every_branch_equal_theirs(batch: Recorded, prefix: s
     config = batch.config.changed(BRANCHES[prefix])
     features = batch.features(BRANCHES[prefix])
     knowledge = know(batch.backbone, config, Category(), None, batch.learner())
-    found = detect(batch.backbone, config, knowledge, features)
-    close(found.image_score, batch.values[f"{prefix}image_score"], 2e-5)
-    close(found.anomaly_map, batch.values[f"{prefix}anomaly_map"], 2e-5)
+    detection = detect(batch.backbone, config, knowledge, features)
+    close(detection.image_score, batch.values[f"{prefix}image_score"], 2e-5)
+    close(detection.anomaly_map, batch.values[f"{prefix}anomaly_map"], 2e-5)
     text = batch.tensor("text_features")
     for i, block in enumerate(sorted(features.patch_tokens)):
         scores = patch_probabilities(features.patch_tokens[block], text, config.temperature)
@@ -172,10 +174,12 @@ def test_losses_and_gradients_equal_theirs(batch: Recorded) -> None:
     grads = part(batch.values, "grad/")
     assert learner.context_tokens.grad is not None and learner.compound_prompts.grad is not None
     context, deeper = learner.context_tokens.grad, learner.compound_prompts.grad
-    found = {f"ctx_{n}": context[row][None, None] for row, n in enumerate(("pos", "neg"))}
-    found |= {f"compound_prompts_text.{i}": one for i, one in enumerate(deeper)}
-    assert set(found) == set(grads)
-    for name, gradient in found.items():
+    gradients = {f"ctx_{n}": context[row][None, None] for row, n in enumerate(("pos", "neg"))}
+    gradients |= {
+        f"compound_prompts_text.{i}": prompt_gradient for i, prompt_gradient in enumerate(deeper)
+    }
+    assert set(gradients) == set(grads)
+    for name, gradient in gradients.items():
         error = (gradient - grads[name]).abs().max() / grads[name].abs().max()
         assert error <= 5e-3, name
 
@@ -187,8 +191,8 @@ def test_three_steps_of_adam_equal_theirs(batch: Recorded) -> None:
     for step, (ce, local) in enumerate(batch.values["train/trajectory_ce_local"]):
         parts = loss_of(batch, learner)
         assert parts["global"].item() == pytest.approx(ce, rel=2e-5)
-        found = (parts["total"] - parts["global"]).item()
-        assert found == pytest.approx(local, rel=2e-5)
+        measured = (parts["total"] - parts["global"]).item()
+        assert measured == pytest.approx(local, rel=2e-5)
         optimiser.zero_grad()
         parts["total"].backward()
         optimiser.step()
@@ -196,36 +200,36 @@ def test_three_steps_of_adam_equal_theirs(batch: Recorded) -> None:
             after = part(batch.values, f"after_step{step + 1}/")
             context = torch.stack([after["ctx_pos"][0, 0], after["ctx_neg"][0, 0]])
             close(learner.context_tokens, context.numpy(), 1e-4)
-            for i, one in enumerate(learner.compound_prompts):
-                close(one, after[f"compound_prompts_text.{i}"].numpy(), 1e-4)
+            for i, prompt in enumerate(learner.compound_prompts):
+                close(prompt, after[f"compound_prompts_text.{i}"].numpy(), 1e-4)
 
 
 def test_unit_losses_equal_theirs_at_saturation_too(batch: Recorded) -> None:
     target = torch.tensor(batch.values["unit/target"]).float()
     for key, expected in (("prob", "focal"), ("prob_saturated", "focal_saturated")):
-        both = torch.tensor(batch.values[f"unit/{key}"])
-        found = focal_loss(both[:, 0], both[:, 1], target).item()
-        assert found == pytest.approx(float(batch.values[f"unit/{expected}"]), rel=1e-6)
-    both = torch.tensor(batch.values["unit/prob"])
+        channels = torch.tensor(batch.values[f"unit/{key}"])
+        measured = focal_loss(channels[:, 0], channels[:, 1], target).item()
+        assert measured == pytest.approx(float(batch.values[f"unit/{expected}"]), rel=1e-6)
+    channels = torch.tensor(batch.values["unit/prob"])
     cases = {
-        "dice_abnormal": (both[:, 1], target),
-        "dice_normal": (both[:, 0], 1 - target),
-        "dice_empty_target": (both[:, 1], torch.zeros_like(target)),
+        "dice_abnormal": (channels[:, 1], target),
+        "dice_normal": (channels[:, 0], 1 - target),
+        "dice_empty_target": (channels[:, 1], torch.zeros_like(target)),
     }
-    for name, (probabilities, wanted) in cases.items():
-        found = dice_loss(probabilities, wanted).item()
-        assert found == pytest.approx(float(batch.values[f"unit/{name}"]), rel=2e-5), name
+    for name, (probabilities, case_target) in cases.items():
+        measured = dice_loss(probabilities, case_target).item()
+        assert measured == pytest.approx(float(batch.values[f"unit/{name}"]), rel=2e-5), name
 
 
 def test_initial_values_of_a_learner_alone_equal_theirs(batch: Recorded) -> None:
     recorded = part(batch.values, "official_init/")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(batch.said["prompt_seed"])
-        found = draw_values(128, batch.config)
-    assert torch.equal(found["context_tokens"][0], recorded["ctx_pos"][0, 0])
-    assert torch.equal(found["context_tokens"][1], recorded["ctx_neg"][0, 0])
-    for i, one in enumerate(found["compound_prompts"]):
-        assert torch.equal(one, recorded[f"compound_prompts_text.{i}"])
+        torch.manual_seed(batch.settings["prompt_seed"])
+        values = draw_values(128, batch.config)
+    assert torch.equal(values["context_tokens"][0], recorded["ctx_pos"][0, 0])
+    assert torch.equal(values["context_tokens"][1], recorded["ctx_neg"][0, 0])
+    for i, prompt in enumerate(values["compound_prompts"]):
+        assert torch.equal(prompt, recorded[f"compound_prompts_text.{i}"])
 
 
 def images_of(run: Recorded) -> list[np.ndarray]:
@@ -245,11 +249,11 @@ def masks_of(run: Recorded) -> list[np.ndarray]:
 
 def test_images_are_prepared_like_theirs(run: Recorded) -> None:
     images = images_of(run)
-    found = [
+    pixels = [
         make_views(images[place], 84, "stretch").pixels
         for place in run.values["preprocessed_places"]
     ]
-    close(torch.cat(found), run.values["preprocessed"], 1e-6)
+    close(torch.cat(pixels), run.values["preprocessed"], 1e-6)
 
 
 def test_the_official_initial_values_and_order_of_the_whole_run(run: Recorded) -> None:
@@ -273,8 +277,8 @@ def test_two_epochs_of_the_official_training(run: Recorded) -> None:
     for epoch, order in enumerate(sample_order(config, run.loaded, 18, 2)):
         for start in range(0, 18, config.batch_size):
             places = torch.tensor(order[start : start + config.batch_size])
-            given = features[places], labels[places], masks[places]
-            parts = loss(learner, run.backbone, config, *given, None)
+            inputs = features[places], labels[places], masks[places]
+            parts = loss(learner, run.backbone, config, *inputs, None)
             optimiser.zero_grad()
             parts["total"].backward()
             optimiser.step()
@@ -284,24 +288,26 @@ def test_two_epochs_of_the_official_training(run: Recorded) -> None:
 
 
 def test_maps_scores_and_table_of_the_official_test_run(run: Recorded) -> None:
-    found = AnomalyCLIP(run.loaded, run.config, run.learner("epoch2/"))(images_of(run))
+    detection = AnomalyCLIP(run.loaded, run.config, run.learner("epoch2/"))(images_of(run))
     masks = np.stack(masks_of(run))
     for category in ("01", "02", "03"):
         chosen = run.values["category"] == category
-        maps, scores = found.anomaly_map.numpy()[chosen], found.image_score.numpy()[chosen]
+        maps, scores = detection.anomaly_map.numpy()[chosen], detection.image_score.numpy()[chosen]
         close(torch.tensor(maps), run.values[f"raw/{category}/anomaly_maps"], 2e-5)
         close(torch.tensor(scores), run.values[f"raw/{category}/pr_sp"], 2e-5)
-        ours = pixel_metrics(maps, masks[chosen], aupro="cflow200")
-        ours |= image_metrics(run.values["label"][chosen], scores)
+        measured = pixel_metrics(maps, masks[chosen], aupro="cflow200")
+        measured |= image_metrics(run.values["label"][chosen], scores)
         for name, key in (
             ("image_auroc", "image-auroc"),
             ("image_ap", "image-ap"),
             ("pixel_auroc", "pixel-auroc"),
             ("aupro", "pixel-aupro"),
         ):
-            theirs = float(run.values[f"metrics/{category}/{key}"])
+            official = float(run.values[f"metrics/{category}/{key}"])
             # AUPRO's 200 thresholds fall on other roundings of the map.
-            assert ours[name] == pytest.approx(theirs, abs=2e-3 if name == "aupro" else 1e-5), name
+            assert measured[name] == pytest.approx(
+                official, abs=2e-3 if name == "aupro" else 1e-5
+            ), name
 
 
 def test_initial_values_and_orders_at_full_size_equal_the_official_run(
@@ -318,9 +324,9 @@ def test_initial_values_and_orders_at_full_size_equal_the_official_run(
     learner = make_learner(run.loaded, config, config.seed)
     for row, name in enumerate(("ctx_pos", "ctx_neg")):
         assert np.array_equal(learner.context_tokens[row].detach(), recorded[f"init/{name}"][0, 0])
-    for i, one in enumerate(learner.compound_prompts):
-        assert np.array_equal(one.detach(), recorded[f"init/compound_prompts_text.{i}"])
+    for i, prompt in enumerate(learner.compound_prompts):
+        assert np.array_equal(prompt.detach(), recorded[f"init/compound_prompts_text.{i}"])
     for dataset in ("visa", "mvtec"):
         expected = recorded[f"order/{dataset}"]
-        found = sample_order(config, run.loaded, expected.shape[1], len(expected))
-        assert np.array_equal(found, expected)
+        orders = sample_order(config, run.loaded, expected.shape[1], len(expected))
+        assert np.array_equal(orders, expected)

@@ -40,7 +40,7 @@ def naive_text_embeddings(
     learner: VCPCLIPLearner, backbone: Backbone, config: VCPCLIPConfig, images: torch.Tensor
 ) -> torch.Tensor:
     """The tower over all 77 tokens, one prompt of one image at a time, as the official loop has it."""
-    tower, found = backbone.text, []
+    tower, embeddings = backbone.text, []
     deep, n = learner.deep_prompts, config.deep_length
     for category in learner.pre_vcp(images):
         for group in prompts(config):
@@ -63,8 +63,8 @@ def naive_text_embeddings(
                     x = deep.norm(torch.cat([x[:, :1], x[:, 1 + n :]], dim=1))
                 end = int(marked.argmax()) + config.category_length - 1
                 states.append(F.normalize(tower.ln_final(x)[0, end] @ tower.projection, dim=-1))
-            found.append(F.normalize(torch.stack(states).mean(dim=0), dim=-1))
-    return torch.stack(found).unflatten(0, (len(images), 2))
+            embeddings.append(F.normalize(torch.stack(states).mean(dim=0), dim=-1))
+    return torch.stack(embeddings).unflatten(0, (len(images), 2))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def naive_text_embeddings(
 def test_batched_text_equals_the_image_by_image_loop(square: Backbone, changes: dict) -> None:
     config = SMALL.changed(changes)
     learner, images = learner_of(square, config), features_of(square, config).image_embedding
-    found = text_embeddings(learner, square, config, images)
-    torch.testing.assert_close(found, naive_text_embeddings(learner, square, config, images))
+    embeddings = text_embeddings(learner, square, config, images)
+    torch.testing.assert_close(embeddings, naive_text_embeddings(learner, square, config, images))
 
 
 def test_the_end_of_the_longest_prompt_is_where_the_text_is_cut(
@@ -105,7 +105,7 @@ def test_the_end_of_the_longest_prompt_is_where_the_text_is_cut(
 
 def naive_post_vcp(post: PostVCP, text: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
     """Eqs. (5) to (8) as printed: one image, state and head at a time."""
-    found = torch.empty(len(text), 2, patches.shape[2])
+    adapted = torch.empty(len(text), 2, patches.shape[2])
     for b in range(len(text)):
         for s in range(2):
             query = post.query(text[b, s]).chunk(post.heads)
@@ -115,8 +115,8 @@ def naive_post_vcp(post: PostVCP, text: torch.Tensor, patches: torch.Tensor) -> 
             for q, k, v in zip(query, keys, values, strict=True):
                 heads.append((k @ q).softmax(dim=0) @ v)
             out = post.out(torch.cat(heads))
-            found[b, s] = out / out.norm()
-    return found
+            adapted[b, s] = out / out.norm()
+    return adapted
 
 
 @pytest.mark.parametrize("preset", ["code", "paper"])
@@ -136,12 +136,12 @@ def naive_branch(
     logits: list[torch.Tensor], grid: tuple[int, int], size: int
 ) -> list[torch.Tensor]:
     """Upsample both logits, then softmax; channel 1 of every block."""
-    found = []
-    for one in logits:
-        maps = one.transpose(1, 2).unflatten(2, grid)
+    probabilities = []
+    for block_logits in logits:
+        maps = block_logits.transpose(1, 2).unflatten(2, grid)
         large = F.interpolate(maps, (size, size), mode="bilinear", align_corners=True)
-        found.append(large.softmax(dim=1)[:, 1])
-    return found
+        probabilities.append(large.softmax(dim=1)[:, 1])
+    return probabilities
 
 
 def test_detection_equals_the_steps_of_the_official_test(square: Backbone) -> None:
@@ -160,15 +160,15 @@ def test_detection_equals_the_steps_of_the_official_test(square: Backbone) -> No
         adapted = naive_post_vcp(learner.post_vcp, text, unit)
         new.append(unit @ adapted.mT * learner.post_vcp.logit_scale.exp())
     raw_map, new_map = (
-        torch.stack(naive_branch(one, (6, 6), 48)).mean(dim=0).detach() for one in (raw, new)
+        torch.stack(naive_branch(logits, (6, 6), 48)).mean(dim=0).detach() for logits in (raw, new)
     )
     fused = 0.2 * raw_map + 0.8 * new_map
-    smooth = np.stack([gaussian_filter(one, sigma=1.5) for one in fused.numpy()])
+    smooth = np.stack([gaussian_filter(pixels, sigma=1.5) for pixels in fused.numpy()])
     score = sum(m.flatten(1).sort().values[:, -50:].mean(dim=1) for m in (raw_map, new_map))
 
-    found = detect(prepared, SMALL, learner, features)
-    np.testing.assert_allclose(found.anomaly_map, smooth, atol=2e-6)
-    torch.testing.assert_close(found.image_score, score)
+    detection = detect(prepared, SMALL, learner, features)
+    np.testing.assert_allclose(detection.anomaly_map, smooth, atol=2e-6)
+    torch.testing.assert_close(detection.image_score, score)
     highest = detect(
         prepared, SMALL.changed({"image_score": "map_maximum", "sigma": 0.0}), learner, features
     )
@@ -191,8 +191,8 @@ def naive_loss(probability: torch.Tensor, mask: torch.Tensor) -> tuple[float, fl
     right = torch.where(mask == 1, probability, 1 - probability)
     pt = right * (1 - 1e-5) + (1 - right) * 1e-5 + 1e-5
     focal = (-((1 - pt) ** 2) * pt.log()).mean().item()
-    both, each = (probability * mask).sum(), probability.sum() + mask.sum()
-    return focal, (1 - (2 * both + 1) / (each + 1)).item()
+    overlap, each = (probability * mask).sum(), probability.sum() + mask.sum()
+    return focal, (1 - (2 * overlap + 1) / (each + 1)).item()
 
 
 def test_loss_is_the_sum_over_blocks_and_branches(square: Backbone) -> None:
@@ -204,15 +204,15 @@ def test_loss_is_the_sum_over_blocks_and_branches(square: Backbone) -> None:
     expected = 0.0
     for block in SMALL.blocks:
         alone = SMALL.changed({"blocks": [block]})
-        one = learner_of(square, alone)
-        one.load_state_dict(
+        block_learner = learner_of(square, alone)
+        block_learner.load_state_dict(
             {
                 key.replace("raw_heads.1", "raw_heads.0") if block == 3 else key: value
                 for key, value in learner.state_dict().items()
                 if not key.startswith(f"raw_heads.{1 if block == 1 else 0}")
             }
         )
-        for branch in branch_maps(one, prepared, alone, features):
+        for branch in branch_maps(block_learner, prepared, alone, features):
             assert branch is not None
             losses = [naive_loss(p, m) for p, m in zip(branch, masks_of(), strict=True)]
             expected += float(np.mean([focal + dice for focal, dice in losses]))
@@ -225,10 +225,10 @@ def test_loss_is_the_sum_over_blocks_and_branches(square: Backbone) -> None:
 def test_a_batch_of_one_image_is_the_batch_of_its_twin(square: Backbone) -> None:
     prepared, learner = prepare_backbone(square, SMALL), learner_of(square)
     features, masks = features_of(square), masks_of()
-    one = loss(learner, prepared, SMALL, features[1:2], torch.ones(1), masks[1:2], None)
+    single = loss(learner, prepared, SMALL, features[1:2], torch.ones(1), masks[1:2], None)
     twice = torch.tensor([1, 1])
-    two = loss(learner, prepared, SMALL, features[twice], torch.ones(2), masks[twice], None)
-    assert one["total"].item() == pytest.approx(two["total"].item(), rel=1e-6)
+    double = loss(learner, prepared, SMALL, features[twice], torch.ones(2), masks[twice], None)
+    assert single["total"].item() == pytest.approx(double["total"].item(), rel=1e-6)
 
 
 def test_training_changes_the_learner_and_nothing_else(square: Backbone) -> None:
@@ -253,17 +253,17 @@ def test_training_changes_the_learner_and_nothing_else(square: Backbone) -> None
 
 
 def _tower(backbone: Backbone) -> dict[str, torch.Tensor]:
-    found = {}
+    tensors = {}
     for tower in (backbone.text, backbone.vision):
         for field in fields(tower):
             value = getattr(tower, field.name)
             if isinstance(value, torch.Tensor):
-                found[f"{type(tower).__name__}.{field.name}"] = value
+                tensors[f"{type(tower).__name__}.{field.name}"] = value
         if tower is backbone.text:
             for i, block in enumerate(tower.transformer.blocks):
                 for field in fields(block):
-                    found[f"{i}.{field.name}"] = getattr(block, field.name).weight
-    return found
+                    tensors[f"{i}.{field.name}"] = getattr(block, field.name).weight
+    return tensors
 
 
 def _tower_digest(backbone: Backbone) -> str:
@@ -290,10 +290,10 @@ def dropped(square: Backbone, seed: int | None, changes: dict | None = None) -> 
 
 def test_dropout_is_drawn_apart_for_every_image_from_its_generator_alone(square: Backbone) -> None:
     state = torch.get_rng_state()
-    once, again, other = dropped(square, 1), dropped(square, 1), dropped(square, 2)
+    once, again, different = dropped(square, 1), dropped(square, 1), dropped(square, 2)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(once, again)
-    assert not torch.equal(once, other)
+    assert not torch.equal(once, different)
     assert torch.pdist(once.flatten(1)).min() > 1e-4
     without = dropped(square, None)
     assert torch.pdist(without.flatten(1)).max() < 1e-5
@@ -306,8 +306,8 @@ def test_dropout_keeps_the_mean_of_the_deep_prompts(square: Backbone) -> None:
     drawn = deep.vectors(4000, 0.1, torch.Generator().manual_seed(0))
     assert ((drawn == 0).float().mean() - 0.1).abs() < 5e-3
     torch.testing.assert_close(drawn.mean(dim=1), plain[:, 0], atol=0.05, rtol=0)
-    few = drawn[:, :50] == 0  # every block and every prompt has draws of its own
-    assert len(few.unique(dim=0)) == len(few) and len(few.unique(dim=1)[0]) == 50
+    zeros = drawn[:, :50] == 0  # every block and every prompt has draws of its own
+    assert len(zeros.unique(dim=0)) == len(zeros) and len(zeros.unique(dim=1)[0]) == 50
 
 
 def test_the_baseline_is_a_model_of_its_own(square: Backbone) -> None:
@@ -320,8 +320,8 @@ def test_the_baseline_is_a_model_of_its_own(square: Backbone) -> None:
     assert sorted(parts) == ["raw_dice", "raw_focal", "total"]
     raw, new = branch_maps(learner, prepared, baseline, features)
     assert new is None
-    found = detect(prepared, baseline.changed({"sigma": 0.0}), learner, features)
-    assert torch.equal(found.anomaly_map, raw)
+    detection = detect(prepared, baseline.changed({"sigma": 0.0}), learner, features)
+    assert torch.equal(detection.anomaly_map, raw)
     assert [len(group["params"]) for group in parameter_groups(learner, baseline, "visa")][1] == 1
 
 

@@ -17,17 +17,17 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import flatten, to_safetensors
 from clipad_core.learned.official_init import Architecture
+from clipad_core.methods.checkpoint import checkpoint_bytes, read_checkpoint
 from clipad_core.methods.vcpclip.checkpoint import (
-    checkpoint_bytes,
+    NAME,
     official_bytes,
     official_name,
-    read_checkpoint,
     read_official,
     to_official,
 )
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig, find_preset
 from clipad_core.methods.vcpclip.detector import detect, prepare_backbone
-from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner
+from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 
 __all__ = ["square"]  # the fixture
 DATA = "d" * 64
@@ -45,7 +45,8 @@ def stored(path: Path, found: dict[str, Any]) -> Path:
 
 def test_official_layout_is_that_of_the_released_files() -> None:
     sizes = Architecture(1024, 24, 14, 24, 768, 12, 77, 49408, 768)
-    learner = empty_learner(sizes, VCPCLIPConfig())
+    with torch.device("meta"):
+        learner = VCPCLIPLearner(sizes, VCPCLIPConfig())
     found = {}
     for name, value in learner.state_dict().items():
         convolution = name.startswith("post_vcp.") and name.endswith("weight")
@@ -98,11 +99,11 @@ def test_our_file_there_and_back_is_exact(square: Backbone, tmp_path: Path) -> N
     config = find_preset("paper").changed({"image_size": 48, "blocks": [1, 3], "heads": 4})
     learner = learner_of(square, config)
     path = tmp_path / "learner.safetensors"
-    path.write_bytes(checkpoint_bytes(learner, config, square, DATA))
+    path.write_bytes(checkpoint_bytes(NAME, learner, config, square, DATA))
     for backbone in (square, prepare_backbone(square, config)):
-        again, said, data = read_checkpoint(path, backbone)
+        again, said, data = read_checkpoint(NAME, path, backbone)
         assert equal(learner, again) and said == config and data == DATA
-        assert checkpoint_bytes(again, said, backbone, data) == path.read_bytes()
+        assert checkpoint_bytes(NAME, again, said, backbone, data) == path.read_bytes()
 
 
 def official(square: Backbone) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def refused(path: Path, square: Backbone) -> str:
         if path.suffix == ".pth":
             read_official(path, square, SMALL)
         else:
-            read_checkpoint(path, square)
+            read_checkpoint(NAME, path, square)
     assert str(path) in str(raised.value)
     return str(raised.value)
 
@@ -173,7 +174,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(square: Backbone, tmp_path: Pat
 
 def test_truncated_absent_and_foreign_files_are_refused(square: Backbone, tmp_path: Path) -> None:
     whole = official_bytes(learner_of(square))
-    ours = checkpoint_bytes(learner_of(square), SMALL, square, DATA)
+    ours = checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA)
     for suffix, content in ((".pth", whole), (".safetensors", ours)):
         path = tmp_path / f"cut{suffix}"
         path.write_bytes(content[: len(content) // 2])
@@ -189,7 +190,7 @@ def rewritten(path: Path, ours: bytes, header: dict[str, Any]) -> Path:
 
 
 def test_our_file_with_another_header_is_refused(square: Backbone, tmp_path: Path) -> None:
-    ours = checkpoint_bytes(learner_of(square), SMALL, square, DATA)
+    ours = checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA)
     path = tmp_path / "ours.safetensors"
     path.write_bytes(ours)
     save_file(load_file(path), path)
@@ -200,7 +201,7 @@ def test_our_file_with_another_header_is_refused(square: Backbone, tmp_path: Pat
     assert "digest 000000000000" in refused(rewritten(path, ours, said), square)
     said["backbone"] = square.digest
     with pytest.raises(ClipadError, match="blocks: found 24, expected at most 3"):
-        read_checkpoint(rewritten(path, ours, said), square)
+        read_checkpoint(NAME, rewritten(path, ours, said), square)
     del said["data"]
     assert "does not say" in refused(rewritten(path, ours, said), square)
     save_file(load_file(path), path, {"clipad": "[1]"})
@@ -212,19 +213,19 @@ def test_our_file_with_another_header_is_refused(square: Backbone, tmp_path: Pat
 
 def test_our_file_with_a_changed_bit_is_refused_by_name(square: Backbone, tmp_path: Path) -> None:
     learner, path = learner_of(square), tmp_path / "ours.safetensors"
-    ours = checkpoint_bytes(learner, SMALL, square, DATA, "k" * 64)
+    ours = checkpoint_bytes(NAME, learner, SMALL, square, DATA, "k" * 64)
     path.write_bytes(ours)
     read = 0
     for _ in with_one_bit_changed(path, every=8 + int.from_bytes(ours[:8], "little")):
         try:
-            again, said, data = read_checkpoint(path, square)
+            again, said, data = read_checkpoint(NAME, path, square)
         except ClipadError as error:
             assert str(path) in str(error)
         else:  # 1e-05 became 1E-05
             assert equal(learner, again) and (said, data) == (SMALL, DATA)
             read += 1
     assert read < 5
-    read_checkpoint(path, square, "k" * 64)
+    read_checkpoint(NAME, path, square, "k" * 64)
 
 
 def test_our_file_of_another_training_is_refused_where_one_is_asked_for(
@@ -232,17 +233,17 @@ def test_our_file_of_another_training_is_refused_where_one_is_asked_for(
 ) -> None:
     path = tmp_path / "ours.safetensors"
     for key in ("k" * 64, None):
-        path.write_bytes(checkpoint_bytes(learner_of(square), SMALL, square, DATA, key))
-        read_checkpoint(path, square)
+        path.write_bytes(checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA, key))
+        read_checkpoint(NAME, path, square)
         with pytest.raises(ClipadError, match=f"{path} is of the training .* expected jjjjjjjj"):
-            read_checkpoint(path, square, "j" * 64)
+            read_checkpoint(NAME, path, square, "j" * 64)
 
 
 def test_our_file_on_other_weights_is_refused(
     square: Backbone, micro: Backbone, tmp_path: Path
 ) -> None:
     path = tmp_path / "ours.safetensors"
-    path.write_bytes(checkpoint_bytes(learner_of(square), SMALL, square, DATA))
+    path.write_bytes(checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA))
     assert "was trained on weights with the digest" in refused(path, micro)
 
 

@@ -47,14 +47,14 @@ NO_GRADIENT = ("pre_vcp.mini_net.bias", "post_vcp.key.bias")
 
 
 def recorded_config(recording: Recording) -> VCPCLIPConfig:
-    said = json.loads(str(recording["config_json"]))
+    settings = json.loads(str(recording["config_json"]))
     return VCPCLIPConfig().changed(
         {
-            "image_size": said["image_size"],
-            "blocks": said["features_list"],
-            "category_length": said["prompt_len"],
-            "deep_length": said["deep_prompt_len"],
-            "deep_prompts": said["total_d_layer_len"] > 0,
+            "image_size": settings["image_size"],
+            "blocks": settings["features_list"],
+            "category_length": settings["prompt_len"],
+            "deep_length": settings["deep_prompt_len"],
+            "deep_prompts": settings["total_d_layer_len"] > 0,
         }
     )
 
@@ -114,8 +114,10 @@ def test_text_embeddings_equal_theirs(batch: Recorded) -> None:
     close(text_of(batch, batch.backbone, "image_features"), batch.values["text_embeddings"], 3e-6)
     alone = batch.learner()
     alone.pre_vcp.use_global = False
-    found = text_embeddings(alone, batch.backbone, batch.config, batch.tensor("image_features"))
-    close(found, batch.values["noglobal/text_embeddings"], 3e-6)
+    embeddings = text_embeddings(
+        alone, batch.backbone, batch.config, batch.tensor("image_features")
+    )
+    close(embeddings, batch.values["noglobal/text_embeddings"], 3e-6)
 
 
 def test_text_embeddings_with_quick_gelu_equal_those_of_the_changed_code(batch: Recorded) -> None:
@@ -148,11 +150,11 @@ def test_both_branches_equal_theirs_at_every_block(batch: Recorded) -> None:
 
 
 def test_map_and_image_score_equal_theirs(batch: Recorded) -> None:
-    found = detect(batch.backbone, batch.config, batch.learner(), batch.features())
-    close(found.anomaly_map, batch.values["fused_smoothed_notnormalised"], 2e-5)
-    close(found.image_score, batch.values["image_score_top2000_sum"], 2e-5)
-    lowest, highest = found.anomaly_map.min(), found.anomaly_map.max()
-    stretched = (found.anomaly_map - lowest) / (highest - lowest)
+    detection = detect(batch.backbone, batch.config, batch.learner(), batch.features())
+    close(detection.anomaly_map, batch.values["fused_smoothed_notnormalised"], 2e-5)
+    close(detection.image_score, batch.values["image_score_top2000_sum"], 2e-5)
+    lowest, highest = detection.anomaly_map.min(), detection.anomaly_map.max()
+    stretched = (detection.anomaly_map - lowest) / (highest - lowest)
     close(stretched, batch.values["fused_normalised"], 5e-4)
 
 
@@ -220,23 +222,25 @@ def test_maps_of_the_official_test_run(run: Recorded) -> None:
 
 def test_table_of_the_official_test_run(run: Recorded) -> None:
     images = [run.values[key] for key in sorted(run.values) if key.startswith("image/")]
-    found = VCPCLIP(run.loaded, run.config, run.learner())(images)
+    detection = VCPCLIP(run.loaded, run.config, run.learner())(images)
     lines = [line.split("|")[1:-1] for line in str(run.values["log"]).splitlines()]
     printed = {cells[0].strip(): [float(cell) for cell in cells[1:]] for cells in lines[2:5]}
     for category in ("part_a", "part_b"):
         chosen = run.values["out/cls"] == category
-        maps, masks = found.anomaly_map.numpy()[chosen], run.values["out/masks"][chosen]
+        maps, masks = detection.anomaly_map.numpy()[chosen], run.values["out/masks"][chosen]
         pixel = pixel_metrics(maps, masks, aupro="cflow200", iou=True)
-        image = image_metrics(run.values["out/gt_sp"][chosen], found.image_score.numpy()[chosen])
-        ours = [
+        image = image_metrics(
+            run.values["out/gt_sp"][chosen], detection.image_score.numpy()[chosen]
+        )
+        measured = [
             *(pixel[key] for key in ("pixel_auroc", "aupro", "pixel_ap", "pixel_f1max")),
             pixel["pixel_iou"],
             image["image_auroc"],
             *(image[key] for key in ("image_ap", "image_f1max")),
         ]
-        theirs = printed[category][:6] + printed[category][7:9]
+        official = printed[category][:6] + printed[category][7:9]
         # Two decimals of a per cent; 200 thresholds of AUPRO fall on other roundings of the map.
-        assert 100 * np.array(ours) == pytest.approx(theirs, abs=0.016), category
+        assert 100 * np.array(measured) == pytest.approx(official, abs=0.016), category
 
 
 def test_masks_are_resized_like_theirs(run: Recorded) -> None:

@@ -33,26 +33,26 @@ def test_initial_values_and_orders_equal_the_official_run(
 ) -> None:
     with np.load(GOLDENS / "vcpclip" / "official_seed.npz") as opened:
         recorded = dict(opened)
-    kept = {}
+    first_draw = {}
 
     def draw_once(sizes: Architecture, config: VCPCLIPConfig) -> dict[str, torch.Tensor]:
         """The full-size draw; the second time from where the first left the generator."""
-        if not kept:
-            kept["values"] = draw(sizes, config)
-            kept["state"] = torch.get_rng_state()
-        torch.set_rng_state(kept["state"])
-        return kept["values"]
+        if not first_draw:
+            first_draw["values"] = draw(sizes, config)
+            first_draw["state"] = torch.get_rng_state()
+        torch.set_rng_state(first_draw["state"])
+        return first_draw["values"]
 
     draw = initial.draw_values
     monkeypatch.setattr(initial, "draw_values", draw_once)
     monkeypatch.setattr(initial, "architecture_of", lambda backbone: VIT_L_336)
     for dataset in ("visa", "mvtec"):
         expected = recorded[f"order/{dataset}"]
-        found = sample_order(VCPCLIPConfig(), square, expected.shape[1], len(expected))
-        assert np.array_equal(found, expected)
+        orders = sample_order(VCPCLIPConfig(), square, expected.shape[1], len(expected))
+        assert np.array_equal(orders, expected)
 
     checked = 0
-    for name, value in kept["values"].items():
+    for name, value in first_draw["values"].items():
         official = official_name(name)
         key = "init/" + (official if "/" in official else f"model/{official}")
         if key in recorded:
@@ -68,13 +68,13 @@ def test_initial_values_and_orders_equal_the_official_run(
 
 def test_a_seed_decides_everything_and_touches_no_other_draw(square: Backbone) -> None:
     state = torch.get_rng_state()
-    one, same = (make_learner(square, SMALL, 5).state_dict() for _ in range(2))
-    other = make_learner(square, SMALL, 6).state_dict()
+    first, same = (make_learner(square, SMALL, 5).state_dict() for _ in range(2))
+    different = make_learner(square, SMALL, 6).state_dict()
     orders = sample_order(SMALL, square, 20, 3)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    drawn = [name for name in one if "norm" not in name and "logit_scale" not in name]
-    assert not any(torch.equal(one[name], other[name]) for name in drawn)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    drawn = [name for name in first if "norm" not in name and "logit_scale" not in name]
+    assert not any(torch.equal(first[name], different[name]) for name in drawn)
     assert sorted(orders[0]) == list(range(20))
     assert orders[0] != orders[1] != orders[2]
 

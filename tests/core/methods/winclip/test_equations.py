@@ -24,20 +24,20 @@ def unit() -> torch.Tensor:
 
 def naive_association_scores(patches: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
     """Eq. (4) as printed: one patch, one reference at a time."""
-    found = torch.zeros(patches.shape[:2], dtype=patches.dtype)
+    scores = torch.zeros(patches.shape[:2], dtype=patches.dtype)
     for image in range(patches.shape[0]):
         for patch in range(patches.shape[1]):
-            found[image, patch] = min(
+            scores[image, patch] = min(
                 0.5 * (1 - sum(a * b for a, b in zip(patches[image, patch], r, strict=True)))
                 for r in memory
             )
-    return found
+    return scores
 
 
 def naive_aggregation(scores: torch.Tensor, grid: tuple[int, int], scale: int, harmonic: bool):
     """Eq. (3) as printed: for every patch, collect the windows that cover it."""
     height, width = grid
-    found = torch.zeros(len(scores), height, width, dtype=scores.dtype)
+    aggregated = torch.zeros(len(scores), height, width, dtype=scores.dtype)
     for i in range(height):
         for j in range(width):
             covering = [
@@ -47,8 +47,10 @@ def naive_aggregation(scores: torch.Tensor, grid: tuple[int, int], scale: int, h
                 if top <= i < top + scale and left <= j < left + scale
             ]
             values = scores[:, covering]
-            found[:, i, j] = len(covering) / (1 / values).sum(1) if harmonic else values.mean(1)
-    return found.flatten(1)
+            aggregated[:, i, j] = (
+                len(covering) / (1 / values).sum(1) if harmonic else values.mean(1)
+            )
+    return aggregated.flatten(1)
 
 
 @pytest.mark.parametrize("k_shot", [1, 2])
@@ -58,8 +60,8 @@ def test_association_matches_the_equation(unit: torch.Tensor, k_shot: int) -> No
 
 
 def test_association_of_a_reference_with_itself_is_zero(unit: torch.Tensor) -> None:
-    found = association_scores(unit, unit.flatten(0, 1))
-    assert_close(found, torch.zeros_like(found), atol=1e-12, rtol=0)
+    scores = association_scores(unit, unit.flatten(0, 1))
+    assert_close(scores, torch.zeros_like(scores), atol=1e-12, rtol=0)
 
 
 def test_association_ignores_repeated_references_and_their_order(unit: torch.Tensor) -> None:
@@ -69,8 +71,9 @@ def test_association_ignores_repeated_references_and_their_order(unit: torch.Ten
 
 
 def test_more_references_never_raise_a_score(unit: torch.Tensor) -> None:
-    few, many = association_scores(unit, unit[0][:2]), association_scores(unit, unit[0])
-    assert (many <= few + 1e-12).all() and (many < few - 1e-3).any()
+    few_scores = association_scores(unit, unit[0][:2])
+    many_scores = association_scores(unit, unit[0])
+    assert (many_scores <= few_scores + 1e-12).all() and (many_scores < few_scores - 1e-3).any()
 
 
 @pytest.mark.parametrize("grid", [(3, 3), (5, 7), (4, 2)])
@@ -89,11 +92,11 @@ def test_aggregations_match_the_equation(grid: tuple[int, int], scale: int) -> N
 def test_harmonic_aggregation_of_a_hand_worked_grid() -> None:
     """3 x 3 patches, windows of 2: the centre lies in all four, a corner in one."""
     cover = cover_matrix(window_index((3, 3), 2), 9)
-    found = harmonic_aggregation(torch.tensor([[0.1, 0.2, 0.4, 0.8]]), cover)[0].reshape(3, 3)
-    assert_close(found[0, 0], torch.tensor(0.1))
-    assert_close(found[0, 1], torch.tensor(2 / (1 / 0.1 + 1 / 0.2)))
-    assert_close(found[1, 1], torch.tensor(4 / (10 + 5 + 2.5 + 1.25)))
-    assert_close(found[2, 2], torch.tensor(0.8))
+    scores = harmonic_aggregation(torch.tensor([[0.1, 0.2, 0.4, 0.8]]), cover)[0].reshape(3, 3)
+    assert_close(scores[0, 0], torch.tensor(0.1))
+    assert_close(scores[0, 1], torch.tensor(2 / (1 / 0.1 + 1 / 0.2)))
+    assert_close(scores[1, 1], torch.tensor(4 / (10 + 5 + 2.5 + 1.25)))
+    assert_close(scores[2, 2], torch.tensor(0.8))
 
 
 def test_harmonic_is_at_most_arithmetic_and_equal_scores_stay() -> None:
@@ -108,6 +111,6 @@ def test_harmonic_is_at_most_arithmetic_and_equal_scores_stay() -> None:
 
 def test_a_zero_score_makes_its_patches_zero_and_nothing_nan() -> None:
     cover = cover_matrix(window_index((3, 3), 2), 9)
-    found = harmonic_aggregation(torch.tensor([[0.0, 0.5, 0.5, 0.5]]), cover)[0]
-    assert_close(found[[0, 4, 8]], torch.tensor([0.0, 0.0, 0.5]), atol=1e-30, rtol=1e-6)
+    scores = harmonic_aggregation(torch.tensor([[0.0, 0.5, 0.5, 0.5]]), cover)[0]
+    assert_close(scores[[0, 4, 8]], torch.tensor([0.0, 0.0, 0.5]), atol=1e-30, rtol=1e-6)
     assert harmonic_mean([torch.tensor([0.0]), torch.tensor([0.5])]) == 0

@@ -32,19 +32,19 @@ def photos(count: int, height: int = 40, width: int = 40) -> list[np.ndarray]:
 @pytest.mark.parametrize("k_shot", [0, 2])
 def test_every_preset_scores_images(micro: Backbone, preset: str, k_shot: int) -> None:
     detector = WinCLIP(micro, find_preset(preset), "bottle", photos(4)[2:][:k_shot])
-    found = detector(photos(2))
+    detection = detector(photos(2))
     side = 400 if preset == "caoyunkang" else 32
-    assert found.image_score.shape == (2,) and found.anomaly_map.shape == (2, side, side)
-    assert found.anomaly_map.std(dim=(1, 2)).min() > 0
+    assert detection.image_score.shape == (2,) and detection.anomaly_map.shape == (2, side, side)
+    assert detection.anomaly_map.std(dim=(1, 2)).min() > 0
 
 
 def test_a_reference_scores_lower_than_another_image(micro: Backbone) -> None:
     first, second = photos(2)
-    found = WinCLIP(micro, find_preset("paper"), "bottle", [first])([first, second])
-    assert found.image_score[0] < found.image_score[1]
+    detection = WinCLIP(micro, find_preset("paper"), "bottle", [first])([first, second])
+    assert detection.image_score[0] < detection.image_score[1]
     config = find_preset("paper").changed({"map_fusion": "visual"})
-    found = WinCLIP(micro, config, "bottle", [first])([first, second])
-    assert found.anomaly_map[0].max() < 1e-5 < found.anomaly_map[1].max()
+    detection = WinCLIP(micro, config, "bottle", [first])([first, second])
+    assert detection.anomaly_map[0].max() < 1e-5 < detection.anomaly_map[1].max()
 
 
 def test_the_few_shot_score_is_equation_6(micro: Backbone) -> None:
@@ -65,9 +65,9 @@ def test_tiles_average_where_they_overlap() -> None:
     maps = torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])
     scores = Scores(torch.tensor([0.2, 0.8]), maps, torch.tensor([0.2, 0.8]), {}, maps, {}, None)
     place = Placement(((0, 0), (2, 0)), (4, 6))
-    ((image_score, found),) = stitch(scores, [place], torch.zeros(0), WinCLIPConfig(), (4, 4))
+    ((image_score, anomaly_map),) = stitch(scores, [place], torch.zeros(0), WinCLIPConfig(), (4, 4))
     assert_close(image_score, torch.tensor(0.5))
-    assert_close(found[0], torch.tensor([0.0, 0.0, 0.5, 0.5, 1.0, 1.0]))
+    assert_close(anomaly_map[0], torch.tensor([0.0, 0.0, 0.5, 0.5, 1.0, 1.0]))
 
 
 def test_multi_crop_replaces_the_text_score_by_the_mean_of_the_crops() -> None:
@@ -84,8 +84,8 @@ def test_multi_crop_replaces_the_text_score_by_the_mean_of_the_crops() -> None:
 @pytest.mark.parametrize("rule", ["none", "five", "ten"])
 def test_images_of_any_aspect_are_scored_whole(micro: Backbone, rule: str) -> None:
     config = find_preset("paper").changed({"multi_crop": rule})
-    found = WinCLIP(micro, config, "bottle")(photos(2, 40, 70))
-    assert found.anomaly_map.shape == (2, 32, 56)
+    detection = WinCLIP(micro, config, "bottle")(photos(2, 40, 70))
+    assert detection.anomaly_map.shape == (2, 32, 56)
 
 
 def test_scores_do_not_depend_on_the_batch(micro: Backbone) -> None:

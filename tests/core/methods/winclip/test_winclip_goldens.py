@@ -73,8 +73,8 @@ def test_prompts_and_tokens_equal_anomalibs(backbone: Backbone) -> None:
     recorded = golden("anomalib")
     groups = find_ensemble("zq21_dot").prompts("bottle")
     for group, key in zip(groups, ("tokens_normal", "tokens_anom"), strict=True):
-        found = sorted(map(tuple, backbone.tokenizer(list(group)).tolist()))
-        assert found == sorted(map(tuple, recorded[key].tolist()))
+        tokens = sorted(map(tuple, backbone.tokenizer(list(group)).tolist()))
+        assert tokens == sorted(map(tuple, recorded[key].tolist()))
 
 
 def test_prompt_embeddings_equal_anomalibs(backbone: Backbone) -> None:
@@ -132,7 +132,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def references_and_result_are_theirs(
+def assert_references_and_result(
     scores: Scores, detection: Detection, recorded: dict[str, np.ndarray], k_shot: int
 ) -> None:
     """Association maps, where there are references, and what comes out, by the names of the recordings."""
@@ -157,7 +157,7 @@ def test_anomalib_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     close(scores.language_map, recorded["zs_map_multi"], 2e-6)
     for scale in (2, 3):
         close(scores.language_maps[scale], recorded[f"zs_map_s{scale}"], 2e-6)
-    references_and_result_are_theirs(scores, detection, recorded, k_shot)
+    assert_references_and_result(scores, detection, recorded, k_shot)
 
 
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])
@@ -165,7 +165,7 @@ def test_zqhang_scores_and_maps(backbone: Backbone, k_shot: int) -> None:
     recorded = golden("zqhang")
     scores, detection = run(backbone, find_preset("zqhang"), k_shot)
     close(scores.language_map, recorded["zs_map_multi"], 2e-6)
-    references_and_result_are_theirs(scores, detection, recorded, k_shot)
+    assert_references_and_result(scores, detection, recorded, k_shot)
 
 
 @pytest.mark.parametrize("k_shot", [0, 1, 2, 4])

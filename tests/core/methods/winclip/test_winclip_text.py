@@ -24,10 +24,10 @@ def test_kept_beginnings_change_nothing_and_are_used_again(micro: Backbone) -> N
         groups = ensemble.prompts(words)
         plain = encode_prompts(tower, micro.tokenizer, [p for g in groups for p in g])
         normal = average(plain[:154], "mean_raw")
-        found = text_embeddings(tower, micro.tokenizer, ensemble, words)
-        assert_close(found[0], normal, atol=1e-6, rtol=0)
-        assert_close(found[1], average(plain[154:], "mean_raw"), atol=1e-6, rtol=0)
-        computed.append(set(tower.beginnings._kept))
+        embeddings = text_embeddings(tower, micro.tokenizer, ensemble, words)
+        assert_close(embeddings[0], normal, atol=1e-6, rtol=0)
+        assert_close(embeddings[1], average(plain[154:], "mean_raw"), atol=1e-6, rtol=0)
+        computed.append(set(tower.beginnings._cache))
     # 18 beginnings of templates, and before the name nothing or one of four adjectives.
     assert len({row for together in computed[0] for row in together}) == 18 * 5
     assert computed[0] == computed[1] == computed[2]
@@ -52,21 +52,21 @@ def test_an_embedding_does_not_depend_on_what_was_embedded_before(micro: Backbon
     for order in (names, names[::-1]):
         tower = replace(micro.text)
         for name in order:
-            found = text_embeddings(tower, micro.tokenizer, find_ensemble(name), "metal nut")
-            assert torch.equal(found, alone[name])
+            embeddings = text_embeddings(tower, micro.tokenizer, find_ensemble(name), "metal nut")
+            assert torch.equal(embeddings, alone[name])
 
 
 def test_kept_beginnings_stay_bounded(micro: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "CHUNKS_KEPT", 2)
     tower = replace(micro.text)
     text_embeddings(tower, micro.tokenizer, find_ensemble("full22_dot"), "nut")
-    assert len(tower.beginnings._kept) == 2
+    assert len(tower.beginnings._cache) == 2
 
 
 def test_another_tower_has_beginnings_of_its_own(micro: Backbone) -> None:
     tower = replace(micro.text)
     text_embeddings(tower, micro.tokenizer, find_ensemble("states_only"), "nut")
-    assert tower.beginnings._kept and not replace(tower).beginnings._kept
+    assert tower.beginnings._cache and not replace(tower).beginnings._cache
 
 
 def test_both_averages_match_their_formula_and_differ(micro: Backbone) -> None:
@@ -82,8 +82,8 @@ def test_both_averages_match_their_formula_and_differ(micro: Backbone) -> None:
 
 
 def test_a_one_class_ensemble_gives_one_prototype(micro: Backbone) -> None:
-    found = text_embeddings(micro.text, micro.tokenizer, find_ensemble("one_class"), "bottle")
-    assert found.shape == (1, 16)
+    embeddings = text_embeddings(micro.text, micro.tokenizer, find_ensemble("one_class"), "bottle")
+    assert embeddings.shape == (1, 16)
 
 
 @pytest.mark.parametrize("name", ["full22_dot", "zq21_dot", "one_class"])
@@ -101,8 +101,8 @@ def test_raw_text_is_every_prompt_with_its_own_embedding(
             assert_close(state.embeddings[place], alone, atol=1e-5, rtol=0)
         assert (state.embeddings.norm(dim=-1) - 1).abs().min() > 1e-3  # not normalised
     averaged = torch.stack([average(state.embeddings, rule) for state in states])
-    found = text_embeddings(micro.text, micro.tokenizer, ensemble, "metal nut", rule)
-    assert torch.equal(found, averaged)
+    embeddings = text_embeddings(micro.text, micro.tokenizer, ensemble, "metal nut", rule)
+    assert torch.equal(embeddings, averaged)
 
 
 def test_raw_text_of_a_detector_names_the_category_and_its_damage(micro: Backbone) -> None:

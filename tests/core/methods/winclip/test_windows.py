@@ -32,29 +32,31 @@ def naive_window(model, image: torch.Tensor, inside: torch.Tensor) -> torch.Tens
 
 
 def test_images_and_patches_are_those_of_the_tower_alone(micro: Backbone, images) -> None:
-    found = encode_images(micro.vision, images, scales=[2], blocks=[1, 3])
+    features = encode_images(micro.vision, images, scales=[2], blocks=[1, 3])
     embedding, tokens = run_tower(micro.vision, images, blocks=[1, 3])
-    assert_close(found.image_embedding, embedding, atol=1e-6, rtol=0)
-    assert list(found.patch_tokens) == [1, 3]
+    assert_close(features.image_embedding, embedding, atol=1e-6, rtol=0)
+    assert list(features.patch_tokens) == [1, 3]
     for block in (1, 3):
-        assert_close(found.patch_tokens[block], tokens[block], atol=1e-5, rtol=0)
+        assert_close(features.patch_tokens[block], tokens[block], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_windows_equal_the_naive_loop(micro: Backbone, model, images, scale: int) -> None:
-    found = encode_images(micro.vision, images, scales=[scale]).window_embeddings[scale]
+    windows = encode_images(micro.vision, images, scales=[scale]).window_embeddings[scale]
     for number, inside in enumerate(window_index(micro.vision.grid, scale)):
-        for image, one in zip(images, found[:, number], strict=True):
-            assert_close(one, naive_window(model, image, inside), atol=2e-6, rtol=0)
+        for image, window in zip(images, windows[:, number], strict=True):
+            assert_close(window, naive_window(model, image, inside), atol=2e-6, rtol=0)
 
 
 def test_encoding_does_not_depend_on_the_batch(micro: Backbone, images: torch.Tensor) -> None:
-    many = encode_images(micro.vision, images.repeat(30, 1, 1, 1), scales=[2], blocks=[3])
-    one = encode_images(micro.vision, images[1:2], scales=[2], blocks=[3])
-    assert_close(many.image_embedding[1::3], one.image_embedding.expand(30, -1), atol=1e-6, rtol=0)
-    assert_close(many.window_embeddings[2][1], one.window_embeddings[2][0], atol=1e-6, rtol=0)
-    assert_close(many.patch_tokens[3][88], one.patch_tokens[3][0], atol=1e-5, rtol=0)
+    batch = encode_images(micro.vision, images.repeat(30, 1, 1, 1), scales=[2], blocks=[3])
+    alone = encode_images(micro.vision, images[1:2], scales=[2], blocks=[3])
+    assert_close(
+        batch.image_embedding[1::3], alone.image_embedding.expand(30, -1), atol=1e-6, rtol=0
+    )
+    assert_close(batch.window_embeddings[2][1], alone.window_embeddings[2][0], atol=1e-6, rtol=0)
+    assert_close(batch.patch_tokens[3][88], alone.patch_tokens[3][0], atol=1e-5, rtol=0)
 
 
 def test_encoding_leaves_the_model_as_it_was(model, images: torch.Tensor) -> None:
@@ -74,11 +76,13 @@ def test_windows_of_a_rectangular_grid(tmp_path: Path) -> None:
     tower, drawn = read_vision_tower(model.visual), torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, 24, 40, generator=drawn)
     assert tower.grid == (3, 5)
-    found = encode_images(tower, image, scales=[2]).window_embeddings[2]
-    assert found.shape == (1, 8, 16)
+    windows = encode_images(tower, image, scales=[2]).window_embeddings[2]
+    assert windows.shape == (1, 8, 16)
     with torch.no_grad():
         for number, inside in enumerate(window_index((3, 5), 2)):
-            assert_close(found[0, number], naive_window(model, image[0], inside), atol=2e-6, rtol=0)
+            assert_close(
+                windows[0, number], naive_window(model, image[0], inside), atol=2e-6, rtol=0
+            )
 
 
 def test_windows_in_bfloat16_stay_near_float32(micro: Backbone, images: torch.Tensor) -> None:
@@ -99,16 +103,16 @@ def test_windows_through_packed_weights_are_the_same(
     tower = load_backbone("clipad-micro", "random:0").vision
     assert tower.transformer.blocks[0].qkv.packed is has
     assert tower.transformer.blocks[-1].expand.packed is has
-    found, same = (encode_images(one, images, scales=[2]) for one in (tower, micro.vision))
-    assert_close(found.image_embedding, same.image_embedding)
-    assert_close(found.window_embeddings[2], same.window_embeddings[2])
+    features, same = (encode_images(vision, images, scales=[2]) for vision in (tower, micro.vision))
+    assert_close(features.image_embedding, same.image_embedding)
+    assert_close(features.window_embeddings[2], same.window_embeddings[2])
 
 
 def test_tiles_cover_the_image_and_each_is_encoded_alone(micro: Backbone, images) -> None:
-    found = encode_tiles(micro.vision, images, tile=2, stride=2)
-    assert found.shape == (3, 4, 16)
+    embeddings = encode_tiles(micro.vision, images, tile=2, stride=2)
+    assert embeddings.shape == (3, 4, 16)
     corner = F.interpolate(images[:, :, 16:, 16:], (32, 32), mode="bicubic", antialias=True)
-    assert_close(found[:, 3], encode_images(micro.vision, corner).image_embedding)
+    assert_close(embeddings[:, 3], encode_images(micro.vision, corner).image_embedding)
 
 
 def test_window_index_of_a_stride_ends_flush_with_the_border() -> None:

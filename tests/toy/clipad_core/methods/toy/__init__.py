@@ -64,4 +64,5 @@ METHOD = Method(
     detect=detect,
     mask_rule=lambda config: "nearest",
     texts=lambda config: list(PROMPTS),
+    published_weights=[],
 )

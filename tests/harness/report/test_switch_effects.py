@@ -1,4 +1,4 @@
-"""The autopsy's sums, pictures in words, and its sources."""
+"""The sums of the effects of switches, their pictures in words, and their sources."""
 
 import re
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ def results(values: dict[str, list[float]], to: str = "malalab") -> pd.DataFrame
     names = ["0 start", "1 text_average", "2 temperature", "3 patch_feature", "4 clamp_association"]
     rows = [
         ("WinCLIP", f"walk to {to}/{name}", "mvtec", category, 1, 0, metric, value)
-        for metric, found in values.items()
-        for name, value in zip(names, found)
+        for metric, by_step in values.items()
+        for name, value in zip(names, by_step)
         for category in ("a", "b")
     ]
     columns = ["method", "variant", "dataset", "category", "k_shot", "seed", "metric", "value"]
@@ -34,10 +34,10 @@ STEPS = {"image_auroc": [0.9, 0.8, 0.85, 0.85, 0.7], "pixel_auroc": [0.8, 0.8, 0
 
 def test_the_effects_add_up_to_end_minus_start() -> None:
     values = switch_effects.walk(results(STEPS), "malalab", 1)
-    found = switch_effects.effects(values)
-    assert list(found.index) == list(values.index[1:])
-    assert found["image_auroc"].tolist() == pytest.approx([-10, 5, 0, -15])
-    assert found["image_auroc"].sum() == pytest.approx(-20)
+    points = switch_effects.effects(values)
+    assert list(points.index) == list(values.index[1:])
+    assert points["image_auroc"].tolist() == pytest.approx([-10, 5, 0, -15])
+    assert points["image_auroc"].sum() == pytest.approx(-20)
     assert values["aupro"].isna().all()  # not in the results: unknown, not zero
 
 
@@ -100,11 +100,11 @@ def test_every_switch_on_the_way_to_a_published_setting_is_explained(
     method: str, start: str
 ) -> None:
     presets = find_method(method).presets.keys() - {UNTRAINED}
-    used, known = thrown(method, start, presets), switch_effects.switches(method)
-    assert used and used <= set(known)
+    used, explained = thrown(method, start, presets), switch_effects.switches(method)
+    assert used and used <= set(explained)
     linked = re.compile(r"[\w-]+/[\w.-]+@(v\d|[0-9a-f]{7})")
     for name in used:
-        assert known[name].meaning and linked.search(known[name].source), name
+        assert explained[name].meaning and linked.search(explained[name].source), name
 
 
 @pytest.mark.parametrize("method", paper_names())
@@ -113,7 +113,9 @@ def test_every_switch_has_a_meaning_and_a_source(method: str) -> None:
     for name, switch in switch_effects.switches(method).items():
         assert switch.meaning, name
         assert linked.search(switch.source) or re.match(r"P Tables? \d", switch.source), name
-    assert all(one.what and one.why and one.source for one in read_paper(method).not_measured)
+    assert all(
+        cause.what and cause.why and cause.source for cause in read_paper(method).not_measured
+    )
 
 
 def test_a_field_that_no_code_decides_is_the_run_s_own() -> None:
@@ -129,9 +131,9 @@ def test_the_tracked_walks_throw_every_switch_and_no_unexplained_one() -> None:
         used = thrown(method, section["preset"], section["walks"])
         for changes in section["own_walks"].values():
             used |= set(own_steps(changes)[-1][1])
-        known = set(switch_effects.switches(method))
+        explained = set(switch_effects.switches(method))
         untrained = thrown(method, section["preset"], presets.keys() & {UNTRAINED})
-        assert used <= known and known - used <= untrained, method
+        assert used <= explained and explained - used <= untrained, method
 
 
 def test_the_table_says_from_what_to_what() -> None:
@@ -165,10 +167,10 @@ def test_every_code_stands_beside_what_is_reported_of_it() -> None:
 def test_a_switch_of_the_measurement_says_its_positions_too() -> None:
     steps = [{"multi_crop": "five"}, {"aupro": "cflow200"}, {"aupro": "mvtec"}]
     among = variants_of("winclip", own_walks={"other reporting": steps})
-    mine = [one for one in among if one.name.startswith("walk to other reporting/")]
-    assert [one.aupro for one in mine] == ["exact", "exact", "cflow200", "mvtec"]
+    walk = [variant for variant in among if variant.name.startswith("walk to other reporting/")]
+    assert [variant.aupro for variant in walk] == ["exact", "exact", "cflow200", "mvtec"]
     values = pd.DataFrame(
-        50.0, [one.name.partition("/")[2] for one in mine], switch_effects.METRICS
+        50.0, [variant.name.partition("/")[2] for variant in walk], switch_effects.METRICS
     )
     page = switch_effects.effect_table(values, among, "other reporting", "As reported")
     assert "<td>none</td><td>five</td>" in page
