@@ -88,13 +88,15 @@ def from_official(
     flat = flatten(groups, path)
     flat = {name.removeprefix("model/"): value for name, value in flat.items()}
     learner = empty_learner(backbone, config, flat)
-    shapes_here = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    learner_shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     shapes = {
         official_name(name): (*shape, 1) if name in CONVOLUTIONS else shape
-        for name, shape in shapes_here.items()
+        for name, shape in learner_shapes.items()
     }
     check_fit(flat, shapes, path, NAME)
-    values = {name: flat[official_name(name)].reshape(shape) for name, shape in shapes_here.items()}
+    values = {
+        name: flat[official_name(name)].reshape(shape) for name, shape in learner_shapes.items()
+    }
     fill(learner, values, backbone)
     return learner
 

@@ -33,13 +33,13 @@ __all__ = ["square"]  # the fixture
 DATA = "d" * 64
 
 
-def equal(one: VCPCLIPLearner, other: VCPCLIPLearner) -> bool:
-    a, b = one.state_dict(), other.state_dict()
+def equal(learner: VCPCLIPLearner, expected: VCPCLIPLearner) -> bool:
+    a, b = learner.state_dict(), expected.state_dict()
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def stored(path: Path, found: dict[str, Any]) -> Path:
-    torch.save(found, path)
+def stored(path: Path, content: dict[str, Any]) -> Path:
+    torch.save(content, path)
     return path
 
 
@@ -47,13 +47,13 @@ def test_official_layout_is_that_of_the_released_files() -> None:
     sizes = Architecture(1024, 24, 14, 24, 768, 12, 77, 49408, 768)
     with torch.device("meta"):
         learner = VCPCLIPLearner(sizes, VCPCLIPConfig())
-    found = {}
+    shapes = {}
     for name, value in learner.state_dict().items():
         convolution = name.startswith("post_vcp.") and name.endswith("weight")
-        found[official_name(name)] = (*value.shape, 1) if convolution else tuple(value.shape)
+        shapes[official_name(name)] = (*value.shape, 1) if convolution else tuple(value.shape)
     lines = (GOLDENS / "vcpclip" / "official_layout.txt").read_text().splitlines()
     expected = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in lines}
-    assert {name: f"{shape} float32" for name, shape in found.items()} == expected
+    assert {name: f"{shape} float32" for name, shape in shapes.items()} == expected
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_a_read_learner_detects_like_the_written_one(square: Backbone, tmp_path:
     learner, prepared = learner_of(square), prepare_backbone(square, SMALL)
     path = tmp_path / "learner.pth"
     path.write_bytes(official_bytes(learner))
-    one, two = (
+    detection, expected = (
         detect(prepared, SMALL, each, features_of(square))
         for each in (learner, read_official(path, prepared, SMALL))
     )
-    assert torch.equal(one.anomaly_map, two.anomaly_map)
+    assert torch.equal(detection.anomaly_map, expected.anomaly_map)
 
 
 def test_our_file_there_and_back_is_exact(square: Backbone, tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_our_file_there_and_back_is_exact(square: Backbone, tmp_path: Path) -> N
     path = tmp_path / "learner.safetensors"
     path.write_bytes(checkpoint_bytes(NAME, learner, config, square, DATA))
     for backbone in (square, prepare_backbone(square, config)):
-        again, said, data = read_checkpoint(NAME, path, backbone)
-        assert equal(learner, again) and said == config and data == DATA
-        assert checkpoint_bytes(NAME, again, said, backbone, data) == path.read_bytes()
+        again, stored_config, data = read_checkpoint(NAME, path, backbone)
+        assert equal(learner, again) and stored_config == config and data == DATA
+        assert checkpoint_bytes(NAME, again, stored_config, backbone, data) == path.read_bytes()
 
 
 def official(square: Backbone) -> dict[str, Any]:
@@ -121,9 +121,9 @@ def refused(path: Path, square: Backbone) -> str:
 
 
 def test_a_tensor_that_does_not_fit_is_named(square: Backbone, tmp_path: Path) -> None:
-    other = official(square)
-    other["trainable_linearlayer"]["fc.1.bias"] = torch.zeros(5)
-    message = refused(stored(tmp_path / "shape.pth", other), square)
+    tensors = official(square)
+    tensors["trainable_linearlayer"]["fc.1.bias"] = torch.zeros(5)
+    message = refused(stored(tmp_path / "shape.pth", tensors), square)
     assert "tensor trainable_linearlayer/fc.1.bias is (5,), expected (32,)" in message
     missing = official(square)
     del missing["Zero_try"]["q_proj_pre.bias"]
@@ -166,16 +166,16 @@ def test_code_in_a_pickle_is_refused_and_not_run(square: Backbone, tmp_path: Pat
     trace = tmp_path / "trace"
     for name, save in (("torch", torch.save), ("plain", None)):
         path = tmp_path / f"{name}.pth"
-        found = official(square) | {"attack": Attack(trace)}
-        path.write_bytes(pickle.dumps(found, protocol=2)) if save is None else save(found, path)
+        content = official(square) | {"attack": Attack(trace)}
+        path.write_bytes(pickle.dumps(content, protocol=2)) if save is None else save(content, path)
         refused(path, square)
         assert not trace.exists()
 
 
 def test_truncated_absent_and_foreign_files_are_refused(square: Backbone, tmp_path: Path) -> None:
     whole = official_bytes(learner_of(square))
-    ours = checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA)
-    for suffix, content in ((".pth", whole), (".safetensors", ours)):
+    checkpoint = checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA)
+    for suffix, content in ((".pth", whole), (".safetensors", checkpoint)):
         path = tmp_path / f"cut{suffix}"
         path.write_bytes(content[: len(content) // 2])
         assert "could not be read" in refused(path, square)
@@ -184,45 +184,45 @@ def test_truncated_absent_and_foreign_files_are_refused(square: Backbone, tmp_pa
         assert "does not exist" in refused(tmp_path / f"none{suffix}", square)
 
 
-def rewritten(path: Path, ours: bytes, header: dict[str, Any]) -> Path:
-    path.write_bytes(to_safetensors(load(ours), header))
+def rewritten(path: Path, checkpoint: bytes, header: dict[str, Any]) -> Path:
+    path.write_bytes(to_safetensors(load(checkpoint), header))
     return path
 
 
 def test_our_file_with_another_header_is_refused(square: Backbone, tmp_path: Path) -> None:
-    ours = checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA)
+    checkpoint = checkpoint_bytes(NAME, learner_of(square), SMALL, square, DATA)
     path = tmp_path / "ours.safetensors"
-    path.write_bytes(ours)
+    path.write_bytes(checkpoint)
     save_file(load_file(path), path)
     assert "does not say what it was trained with" in refused(path, square)
     save_file(load_file(path), path, {"clipad": "stand-in"})
     assert "does not say what it was trained with" in refused(path, square)
-    said = {"method": "vcpclip", "config": {}, "backbone": "0" * 64, "data": DATA}
-    assert "digest 000000000000" in refused(rewritten(path, ours, said), square)
-    said["backbone"] = square.digest
+    header = {"method": "vcpclip", "config": {}, "backbone": "0" * 64, "data": DATA}
+    assert "digest 000000000000" in refused(rewritten(path, checkpoint, header), square)
+    header["backbone"] = square.digest
     with pytest.raises(ClipadError, match="blocks: found 24, expected at most 3"):
-        read_checkpoint(NAME, rewritten(path, ours, said), square)
-    del said["data"]
-    assert "does not say" in refused(rewritten(path, ours, said), square)
+        read_checkpoint(NAME, rewritten(path, checkpoint, header), square)
+    del header["data"]
+    assert "does not say" in refused(rewritten(path, checkpoint, header), square)
     save_file(load_file(path), path, {"clipad": "[1]"})
     assert "does not say" in refused(path, square)
-    said |= {"data": DATA}
-    save_file(load_file(path), path, {"clipad": json.dumps(said)})
+    header |= {"data": DATA}
+    save_file(load_file(path), path, {"clipad": json.dumps(header)})
     assert "holds no digest of its content" in refused(path, square)
 
 
 def test_our_file_with_a_changed_bit_is_refused_by_name(square: Backbone, tmp_path: Path) -> None:
     learner, path = learner_of(square), tmp_path / "ours.safetensors"
-    ours = checkpoint_bytes(NAME, learner, SMALL, square, DATA, "k" * 64)
-    path.write_bytes(ours)
+    checkpoint = checkpoint_bytes(NAME, learner, SMALL, square, DATA, "k" * 64)
+    path.write_bytes(checkpoint)
     read = 0
-    for _ in with_one_bit_changed(path, every=8 + int.from_bytes(ours[:8], "little")):
+    for _ in with_one_bit_changed(path, every=8 + int.from_bytes(checkpoint[:8], "little")):
         try:
-            again, said, data = read_checkpoint(NAME, path, square)
+            again, stored_config, data = read_checkpoint(NAME, path, square)
         except ClipadError as error:
             assert str(path) in str(error)
         else:  # 1e-05 became 1E-05
-            assert equal(learner, again) and (said, data) == (SMALL, DATA)
+            assert equal(learner, again) and (stored_config, data) == (SMALL, DATA)
             read += 1
     assert read < 5
     read_checkpoint(NAME, path, square, "k" * 64)
