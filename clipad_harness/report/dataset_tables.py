@@ -40,7 +40,7 @@ def sheet(run: Run) -> tuple[Figure, str]:
     drawn = path.is_file() and index.is_file()
     columns = ["dataset", "image"]
     if drawn and pd.read_csv(index)[columns].equals(run.index[columns]):
-        with Image.open(path) as opened:
+        with Image.open(path, formats=["PNG"]) as opened:
             picture = opened.convert("RGB")
     else:
         picture = contact_sheet(run.data.parent, run.data.name, categories=run.profile.categories)

@@ -138,7 +138,8 @@ def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path
     assert [photo.path for photo in scored] == paths
     assert [photo.problem for photo in scored if photo.score is None] == [
         "window embeddings: all windows say the same.",
-        "found no readable image, expected an image; get it again.",
+        "found no readable image, expected an image (PNG, JPEG, BMP, TIFF, WEBP, GIF, JPEG2000, "
+        "AVIF); get it again.",
     ]
     for photo in scored:
         if photo.score is not None:
