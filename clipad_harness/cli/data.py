@@ -108,7 +108,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from clipad_harness.data.datasets import find_dataset
 
     folder = find_dataset(arguments.name, _root(arguments))
-    index, problems = check(folder, arguments.name)
+    index, problems, remarks = check(folder, arguments.name)
     test = index[index["split"] == "test"]
     normal = int((test["label"] == 0).sum())
     print(
@@ -120,10 +120,13 @@ def _check(arguments: argparse.Namespace) -> None:
         print(f"  {problem}")
     if len(problems) > _MAX_PROBLEMS:
         print(f"  and {len(problems) - _MAX_PROBLEMS} more")
+    if not problems:
+        print("  no problem found")
+    for remark in remarks:
+        print(f"  to know: {remark}")
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ClipadError(f"{arguments.name}: found {count}, expected the dataset of its card.")
-    print("  no problem found")
 
 
 def _show(arguments: argparse.Namespace) -> Path:

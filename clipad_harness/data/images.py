@@ -92,7 +92,7 @@ class MaskFile(NamedTuple):
     @property
     def marked(self) -> Mask:
         """(H, W), True where a pixel is anomalous."""
-        return cast(Mask, self.values > self.rule.above)
+        return self.values > self.rule.above
 
 
 # How an EXIF orientation says to turn the stored pixels; 1 is upright.

@@ -36,6 +36,7 @@ class Reading:
         self.root, self.folders, self.masked, self.headers = root, folders, masked, headers
         self.rows: list[dict[str, object]] = []
         self.problems: list[str] = []
+        self._listed: set[Path] = set()
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -72,6 +73,7 @@ class Reading:
             table = pd.DataFrame(columns=list(columns))
             try:
                 read = pd.read_csv(self.root / name, dtype=str, keep_default_na=False)
+                read = read.fillna("")  # the cells that a short line lacks
                 read.columns = read.columns.str.strip()
                 if set(columns) <= set(read.columns):
                     table = read
@@ -131,7 +133,17 @@ class Reading:
     def row(
         self, category: str, split: str, defect: str, image: Path, mask: Path | None = None
     ) -> None:
-        """One image: ``defect`` is ``good`` for a normal one."""
+        """One image: ``defect`` is ``good`` for a normal one.
+
+        An image that a table lists twice is a problem, and counts once. Anomalous training images
+        are left out: what a method refers to or calls normal is normal, in every layout.
+        """
+        if image in self._listed:
+            self.problem(image, "listed twice")
+            return
+        self._listed.add(image)
+        if split == "train" and defect != "good":
+            return
         self.rows.append(
             {
                 "category": category,

@@ -37,8 +37,8 @@ def whole(data: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_whole_dataset_has_no_problem(data, tmp_path):
     root, cards = whole(data, tmp_path)
-    index, problems = check(root, "cvc_colondb", cards)
-    assert (len(index), problems) == (3, [])
+    index, problems, remarks = check(root, "cvc_colondb", cards)
+    assert (len(index), problems, remarks) == (3, [], [])
     assert completeness(root, read_card("cvc_colondb", cards), cards) == "complete"
 
 
