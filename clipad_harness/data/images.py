@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -313,20 +314,29 @@ def _nearest(length: int, new_length: int) -> npt.NDArray[np.int64]:
     return np.minimum(places, length - 1)
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        if path.stat().st_size == 0:
-            raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
-        return Image.open(path, formats=tuple(FORMATS))
-    except (ClipadError, Warning):  # callers may have made Pillow's warnings errors
-        raise
-    except Exception as error:  # damaged bytes raise whatever they lead a decoder to
-        problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
-        if isinstance(error, Image.DecompressionBombError):
-            problem = "more pixels than an image may have (scale it down)"
-        raise ClipadError(
-            f"{path}: found {problem}, expected an image ({', '.join(FORMATS)}); get it again."
-        ) from error
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose header is read.
+
+    Pillow gets an open file and no name: what it opens itself it may map into memory, and a raw TIFF
+    file that is to be turned by a quarter it maps with exchanged sides (13.0).
+    """
+    with ExitStack() as stack:
+        try:
+            if path.stat().st_size == 0:
+                raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
+            file = stack.enter_context(path.open("rb"))
+            image = stack.enter_context(Image.open(file, formats=tuple(FORMATS)))
+        except (ClipadError, Warning):  # callers may have made Pillow's warnings errors
+            raise
+        except Exception as error:  # damaged bytes raise whatever they lead a decoder to
+            problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
+            if isinstance(error, Image.DecompressionBombError):
+                problem = "more pixels than an image may have (scale it down)"
+            raise ClipadError(
+                f"{path}: found {problem}, expected an image ({', '.join(FORMATS)}); get it again."
+            ) from error
+        yield image
 
 
 def _split(path: Path) -> tuple[Path, tuple[int, int]]:

@@ -18,6 +18,7 @@ from clipad_harness.data.images import image_size, part_of, read_mask
 from clipad_harness.data.reading import Reading, folders_of
 
 _MASK_NAMES = ("{}", "{}_mask")  # MVTec AD's own is NNN_mask; anomalib's toy set has NNN
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def mvtec(reading: Reading, category: str) -> None:
@@ -58,7 +59,7 @@ def mvtec(reading: Reading, category: str) -> None:
 def visa(reading: Reading, category: str) -> None:
     """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``."""
     name = str(reading.folders["split_file"])
-    table = reading.table(name, ("object", "split", "label", "image", "mask"))
+    table = reading.table(name, VISA_COLUMNS)
     kinds = [reading.root / category / "Data" / kind for kind in ("Images", "Masks")]
     on_disk = {
         path for kind in kinds for folder in folders_of(kind) for path in reading.images(folder)
