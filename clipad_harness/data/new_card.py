@@ -29,6 +29,13 @@ _NORMAL = ("good", "ok", "normal", "no", "negative", "healthy", "non_defective",
 _IMAGES = ("images", "image", "imgs", "img", "original", "photos", "data")
 _MASKS = ("masks", "mask", "ground_truth", "ground truth", "gt", "labels", "annotations")
 _PAIRS_LOOKED_AT = 50
+# What a folder may look like, for the message about one that looks like nothing.
+_EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "mvtec": {},
+    "visa": {"split_file": "split_csv/1cls.csv"},
+    "pairs": {"images": "images", "masks": "masks", "mask": "NAME"},
+    "classes": {"normal": "good", "anomalous": "defective"},
+}
 
 _TEXT = """\
 # The card of a dataset of your own, made by `clipad data new {name}` from its folder. Correct it by
@@ -42,7 +49,7 @@ title: {title}
 printed_as: []
 # One sentence: what the images show and what is asked.
 task: {task}
-# Prompts name them ("a photo of a damaged hex nut"): English nouns, _ for a space. {categories_are}
+# Prompts name them ("a photo of a damaged hex nut"): English nouns, _ for a space{folders_are}.
 categories: {categories}
 # Where metrics are defined: `image` needs normal and anomalous test images, `pixel` needs masks.
 levels: {levels}
@@ -137,7 +144,7 @@ def _text(name: str, guess: _Guess, levels: list[str], index: pd.DataFrame | Non
         counts["normal"] = len(test) - counts["anomalous"]
         counts["by_category"] = {str(key): len(rows) for key, rows in test.groupby("category")}
     which = "which pixels are anomalous" if levels == ["pixel"] else "which are anomalous"
-    by_folder = "The names of the folders." if LAYOUTS[guess.layout].by_category else ""
+    folders_are = "; each is a folder" if LAYOUTS[guess.layout].by_category else ""
     values = {
         "name_": name,
         "title": name.replace("_", " ").capitalize(),
@@ -151,7 +158,7 @@ def _text(name: str, guess: _Guess, levels: list[str], index: pd.DataFrame | Non
     }
     fields = {key: _yaml(value) for key, value in values.items()}
     words = expected(guess.layout, guess.folders)
-    text = _TEXT.format(name=name, categories_are=by_folder, words=words, **fields)
+    text = _TEXT.format(name=name, folders_are=folders_are, words=words, **fields)
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
@@ -175,9 +182,7 @@ def _guess(root: Path) -> _Guess:
             f"{root}: found test in it, expected a folder for every category with test in that; "
             f"move {', '.join(names)} into {root / 'CATEGORY'}, CATEGORY being what the images show."
         )
-    layouts = "\n".join(
-        f"  {layout}: {LAYOUTS[layout].words}" for layout in ("mvtec", "visa", "pairs", "classes")
-    )
+    layouts = "\n".join(f"  {expected(layout, names)}" for layout, names in _EXAMPLES.items())
     raise ClipadError(
         f"{root}: found {', '.join(names) or 'no folders'}, expected one of these layouts:\n{layouts}\n"
         "Arrange it so, or write a reader for it (docs/adding.md)."

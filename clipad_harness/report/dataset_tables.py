@@ -79,4 +79,5 @@ def _words(row: pd.Series) -> str:
 def credit(run: Run) -> str:
     """What to cite for the data, and their licence."""
     card = read_card(run.profile.dataset)
-    return f"{card.title}: {card.citation.strip()} Licence of the images: {card.licence}."
+    licence = card.licence or "not known"
+    return f"{card.title}: {card.citation.strip()} Licence of the images: {licence}."

@@ -264,11 +264,11 @@ def test_show_draws_every_layout(data, name, capsys):
 
 
 def test_every_command_has_an_example_in_its_help(capsys):
-    for words in (["data", "list"], ["data", "check"], ["data", "show"], ["data", "fetch"]):
+    for verb in ("list", "check", "show", "fetch", "new"):
         with pytest.raises(SystemExit) as ended:
-            main([*words, "--help"])
+            main(["data", verb, "--help"])
         assert ended.value.code == 0
-        assert f"Example: clipad {' '.join(words)}" in capsys.readouterr().out
+        assert f"Example: clipad data {verb}" in capsys.readouterr().out
 
 
 def test_a_real_sample_is_checked_and_misses_only_what_it_leaves_out():

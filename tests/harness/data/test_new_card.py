@@ -106,7 +106,7 @@ def no_category(root: Path) -> str:
 def no_layout(root: Path) -> str:
     write(root / "a" / "000.png")
     write(root / "b" / "000.png")
-    return r"found a, b, expected one of these layouts:\n  mvtec: <category>/train"
+    return r"found a, b, expected one of these layouts:\n  <category>/train"
 
 
 def only_normal(root: Path) -> str:
