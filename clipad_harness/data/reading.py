@@ -73,7 +73,6 @@ class Reading:
             table = pd.DataFrame(columns=list(columns))
             try:
                 read = pd.read_csv(self.root / name, dtype=str, keep_default_na=False)
-                read = read.fillna("")  # the cells that a short line lacks
                 read.columns = read.columns.str.strip()
                 if set(columns) <= set(read.columns):
                     table = read

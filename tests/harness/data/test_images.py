@@ -142,13 +142,13 @@ def test_a_mask_stored_as_tiff_is_read_as_stored(save):
     assert np.array_equal(read_mask(path, (4, 6)), SPOT)
 
 
-def test_an_exif_header_that_is_damaged_says_nothing_of_the_pixels(save):
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.webp"])
+def test_an_exif_header_that_is_damaged_says_nothing_of_the_pixels(save, name):
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = save(Image.fromarray(COLOUR), "image.jpg", exif=exif)
-    data = bytearray(path.read_bytes())
-    data[data.index(b"Exif") + 8] ^= 0xFF
-    path.write_bytes(data)
+    data = bytearray(exif.tobytes())
+    data[8] ^= 0xFF  # byte 2 of its TIFF header
+    path = save(Image.fromarray(COLOUR), name, exif=bytes(data))
     image, orientation = read_oriented(path)
     assert (image.size, orientation) == ((6, 4), 1)
 
