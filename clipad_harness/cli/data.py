@@ -1,4 +1,4 @@
-"""`clipad data ...`: which datasets are here, whether they are whole, how to get the others."""
+"""`clipad data ...`: which datasets are here, whether they are whole, how to get or add others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MAX_PROBLEMS = 50
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `data` with `list`, `check`, `show` and `fetch`."""
-    data = commands.add_parser("data", help="list, check, show or fetch datasets")
+    """Add `data` with `list`, `check`, `show`, `fetch` and `new`."""
+    data = commands.add_parser("data", help="list, check, show or fetch datasets, or add your own")
     verbs = data.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     list_ = _verb(verbs, "list", "all datasets: on disk, complete, licence", "clipad data list")
     check = _verb(
@@ -34,8 +34,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "show the licence of a dataset, ask, and download it; or say how to get it",
         "clipad data fetch visa --data /data",
     )
+    new = _verb(
+        verbs,
+        "new",
+        "write the card of a dataset of your own from its folder, with comments",
+        "clipad data new my_parts --data /data",
+    )
     for verb in (check, show, fetch):
         verb.add_argument("name", help="a dataset of `clipad data list`")
+    new.add_argument("name", help="the folder's name")
     show.add_argument("--out", type=Path, metavar="FILE", help="default: <name>.png")
     fetch.add_argument("--yes", action="store_true", help="accept the licence without being asked")
     fetch.add_argument(
@@ -51,6 +58,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     check.set_defaults(run=_check)
     show.set_defaults(run=_show)
     fetch.set_defaults(run=_fetch)
+    new.set_defaults(run=_new)
 
 
 def _verb(
@@ -108,7 +116,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from clipad_harness.data.datasets import find_dataset
 
     folder = find_dataset(arguments.name, _root(arguments))
-    index, problems = check(folder, arguments.name)
+    index, problems, remarks = check(folder, arguments.name)
     test = index[index["split"] == "test"]
     normal = int((test["label"] == 0).sum())
     print(
@@ -120,10 +128,13 @@ def _check(arguments: argparse.Namespace) -> None:
         print(f"  {problem}")
     if len(problems) > _MAX_PROBLEMS:
         print(f"  and {len(problems) - _MAX_PROBLEMS} more")
+    if not problems:
+        print("  no problem found")
+    for remark in remarks:
+        print(f"  to know: {remark}")
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ClipadError(f"{arguments.name}: found {count}, expected the dataset of its card.")
-    print("  no problem found")
 
 
 def _show(arguments: argparse.Namespace) -> Path:
@@ -168,6 +179,20 @@ def _fetch(arguments: argparse.Namespace) -> Path:
     for line in unchecked:
         print(f"  {line}")
     return folder
+
+
+def _new(arguments: argparse.Namespace) -> Path:
+    from clipad_harness.data.cards import CARDS
+    from clipad_harness.data.new_card import new_card
+
+    card, index = new_card(arguments.name, _root(arguments), CARDS)
+    test = index[index["split"] == "test"]
+    print(
+        f"Read the comments in the card of {arguments.name} ({len(index) - len(test)} training images, "
+        f"{len(test)} test images), then `clipad data check {arguments.name}`, then name it as "
+        "`dataset` of a profile in params.yaml."
+    )
+    return card
 
 
 def _agreed() -> bool:

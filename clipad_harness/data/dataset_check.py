@@ -1,31 +1,51 @@
-"""Whether a dataset on disk is the one its card describes: counts, unreadable files, duplicates."""
+"""Whether a dataset on disk is the one its card describes, and what is odd about its files.
+
+A problem is what no complete copy has: files that are damaged or twice there, other counts, ground
+truth that cannot be meant. A remark is what a published dataset may have and a reader of its numbers
+should know: grey masks, large ones, images that their cameras turned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import CARDS, DatasetCard, read_card
 from clipad_harness.data.datasets import Survey, survey
-from clipad_harness.data.images import file_hash, image_size, read_image, read_mask
+from clipad_harness.data.images import (
+    HALF_BRIGHTNESS,
+    CountingRule,
+    MaskFile,
+    file_hash,
+    read_mask_file,
+    read_oriented,
+)
 from clipad_harness.data.layouts import LAYOUTS
 from clipad_harness.data.reading import folders_of
 
 _THREADS = 4
+_EXAMPLES = 5
+# Up to here the values of a mask are taken for numbers of kinds of defects, as VisA's are, above for
+# brightness.
+_LARGEST_KIND = 31
 
 
-def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, list[str]]:
+def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Compare a folder with its card, read every file, and look for files that are there twice.
 
     Returns:
-        The index of what was found, and a sentence for every problem: files that do not pair, are
-        no image or are damaged, masks that mark nothing, missing or foreign categories, counts
-        that differ from the card's, images with the same bytes.
+        The index of what was found. Then a sentence for every problem: files that do not pair, are
+        no image or are damaged, masks that mark nothing or everything, or look inverted, images
+        whose EXIF orientation is not their mask's, missing or foreign categories, counts that
+        differ from the card's, images with the same bytes. Then a sentence for every kind of
+        remark: grey masks, masks of more than half an image, other images with an EXIF orientation.
 
     Raises:
         ClipadError: an unknown dataset, or a folder that holds nothing of it.
@@ -35,8 +55,9 @@ def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, lis
     problems = [*contents.problems]
     problems += foreign(root, card)
     problems += miscounts(contents.index, card)
-    problems += _contents(root, contents.index)
-    return contents.index, list(dict.fromkeys(problems))
+    remarks = _Remarks()
+    problems += _contents(root, contents.index, remarks)
+    return contents.index, list(dict.fromkeys(problems)), remarks.sentences()
 
 
 def completeness(root: Path, card: DatasetCard, cards: Path = CARDS) -> str:
@@ -88,29 +109,130 @@ def foreign(root: Path, card: DatasetCard) -> list[str]:
     return [f"{name}: a folder that is no category" for name in names if name not in expected_names]
 
 
-def _contents(root: Path, index: pd.DataFrame) -> Iterator[str]:
-    """Read every file once; yields what is wrong in the order of the index."""
+@dataclass
+class _Remarks:
+    """What is remarkable in single files, gathered over a dataset: a sentence a kind."""
+
+    grey: dict[CountingRule, list[tuple[str, int, int]]] = field(default_factory=dict)
+    large: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        sentences = []
+        for rule, masks in self.grey.items():
+            names, counts, others = zip(*masks, strict=True)
+            other = (
+                "above 0" if rule is HALF_BRIGHTNESS else "at least half as bright as the brightest"
+            )
+            sentences.append(
+                f"{_files('grey mask', names)}: {sum(counts):,} pixels count, {sum(others):,} are "
+                f"{other}; {rule.words}"
+            )
+        if self.large:
+            sentences.append(f"{_files('mask', self.large)}: more than half of the image is marked")
+        if self.turned:
+            sentences.append(
+                f"{_files('image', self.turned)}: an EXIF orientation, which is not applied: images "
+                "and masks are read as stored"
+            )
+        return sentences
+
+
+def _files(word: str, names: Sequence[str]) -> str:
+    """Their number and the first of them.
+
+    >>> _files("mask", ["a.png", "b.png"])
+    '2 masks (a.png, b.png)'
+    """
+    more = ", ..." if len(names) > _EXAMPLES else ""
+    return (
+        f"{len(names)} {word}{'s' if len(names) > 1 else ''} ({', '.join(names[:_EXAMPLES])}{more})"
+    )
+
+
+def _contents(root: Path, index: pd.DataFrame, remarks: _Remarks) -> Iterator[str]:
+    """Read every file once; yields what is wrong in the order of the index, and gathers remarks."""
     rows = [(str(image), str(mask)) for image, mask in zip(index["image"], index["mask"])]
     first: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         results = pool.map(lambda row: _content(root, *row), rows)
         bar = tqdm(results, "read", total=len(rows), unit="image", delay=2)
-        for (image, _), (digest, problems) in zip(rows, bar, strict=True):
-            yield from problems
-            if digest and digest in first:
-                yield f"{image}: the same bytes as {first[digest]}"
-            first.setdefault(digest, image)
+        for (image, mask), content in zip(rows, bar, strict=True):
+            yield from content.problems
+            if content.digest and content.digest in first:
+                yield f"{image}: the same bytes as {first[content.digest]}"
+            first.setdefault(content.digest, image)
+            if content.grey is not None:
+                rule, counted, other = content.grey
+                remarks.grey.setdefault(rule, []).append((mask, counted, other))
+            remarks.large += [mask] if content.large else []
+            remarks.turned += [image] if content.turned else []
 
 
-def _content(root: Path, image: str, mask: str) -> tuple[str, list[str]]:
-    """The hash of an image and what is wrong with it and its mask."""
-    problems = []
-    path, digest = root / image, ""
+@dataclass
+class _Content:
+    """What is found in an image and its mask.
+
+    Attributes:
+        digest: the hash of the image; "" where it cannot be read.
+        problems: sentences.
+        grey: the rule that counts, and the pixels by it and by the other one, where they differ.
+        large: whether the mask marks more than half of the image, and is no problem.
+        turned: whether the image has an EXIF orientation, and that is no problem.
+    """
+
+    digest: str = ""
+    problems: list[str] = field(default_factory=list)
+    grey: tuple[CountingRule, int, int] | None = None
+    large: bool = False
+    turned: bool = False
+
+
+def _content(root: Path, image: str, mask: str) -> _Content:
+    content, path = _Content(), root / image
     try:
-        digest = file_hash(path)
-        read_image(path)
-        if mask and not read_mask(root / mask, image_size(root / mask)).any():
-            problems.append(f"{mask}: marks no pixel of an anomalous image")
+        content.digest = file_hash(path)
+        orientation = read_oriented(path)[1]
+        if not mask:
+            content.turned = orientation != 1
+            return content
+        mask_file = read_mask_file(root / mask)
     except ClipadError as error:
-        problems.append(str(error).removeprefix(f"{root.as_posix()}/").split(", expected")[0])
-    return digest, problems
+        content.problems = [str(error).removeprefix(f"{root.as_posix()}/").split(", expected")[0]]
+        return content
+    if orientation != mask_file.orientation:
+        content.problems.append(
+            f"{image}: EXIF orientation {orientation}, its mask's is {mask_file.orientation} (1 is "
+            "upright); both are read as stored, so the mask may lie the wrong way"
+        )
+    content.turned = orientation != 1 and not content.problems
+    if problem := _shape(mask_file):
+        content.problems.append(f"{mask}: {problem}; {mask_file.rule.words}")
+    else:
+        content.large = bool(mask_file.marked.mean() > 0.5)
+    content.grey = _grey(mask_file)
+    return content
+
+
+def _shape(mask: MaskFile) -> str:
+    """What a mask marks that cannot be meant; "" where it can."""
+    marked = mask.marked
+    if not marked.any():
+        return "marks no pixel of an anomalous image"
+    if marked.all():
+        return f"marks every pixel (values {mask.values.min()} to {mask.values.max()})"
+    border = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
+    if border.all() and marked.mean() > 0.5:
+        return f"marks {marked.mean():.0%} of its pixels and all of the border, as if inverted"
+    return ""
+
+
+def _grey(mask: MaskFile) -> tuple[CountingRule, int, int] | None:
+    """The pixels that count, and those by the other rule, where a mask has values in between."""
+    brightest = mask.values.max()
+    if not brightest > _LARGEST_KIND:
+        return None
+    half = mask.rule is HALF_BRIGHTNESS
+    other = mask.values > 0 if half else mask.values >= brightest / 2
+    counted = int(mask.marked.sum()), int(other.sum())
+    return None if counted[0] == counted[1] else (mask.rule, *counted)

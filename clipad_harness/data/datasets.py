@@ -65,15 +65,20 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
     folder = dataset_folder(name, data_root)
     if folder is not None:
         return folder
-    places = [f"{root / name} ({_state(root / name)})" for root in _roots(data_root)]
-    places += [] if data_root is not None else ["data_root (not set)"]
-    places += [] if os.environ.get(DATA_VARIABLE) else [f"{DATA_VARIABLE} (not set)"]
     words = expected(card.layout, card.folders)
     raise ClipadError(
-        f"dataset {name}: found none in {', '.join(places)}. Expected {words} in it. "
+        f"dataset {name}: found none in {places(name, data_root)}. Expected {words} in it. "
         f"{card.obtain.strip()} Then set data_root in params.yaml or {DATA_VARIABLE} to the folder "
         f"that holds {name}/."
     )
+
+
+def places(name: str, data_root: Path | None) -> str:
+    """Where a dataset is looked for, and what is there, in words."""
+    words = [f"{root / name} ({_state(root / name)})" for root in _roots(data_root)]
+    words += [] if data_root is not None else ["data_root (not set)"]
+    words += [] if os.environ.get(DATA_VARIABLE) else [f"{DATA_VARIABLE} (not set)"]
+    return ", ".join(words)
 
 
 def default_root() -> Path:

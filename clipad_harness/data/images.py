@@ -5,7 +5,8 @@ first and convert then, which is the same for RGB and greyscale files and wrong 
 (Pillow resizes palette indices without interpolation). Further choices, as in Pillow's
 ``Image.open(path).convert("RGB")`` that anomalib, Accurate-WinCLIP-pytorch and AnomalyCLIP call:
 an alpha channel is dropped, not blended, and an EXIF orientation is ignored, because the masks of
-the datasets were drawn on the pixels as stored.
+the datasets were drawn on the pixels as stored. That holds for images and masks of every format;
+only photos of a user's own, which have no mask, are turned (``upright=True``).
 
 A path may name a part of a file: ``Part0.jpg@1of2`` is the upper half of ``Part0.jpg``, as
 KolektorSDD is cut; `part_of` makes such a path, and every function here reads it.
@@ -15,15 +16,31 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from clipad_core.errors import ClipadError
+
+# What is read, by Pillow's names, with the suffixes of such files. A file is told by its content,
+# whatever its name; Pillow tries nothing else, so that no file starts another program (PostScript
+# starts Ghostscript) or reaches a decoder that nobody uses.
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "JPEG2000": (".jp2",),
+    "AVIF": (".avif",),
+}
 
 Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
@@ -32,15 +49,67 @@ MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
 # WinCLIP's tiles run along the longer edge; a panorama of this shape is 25 of them.
 LONGEST_SIDE_RATIO = 20
 
-_PART = re.compile(r"(?P<file>.+)@(?P<number>\d)of(?P<count>\d)")
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
+
+class CountingRule(NamedTuple):
+    """Which pixels of a mask's file are anomalous.
+
+    Attributes:
+        name: what messages and docs/data.md call it.
+        above: a pixel counts where the brightest of its channels is above this.
+        words: the rule and where it comes from.
+    """
+
+    name: str
+    above: int
+    words: str
+
+
+ABOVE_ZERO = CountingRule(
+    "above_zero",
+    0,
+    "every value above 0 counts (rule above_zero, that of AnomalyCLIP, VCP-CLIP, APRIL-GAN and "
+    "anomalib)",
 )
+HALF_BRIGHTNESS = CountingRule(
+    "half_brightness",
+    127,
+    "of a JPEG mask a pixel counts from half brightness (rule half_brightness, our own)",
+)
+
+
+class MaskFile(NamedTuple):
+    """What the file of a mask holds, before it is cut to two values.
+
+    Attributes:
+        values: (H, W), the brightest channel of every pixel; of a palette its index.
+        rule: which values count.
+        orientation: the file's own EXIF orientation, 1 to 8.
+    """
+
+    values: npt.NDArray[Any]
+    rule: CountingRule
+    orientation: int
+
+    @property
+    def marked(self) -> Mask:
+        """(H, W), True where a pixel is anomalous."""
+        return self.values > self.rule.above
+
+
+# How an EXIF orientation says to turn the stored pixels; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# The orientation whose turn takes another one's back.
+_OPPOSITE = {6: 8, 8: 6}
+
+_PART = re.compile(r"(?P<file>.+)@(?P<number>\d)of(?P<count>\d)")
 
 
 def part_of(path: Path, number: int, count: int) -> Path:
@@ -82,33 +151,52 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     file, part = _split(path)
     with _opened(file) as image:
-        top, bottom = _rows(image.height, part)
-        return bottom - top, image.width
+        height, width = image.height, image.width
+        if isinstance(image, TiffImageFile):  # Pillow exchanges the sides where it will turn it
+            height, width = image.tag_v2[IMAGELENGTH], image.tag_v2[IMAGEWIDTH]
+        top, bottom = _rows(height, part)
+        return bottom - top, width
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, *, upright: bool = False) -> Image.Image:
     """Read any image as 8-bit RGB; the module's text states the choices.
 
     16-bit greyscale is divided by 257, so that 65535 becomes 255: no clipping, and no stretching
     that would make brightness depend on the image. Of a file with several frames the first is read.
 
+    Args:
+        path: a file of one of `FORMATS`, or a part of one.
+        upright: turn it as its EXIF orientation says; a dataset's image stays as stored, since its
+            mask was drawn so.
+
     Raises:
         ClipadError: an empty, truncated or foreign file, or pixels without a defined 8-bit range
             (floating point, or whole numbers above 16 bits).
     """
+    image, orientation = read_oriented(path)
+    return _turned(image, orientation) if upright else image
+
+
+def read_oriented(path: Path) -> tuple[Image.Image, int]:
+    """An image as `read_image` gives it, as stored, and its EXIF orientation, 1 (upright) to 8.
+
+    Raises:
+        ClipadError: as `read_image` does.
+    """
     path, part = _split(path)
-    with _opened(path) as image:
-        _decode(image, path)
+    with _opened(path) as opened:
+        image, orientation = _stored(opened, path)
         image = _cut(image, part)
         if image.mode == "I" or image.mode.startswith("I;16"):
-            return Image.fromarray(_sixteen_to_eight(np.asarray(image), path)).convert("RGB")
+            pixels = _sixteen_to_eight(np.asarray(image), path)
+            return Image.fromarray(pixels).convert("RGB"), orientation
         if image.mode == "F":
             raise ClipadError(
                 f"{path}: found floating-point pixels, expected 8 or 16 bits a channel; save the "
                 "image as 8-bit PNG with a range that suits it."
             )
         try:
-            return image.convert("RGB")
+            return image.convert("RGB"), orientation
         except ValueError as error:
             raise ClipadError(
                 f"{path}: found colour mode {image.mode}, expected one that converts to RGB; save "
@@ -117,12 +205,7 @@ def read_image(path: Path) -> Image.Image:
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
-    """Read a ground-truth mask: True where a pixel is anomalous, that is, not zero.
-
-    Any mode will do (0/1, 0/255, palette, 16-bit, colour); an alpha channel is ignored. A palette
-    file counts by its index, as numpy sees it; one whose colours say something else is refused. Of
-    a JPEG file, whose compression leaves grey around every edge, a pixel counts from half
-    brightness (AnomalyCLIP counts the grey as well).
+    """Read a ground-truth mask: True where a pixel is anomalous; `read_mask_file` says which are.
 
     Args:
         path: the mask.
@@ -132,36 +215,62 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
         Shape ``size``.
 
     Raises:
-        ClipadError: an unreadable file, another size than the image's, an ambiguous palette, or a
-            JPEG file that is dark all over.
+        ClipadError: another size than the image's, or as `read_mask_file` does.
     """
-    path, part = _split(path)
-    with _opened(path) as image:
-        lossy = image.format == "JPEG"
-        _decode(image, path)
-        image = _cut(image, part)
-        if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
-            image = image.convert("RGB")
-        pixels = np.asarray(image)
-        marked = (pixels.reshape(*pixels.shape[:2], -1) > (127 if lossy else 0)).any(axis=-1)
-        if lossy and not marked.any() and part == (1, 1) and pixels.max() > 0:
-            raise ClipadError(
-                f"{path}: found a JPEG mask that is nowhere brighter than {pixels.max()}, expected "
-                "white for anomalous pixels; save the mask as PNG with 0 and 255."
-            )
-        if image.mode == "P":
-            coloured = (np.asarray(image.convert("RGB")) != 0).any(axis=-1)
-            if not np.array_equal(marked, coloured) and coloured.any():
-                raise ClipadError(
-                    f"{path}: the palette's index 0 is not its only black colour, expected 0 = "
-                    "normal and black; save the mask as greyscale with 0 for normal pixels."
-                )
+    marked = read_mask_file(path).marked
     if marked.shape != tuple(size):
         raise ClipadError(
             f"{path}: found a mask of {marked.shape[0]} x {marked.shape[1]} pixels (height x "
             f"width), expected its image's {size[0]} x {size[1]}; correct the pairing or the mask."
         )
-    return cast(Mask, marked)
+    return marked
+
+
+def read_mask_file(path: Path) -> MaskFile:
+    """Read the values of a ground-truth mask and the rule that says which of them count.
+
+    Any mode will do (0/1, 0/255, palette, 16-bit, colour); an alpha channel is ignored. A palette
+    file counts by its index, as numpy sees it; one whose colours say something else is refused.
+    Every value above 0 counts, as in the published codes (`ABOVE_ZERO`). Of a JPEG file, whose
+    compression leaves grey around every edge, a pixel counts from half brightness
+    (`HALF_BRIGHTNESS`; AnomalyCLIP counts the grey as well).
+
+    Raises:
+        ClipadError: an unreadable file, an ambiguous palette, a picture in the alpha channel beside
+            colours that mark all or nothing, or a JPEG file that is dark all over.
+    """
+    path, part = _split(path)
+    with _opened(path) as opened:
+        # A JPEG file with several frames, as some cameras write it, is an MPO to Pillow.
+        rule = HALF_BRIGHTNESS if opened.format in ("JPEG", "MPO") else ABOVE_ZERO
+        image, orientation = _stored(opened, path)
+        image, alpha = _cut(image, part), (0, 0)
+        if image.mode in ("RGBA", "LA", "PA"):
+            alpha = cast(tuple[int, int], image.getchannel("A").getextrema())
+        if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
+            image = image.convert("RGB")
+        pixels = np.asarray(image)
+    mask = MaskFile(pixels.reshape(*pixels.shape[:2], -1).max(axis=-1), rule, orientation)
+    marked = mask.marked
+    if rule is HALF_BRIGHTNESS and not marked.any() and part == (1, 1) and pixels.max() > 0:
+        raise ClipadError(
+            f"{path}: found a JPEG mask that is nowhere brighter than {pixels.max()}, expected "
+            "white for anomalous pixels; save the mask as PNG with 0 and 255."
+        )
+    if alpha[0] < alpha[1] and (marked.all() or not marked.any()):
+        raise ClipadError(
+            f"{path}: found a mask whose alpha channel alone differs from pixel to pixel, and alpha "
+            "is not read, expected 0 for normal pixels in its colours; save the alpha channel as a "
+            "greyscale PNG."
+        )
+    if image.mode == "P":
+        coloured = (np.asarray(image.convert("RGB")) != 0).any(axis=-1)
+        if not np.array_equal(marked, coloured) and coloured.any():
+            raise ClipadError(
+                f"{path}: the palette's index 0 is not its only black colour, expected 0 = "
+                "normal and black; save the mask as greyscale with 0 for normal pixels."
+            )
+    return mask
 
 
 def resize_mask(mask: Mask, size: tuple[int, int], rule: MaskRule) -> Mask:
@@ -205,18 +314,29 @@ def _nearest(length: int, new_length: int) -> npt.NDArray[np.int64]:
     return np.minimum(places, length - 1)
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        if path.stat().st_size == 0:
-            raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
-        return Image.open(path)
-    except _DECODING_ERRORS as error:
-        if isinstance(error, ClipadError):
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose header is read.
+
+    Pillow gets an open file and no name: what it opens itself it may map into memory, and a raw TIFF
+    file that is to be turned by a quarter it maps with exchanged sides (13.0).
+    """
+    with ExitStack() as stack:
+        try:
+            if path.stat().st_size == 0:
+                raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
+            file = stack.enter_context(path.open("rb"))
+            image = stack.enter_context(Image.open(file, formats=tuple(FORMATS)))
+        except (ClipadError, Warning):  # callers may have made Pillow's warnings errors
             raise
-        problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
-        if isinstance(error, Image.DecompressionBombError):
-            problem = "more pixels than an image may have (scale it down)"
-        raise ClipadError(f"{path}: found {problem}, expected an image; get it again.") from error
+        except Exception as error:  # damaged bytes raise whatever they lead a decoder to
+            problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
+            if isinstance(error, Image.DecompressionBombError):
+                problem = "more pixels than an image may have (scale it down)"
+            raise ClipadError(
+                f"{path}: found {problem}, expected an image ({', '.join(FORMATS)}); get it again."
+            ) from error
+        yield image
 
 
 def _split(path: Path) -> tuple[Path, tuple[int, int]]:
@@ -240,15 +360,36 @@ def _cut(image: Image.Image, part: tuple[int, int]) -> Image.Image:
     return image.crop((0, top, image.width, bottom))
 
 
-def _decode(image: Image.Image, path: Path) -> None:
+def _stored(image: Image.Image, path: Path) -> tuple[Image.Image, int]:
+    """The pixels as they are stored, and the EXIF orientation that says how to turn them.
+
+    Pillow leaves that to others, but for TIFF files, which it turns while it decodes them.
+    """
     _refuse_two_colour_bmp(image, path)
+    tiff_orientation = _orientation(image) if isinstance(image, TiffImageFile) else 1
     try:
         image.load()
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # as above
         raise ClipadError(
             f"{path}: found a damaged or truncated image ({error}), expected a whole one; get it "
             "again."
         ) from error
+    if tiff_orientation == 1:
+        return image, _orientation(image)
+    return _turned(image, _OPPOSITE.get(tiff_orientation, tiff_orientation)), tiff_orientation
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none or the header is damaged."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as above
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _refuse_two_colour_bmp(image: Image.Image, path: Path) -> None:

@@ -18,6 +18,7 @@ from clipad_harness.data.images import image_size, part_of, read_mask
 from clipad_harness.data.reading import Reading, folders_of
 
 _MASK_NAMES = ("{}", "{}_mask")  # MVTec AD's own is NNN_mask; anomalib's toy set has NNN
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def mvtec(reading: Reading, category: str) -> None:
@@ -38,7 +39,8 @@ def mvtec(reading: Reading, category: str) -> None:
         for image in reading.images(subfolder):
             if subfolder.name != good:
                 reading.problem(image, f"training image outside train/{good}")
-            reading.row(category, "train", "good", image)
+            else:
+                reading.row(category, "train", "good", image)
     for defect, images in tests.items():
         masks = {}
         if defect != good and reading.masked:
@@ -57,7 +59,7 @@ def mvtec(reading: Reading, category: str) -> None:
 def visa(reading: Reading, category: str) -> None:
     """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``."""
     name = str(reading.folders["split_file"])
-    table = reading.table(name, ("object", "split", "label", "image", "mask"))
+    table = reading.table(name, VISA_COLUMNS)
     kinds = [reading.root / category / "Data" / kind for kind in ("Images", "Masks")]
     on_disk = {
         path for kind in kinds for folder in folders_of(kind) for path in reading.images(folder)
@@ -86,7 +88,7 @@ def visa(reading: Reading, category: str) -> None:
 def dagm(reading: Reading, category: str) -> None:
     """DAGM: ``Train`` and ``Test`` with capitals; ``Label/NNNN_label.PNG`` marks an anomalous image.
 
-    Normal is what has no label; anomalous training images are left out.
+    Normal is what has no label.
     """
     for split in ("Train", "Test"):
         folder = reading.root / category / split
@@ -95,10 +97,8 @@ def dagm(reading: Reading, category: str) -> None:
             reading.problem(folder, "no images")
         masks = reading.pair(images, reading.images(folder / "Label"), ("{}_label",), None)
         for image in images:
-            if image not in masks:
-                reading.row(category, split.lower(), "good", image)
-            elif split == "Test":
-                reading.row(category, "test", "defect", image, masks[image])
+            defect = "defect" if image in masks else "good"
+            reading.row(category, split.lower(), defect, image, masks.get(image))
 
 
 def kolektor(reading: Reading, category: str) -> None:
@@ -150,17 +150,19 @@ def labels(reading: Reading, category: str) -> None:
     names = reading.folders
     folder = reading.place(names["images"])
     table = reading.table(names["labels"], ("id", "hemorrhage"))
-    label_by_id = dict(zip(table["id"].str.strip(), table["hemorrhage"].str.strip(), strict=True))
-    label_by_stem = {
-        f"{int(key):03d}" if key.isdigit() else key: label for key, label in label_by_id.items()
-    }
+    label_by_stem: dict[str, str] = {}
+    for key, label in zip(table["id"].str.strip(), table["hemorrhage"].str.strip(), strict=True):
+        stem = f"{int(key):03d}" if key.isdecimal() else key
+        if stem in label_by_stem:
+            reading.problem(reading.root / names["labels"], f"names image {stem} twice")
+        label_by_stem[stem] = label
     for image in reading.images(folder):
-        label = label_by_stem.pop(image.stem, None)
-        if label not in ("0", "1"):
-            problem = "no line" if label is None else f"label {label!r}, neither 0 nor 1,"
+        value = label_by_stem.pop(image.stem, None)
+        if value not in ("0", "1"):
+            problem = "no line" if value is None else f"label {value!r}, neither 0 nor 1,"
             reading.problem(image, f"{problem} in {names['labels']}")
             continue
-        reading.row(category, "test", "good" if label == "0" else names["defect"], image)
+        reading.row(category, "test", "good" if value == "0" else names["defect"], image)
     for key in label_by_stem:
         reading.problem(reading.root / names["labels"], f"names image {key}, not there")
 

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from clipad_core.errors import ClipadError
-from clipad_harness.data.images import LONGEST_SIDE_RATIO, image_size
+from clipad_harness.data.images import FORMATS, LONGEST_SIDE_RATIO, image_size
+from clipad_harness.data.litter import is_litter
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-_LITTER = {"thumbs.db", "desktop.ini"}
+SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 _DOCUMENTS = {".txt", ".md", ".csv", ".json"}
 
 
@@ -36,6 +36,7 @@ class Reading:
         self.root, self.folders, self.masked, self.headers = root, folders, masked, headers
         self.rows: list[dict[str, object]] = []
         self.problems: list[str] = []
+        self._listed: set[Path] = set()
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -131,7 +132,17 @@ class Reading:
     def row(
         self, category: str, split: str, defect: str, image: Path, mask: Path | None = None
     ) -> None:
-        """One image: ``defect`` is ``good`` for a normal one."""
+        """One image: ``defect`` is ``good`` for a normal one.
+
+        An image that a table lists twice is a problem, and counts once. Anomalous training images
+        are left out: what a method refers to or calls normal is normal, in every layout.
+        """
+        if image in self._listed:
+            self.problem(image, "listed twice")
+            return
+        self._listed.add(image)
+        if split == "train" and defect != "good":
+            return
         self.rows.append(
             {
                 "category": category,
@@ -179,7 +190,7 @@ def printable(name: str) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by code point, without the litter of file managers."""
+    """What lies in a folder, sorted by code point, without litter (`is_litter`)."""
     try:
         paths = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
@@ -187,11 +198,11 @@ def entries(folder: Path) -> list[Path]:
             f"{folder}: cannot be listed ({error.strerror or error}), expected a readable folder; "
             "correct its permissions."
         ) from error
-    return [path for path in paths if path.name[0] != "." and path.name.lower() not in _LITTER]
+    return [path for path in paths if not is_litter(path.name)]
 
 
 def folders_of(folder: Path) -> list[Path]:
     """The folders in a folder, sorted by code point."""
     if not folder.is_dir():
         return []
-    return [path for path in entries(folder) if path.is_dir() and path.name != "__MACOSX"]
+    return [path for path in entries(folder) if path.is_dir()]

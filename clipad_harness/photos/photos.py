@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.auto import tqdm
 
 from clipad_core.clip.preprocess import Pixels
@@ -20,6 +20,7 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.data.images import LONGEST_SIDE_RATIO, image_size, read_image
+from clipad_harness.data.litter import is_litter
 from clipad_harness.data.reading import SUFFIXES
 
 Detector = Callable[[Sequence[Pixels]], Detection]
@@ -82,10 +83,10 @@ def _below(path: Path, skip: Path | None) -> list[Path]:
         inner[:] = [
             name
             for name in inner
-            if name[0] != "."
+            if not is_litter(name)
             and (skip is None or (Path(folder) / name).resolve() != skip.resolve())
         ]
-        files = [Path(folder) / name for name in names if name[0] != "."]
+        files = [Path(folder) / name for name in names if not is_litter(name)]
         photos += [file for file in files if file.suffix.lower() in SUFFIXES]
     return _sorted(photos)
 
@@ -123,7 +124,7 @@ def read_photo(path: Path) -> Pixels:
             f"{path_text(path)}: found {width} x {height} pixels, expected one side at most "
             f"{LONGEST_SIDE_RATIO} times the other; cut it into parts."
         )
-    return np.asarray(ImageOps.exif_transpose(read_image(path)))
+    return np.asarray(read_image(path, upright=True))
 
 
 def score_photos(

@@ -40,7 +40,7 @@ def sheet(run: Run) -> tuple[Figure, str]:
     drawn = path.is_file() and index.is_file()
     columns = ["dataset", "image"]
     if drawn and pd.read_csv(index)[columns].equals(run.index[columns]):
-        with Image.open(path) as opened:
+        with Image.open(path, formats=["PNG"]) as opened:
             picture = opened.convert("RGB")
     else:
         picture = contact_sheet(run.data.parent, run.data.name, categories=run.profile.categories)
@@ -79,4 +79,5 @@ def _words(row: pd.Series) -> str:
 def credit(run: Run) -> str:
     """What to cite for the data, and their licence."""
     card = read_card(run.profile.dataset)
-    return f"{card.title}: {card.citation.strip()} Licence of the images: {card.licence}."
+    licence = card.licence or "not known"
+    return f"{card.title}: {card.citation.strip()} Licence of the images: {licence}."

@@ -123,7 +123,8 @@ def picture_pair(where: str, expected: bytes, actual: bytes, tolerance: float | 
     if expected == actual:
         return Pair(where, tolerance, 0.0, 0.0)
     expected_pixels, actual_pixels = (
-        np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), float) for b in (expected, actual)
+        np.asarray(Image.open(io.BytesIO(b), formats=["PNG", "JPEG"]).convert("RGB"), float)
+        for b in (expected, actual)
     )
     if expected_pixels.shape != actual_pixels.shape:
         return Pair(where, tolerance, None, None)

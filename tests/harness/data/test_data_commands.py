@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from dataset_folders import FOLDERS, mvtec, pairs, write, write_mask
@@ -37,8 +38,8 @@ def whole(data: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_whole_dataset_has_no_problem(data, tmp_path):
     root, cards = whole(data, tmp_path)
-    index, problems = check(root, "cvc_colondb", cards)
-    assert (len(index), problems) == (3, [])
+    index, problems, remarks = check(root, "cvc_colondb", cards)
+    assert (len(index), problems, remarks) == (3, [], [])
     assert completeness(root, read_card("cvc_colondb", cards), cards) == "complete"
 
 
@@ -97,6 +98,99 @@ def test_check_names_every_problem_once(data, tmp_path, fault):
     assert len(named) == 1, problems
     extra = 1 if fault is unpaired else 0  # an image more than the card has
     assert len(problems) == 1 + extra
+
+
+# Each of 24 x 32 pixels; the square of 7 x 8 = 56 pixels is meant.
+MEANT = np.zeros((24, 32), dtype=np.uint8)
+MEANT[6:13, 8:16] = 255
+LARGE = np.zeros((24, 32), dtype=np.uint8)
+LARGE[:, 4:] = 255
+FRAME = np.where(MEANT > 0, 255, np.where(np.arange(32) < 4, 11, 0)).astype(np.uint8)
+ABOVE = "every value above 0 counts (rule above_zero"
+
+
+def masked(data: Path, mask: np.ndarray | Image.Image, name: str = "000_mask.png") -> str:
+    """What `clipad data check` says of an own dataset of one anomalous image with this mask."""
+    folder = data / "hazelnut_toy" / "hazelnut"
+    write(folder / "train" / "good" / "000.png", (24, 32))
+    write(folder / "test" / "good" / "000.png", (24, 32))
+    write(folder / "test" / "crack" / "000.png", (24, 32))
+    (folder / "ground_truth" / "crack").mkdir(parents=True)
+    image = mask if isinstance(mask, Image.Image) else Image.fromarray(mask)
+    image.save(folder / "ground_truth" / "crack" / name)
+    return f"hazelnut/ground_truth/crack/{name}"
+
+
+@pytest.mark.parametrize(
+    ("mask", "problem"),
+    [
+        (np.full((24, 32), 255, np.uint8), f"marks every pixel (values 255 to 255); {ABOVE}"),
+        (np.maximum(MEANT, 1), f"marks every pixel (values 1 to 255); {ABOVE}"),
+        (255 - MEANT, f"marks 93% of its pixels and all of the border, as if inverted; {ABOVE}"),
+        (
+            np.dstack([np.full((24, 32, 3), 255, np.uint8), MEANT]),
+            "found a mask whose alpha channel alone differs",
+        ),
+    ],
+    ids=["full", "background_of_1", "inverted", "alpha_only"],
+)
+def test_check_names_masks_that_cannot_be_meant(data, capsys, mask, problem):
+    name = masked(data, mask)
+    assert main(["data", "check", "hazelnut_toy", "--data", str(data)]) == 1
+    assert f"  {name}: {problem}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mask", "file", "remark"),
+    [
+        (FRAME, "000_mask.png", "152 pixels count, 56 are at least half as bright"),
+        (FRAME.astype(np.uint16) * 257, "000_mask.tif", "152 pixels count, 56 are at least half"),
+        (Image.fromarray(MEANT).convert("RGB"), "000_mask.webp", "pixels count, 56 are at least"),
+        (MEANT, "000_mask.jpg", "56 pixels count, "),
+        (LARGE, "000_mask.png", "more than half of the image is marked"),
+    ],
+    ids=["frame_as_in_cvc_clinicdb", "sixteen_bits", "lossy_webp", "jpeg", "more_than_half"],
+)
+def test_check_says_which_rule_counts_in_masks_that_published_datasets_have(
+    data, capsys, mask, file, remark
+):
+    name = masked(data, mask, file)
+    assert main(["data", "check", "hazelnut_toy", "--data", str(data)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to know:")]
+    assert len(lines) == 1 and name in lines[0] and remark in lines[0]
+    rule = "rule half_brightness" if file.endswith("jpg") else "rule above_zero"
+    assert "grey" not in lines[0] or rule in lines[0]
+
+
+def test_numbers_of_kinds_of_defects_as_in_visa_are_no_grey(data):
+    masked(data, np.where(MEANT > 0, np.where(np.arange(32) < 12, 1, 3), 0).astype(np.uint8))
+    assert check(data / "hazelnut_toy", "hazelnut_toy")[1:] == ([], [])
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_check_names_images_that_are_not_turned_as_their_masks_are(
+    data, capsys, orientation, format_
+):
+    masked(data, MEANT)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    folder = data / "hazelnut_toy" / "hazelnut"
+    for path in (folder / "test" / "good" / "000.png", folder / "test" / "crack" / "000.png"):
+        with Image.open(path) as image:
+            image.copy().save(path, format_, exif=exif)
+    assert main(["data", "check", "hazelnut_toy", "--data", str(data)]) == 1
+    output = capsys.readouterr().out
+    assert (
+        f"  hazelnut/test/crack/000.png: EXIF orientation {orientation}, its mask's is 1" in output
+    )
+    assert (
+        "to know: 1 image (hazelnut/test/good/000.png): an EXIF orientation, which is not" in output
+    )
+    mask = folder / "ground_truth" / "crack" / "000_mask.png"
+    Image.fromarray(MEANT).save(mask, exif=exif)
+    assert main(["data", "check", "hazelnut_toy", "--data", str(data)]) == 0
+    assert "to know: 2 images (" in capsys.readouterr().out
 
 
 def test_missing_and_foreign_categories_are_problems(data):
@@ -170,11 +264,11 @@ def test_show_draws_every_layout(data, name, capsys):
 
 
 def test_every_command_has_an_example_in_its_help(capsys):
-    for words in (["data", "list"], ["data", "check"], ["data", "show"], ["data", "fetch"]):
+    for verb in ("list", "check", "show", "fetch", "new"):
         with pytest.raises(SystemExit) as ended:
-            main([*words, "--help"])
+            main(["data", verb, "--help"])
         assert ended.value.code == 0
-        assert f"Example: clipad {' '.join(words)}" in capsys.readouterr().out
+        assert f"Example: clipad data {verb}" in capsys.readouterr().out
 
 
 def test_a_real_sample_is_checked_and_misses_only_what_it_leaves_out():

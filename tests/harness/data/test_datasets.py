@@ -14,6 +14,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import CARDS, read_card
 from clipad_harness.data.datasets import INDEX_COLUMNS, find_dataset, index_hash, read_index
 from clipad_harness.data.layouts import expected
+from clipad_harness.data.litter import is_litter
 from clipad_harness.standin.drawing.catalogue import AUXILIARY, TARGET
 
 SIZE = (6, 8)
@@ -42,6 +43,33 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "set" / "nut" / "test" / "good" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "set" / "nut" / "test" / "good" / "Thumbs.db").write_bytes(b"x")
     return tmp_path / "set"
+
+
+LITTER = [
+    "Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "DESKTOP.INI", "Picasa.ini", "._000.png",
+    "000.png:Zone.Identifier", "000.png\uf03aZone.Identifier", "000.png:AFP_AfpInfo", "Icon\r",
+    "SYNOINDEX_MEDIA_INFO", "@eaDir/", "#recycle/", "@Recycle/", ".@__thumb/", ".Trash-1000/",
+    "$RECYCLE.BIN/", "System Volume Information/", "lost+found/", "__MACOSX/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_what_file_servers_and_browsers_leave_is_neither_read_nor_a_fault(root, name):
+    places = ["", "nut", "nut/train", "nut/test", "nut/test/crack", "nut/ground_truth/crack"]
+    expected_index = read_index(root, "mini")
+    for place in places:
+        path = root / place / name.rstrip("/")
+        if name.endswith("/"):
+            write(path / "000.png")
+            write(path / "test" / "good" / "SYNOPHOTO_THUMB_M.jpg")
+        else:
+            path.write_bytes(b"[ZoneTransfer]")
+    pd.testing.assert_frame_equal(read_index(root, "mini"), expected_index)
+
+
+@pytest.mark.parametrize("name", ["thumb.png", "recycle", "Identifier.png", "eaDir", "icon.png"])
+def test_names_that_only_resemble_litter_are_data(name):
+    assert not is_litter(name)
 
 
 def test_an_mvtec_folder_becomes_a_sorted_table_with_a_row_an_image(root):

@@ -12,11 +12,16 @@ from PIL import Image
 
 from clipad_core.errors import ClipadError
 from clipad_harness.data.images import (
+    ABOVE_ZERO,
+    FORMATS,
+    HALF_BRIGHTNESS,
     MASK_RULES,
     file_hash,
     image_size,
     read_image,
     read_mask,
+    read_mask_file,
+    read_oriented,
     resize_mask,
 )
 
@@ -107,6 +112,74 @@ def test_exif_orientation_is_ignored(save):
     assert np.array_equal(pixels(path), COLOUR)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("raw", [COLOUR, RAMP], ids=["colour", "grey"])
+@pytest.mark.parametrize("name", ["turned.png", "turned.webp", "turned.tif", "raw.tif"])
+def test_every_format_is_read_as_stored_and_upright_where_that_is_asked_for(
+    save, name, raw, orientation
+):
+    """Pillow turns TIFF files by itself, and no others; grey ones that are not packed wrongly."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"turned.webp": {"lossless": True}, "turned.tif": {"compression": "tiff_lzw"}}
+    path = save(Image.fromarray(raw), name, exif=exif, **options.get(name, {}))
+    expected = np.asarray(Image.fromarray(raw).convert("RGB"))
+    assert image_size(path) == (4, 6)
+    stored, stored_orientation = read_oriented(path)
+    assert np.array_equal(np.asarray(stored), expected)
+    assert stored_orientation == orientation
+    assert np.array_equal(pixels(path), expected)
+    upright = expected.transpose(1, 0, 2) if orientation > 4 else expected
+    upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
+    upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
+    assert np.array_equal(np.asarray(read_image(path, upright=True)), upright)
+
+
+def test_a_mask_stored_as_tiff_is_read_as_stored(save):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(Image.fromarray(SPOT.astype(np.uint8)), "mask.tif", exif=exif)
+    assert np.array_equal(read_mask(path, (4, 6)), SPOT)
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.webp"])
+def test_an_exif_header_that_is_damaged_says_nothing_of_the_pixels(save, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(exif.tobytes())
+    data[8] ^= 0xFF  # byte 2 of its TIFF header
+    path = save(Image.fromarray(COLOUR), name, exif=bytes(data))
+    image, orientation = read_oriented(path)
+    assert (image.size, orientation) == ((6, 4), 1)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\nshowpage\n%%EOF\n"
+BITMAP_TEXT = b"#define i_width 8\n#define i_height 1\nstatic char i_bits[] = {\n0x01};\n"
+NETPBM = b"P6\n1 1\n255\n\1\2\3"
+
+
+@pytest.mark.parametrize("content", [POSTSCRIPT, BITMAP_TEXT, NETPBM], ids=["EPS", "XBM", "PPM"])
+@pytest.mark.parametrize("read", [read_image, image_size, read_mask_file])
+def test_only_the_formats_of_the_documentation_are_opened_whatever_the_name(
+    tmp_path, content, read
+):
+    """Of PostScript, Pillow would start Ghostscript."""
+    (tmp_path / "image.png").write_bytes(content)
+    with pytest.raises(ClipadError, match=r"image\.png: found no readable image, .*PNG, JPEG, BMP"):
+        read(tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_of_the_list_is_told_by_its_content_and_not_by_its_name(save, format_):
+    path = save(Image.fromarray(COLOUR), "image.dat", format=format_)
+    assert read_image(path).size == (6, 4)
+
+
+def test_the_page_of_datasets_names_the_formats():
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"**Formats.** {', '.join(FORMATS)}" in page
+
+
 @pytest.mark.parametrize("read", [read_image, image_size, lambda path: read_mask(path, (4, 6))])
 def test_a_file_that_is_empty_missing_or_no_image_is_named(tmp_path, read):
     empty, text, missing = (tmp_path / name for name in ("empty.png", "text.png", "missing.png"))
@@ -166,6 +239,28 @@ def test_a_mask_of_any_kind_marks_what_is_not_zero(save, kind):
     mask = read_mask(save(image, name), (4, 6))
     assert mask.dtype == bool
     assert np.array_equal(mask, SPOT)
+
+
+def test_a_mask_says_which_rule_counts(save):
+    grey = np.array([[0, 1, 11, 127], [128, 200, 255, 0]], dtype=np.uint8)
+    lossless = read_mask_file(save(Image.fromarray(grey), "mask.png"))
+    assert (lossless.rule, int(lossless.marked.sum())) == (ABOVE_ZERO, 6)
+    white = Image.fromarray(SPOT.astype(np.uint8) * 255).resize((60, 40), 0)
+    assert read_mask_file(save(white, "mask.jpg")).rule is HALF_BRIGHTNESS
+    several = save(white, "several.jpg", format="MPO", save_all=True, append_images=[white])
+    assert read_mask_file(several).rule is HALF_BRIGHTNESS
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert all(f"`{rule.name}`" in page for rule in (ABOVE_ZERO, HALF_BRIGHTNESS))
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_that_lies_in_the_alpha_channel_alone_is_refused(save, colour, mode):
+    bands = [np.full((4, 6), colour, dtype=np.uint8)] * (len(mode) - 1)
+    layers = np.dstack([*bands, SPOT.astype(np.uint8) * 255])
+    path = save(Image.fromarray(layers, mode), "alpha.png")
+    with pytest.raises(ClipadError, match=r"alpha\.png: found a mask whose alpha channel alone"):
+        read_mask(path, (4, 6))
 
 
 def test_a_palette_mask_with_a_white_zero_is_refused(save):

@@ -155,6 +155,19 @@ def test_dagm_keys_are_lower_case_and_its_damaged_training_images_are_left_out(m
     assert marked["mask"] == "Class1/Test/Label/0002_label.PNG"
 
 
+def test_anomalous_training_images_of_visas_table_are_no_references(make):
+    """As in the tables of its two-class splits: ``train,anomaly``."""
+    root = make("visa")
+    table = root / "split_csv" / "1cls.csv"
+    table.write_text(table.read_text().replace("pcb1,test,anomaly", "pcb1,train,anomaly", 2))
+    index = read_index(root, "visa")
+    assert set(index[index["split"] == "train"]["label"]) == {0}
+    references = DatasetImages(index, root).references("pcb1", 2, 0, "seeded")
+    assert {path.parent.name for path in references} == {"Normal"}
+    damaged = index[(index["category"] == "pcb1") & (index["label"] == 1)]
+    assert damaged["image"].tolist() == ["pcb1/Data/Images/Anomaly/002.JPG"]
+
+
 def test_kolektor_images_are_cut_into_an_upper_and_a_lower_half(make):
     root = make("kolektor_sdd")
     index = read_index(root, "kolektor_sdd").set_index("image")
@@ -283,8 +296,30 @@ def cvc_colondb_extra_mask(root: Path) -> str:
     return "masks/11.png: mask without an image"
 
 
+def visa_line_twice(root: Path) -> str:
+    table = root / "split_csv" / "1cls.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    return "pcb1/Data/Images/Anomaly/002.JPG: listed twice"
+
+
+def visa_line_in_both_splits(root: Path) -> str:
+    table = root / "split_csv" / "1cls.csv"
+    table.write_text(table.read_text() + "pcb1,test,normal,pcb1/Data/Images/Normal/0000.JPG,\n")
+    return "pcb1/Data/Images/Normal/0000.JPG: listed twice"
+
+
+def head_ct_line_twice(root: Path) -> str:
+    table = root / "labels.csv"
+    table.write_text(table.read_text() + "000,1\n")
+    return "labels.csv: names image 000 twice"
+
+
 FAULTS = [
     visa_row_without_file,
+    visa_line_twice,
+    visa_line_in_both_splits,
+    head_ct_line_twice,
     visa_file_without_row,
     visa_row_outside,
     visa_other_mask,

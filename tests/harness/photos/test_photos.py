@@ -115,6 +115,23 @@ def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     assert pixels[20:].min() == 255 and pixels[:20].max() == 0
 
 
+@pytest.mark.parametrize("name", ["photo.tif", "deep.png"])
+def test_tiff_files_and_photos_of_sixteen_bits_are_turned_too(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((20, 30), dtype=np.uint16 if name == "deep.png" else np.uint8)
+    pixels[:, 20:] = np.iinfo(pixels.dtype).max
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    photo = photos.read_photo(tmp_path / name)
+    assert photo[20:].min() == 255 and photo[:20].max() == 0
+
+
+def test_thumbnails_and_bins_of_file_servers_are_no_photos(inside: Path) -> None:
+    for folder in ("@eaDir", "#recycle", "$RECYCLE.BIN", "b/@Recycle"):
+        draw(inside / "in" / folder / "a.png")
+    assert len(photos.find_photos(["in"])) == 3
+
+
 @pytest.mark.parametrize(
     ("width", "height", "message"),
     [
@@ -138,7 +155,8 @@ def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path
     assert [photo.path for photo in scored] == paths
     assert [photo.problem for photo in scored if photo.score is None] == [
         "window embeddings: all windows say the same.",
-        "found no readable image, expected an image; get it again.",
+        "found no readable image, expected an image (PNG, JPEG, BMP, TIFF, WEBP, GIF, JPEG2000, "
+        "AVIF); get it again.",
     ]
     for photo in scored:
         if photo.score is not None:

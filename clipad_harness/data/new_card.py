@@ -1,0 +1,272 @@
+"""A card for a folder of one's own: what the folder tells is filled in, comments say the rest.
+
+The layout is guessed from the names of folders; the result is an ordinary card of `data/cards/`, to be
+corrected by hand and checked by `clipad data check NAME`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from clipad_core.errors import ClipadError
+from clipad_harness.base.files import write_text
+from clipad_harness.data.cards import CARDS, card_names, read_card
+from clipad_harness.data.datasets import dataset_folder, places, survey
+from clipad_harness.data.layouts import LAYOUTS, VISA_COLUMNS, expected
+from clipad_harness.data.reading import SUFFIXES, entries, folders_of
+
+# What people call a folder of normal images, of images beside masks, and of masks; in lower case.
+_NORMAL = ("good", "ok", "normal", "no", "negative", "healthy", "non_defective", "clean")
+_IMAGES = ("images", "image", "imgs", "img", "original", "photos", "data")
+_MASKS = ("masks", "mask", "ground_truth", "ground truth", "gt", "labels", "annotations")
+_PAIRS_LOOKED_AT = 50
+# What a folder may look like, for the message about one that looks like nothing.
+_EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "mvtec": {},
+    "visa": {"split_file": "split_csv/1cls.csv"},
+    "pairs": {"images": "images", "masks": "masks", "mask": "NAME"},
+    "classes": {"normal": "good", "anomalous": "defective"},
+}
+
+_TEXT = """\
+# The card of a dataset of your own, made by `clipad data new {name}` from its folder. Correct it by
+# hand; `clipad data check {name}` compares the folder with it.
+
+# The name of the folder and of this file, and the word for the dataset in params.yaml.
+name: {name_}
+# Its name in print.
+title: {title}
+# Its names in the tables of papers; empty where no paper prints numbers for it.
+printed_as: []
+# One sentence: what the images show and what is asked.
+task: {task}
+# Prompts name them ("a photo of a damaged hex nut"): English nouns, _ for a space{folders_are}.
+categories: {categories}
+# Where metrics are defined: `image` needs normal and anomalous test images, `pixel` needs masks.
+levels: {levels}
+# Images of the complete dataset; null is not compared. Counted in the folder.
+counts:
+  normal: {normal}
+  anomalous: {anomalous}
+  train: {train}
+  categories: {by_category}
+  source: Counted in the folder.
+# Who chose the test images, and how.
+split: Our own.
+# Of the images; null where it is not known. Pages print it.
+licence: null
+# What to cite, and where the dataset is published. Pages print both.
+citation: Not published.
+source_page: not published
+# What somebody who lacks the dataset has to do.
+obtain: {obtain}
+# How the folder is read: {words}.
+layout: {layout}
+# The names in it that differ between datasets.
+folders: {folders}
+# Files to download, each with file, url, sha256, size and folder (data/cards/btad.yaml has one).
+archives: []
+"""
+
+
+class _Guess(NamedTuple):
+    """A layout, the names that it needs, the categories, and whether there are masks."""
+
+    layout: str
+    folders: Mapping[str, str | list[str]]
+    categories: list[str]
+    masked: bool
+
+
+def new_card(name: str, data_root: Path | None, cards: Path = CARDS) -> tuple[Path, pd.DataFrame]:
+    """Write the card of the dataset in ``data_root/<name>`` (or in ``$CLIPAD_DATA/<name>``).
+
+    Returns:
+        The card's file, and the index of what it describes.
+
+    Raises:
+        ClipadError: a name that is no plain word or has a card, no such folder, a layout that is not
+            known, or no test images.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ClipadError(
+            f"name: found {name!r}, expected a word of letters, digits, _, - and . that names the "
+            "folder; rename the folder."
+        )
+    path = cards / f"{name}.yaml"
+    if name in card_names(cards):
+        raise ClipadError(
+            f"{path}: is there already, expected no card; `clipad data check {name}` compares the "
+            "folder with it. Remove it to write it anew."
+        )
+    root = dataset_folder(name, data_root)
+    if root is None:
+        raise ClipadError(
+            f"dataset {name}: found none in {places(name, data_root)}. Expected a folder of this "
+            "name; put it there, or say --data and the folder that holds it."
+        )
+    guess = _guess(root)
+    levels = ["image", "pixel"] if guess.masked else ["image"]
+    with TemporaryDirectory() as folder:
+        draft = Path(folder)
+        write_text(draft / path.name, _text(name, guess, levels, None))
+        index = survey(root, name, cards=draft).index
+        labels = set(index.loc[index["split"] == "test", "label"])
+        levels = ["image"] if labels == {0, 1} else []
+        levels += ["pixel"] if guess.masked else []
+        if not levels:
+            raise ClipadError(
+                f"{root}: found {'no' if not labels else 'normal' if labels == {0} else 'anomalous'} "
+                f"test images{' only and no masks' if labels else ''}, expected normal and anomalous "
+                "ones or masks, so that something can be measured; add them."
+            )
+        text = _text(name, guess, levels, index)
+        write_text(draft / path.name, text)
+        read_card(name, draft)
+    return write_text(path, text), index
+
+
+def _text(name: str, guess: _Guess, levels: list[str], index: pd.DataFrame | None) -> str:
+    counts: dict[str, Any] = {"normal": None, "anomalous": None, "train": None, "by_category": {}}
+    if index is not None:
+        test = index[index["split"] == "test"]
+        counts["train"] = len(index) - len(test)
+        counts["anomalous"] = int(test["label"].sum())
+        counts["normal"] = len(test) - counts["anomalous"]
+        counts["by_category"] = {str(key): len(rows) for key, rows in test.groupby("category")}
+    which = "which pixels are anomalous" if levels == ["pixel"] else "which are anomalous"
+    folders_are = "; each is a folder" if LAYOUTS[guess.layout].by_category else ""
+    values = {
+        "name_": name,
+        "title": name.replace("_", " ").capitalize(),
+        "task": f"Images of {', '.join(guess.categories).replace('_', ' ')}; tell {which}.",
+        "categories": guess.categories,
+        "levels": levels,
+        "obtain": f"Put it into a folder named {name}.",
+        "layout": guess.layout,
+        "folders": dict(guess.folders),
+        **counts,
+    }
+    fields = {key: _yaml(value) for key, value in values.items()}
+    words = expected(guess.layout, guess.folders)
+    text = _TEXT.format(name=name, folders_are=folders_are, words=words, **fields)
+    return re.sub(r" +$", "", text, flags=re.MULTILINE)
+
+
+def _yaml(value: object) -> str:
+    """A value on one line, with quotes where YAML needs them.
+
+    >>> _yaml(["01", "no", "hex_nut"]), _yaml("Ours: all."), _yaml(None)
+    ("['01', 'no', hex_nut]", "'Ours: all.'", 'null')
+    """
+    flow = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6)
+    return str(flow).strip()[1:-1]
+
+
+def _guess(root: Path) -> _Guess:
+    for guess in (_visa, _mvtec, _dagm, _pairs, _classes):
+        if (result := guess(root)) is not None:
+            return result
+    names = [folder.name for folder in folders_of(root)]
+    if "test" in names:
+        raise ClipadError(
+            f"{root}: found test in it, expected a folder for every category with test in that; "
+            f"move {', '.join(names)} into {root / 'CATEGORY'}, CATEGORY being what the images show."
+        )
+    layouts = "\n".join(f"  {expected(layout, names)}" for layout, names in _EXAMPLES.items())
+    raise ClipadError(
+        f"{root}: found {', '.join(names) or 'no folders'}, expected one of these layouts:\n{layouts}\n"
+        "Arrange it so, or write a reader for it (docs/adding.md)."
+    )
+
+
+def _mvtec(root: Path) -> _Guess | None:
+    folders = [folder for folder in folders_of(root) if "test" in _names(folder)]
+    if not folders:
+        return None
+    train = {name for folder in folders for name in _names(folder / "train")}
+    test = {name for folder in folders for name in _names(folder / "test")}
+    good = train.pop() if len(train) == 1 else next(iter(_called(_NORMAL, train | test)), "good")
+    masked = any("ground_truth" in _names(folder) for folder in folders)
+    names = {} if good == "good" else {"good": good}
+    return _Guess("mvtec", names, [folder.name for folder in folders], masked)
+
+
+def _visa(root: Path) -> _Guess | None:
+    folders = {folder.name for folder in folders_of(root)}
+    for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]):
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                table = csv.DictReader(file)
+                if not set(VISA_COLUMNS) <= {*(table.fieldnames or ())}:
+                    continue
+                categories = sorted({row["object"] for row in table} & folders)
+        except (OSError, ValueError, csv.Error):
+            continue
+        if categories:
+            table_name = path.relative_to(root).as_posix()
+            return _Guess("visa", {"split_file": table_name}, categories, True)
+    return None
+
+
+def _dagm(root: Path) -> _Guess | None:
+    categories = [folder.name for folder in folders_of(root) if "Test" in _names(folder)]
+    return _Guess("dagm", {}, categories, True) if categories else None
+
+
+def _pairs(root: Path) -> _Guess | None:
+    names = _names(root)
+    images, masks = _called(_IMAGES, names), _called(_MASKS, names)
+    if not images or not masks:
+        return None
+    stems = [path.stem for path in _images(root / masks[0])]
+    patterns = Counter(
+        mask.replace(image.stem, "{}", 1)
+        for image in _images(root / images[0])[:_PAIRS_LOOKED_AT]
+        for mask in stems
+        if image.stem in mask and not set("{}") & set(mask)
+    )
+    mask = patterns.most_common(1)[0][0] if patterns else "{}"
+    folders: dict[str, str | list[str]] = {
+        "images": images[:1],
+        "masks": masks[:1],
+        "mask": mask,
+        "defect": "anomaly",
+    }
+    return _Guess("pairs", folders, [root.name], True)
+
+
+def _classes(root: Path) -> _Guess | None:
+    names = {name for name in _names(root) if _images(root / name)}
+    normal = _called(_NORMAL, names)
+    anomalous = sorted(names.difference(normal))
+    if len(normal) != 1 or len(anomalous) != 1:
+        return None
+    folders: dict[str, str | list[str]] = {
+        "normal": normal,
+        "anomalous": anomalous,
+        "defect": anomalous[0],
+    }
+    return _Guess("classes", folders, [root.name], False)
+
+
+def _names(folder: Path) -> list[str]:
+    return [inner.name for inner in folders_of(folder)]
+
+
+def _called(words: tuple[str, ...], names: Iterable[str]) -> list[str]:
+    """The names that are one of these words, in the order of the words."""
+    return sorted((n for n in names if n.lower() in words), key=lambda n: words.index(n.lower()))
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in entries(folder) if path.suffix.lower() in SUFFIXES]
