@@ -135,15 +135,16 @@ def load_saved(path: Path) -> Any:
     """
     with path.open("rb") as file:
         first = file.read(64)
-    for start, content in _OTHER_FILES.items():
-        if first.startswith(start):
-            raise ValueError(f"it is {content}")
-    if first.startswith(_ZIP):
-        with ZipFile(path) as archive:
-            if not any(name.endswith("/data.pkl") for name in archive.namelist()):
-                raise ValueError("it is a zip file that torch did not write; unpack it")
-            check_sizes(archive, archive.infolist())
-    return torch.load(path, map_location="cpu", weights_only=True)
+        for start, content in _OTHER_FILES.items():
+            if first.startswith(start):
+                raise ValueError(f"it is {content}")
+        if first.startswith(_ZIP):
+            with ZipFile(path) as archive:
+                if not any(name.endswith("/data.pkl") for name in archive.namelist()):
+                    raise ValueError("it is a zip file that torch did not write; unpack it")
+                check_sizes(archive, archive.infolist())
+        file.seek(0)  # by its path torch would ask its name what it is
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def unreadable(source: str, path: Path, error: Exception, expected: str) -> ClipadError:
@@ -164,22 +165,24 @@ def check_dense(source: str, tensors: Mapping[str, Tensor], path: Path) -> None:
 
     Raises:
         ClipadError: one that is sparse, nested, quantised, complex, without values, or in a type that
-            torch does not compute with on every device.
+            torch does not compute with on every device; or a name that would break a message.
     """
     for name, tensor in tensors.items():
-        if tensor.is_nested:
-            form = "a nested tensor"
+        if not name.isprintable():
+            fault = "has a name that cannot be printed"
+        elif tensor.is_nested:
+            fault = "is nested"
         elif tensor.layout is not torch.strided:
-            form = "a sparse tensor"
+            fault = "is sparse"
         elif tensor.device.type != "cpu":
-            form = "a tensor without values"
+            fault = "has no values"
         elif tensor.dtype not in DTYPES.values():
-            form = f"numbers in {str(tensor.dtype).removeprefix('torch.')}"
+            fault = f"is in {str(tensor.dtype).removeprefix('torch.')}"
         else:
             continue
         raise ClipadError(
-            f"{source}: {path}, tensor {name!r} holds {form}, expected a dense one in float32, or in "
-            "half or double precision; convert it."
+            f"{source}: {path}, tensor {name!r} {fault}, expected a dense one in float32, or in half or "
+            "double precision; convert it."
         )
 
 

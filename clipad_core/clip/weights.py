@@ -253,7 +253,7 @@ def fill_vocabulary(
             continue
         fits = not rows.is_floating_point() and tuple(rows.shape) == (len(vectors),)
         numbers = set(rows.tolist()) if fits else set()
-        if len(numbers) < len(vectors) or not numbers <= set(range(len(whole))):
+        if not numbers or len(numbers) < len(vectors) or not numbers <= set(range(len(whole))):
             raise ClipadError(
                 f"weights: {path}, tensor {name} holds {tuple(rows.shape)} numbers in {rows.dtype}, "
                 f"expected another one from 0 to {len(whole) - 1} for each of the {len(vectors)} stored "

@@ -223,6 +223,44 @@ def test_a_check_names_all_that_is_wrong_at_once(archive: Path, stored: Path) ->
     assert set(wrong(weights.inspect(stored, "ViT-Z"))) == {"backbone"}
 
 
+def test_what_a_file_does_not_tell_is_not_in_order(project, archive, stored, capsys) -> None:
+    def marks(file: Path, backbone: str) -> dict[str, str]:
+        assert main(["weights", "check", str(file), "--backbone", backbone]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        return {words[1]: words[0] for words in lines}
+
+    assert marks(archive, "clipad-micro-quickgelu")["activation"] == "ok"
+    unknown = marks(stored, "clipad-micro")
+    assert unknown["activation"] == unknown["published"] == "?"
+    assert unknown["architecture"] == unknown["SHA-256"] == "ok"
+
+
+def test_a_check_finds_whatever_stops_loading(stored: Path) -> None:
+    changes = [
+        lambda s: s | {"visual.proj": s["visual.proj"].int()},
+        lambda s: s | {"visual.proj": s["visual.proj"].to(torch.float8_e4m3fn)},
+        lambda s: s | {"token_embedding.rows": torch.arange(3)},
+        lambda s: {"x": torch.zeros(1)},
+    ]
+    for change in changes:
+        path = rewrite(stored, stored.with_name("other.safetensors"), change)
+        with pytest.raises(ClipadError) as caught:
+            load_backbone("clipad-micro", path)
+        assert list(wrong(weights.inspect(path, "clipad-micro")).values()) == [str(caught.value)]
+
+
+def test_a_folder_means_the_one_file_in_it(project: Path, stored: Path, capsys) -> None:
+    folder = project / "data" / "weights" / "own"
+    folder.mkdir()
+    shutil.copy(stored, folder / "model.bin")
+    assert main(["weights", "check", str(folder), "--backbone", "clipad-micro"]) == 0
+    requested = Weights("clipad-micro", "data/weights/own", None, {})
+    assert weights.resolve(project, requested).weights == str(folder / "model.bin")
+    shutil.copy(stored, folder / "other.bin")
+    assert main(["weights", "check", str(folder), "--backbone", "clipad-micro"]) == 1
+    assert "expected one (model.bin, other.bin)" in capsys.readouterr().err
+
+
 def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(stored: Path) -> None:
     blob = stored.with_name(hashlib.sha256(stored.read_bytes()).hexdigest())
     link = stored.with_name("open_clip_model.safetensors")
