@@ -159,6 +159,9 @@ def test_no_server_and_no_web_address_are_one_message(server, tmp_path):
         download(archive_of(server), tmp_path)
     with pytest.raises(ClipadError, match="cannot be downloaded"):
         download(archive_of(server, url="http://127.0.0.1:1/x.zip"), tmp_path)
+    for url in ("http://[::1/x.zip", "http://ä.example/ö.zip", f"http://{'a' * 70}.example/x"):
+        with pytest.raises(ClipadError, match="cannot be downloaded"):
+            download(archive_of(server, url=url), tmp_path)
     (tmp_path / "secret").write_text("x")
     with pytest.raises(ClipadError, match="expected http or https"):
         download(archive_of(server, url=(tmp_path / "secret").as_uri()), tmp_path)
