@@ -23,21 +23,13 @@ from clipad_core.clip.published import (
     create_architecture,
     find_published,
     has_own_repository,
-    learn_architecture,
-    recognise,
+    is_tag,
     uses_quick_gelu,
 )
+from clipad_core.clip.state_dict import weights_file
 from clipad_core.clip.text import TextTower, Tokenizer, read_text_tower
 from clipad_core.clip.vision import VisionTower, optimise, read_vision_tower
-from clipad_core.clip.weights import (
-    check_activation,
-    check_fit,
-    check_towers,
-    file_sha256,
-    fill_vocabulary,
-    kind_of_file,
-    read_state_dict,
-)
+from clipad_core.clip.weights import LOOKS, WeightsFile
 from clipad_core.errors import ClipadError
 
 PRECISIONS = {
@@ -103,7 +95,8 @@ def load_backbone(
 
     Args:
         name: an open_clip architecture, or the name of a ``<name>.json`` config beside the file.
-        weights: a published tag ("laion400m_e31"), a file, or "random:SEED".
+        weights: a published tag ("laion400m_e31"), a file, a folder with one file of weights in it, or
+            "random:SEED".
         sha256: expected digest of the file, at least its first 8 digits; unchecked where None.
         precision: "float32", as published; "float64", in which the order of additions, and so the
             CPU, no longer reaches a digit that anybody reads; or "bfloat16" (about twice as fast with
@@ -121,8 +114,8 @@ def load_backbone(
     if seed := re.fullmatch(r"random:(\d+)", str(weights)):
         model = _random_model(name, int(seed[1]))
         label, kind = f"{name} (random weights, seed {seed[1]})", "random"
-    elif path.suffix or path.exists():
-        model, kind, label = _model_from_file(name, path, sha256)
+    elif path.suffix or path.is_file() or (path.exists() and not is_tag(name, str(weights))):
+        model, kind, label = _model_from_file(name, weights_file(path), sha256)
     else:
         published = find_published(name, str(weights))
         model, kind, label = _published_model(published), "published", published.label
@@ -213,19 +206,9 @@ def _published_model(weights: Published) -> nn.Module:
 
 def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str, str]:
     """The model, its kind and its label."""
-    published = recognise(path, file_sha256(path, sha256))
-    learn_architecture(name, path)
-    check_activation(name, path, published)
-    state = read_state_dict(path)
-    check_towers(state, path)
-    model = create_architecture(name, device="meta")
-    expected_state = model.state_dict()
-    state = fill_vocabulary(state, expected_state)
-    check_fit(state, expected_state, path)
-    # Half precision becomes float32 with the rounded values, as in the published code. Assigned, not
-    # copied: weights that nobody reads are never made, and those that count lie in memory once.
-    model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-    if published is not None:
-        check_pixels(published)
-        return model, "published", f"{name} ({published.tag})"
-    return model, kind_of_file(path), f"{name} ({path.name})"
+    file = WeightsFile(path, name, sha256)
+    for look in LOOKS:
+        look.see(file)
+    if file.published is not None:
+        return file.model, "published", f"{name} ({file.published.tag})"
+    return file.model, file.state.kind, f"{name} ({path.name})"

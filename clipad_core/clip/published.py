@@ -6,6 +6,7 @@ seconds to import, so it is where it is asked: a page that only names weights do
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,17 @@ class Published:
     def label(self) -> str:
         """As a report calls these weights."""
         return f"{self.name} ({self.tag})"
+
+
+def is_tag(name: str, tag: str) -> bool:
+    """Whether open_clip lists weights of this tag for an architecture.
+
+    >>> is_tag("ViT-B-16", "openai"), is_tag("ViT-B-16", "data")
+    (True, False)
+    """
+    from clipad_core.clip.open_clip import open_clip
+
+    return tag in open_clip.list_pretrained_tags_by_model(name)
 
 
 def find_published(name: str, tag: str) -> Published:
@@ -170,12 +182,24 @@ def architecture_config(name: str) -> Mapping[str, object]:
 
 
 def learn_architecture(name: str, weights: Path) -> None:
-    """Tell open_clip of the config file ``<name>.json`` beside the weights, where there is one."""
+    """Tell open_clip of the config file ``<name>.json`` beside the weights, where there is one.
+
+    Raises:
+        ClipadError: it is not JSON.
+    """
     from clipad_core.clip.open_clip import open_clip
 
-    config = weights.with_name(f"{name}.json")
-    if config.is_file():
-        open_clip.add_model_config(config)
+    path = weights.parent / f"{name}.json"
+    if not path.is_file():
+        return
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ClipadError(
+            f"backbone: {path} is no config of an architecture ({error}), expected JSON as open_clip has "
+            "it; correct it, or move it away."
+        ) from error
+    open_clip.add_model_config(path)
 
 
 def uses_quick_gelu(name: str) -> bool:
@@ -187,7 +211,7 @@ def create_architecture(name: str, device: str = "cpu") -> nn.Module:
     """An open_clip model with random values; on the device "meta" with shapes alone.
 
     Raises:
-        ClipadError: there is no architecture of that name.
+        ClipadError: there is no architecture of that name, or open_clip cannot build it here.
     """
     from clipad_core.clip.open_clip import open_clip
 
@@ -197,5 +221,11 @@ def create_architecture(name: str, device: str = "cpu") -> nn.Module:
     try:
         with torch.device(device):
             return open_clip.create_model(name, pretrained=None, device=device)
+    except Exception as error:  # a config of one's own, or one that wants another package
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise ClipadError(
+            f"backbone: open_clip cannot build {name} ({reason}), expected an architecture that needs "
+            "nothing else; correct its config, or choose another."
+        ) from error
     finally:
         logging.disable(logging.NOTSET)

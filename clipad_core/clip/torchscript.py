@@ -11,16 +11,16 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile, is_zipfile
+from zipfile import ZIP_STORED, ZipFile, ZipInfo, is_zipfile
 
 import torch
 from torch import Tensor
 
-# Names of storages in an archive, as torch writes them.
-_DTYPES = {
+# Names of storages in an archive, as torch writes them: all types that weights have.
+DTYPES = {
     "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16,
     "FloatStorage": torch.float32,
@@ -47,14 +47,38 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
     Raises:
         pickle.UnpicklingError: something in it is neither a tensor nor a module.
-        OSError, ValueError, RuntimeError: a damaged archive.
+        Exception: whatever a damaged archive makes its readers raise.
     """
     with ZipFile(path) as archive:
-        [tree] = [
-            name for name in archive.namelist() if name.count("/") == 1 and "data.pkl" in name
+        trees = [
+            name
+            for name in archive.namelist()
+            if name.count("/") == 1 and name.endswith("/data.pkl")
         ]
-        root = _Reader(archive, tree.removesuffix(".pkl")).load()
+        if len(trees) != 1:
+            raise ValueError(
+                f"it holds {len(trees) or 'no'} trees of modules, expected one data.pkl"
+            )
+        folder = trees[0].removesuffix(".pkl")
+        entries = [entry for entry in archive.infolist() if entry.filename.startswith(folder)]
+        check_sizes(archive, entries)
+        root = _Reader(archive, folder).load()
     return dict(_tensors(root, ""))
+
+
+def check_sizes(archive: ZipFile, entries: Sequence[ZipInfo]) -> None:
+    """Refuse entries that take more memory than the archive has bytes.
+
+    torch packs code, never numbers nor the tree of modules, so that nothing it wrote is refused.
+
+    Raises:
+        ValueError: one that is compressed, or several that lie over each other.
+    """
+    for entry in entries:
+        if entry.compress_type != ZIP_STORED or entry.file_size != entry.compress_size:
+            raise ValueError("its numbers are compressed, so their size cannot be trusted")
+    if sum(entry.file_size for entry in entries) > Path(str(archive.filename)).stat().st_size:
+        raise ValueError("its entries are larger than itself")
 
 
 class _Module:
@@ -81,14 +105,14 @@ class _Reader(pickle.Unpickler):
     def __init__(self, archive: ZipFile, folder: str) -> None:
         super().__init__(io.BytesIO(archive.read(f"{folder}.pkl")))
         self.archive, self.folder = archive, folder
-        self.storages: dict[str, Tensor] = {}
+        self.storages: dict[int, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         """Modules become plain holders, tensors are rebuilt here, lists are taken as they are."""
         if module.startswith("__torch__"):
             return _Module
-        if module == "torch" and name in _DTYPES:
-            return lambda: _DTYPES[name]
+        if module == "torch" and name in DTYPES:
+            return lambda: DTYPES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuild
         if (module, name) == ("collections", "OrderedDict"):
@@ -100,14 +124,12 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Tensor:
         """A storage of the archive as a flat tensor."""
         _, dtype, key, *_ = pid
-        if key not in self.storages:
-            entry = self.archive.getinfo(f"{self.folder}/{int(key)}")
-            if entry.compress_type != ZIP_STORED:  # torch packs code, never numbers
-                raise ValueError("its numbers are compressed, so their size cannot be trusted")
-            content = bytearray(self.archive.read(entry))
+        number = int(key)
+        if number not in self.storages:
+            content = bytearray(self.archive.read(f"{self.folder}/{number}"))
             empty = torch.zeros(0, dtype=dtype())
-            self.storages[key] = torch.frombuffer(content, dtype=dtype()) if content else empty
-        return self.storages[key]
+            self.storages[number] = torch.frombuffer(content, dtype=dtype()) if content else empty
+        return self.storages[number]
 
 
 def _rebuild(

@@ -19,12 +19,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.state_dict import check_dense, load_saved, tensor_groups
 from clipad_core.errors import ClipadError
 
 # A safetensors header maps strings to strings; all we say stands under this one, as JSON.
 HEADER = "clipad"
 FIELDS = {"method", "config", "backbone", "data"}
 DIGEST, KEY = "digest", "key"
+# What trainers put around a dictionary of tensors, and what torch puts before every name.
+WRAPPERS, PREFIX = ("state_dict", "model_state_dict", "model"), "module."
 # As what a changed bit of a safetensors header or of JSON shows itself.
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
 
@@ -37,7 +40,7 @@ def read_pth(path: Path) -> dict[str, Any]:
     """
     _must_exist(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_saved(path)
     except pickle.UnpicklingError as error:
         raise ClipadError(
             f"checkpoint: {path} holds more than tensors ({_first_line(error)}), expected tensors only; "
@@ -52,22 +55,40 @@ def read_pth(path: Path) -> dict[str, Any]:
         raise ClipadError(
             f"checkpoint: {path} holds a {type(content).__name__}, expected a dictionary of tensors."
         )
-    return content
+    # The one entry that everything lies below; beside it a training's counters and optimizer.
+    tops = {place.partition(".")[0] for place, _ in tensor_groups(content)}
+    wrapper = tops.pop() if len(tops) == 1 else ""
+    inner = content.get(wrapper) if wrapper in WRAPPERS else None
+    return inner if isinstance(inner, dict) else content
 
 
 def flatten(groups: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Nested groups as one dictionary, ``group/name`` -> tensor; top-level tensors keep their name.
 
-    >>> flatten({"a": torch.zeros(1), "b": {"c": torch.ones(1)}}, Path("x.pth"))
+    Raises:
+        ClipadError: something that is no tensor, or a group inside itself.
+
+    >>> flatten({"a": torch.zeros(1), "b": {"module.c": torch.ones(1)}}, Path("x.pth"))
     {'a': tensor([0.]), 'b/c': tensor([1.])}
     """
+    try:
+        return _flatten(groups, path)
+    except RecursionError as error:
+        raise ClipadError(
+            f"checkpoint: {path} holds groups without end inside each other, expected tensors; it is no "
+            "checkpoint of this method."
+        ) from error
+
+
+def _flatten(groups: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     flat: dict[str, Tensor] = {}
     for name, value in groups.items():
+        plain = str(name).removeprefix(PREFIX)
         if isinstance(value, Mapping):
-            inner = flatten(value, path)
-            flat |= {f"{name}/{key}": tensor for key, tensor in inner.items()}
+            inner = _flatten(value, path)
+            flat |= {f"{plain}/{key}": tensor for key, tensor in inner.items()}
         elif isinstance(value, Tensor):
-            flat[str(name)] = value.detach()
+            flat[plain] = value.detach()
         else:
             raise ClipadError(
                 f"checkpoint: {path} holds {type(value).__name__} under {name!r}, expected tensors; it "
@@ -172,7 +193,8 @@ def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> 
 def check_fit(
     tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, method: str
 ) -> None:
-    """Stop at the first tensor, by name, that is missing, unknown, or of another shape."""
+    """Stop at the first tensor, by name, that is missing, unknown, or of another shape or type."""
+    check_dense("checkpoint", tensors, path)
     for name in sorted({*expected, *tensors}):
         shape = tuple(tensors[name].shape) if name in tensors else "nothing"
         expected_shape = expected.get(name, "nothing")
@@ -181,7 +203,12 @@ def check_fit(
                 f"checkpoint: {path} does not fit {method} on this backbone: tensor {name} is {shape}, "
                 f"expected {expected_shape}. Use a checkpoint of this method, backbone and config."
             )
-        if not (tensors[name].is_floating_point() and torch.isfinite(tensors[name]).all()):
+        if not tensors[name].is_floating_point():
+            raise ClipadError(
+                f"checkpoint: {path}, tensor {name} is in {tensors[name].dtype}, expected floating-point "
+                "numbers; use a checkpoint as the method's training wrote it."
+            )
+        if not tensors[name].float().isfinite().all():
             raise ClipadError(
                 f"checkpoint: {path} holds numbers in {name} that are not finite; it is damaged."
             )

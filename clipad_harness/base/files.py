@@ -1,12 +1,16 @@
-"""Files written so that a kill, a full disk or a second writer never leaves half; YAML read fast."""
+"""Files written so that a kill, a full disk or a second writer never leaves half; YAML read as plain data."""
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -15,7 +19,12 @@ from filelock import FileLock, Timeout
 from clipad_core.errors import ClipadError
 
 # In C where PyYAML was built with it: five times as fast on params.yaml, nine on dvc.lock.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What a person writes comes nowhere near: lists and names inside each other, and characters, aliases
+# counted as what they stand for.
+_DEEPEST, _LONGEST = 50, 10_000_000
+_INT64 = range(-(2**63), 2**63)
+_MERGE = "<<"
 
 
 def read_yaml(path: Path) -> Any:
@@ -23,9 +32,130 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        yaml.YAMLError: it is not valid YAML.
+        ClipadError: it is not valid YAML, or holds something else than plain data; see `parse_yaml`.
     """
-    return yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ClipadError(f"{path}: not in UTF-8 ({error}); save it as UTF-8.") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, source: object) -> Any:
+    """Plain data out of YAML: names with values, lists, texts, numbers, dates, true, false and null.
+
+    Args:
+        text: the YAML.
+        source: what messages call it, as a file.
+
+    Raises:
+        ClipadError: it is not valid; a value that is not what YAML takes it for (2020-02-30), that is
+            too large for 64 bits or not finite; a name that is neither text nor number, or there
+            twice; values that are nested or repeated beyond measure.
+
+    >>> parse_yaml("{a: [1, 2.5, no]}", "text")
+    {'a': [1, 2.5, False]}
+    """
+    try:
+        _check_size(text)
+        return yaml.load(text, _PlainLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ClipadError(
+            f"{source}: not valid YAML{line} ({problem}); correct it there."
+        ) from error
+
+
+@dataclass
+class _Open:
+    """A list, or names with values, that is being read; ``size`` in characters."""
+
+    anchor: str | None
+    has_names: bool
+    names: set[str] = field(default_factory=set)
+    size: int = 1
+    nodes: int = 0
+
+
+def _check_size(text: str) -> None:
+    """Refuse what would take minutes or all memory, before anything is made of it; names that are twice.
+
+    Raises:
+        yaml.MarkedYAMLError: such a value, with its place.
+    """
+    sizes: dict[str, int] = {}
+    nested = [_Open(None, has_names=False)]
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            nested.append(_Open(event.anchor, isinstance(event, yaml.MappingStartEvent)))
+            if len(nested) > _DEEPEST:
+                raise _problem(f"values are nested more than {_DEEPEST} deep", event)
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            closed = nested.pop()
+            anchor, size = closed.anchor, closed.size
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1 + len(event.value)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise _problem(
+                    f"the alias {event.anchor!r} stands inside or before its anchor", event
+                )
+            anchor, size = None, sizes[event.anchor]
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        around = nested[-1]
+        around.size += size
+        if around.size > _LONGEST:
+            raise _problem(f"aliases stand for more than {_LONGEST:,} characters", event)
+        is_name = around.has_names and around.nodes % 2 == 0
+        around.nodes += 1
+        if is_name and isinstance(event, yaml.ScalarEvent) and event.value != _MERGE:
+            if event.value in around.names:
+                raise _problem(f"the name {event.value!r} is there twice", event)
+            around.names.add(event.value)
+
+
+class _PlainLoader(_LOADER):
+    """PyYAML's own, with a message where it stops at a value or makes something that is not plain."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node."""
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:
+            raise _problem(f"{_shown(node)} is no value of this kind", node) from error
+        if isinstance(value, int) and value not in _INT64:
+            raise _problem(f"{_shown(node)} does not fit into 64 bits", node)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _problem(f"{_shown(node)} is no finite number", node)
+        if not isinstance(value, (str, int, float, NoneType, date, list, dict)):
+            raise _problem(f"{_shown(node)} is neither text, number, list nor names", node)
+        return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Values by their names, which may be numbers, as where one number stands for another."""
+        values: dict[Any, Any] = super().construct_mapping(node, deep)
+        for name in values:
+            if type(name) not in (str, int, float):
+                raise _problem(f"{name!r} is no name; put quotes around it", node)
+        return values
+
+
+def _shown(node: yaml.Node) -> str:
+    """A value as it is written, cut, with what YAML takes it for."""
+    kind = node.tag.rpartition(":")[2]
+    text = repr(node.value[:40]) if isinstance(node.value, str) else "a value"
+    return f"{text}, which YAML takes for !!{kind},"
+
+
+def _problem(problem: str, place: Any) -> yaml.MarkedYAMLError:
+    """What is wrong with a node or an event, where it stands."""
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from clipad_core.errors import ClipadError
 from clipad_core.validation import validate, wrong
+from clipad_harness.base.files import parse_yaml
 from clipad_harness.base.settings import (
     MethodSettings,
     Profile,
@@ -99,10 +98,7 @@ def from_text(name: str, value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise wrong(SOURCE, name, value, "a list or a mapping as YAML writes it") from error
+    return parse_yaml(value, f"{SOURCE}: {name}")
 
 
 def check_names(names: Iterable[str], supported: Iterable[str]) -> None:

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clipad_core.config import Choice
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
-from clipad_core.validation import validate
+from clipad_core.validation import validate, wrong
 from clipad_harness.base.files import read_yaml
 from clipad_harness.base.machine import cores
 from clipad_harness.base.sections import PARAMS, get, mapping
 
 ROOT_VARIABLE = "CLIPAD_ROOT"
+# More processes than any machine has cores, and more of anything else than a page or a drawing holds.
+MOST_WORKERS, MOST = 1024, 100_000
 
 
 @dataclass(frozen=True)
@@ -155,16 +155,7 @@ def find_root(start: Path | None = None) -> Path:
 
 def read_params(root: Path) -> dict[str, Any]:
     """Read params.yaml as plain data."""
-    path = root / PARAMS
-    try:
-        content = read_yaml(path)
-    except UnicodeDecodeError as error:
-        raise ClipadError(f"{PARAMS}: not in UTF-8 ({error}); save it as UTF-8.") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise ClipadError(f"{PARAMS}: not valid YAML{line}; correct it there.") from error
-    return mapping(content, PARAMS)
+    return mapping(read_yaml(root / PARAMS), PARAMS)
 
 
 def read_profile(
@@ -201,7 +192,10 @@ def read_profile(
 
 def read_synthetic(root: Path) -> Synthetic:
     """The `synthetic` section."""
-    return validate(Synthetic, _section(root, "synthetic"), PARAMS, "synthetic")
+    settings: Synthetic = validate(Synthetic, _section(root, "synthetic"), PARAMS, "synthetic")
+    for setting in fields(Synthetic):
+        whole_number(f"synthetic.{setting.name}", getattr(settings, setting.name), 0, MOST)
+    return settings
 
 
 def read_methods(root: Path) -> tuple[str, ...]:
@@ -212,8 +206,9 @@ def read_methods(root: Path) -> tuple[str, ...]:
     """
     names = get(read_params(root), "methods", PARAMS)
     method_names = rooms()
-    if not isinstance(names, list) or not names or len(set(names)) < len(names):
-        raise ClipadError(f"methods: found {names!r}, expected a list of names, each once.")
+    validate(tuple[str, ...], names, PARAMS, "methods")
+    if not names or len(set(names)) < len(names):
+        raise wrong(PARAMS, "methods", names, "a list of names, each once")
     if unknown := [name for name in names if name not in method_names]:
         raise ClipadError(
             f"methods: found {unknown[0]!r}, expected some of {', '.join(method_names)}, the folders of "
@@ -275,31 +270,36 @@ def _ablation(value: Any, where: str, shots: Mapping[str, Any], references: bool
 def read_feature_memory(root: Path) -> int:
     """Bytes of features that a training process keeps in memory."""
     megabytes = get(read_params(root), "feature_memory_mb", PARAMS)
-    if not isinstance(megabytes, int) or megabytes < 0:
-        raise ClipadError(
-            f"feature_memory_mb: found {megabytes!r}, expected a whole number from 0."
-        )
-    return megabytes * 2**20
+    return whole_number("feature_memory_mb", megabytes, 0, 2**30) * 2**20
 
 
 def read_explorer(root: Path) -> Explorer:
     """The `explorer` section."""
     settings: Explorer = validate(Explorer, _section(root, "explorer"), PARAMS, "explorer")
     for setting in fields(Explorer):
-        value = getattr(settings, setting.name)
-        if value < 1:
-            raise ClipadError(
-                f"explorer.{setting.name}: found {value!r}, expected a whole number from 1."
-            )
+        whole_number(f"explorer.{setting.name}", getattr(settings, setting.name), 1, MOST)
     return settings
 
 
 def read_workers(root: Path) -> int:
     """Processes to score with: `workers`, where 0 means one a core."""
     workers = get(read_params(root), "workers", PARAMS)
-    if not isinstance(workers, int) or workers < 0:
-        raise ClipadError(f"workers: found {workers!r}, expected a whole number from 0.")
-    return workers or cores()
+    return whole_number("workers", workers, 0, MOST_WORKERS) or cores()
+
+
+def whole_number(where: str, value: Any, least: int, most: int) -> int:
+    """A whole number of params.yaml within its limits.
+
+    Raises:
+        ClipadError: something else, or a number outside them.
+
+    >>> whole_number("workers", 8, 0, 1024)
+    8
+    """
+    number: int = validate(int, value, PARAMS, where)
+    if not least <= number <= most:
+        raise wrong(PARAMS, where, number, f"a whole number from {least} to {most}")
+    return number
 
 
 def _section(root: Path, name: str) -> Mapping[str, Any]:
@@ -317,13 +317,16 @@ def _check_method(settings: MethodSettings, name: str) -> None:
         raise ClipadError(
             f"{name}.fpr_limit: found {settings.fpr_limit:g}, expected a share above 0, at most 1."
         )
-    shots = {"k_shots": settings.k_shots, "walk_shots": settings.walk_shots}
-    shots |= {
+    numbers_from_0 = {
+        name: getattr(settings, name)
+        for name in ("seeds", "ablation_seeds", "k_shots", "walk_shots")
+    }
+    numbers_from_0 |= {
         f"ablations.{group}.k_shots": ablation.k_shots
         for group, ablation in settings.ablations.items()
     }
-    for where, numbers in shots.items():
-        if any(k_shot < 0 for k_shot in numbers):
+    for where, numbers in numbers_from_0.items():
+        if any(number < 0 for number in numbers):
             raise ClipadError(
                 f"{name}.{where}: found {list(numbers)}, expected whole numbers from 0."
             )

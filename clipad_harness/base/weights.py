@@ -8,41 +8,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import huggingface_hub
-from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.published import (
-    Published,
-    create_architecture,
-    has_own_repository,
-    learn_architecture,
-    recognise,
-    uses_quick_gelu,
-)
-from clipad_core.clip.torchscript import is_torchscript
-from clipad_core.clip.weights import (
-    check_activation,
-    check_fit,
-    check_towers,
-    file_sha256,
-    fill_vocabulary,
-    kind_of_file,
-    read_state_dict,
-)
+from clipad_core.clip.published import Published, has_own_repository, is_tag
+from clipad_core.clip.state_dict import weights_file
+from clipad_core.clip.weights import LOOKS, WeightsFile, file_sha256
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
 from clipad_harness.base.settings import Weights
 
 FOLDER = Path("data") / "weights"
 RECORD = ".record.json"
-Result = TypeVar("Result")
 # Where open_clip keeps what it fetches by address.
 CLIP_CACHE = Path("~/.cache/clip")
 
@@ -59,11 +40,14 @@ class Registered:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a check: what was looked at, what was found, whether it is in order."""
+    """One line of a check: what was looked at, what was found, whether it is in order.
+
+    ``ok`` is None where the file does not tell.
+    """
 
     check: str
     result: str
-    ok: bool = True
+    ok: bool | None = True
 
 
 def shared_backbone(weights: Weights, precision: str) -> Backbone:
@@ -145,7 +129,7 @@ def register(
             f"--name: found {name!r} in {root / FOLDER} already; choose another name."
         )
     findings = inspect(file, backbone, sha256)
-    wrong = [finding.result for finding in findings if not finding.ok]
+    wrong = [finding.result for finding in findings if finding.ok is False]
     if wrong:
         raise ClipadError(wrong[0])
     with replacing(target) as temporary:
@@ -159,13 +143,15 @@ def register(
 
 
 def resolve(root: Path, weights: Weights) -> Weights:
-    """Weights with their registered name or relative file replaced by the file it means.
+    """Weights with their registered name, relative file or folder replaced by the file it means.
 
     Raises:
-        ClipadError: registered weights of another architecture than is named.
+        ClipadError: registered weights of another architecture than is named, or a folder with more
+            than one file of weights, or none.
     """
-    if (root / weights.weights).is_file():
-        return replace(weights, weights=str(root / weights.weights))
+    path = root / weights.weights
+    if path.is_file() or (path.is_dir() and not is_tag(weights.backbone, weights.weights)):
+        return replace(weights, weights=str(weights_file(path)))
     for registered in read_registered(root):
         if registered.name == weights.weights:
             if registered.backbone != weights.backbone:
@@ -187,56 +173,19 @@ def inspect(file: Path, backbone: str | None = None, sha256: str | None = None) 
         sha256: expected digest; the name of a file in the hub's cache is one.
 
     Returns:
-        Findings in the order of the checks; those that a wrong one makes meaningless are left out.
+        Findings in the order of the looks; those that a wrong one makes meaningless are left out.
     """
-    digest, wrong = _attempt("SHA-256", lambda: file_sha256(file, sha256 or _blob_digest(file)))
-    if digest is None:
-        return wrong
-    findings = [Finding("SHA-256", digest)]
-    published, wrong = _attempt("published", lambda: recognise(file, digest))
-    label = published.label if published else "not in open_clip's list: yours to vouch for"
-    findings += wrong or [Finding("published", label)]
-    if backbone:
-        learn_architecture(backbone, file)
-    state, wrong = _attempt("format", lambda: read_state_dict(file))
-    if state is None:
-        return findings + wrong
-    findings += [Finding("format", _format(file)), Finding("precision", _precision(state))]
-    if (kind := kind_of_file(file)) in ("stand-in", "random"):
-        findings.append(Finding("kind", f"{kind}: no number is comparable with a paper's"))
-    _, wrong = _attempt("towers", lambda: check_towers(state, file))
-    if wrong:
-        return findings + wrong
-    findings.append(Finding("towers", "image and text"))
-    name = backbone or (published.name if published else None)
-    if name is None:
-        missing = "backbone: found none, expected the architecture to check against (--backbone)."
-        return [*findings, Finding("architecture", missing, ok=False)]
-    return findings + _fit(state, file, name, published)
-
-
-def _fit(
-    state: dict[str, Tensor], file: Path, name: str, published: Published | None
-) -> list[Finding]:
-    model, wrong = _attempt("architecture", lambda: create_architecture(name, "meta"))
-    if model is None:
-        return wrong
-    architecture = model.state_dict()
-    _, wrong = _attempt(
-        "architecture", lambda: check_fit(fill_vocabulary(state, architecture), architecture, file)
-    )
-    findings = wrong or [Finding("architecture", f"{name}: every tensor fits")]
-    _, wrong = _attempt("activation", lambda: check_activation(name, file, published))
-    activation = "QuickGELU" if uses_quick_gelu(name) else "GELU"
-    return findings + (wrong or [Finding("activation", activation)])
-
-
-def _attempt(check: str, look: Callable[[], Result]) -> tuple[Result | None, list[Finding]]:
-    """The result of a look, or the one thing it found wrong."""
-    try:
-        return look(), []
-    except ClipadError as error:
-        return None, [Finding(check, str(error), ok=False)]
+    weights, findings = WeightsFile(file, backbone, sha256 or _blob_digest(file)), []
+    for look in LOOKS:
+        try:
+            seen = look.see(weights)
+        except ClipadError as error:
+            findings.append(Finding(look.name, str(error), ok=False))
+            if look.needed:
+                break
+        else:
+            findings.append(Finding(look.name, seen.text, ok=seen.known or None))
+    return findings
 
 
 def _blob_digest(file: Path) -> str | None:
@@ -244,22 +193,3 @@ def _blob_digest(file: Path) -> str | None:
     name = file.resolve().name
     is_digest = len(name) == 64 and set(name) <= set("0123456789abcdef")
     return name if is_digest and file.is_symlink() else None
-
-
-def _format(file: Path) -> str:
-    if file.suffix == ".safetensors":
-        return "safetensors"
-    if is_torchscript(file):
-        return "TorchScript archive, OpenAI's format; its tensors are read, its code is not run"
-    return "state dict saved by torch"
-
-
-def _precision(state: dict[str, Tensor]) -> str:
-    floats = [value for value in state.values() if value.is_floating_point()]
-    halves = sum(value.element_size() == 2 for value in floats)
-    if not halves:
-        return "float32"
-    return (
-        f"half precision in {halves} of {len(floats)} tensors: computed in float32 with the rounded "
-        "values, as the published code does"
-    )

@@ -9,6 +9,9 @@ from clipad_core.errors import ClipadError
 
 STAND_IN = Path("data") / "weights" / "clipad-tiny.safetensors"
 
+# What a line of a check begins with, by whether it is in order; None: the file does not tell.
+_MARKS = {True: "ok", False: "WRONG", None: "?"}
+
 _EXAMPLES = """examples:
   clipad weights list
   clipad weights check ViT-B-16-plus-240/laion400m_e31
@@ -17,7 +20,8 @@ _EXAMPLES = """examples:
   clipad weights add ViT-L-14-336px.pt --name openai-336
 
 After `add`, `weights: openai-336` in params.yaml means that file. Nothing is downloaded here, and
-nothing in a file is run. Exit code 0: in order; 1: something is wrong; 2: a mistyped command."""
+nothing in a file is run. A folder means the one file of weights in it. A line that begins with ? is
+of what the file does not tell. Exit code 0: in order; 1: something is wrong; 2: a mistyped command."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -93,8 +97,8 @@ def _check(arguments: argparse.Namespace) -> None:
     print(file)
     findings = inspect(file, backbone, sha256)
     for finding in findings:
-        print(f"  {'ok   ' if finding.ok else 'WRONG'}  {finding.check:13} {finding.result}")
-    wrong = [finding.check for finding in findings if not finding.ok]
+        print(f"  {_MARKS[finding.ok]:5}  {finding.check:13} {finding.result}")
+    wrong = [finding.check for finding in findings if finding.ok is False]
     if wrong:
         raise ClipadError(f"{file}: {', '.join(wrong)} wrong, see above; not usable as it is.")
 
@@ -102,6 +106,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _find(arguments: argparse.Namespace) -> tuple[Path, str | None, str | None]:
     """The file that a name means, its architecture and its expected digest."""
     from clipad_core.clip.published import find_published
+    from clipad_core.clip.state_dict import weights_file
     from clipad_harness.base.weights import FOLDER, locate, read_registered
 
     word, root = arguments.weights, _root()
@@ -110,8 +115,10 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, str | None, str | None]:
     for record in read_registered(root) if root else []:
         if root and record.name == word:
             return root / FOLDER / record.file, record.backbone, arguments.sha256 or record.sha256
+    if Path(word).is_dir():
+        return weights_file(Path(word)), arguments.backbone, arguments.sha256
     name, slash, tag = word.partition("/")
-    if not slash or Path(word).suffix or Path(word).is_dir():
+    if not slash or Path(word).suffix:
         raise ClipadError(
             f"weights: found {word!r}, expected a file, a registered name, or BACKBONE/TAG such as "
             "ViT-B-16-plus-240/laion400m_e31; `clipad weights list` shows them."
@@ -130,11 +137,12 @@ def _find(arguments: argparse.Namespace) -> tuple[Path, str | None, str | None]:
 
 def _add(arguments: argparse.Namespace) -> Path:
     from clipad_core.clip.published import recognise
+    from clipad_core.clip.state_dict import weights_file
     from clipad_core.clip.weights import file_sha256
     from clipad_harness.base.settings import find_root
     from clipad_harness.base.weights import register
 
-    root, file = find_root(), Path(arguments.weights)
+    root, file = find_root(), weights_file(Path(arguments.weights))
     published = recognise(file, file_sha256(file, arguments.sha256))
     backbone = arguments.backbone or (published.name if published else None)
     if backbone is None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import yaml
-
 from clipad_core.errors import ClipadError
 from clipad_core.validation import validate, wrong
 from clipad_harness.base.files import read_yaml
@@ -125,11 +123,7 @@ def read_card(name: str, folder: Path = CARDS) -> DatasetCard:
             f"dataset: found {name!r}, expected one with a card ({names}); correct the name or "
             f"write {path}."
         )
-    try:
-        fields = read_yaml(path)
-    except yaml.YAMLError as error:
-        raise ClipadError(f"{path}: not valid YAML ({error}); correct it.") from error
-    card: DatasetCard = validate(DatasetCard, fields, path)
+    card: DatasetCard = validate(DatasetCard, read_yaml(path), path)
     if card.name != name:
         raise wrong(path, "name", card.name, f"{name!r}, that of the file")
     _check(card, path)

@@ -113,7 +113,10 @@ def download(archive: Archive, folder: Path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             _receive(archive, part)
             part.replace(path)
-        except (OSError, HTTPException) as error:
+        except ClipadError:
+            raise
+        # An address or an answer that is none makes urllib raise a ValueError.
+        except (OSError, HTTPException, ValueError) as error:
             raise ClipadError(
                 f"{archive.url}: cannot be downloaded ({_reason(error)}); what came is kept. Run again "
                 "to go on, or download it in a browser and name the file with --from."

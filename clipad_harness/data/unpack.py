@@ -3,29 +3,57 @@
 An archive is a list of names that somebody else chose. ``zipfile`` and the ``data`` filter of
 ``tarfile`` write nothing outside a folder, but they drop or rewrite what they do not like. Here it is
 refused: a name that is absolute, climbs with ``..`` or comes twice, and anything but a plain file or
-folder. Everything goes to a scratch folder first and is renamed at the end: after a failure, nothing
-is left.
+folder. Before anything is written, all members are looked at and their sizes added up; what describes
+a member may take only so many bytes. Everything goes to a scratch folder first and is renamed at the
+end: after a failure, nothing is left.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import lzma
+import math
 import os
 import shutil
 import stat
+import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
-_LINK = "a link or a device"
+_FILE, _FOLDER, _LINK = "file", "folder", "a link or a device"
+_ZIP = b"PK"
+# What a packed tar begins with, and who reads it.
+_PACKED: Mapping[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"]\x00\x00": lzma.open,
+}
+# A header holds a name and a few numbers; no dataset comes near any of these.
+_HEADER_BYTES, _MEMBERS, _DEEPEST = 1 << 20, 2_000_000, 100
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file or folder of an archive; ``write`` puts it below a folder."""
+
+    name: str
+    kind: str
+    size: int
+    write: Callable[[Path], object]
 
 
 def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
@@ -54,6 +82,7 @@ def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
         ) as scratch:
             whole = Path(scratch, "whole")
             whole.mkdir()
+            _check_space([archive for archive, _ in archives], whole)
             for number, (archive, folder) in enumerate(archives):
                 place = Path(scratch, str(number))
                 place.mkdir()
@@ -72,53 +101,133 @@ def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
     return target
 
 
+def _check_space(archives: Sequence[Path], place: Path) -> None:
+    """Refuse archives whose members together are larger than the disk has space."""
+    needed, free = 0, shutil.disk_usage(place).free
+    for archive in archives:
+        with _open(archive) as members:
+            for member in tqdm(members, f"check {archive.name}", unit="file", delay=2):
+                needed += member.size
+                if needed > free:
+                    raise ClipadError(
+                        f"{archive.name}: its files have {needed} bytes or more and {free} are free, "
+                        "expected more space; free some and run again."
+                    )
+
+
 def _extract(archive: Path, place: Path) -> None:
+    with _open(archive) as members:
+        for member in tqdm(members, f"unpack {archive.name}", unit="file", delay=2):
+            _check_place(archive, place, member)
+            member.write(place)
+
+
+@contextmanager
+def _open(archive: Path) -> Iterator[Iterator[_Member]]:
+    """The members of a zip or tar file, one after the other, each checked by its name and kind.
+
+    Raises:
+        ClipadError: a damaged archive, or a member that would leave its folder or is no plain file.
+    """
     try:
-        if zipfile.is_zipfile(archive):
-            _extract_zip(archive, place)
-        else:
-            _extract_tar(archive, place)
-    except _BROKEN as error:
+        with archive.open("rb") as file:
+            first = file.read(8)
+        members = _zip_members if first.startswith(_ZIP) else _tar_members
+        yield _checked(archive, members(archive, first))
+    except ClipadError:
+        raise
+    except Exception as error:  # a damaged archive makes its reader raise anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; what gzip and bz2 raise of a damaged file has no number
         raise ClipadError(
-            f"{archive}: found no whole archive ({error}), expected zip or tar; get it again."
+            f"{archive}: found no whole archive ({str(error) or type(error).__name__}), expected zip or "
+            "tar; get it again."
         ) from error
 
 
-def _extract_zip(archive: Path, place: Path) -> None:
+def _zip_members(archive: Path, _first: bytes) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
-        for member in tqdm(opened.infolist(), f"unpack {archive.name}", unit="file", delay=2):
+        for member in opened.infolist():
             # Archives made on Windows may hold backslashes, and no mode.
             member.filename = member.filename.replace("\\", "/")
             is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-            kind = "folder" if member.is_dir() else "file" if is_plain else _LINK
-            _check(archive, place, member.filename, kind, member.file_size)
-            opened.extract(member, place)
+            kind = _FOLDER if member.is_dir() else _FILE if is_plain else _LINK
+            yield _Member(member.filename, kind, member.file_size, partial(opened.extract, member))
 
 
-def _extract_tar(archive: Path, place: Path) -> None:
-    with tarfile.open(archive, "r:*") as opened:
-        for member in tqdm(opened, f"unpack {archive.name}", unit="file", delay=2):
-            member.name = member.name.replace("\\", "/")
-            kind = "folder" if member.isdir() else "file" if member.isreg() else _LINK
-            _check(archive, place, member.name, kind, member.size)
-            opened.extract(member, place, set_attrs=False, filter="data")
-
-
-def _check(archive: Path, place: Path, name: str, kind: str, size: int) -> None:
-    """Refuse a member before it is written; ``place`` holds what was written before it."""
-    parts = PurePosixPath(name).parts
-    if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise _refuse(archive, name, "outside its folder")
-    if kind == _LINK:
-        raise _refuse(archive, name, kind)
-    path, free = place.joinpath(*parts), shutil.disk_usage(place).free
-    if path.parent.is_file() or (path.is_file() if kind == "folder" else path.exists()):
-        raise _refuse(archive, name, "there twice")
-    if size > free:
+def _tar_members(archive: Path, first: bytes) -> Iterator[_Member]:
+    if not hasattr(tarfile, "data_filter"):
         raise ClipadError(
-            f"{archive.name}: {name!r} has {size} bytes and {free} are free, expected more space; free "
-            "some and run again."
+            f"{archive}: found Python {sys.version.split()[0]}, which cannot unpack tar files safely, "
+            "expected 3.11.4 or newer; run clipad with that, or unpack the file by hand."
         )
+    unpacked = next((open_ for start, open_ in _PACKED.items() if first.startswith(start)), open)
+    with unpacked(archive, "rb") as file:
+        headers = _Headers(file)
+        with tarfile.open(fileobj=headers, mode="r:") as opened:
+            while (member := opened.next()) is not None:
+                member.name = member.name.replace("\\", "/")
+                kind = _FOLDER if member.isdir() else _FILE if member.isreg() else _LINK
+                write = partial(opened.extract, member, set_attrs=False, filter="data")
+                headers.left = math.inf  # whoever writes the member reads all of it
+                yield _Member(member.name, kind, member.size, write)
+                headers.left = _HEADER_BYTES
+
+
+class _Headers(io.BufferedIOBase):
+    """A tar file for tarfile, which takes the length of a header from the header itself.
+
+    Long names, extended headers and maps of sparse files are read whole before anybody can look at
+    them; between two members so many bytes may be read as headers have.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.left: float = _HEADER_BYTES
+
+    def tell(self) -> int:
+        """Where the next byte stands."""
+        return self.file.tell()
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte."""
+        return self.file.seek(place, whence)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next bytes, where there may be so many."""
+        if size is None or size < 0 or size > self.left:
+            raise tarfile.ReadError(f"a header has more than {_HEADER_BYTES:,} bytes")
+        self.left -= size
+        return self.file.read(size)
+
+
+def _checked(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
+    """Members that may be written; the folder itself, as `tar -cf x.tar .` names it, is there already."""
+    for number, member in enumerate(members):
+        path = PurePosixPath(member.name)
+        parts = path.parts
+        if not parts and member.name and member.kind == _FOLDER:
+            continue
+        outside = not parts or path.is_absolute() or ".." in parts or ":" in parts[0]
+        if outside or "\0" in member.name:
+            raise _refuse(archive, member.name, "outside its folder")
+        if member.kind == _LINK:
+            raise _refuse(archive, member.name, member.kind)
+        if len(parts) > _DEEPEST:
+            raise _refuse(archive, member.name, f"more than {_DEEPEST} folders deep")
+        if member.size < 0 or number >= _MEMBERS:
+            fault = (
+                "of a size below zero" if member.size < 0 else f"not among the first {_MEMBERS:,}"
+            )
+            raise _refuse(archive, member.name, fault)
+        yield member
+
+
+def _check_place(archive: Path, place: Path, member: _Member) -> None:
+    """Refuse a member that is there already; ``place`` holds what was written before it."""
+    path = place / member.name
+    if path.parent.is_file() or (path.is_file() if member.kind == _FOLDER else path.exists()):
+        raise _refuse(archive, member.name, "there twice")
 
 
 def _refuse(archive: Path, name: str, fault: str) -> ClipadError:

@@ -27,9 +27,16 @@ Config = TypeVar("Config", bound=Changeable)
 
 
 def fit(config: Config, fitted: Mapping[str, Any]) -> Config:
-    """A config as published, for the profile's backbone."""
+    """A config as published, for the profile's backbone.
+
+    Raises:
+        ClipadError: a field that the config does not have, or a value that the mapping does not hold.
+    """
     return config.changed(
-        {name: translated(name, getattr(config, name), fitted) for name in fitted}
+        {
+            name: translated(name, getattr(config, name), fitted) if hasattr(config, name) else rule
+            for name, rule in fitted.items()
+        }
     )
 
 

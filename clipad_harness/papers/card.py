@@ -14,8 +14,6 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-import yaml
-
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_core.validation import allowed, validate, wrong
@@ -228,10 +226,7 @@ def _plain(method: str) -> str:
 @cache
 def _read(folder: Path, name: str) -> Paper:
     path = folder / name / CARD
-    try:
-        content = read_yaml(path)
-    except yaml.YAMLError as error:
-        raise ClipadError(f"{path}: not valid YAML ({error}); correct it.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise wrong(path, "", content, allowed(Paper))
     paper: Paper = validate(Paper, {"name": name, **content}, path)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
-from clipad_harness.papers.card import PAPERS
+from clipad_harness.papers.card import PAPERS, paper_names, read_paper
 from clipad_harness.papers.numbers import (
     Reported,
     dataset_titles,
@@ -176,8 +176,22 @@ def _check_results(results: pd.DataFrame) -> None:
 
 @cache
 def _tolerances(folder: Path) -> dict[tuple[str, str, str], tuple[float, float]]:
-    rows = read_numbers(folder / "tolerances.csv", _TOLERANCES, ("points", "spreads"))
-    refuse(folder / "tolerances.csv", rows["reason"] == "", rows["reason"], "reason: expected one")
+    """Points and spreads by method, row and metric: only those that some verdict is looked up by."""
+    path = folder / "tolerances.csv"
+    rows = read_numbers(path, _TOLERANCES, ("points", "spreads"))
+    names = {
+        "method": [read_paper(name, folder).reported_as[0] for name in paper_names(folder)],
+        "row": [MEAN, "category"],
+        "metric": list(METRIC_LABELS),
+    }
+    for column, known in names.items():
+        expected = f"{column}: expected one of {', '.join(known)}"
+        refuse(path, ~rows[column].isin(known), rows[column], expected)
+    for column in ("points", "spreads"):
+        refuse(path, rows[column] < 0, rows[column], f"{column}: expected 0 or more")
+    refuse(path, rows["reason"].str.strip() == "", rows["reason"], "reason: expected one")
+    twice = rows.duplicated(list(names))
+    refuse(path, twice, rows["metric"], "expected every method, row and metric once")
     keys = zip(rows["method"], rows["row"], rows["metric"])
     return dict(zip(keys, zip(rows["points"], rows["spreads"])))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.preprocess import Pixels
+from clipad_core.clip.state_dict import is_safetensors
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.checkpoint import read_checkpoint
@@ -142,7 +143,7 @@ def open_detector(
 
 def brings_config(checkpoint: Path | None) -> bool:
     """Whether a checkpoint is a file of ours, which holds the config it was trained with."""
-    return checkpoint is not None and checkpoint.suffix == ".safetensors"
+    return checkpoint is not None and is_safetensors(checkpoint)
 
 
 def check_request(

@@ -18,12 +18,12 @@ from random import Random
 
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
 from clipad_core.validation import validate, wrong
-from clipad_harness.base.files import replacing, write_text
+from clipad_harness.base.files import read_yaml, replacing, write_text
+from clipad_harness.base.sections import mapping
 from clipad_harness.standin.batch import PretrainConfig, pool_size
 from clipad_harness.standin.captions import CompactTokenizer, vocabulary
 from clipad_harness.standin.datasets import drawing_digest
@@ -47,7 +47,7 @@ def read_config(path: Path) -> PretrainConfig:
         ClipadError: a name that is missing or unknown, a value of another type, no round, a plan that
             leaves a step open.
     """
-    section = yaml.safe_load(path.read_text()).get("pretrain") or {}
+    section = mapping(read_yaml(path), str(path)).get("pretrain") or {}
     config: PretrainConfig = validate(PretrainConfig, section, path, "pretrain")
     if not config.rounds:
         raise wrong(path, "pretrain.rounds", section["rounds"], "at least one round")

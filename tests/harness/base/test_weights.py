@@ -21,8 +21,8 @@ from clipad_core.clip import published
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.open_clip import open_clip
 from clipad_core.clip.published import create_architecture, find_published, has_own_repository
+from clipad_core.clip.state_dict import read_state_dict
 from clipad_core.clip.torchscript import is_torchscript, read_torchscript
-from clipad_core.clip.weights import read_state_dict
 from clipad_core.errors import ClipadError
 from clipad_harness.base import weights
 from clipad_harness.base.settings import Weights, read_profile
@@ -74,13 +74,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rewrite(source: Path, target: Path, change) -> Path:
     """Save what a change makes of the tensors of a file."""
-    state = {key: value.clone() for key, value in read_state_dict(source).items()}
+    state = {key: value.clone() for key, value in read_state_dict(source).tensors.items()}
     save_file(change(state), target)
     return target
 
 
 def wrong(findings: list[weights.Finding]) -> dict[str, str]:
-    return {finding.check: finding.result for finding in findings if not finding.ok}
+    return {finding.check: finding.result for finding in findings if finding.ok is False}
 
 
 def test_what_is_published_is_read_from_open_clip() -> None:
@@ -116,7 +116,7 @@ def test_an_archive_gives_the_tensors_that_torch_reads_from_it(archive: Path) ->
     for key, value in expected.items():
         assert found[key].dtype == value.dtype and found[key].equal(value), key
     assert found["visual.proj"].dtype == torch.float16
-    left = set(read_state_dict(archive))
+    left = set(read_state_dict(archive).tensors)
     assert left == set(create_architecture("clipad-micro-quickgelu").state_dict())
 
 
@@ -177,7 +177,7 @@ def test_a_file_is_recognised_by_its_digest_not_by_its_name(stored: Path, monkey
     [
         (lambda s: {k: v for k, v in s.items() if k.startswith("visual.")}, "no text tower"),
         (lambda s: {k: v for k, v in s.items() if "visual" not in k}, "no image tower"),
-        (lambda s: {"prompt": torch.zeros(1)}, r"no image tower and no text tower \(.*prompt\)"),
+        (lambda s: {"prompt": torch.zeros(1)}, r"no image tower and no text tower \(.*'prompt'\)"),
         (lambda s: {"vision_model.x": torch.zeros(1)}, "layout of Hugging Face transformers"),
         (lambda s: s | {"visual.proj": s["visual.proj"] / 0}, "visual.proj holds a value"),
     ],
@@ -216,11 +216,49 @@ def test_a_check_names_all_that_is_wrong_at_once(archive: Path, stored: Path) ->
         finding.check: finding.result
         for finding in weights.inspect(archive, "clipad-micro-quickgelu")
     }
-    assert "TorchScript" in found["format"] and "half precision" in found["precision"]
+    assert "TorchScript" in found["format"] and "float16 in" in found["numbers"]
     assert set(wrong(weights.inspect(archive, "ViT-B-16"))) == {"architecture", "activation"}
-    assert set(wrong(weights.inspect(stored, None))) == {"architecture"}
+    assert set(wrong(weights.inspect(stored, None))) == {"backbone"}
     assert set(wrong(weights.inspect(stored, "clipad-micro", "0" * 64))) == {"SHA-256"}
-    assert set(wrong(weights.inspect(stored, "ViT-Z"))) == {"architecture"}
+    assert set(wrong(weights.inspect(stored, "ViT-Z"))) == {"backbone"}
+
+
+def test_what_a_file_does_not_tell_is_not_in_order(project, archive, stored, capsys) -> None:
+    def marks(file: Path, backbone: str) -> dict[str, str]:
+        assert main(["weights", "check", str(file), "--backbone", backbone]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        return {words[1]: words[0] for words in lines}
+
+    assert marks(archive, "clipad-micro-quickgelu")["activation"] == "ok"
+    unknown = marks(stored, "clipad-micro")
+    assert unknown["activation"] == unknown["published"] == "?"
+    assert unknown["architecture"] == unknown["SHA-256"] == "ok"
+
+
+def test_a_check_finds_whatever_stops_loading(stored: Path) -> None:
+    changes = [
+        lambda s: s | {"visual.proj": s["visual.proj"].int()},
+        lambda s: s | {"visual.proj": s["visual.proj"].to(torch.float8_e4m3fn)},
+        lambda s: s | {"token_embedding.rows": torch.arange(3)},
+        lambda s: {"x": torch.zeros(1)},
+    ]
+    for change in changes:
+        path = rewrite(stored, stored.with_name("other.safetensors"), change)
+        with pytest.raises(ClipadError) as caught:
+            load_backbone("clipad-micro", path)
+        assert list(wrong(weights.inspect(path, "clipad-micro")).values()) == [str(caught.value)]
+
+
+def test_a_folder_means_the_one_file_in_it(project: Path, stored: Path, capsys) -> None:
+    folder = project / "data" / "weights" / "own"
+    folder.mkdir()
+    shutil.copy(stored, folder / "model.bin")
+    assert main(["weights", "check", str(folder), "--backbone", "clipad-micro"]) == 0
+    requested = Weights("clipad-micro", "data/weights/own", None, {})
+    assert weights.resolve(project, requested).weights == str(folder / "model.bin")
+    shutil.copy(stored, folder / "other.bin")
+    assert main(["weights", "check", str(folder), "--backbone", "clipad-micro"]) == 1
+    assert "expected one (model.bin, other.bin)" in capsys.readouterr().err
 
 
 def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(stored: Path) -> None:

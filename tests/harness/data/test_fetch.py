@@ -1,10 +1,14 @@
 """Downloads from a server of our own, and archives that try to leave their folder."""
 
+import contextlib
+import gzip
 import hashlib
 import io
 import shutil
+import subprocess
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -155,6 +159,9 @@ def test_no_server_and_no_web_address_are_one_message(server, tmp_path):
         download(archive_of(server), tmp_path)
     with pytest.raises(ClipadError, match="cannot be downloaded"):
         download(archive_of(server, url="http://127.0.0.1:1/x.zip"), tmp_path)
+    for url in ("http://[::1/x.zip", "http://ä.example/ö.zip", f"http://{'a' * 70}.example/x"):
+        with pytest.raises(ClipadError, match="cannot be downloaded"):
+            download(archive_of(server, url=url), tmp_path)
     (tmp_path / "secret").write_text("x")
     with pytest.raises(ClipadError, match="expected http or https"):
         download(archive_of(server, url=(tmp_path / "secret").as_uri()), tmp_path)
@@ -254,12 +261,142 @@ def test_archives_made_on_windows_unpack_into_folders(tmp_path):
     assert names == ["2.png", "good.txt", "images", "images/1.png"]
 
 
-def test_a_member_larger_than_the_disk_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
-    zipped(tmp_path / "set.zip")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3))
-    with pytest.raises(ClipadError, match=r"set\.zip: 'good\.txt' has 4 bytes and 3 are free"):
-        unpack([(tmp_path / "set.zip", "")], tmp_path / "set")
-    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
+@pytest.mark.parametrize("pack", [zipped, lambda path, *names: tarred(path, *map(member, names))])
+def test_files_that_are_larger_than_the_disk_together_are_refused_before_one_is_written(
+    tmp_path, monkeypatch, pack
+):
+    first, second = (pack(tmp_path / name, f"{name}.txt") for name in ("1", "2"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=15))
+    monkeypatch.setattr(tarfile.TarFile, "extract", lambda *_, **__: pytest.fail("written"))
+    monkeypatch.setattr(zipfile.ZipFile, "extract", lambda *_: pytest.fail("written"))
+    with pytest.raises(ClipadError, match=r"^2: its files have 16 bytes or more and 15 are free"):
+        unpack([(first, ""), (second, "")], tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_an_archive_of_a_folder_itself_unpacks(tmp_path):
+    pairs(tmp_path / "CVC", "images", "masks")
+    for name, words in (("dot.tar", ["."]), ("slash.tar", ["./"]), ("inside.tar.gz", ["."])):
+        subprocess.run(["tar", "-caf", tmp_path / name, *words], cwd=tmp_path / "CVC", check=True)
+        folder = unpack([(tmp_path / name, "")], tmp_path / f"from {name}")
+        assert len(read_index(folder, "cvc_colondb")) == 3
+    with zipfile.ZipFile(tmp_path / "dot.zip", "w") as archive:
+        archive.writestr("./", "")
+        archive.writestr("./1.png", "x")
+    folder = unpack([(tmp_path / "dot.zip", "")], tmp_path / "from dot.zip")
+    assert [path.name for path in folder.iterdir()] == ["1.png"]
+
+
+def long_header(kind: bytes, size: int) -> bytes:
+    """What stands before a member with a name of many bytes, packed: a few kB."""
+    header = member("././@LongLink", kind)
+    header.size = size
+    packed = gzip.compress(header.tobuf(tarfile.GNU_FORMAT), 1)
+    zeros = gzip.compress(bytes(1 << 24), 9)  # joined, the pieces are one file of gzip
+    return packed + zeros * (size >> 24) + gzip.compress(member("a.txt").tobuf() + bytes(1024))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"x", b"g"])
+def test_a_header_of_gigabytes_is_refused_before_it_is_read(tmp_path, kind):
+    (tmp_path / "set.tar.gz").write_bytes(long_header(kind, 1 << 33))
+    tracemalloc.start()
+    with pytest.raises(ClipadError, match="a header has more than 1,048,576 bytes"):
+        unpack([(tmp_path / "set.tar.gz", "")], tmp_path / "set")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 24
+    assert [path.name for path in tmp_path.iterdir()] == ["set.tar.gz"]
+
+
+def test_headers_without_end_are_refused(tmp_path):
+    header = member("././@LongLink", tarfile.GNUTYPE_LONGNAME)
+    header.size = 5
+    block = header.tobuf(tarfile.GNU_FORMAT) + b"name\0".ljust(512, b"\0")
+    (tmp_path / "set.tar.gz").write_bytes(gzip.compress(block * 5000))
+    with pytest.raises(ClipadError, match="found no whole archive"):
+        unpack([(tmp_path / "set.tar.gz", "")], tmp_path / "set")
+
+
+def test_long_names_and_extended_headers_of_usual_size_are_read(tmp_path):
+    for number, form in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
+        with tarfile.open(tmp_path / f"{number}.tar", "w", format=form) as archive:
+            archive.addfile(member(f"{'ä' * 90}/{'b' * 200}.png"))
+        folder = unpack([(tmp_path / f"{number}.tar", "")], tmp_path / str(number))
+        assert (folder / ("ä" * 90) / f"{'b' * 200}.png").is_file()
+
+
+def damaged(content: bytes) -> Iterator[bytes]:
+    """One byte of a header changed, over all headers of a small archive."""
+    for place in range(0, len(content), 19):
+        yield content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz", "zip"])
+def test_a_changed_byte_anywhere_is_one_message_or_a_whole_archive(tmp_path, kind):
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("images/1.png", "x" * 600)
+    else:
+        with tarfile.open(fileobj=buffer, mode=kind, format=tarfile.PAX_FORMAT) as archive:
+            info = member("images/ä.png")
+            info.size = 600
+            archive.addfile(info, io.BytesIO(b"x" * 600))
+    for content in damaged(buffer.getvalue()[:3000]):
+        (tmp_path / "set").write_bytes(content)
+        with contextlib.suppress(ClipadError):
+            shutil.rmtree(unpack([(tmp_path / "set", "")], tmp_path / "unpacked"))
+        assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def sparse(**headers: str) -> bytes:
+    """A tar file whose only member is sparse as its extended header says, in vain."""
+    info = member("1.png")
+    info.pax_headers = {f"GNU.sparse.{name}": value for name, value in headers.items()}
+    return info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+
+
+DAMAGED_HEADERS = {
+    "a map without numbers": sparse(map="x,y", size="3"),
+    "a size that is no number": sparse(major="0", minor="1", map="0,1", size="x"),
+    "a map without an end": sparse(major="1", minor="0", name="1.png", realsize="3"),
+    "a cut map": member("1.png", tarfile.GNUTYPE_SPARSE).tobuf()[:482] + b"\1" + bytes(29),
+    "a size below zero": b"\xff" * 12,
+}
+
+
+@pytest.mark.parametrize("fault", DAMAGED_HEADERS)
+def test_a_damaged_header_is_one_message(tmp_path, fault):
+    header = bytearray(DAMAGED_HEADERS[fault])
+    if len(header) == 12:
+        header = bytearray(member("1.png").tobuf())
+        header[124:136] = DAMAGED_HEADERS[fault]
+    if len(header) == 512:
+        header[148:156] = b"%06o\0 " % sum(header[:148] + b" " * 8 + header[156:])
+    (tmp_path / "set.tar").write_bytes(header)
+    with pytest.raises(ClipadError, match=r"set\.tar: found"):
+        unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+
+
+def test_a_tar_file_that_ends_with_a_zip_file_is_a_tar_file(tmp_path):
+    zipped(tmp_path / "inner.zip", "evil.txt")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(tmp_path / "inner.zip", "inner.zip")
+    folder = unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+    assert [path.name for path in folder.iterdir()] == ["inner.zip"]
+
+
+def test_folders_without_end_are_refused(tmp_path):
+    tarred(tmp_path / "set.tar", member("a/" * 200 + "1.png"))
+    with pytest.raises(ClipadError, match="more than 100 folders deep"):
+        unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+
+
+def test_a_python_without_the_filter_of_tarfile_says_so(tmp_path, monkeypatch):
+    tarred(tmp_path / "set.tar")
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(ClipadError, match=r"found Python 3\..* expected 3\.11\.4 or newer"):
+        unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>sign in</html>", b"PK\x05\x06"])

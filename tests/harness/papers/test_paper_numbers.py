@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import card_names, read_card
+from clipad_harness.papers import verdicts
 from clipad_harness.papers.card import PAPERS
 from clipad_harness.papers.numbers import (
     dataset_titles,
@@ -199,6 +201,31 @@ def test_every_tolerance_has_a_reason_and_the_class_rows_are_no_tighter_than_the
     assert not rows.duplicated(["method", "row", "metric"]).any()
     wide = rows.pivot(index=["method", "metric"], columns="row", values="points").dropna()
     assert (wide["category"] >= wide["mean"]).all()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("WinCLIP,mean,image_auroc,9.0,0.3,why", "expected every method, row and metric once"),
+        ("WinCLIP,mean,image_auc,1.0,0.3,why", "metric: expected one of .* found 'image_auc'"),
+        ("WinCLIP,bottle,aupro,1.0,0.3,why", "row: expected one of mean, category, found 'bottle'"),
+        ("WinCLIP+,mean,aupro,1.0,0.3,why", "method: expected one of .* found 'WinCLIP\\+'"),
+        ("NoCLIP,mean,aupro,1.0,0.3,why", "method: expected one of .* found 'NoCLIP'"),
+        ("VCP-CLIP,mean,pixel_f1max,-1.0,0.0,why", "points: expected 0 or more, found .*-1.0"),
+        ("VCP-CLIP,mean,pixel_f1max,1.0,0.0, ", "reason: expected one"),
+    ],
+)
+def test_a_tolerance_that_no_verdict_would_use_as_it_stands_is_refused(
+    tmp_path, monkeypatch, row, message
+):
+    cards_alone = shutil.ignore_patterns("*.csv", "*.md")
+    shutil.copytree(PAPERS, tmp_path / "papers", ignore=cards_alone)
+    text = (PAPERS / "tolerances.csv").read_text(encoding="utf-8").rstrip("\n")
+    (tmp_path / "papers" / "tolerances.csv").write_text(f"{text}\n{row}\n", encoding="utf-8")
+    monkeypatch.setattr(verdicts, "PAPERS", tmp_path / "papers")
+    line = text.count("\n") + 2
+    with pytest.raises(ClipadError, match=rf"tolerances\.csv, line {line}: {message}"):
+        tolerance("winclip", "image_auroc", "mean", 0.0)
 
 
 def test_every_printed_number_that_could_be_compared_has_a_tolerance():

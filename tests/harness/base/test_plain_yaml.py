@@ -1,0 +1,165 @@
+"""YAML as people write it by mistake, or to see what happens: one message, short, with the line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from project import settings, write_settings
+
+from clipad_core.errors import LONGEST_MESSAGE, ClipadError
+from clipad_core.methods import find_method
+from clipad_harness.base.files import parse_yaml, read_yaml
+from clipad_harness.base.parameters import from_text
+from clipad_harness.base.settings import (
+    read_explorer,
+    read_feature_memory,
+    read_method,
+    read_methods,
+    read_profile,
+    read_synthetic,
+    read_workers,
+)
+from clipad_harness.cli.main import main
+from clipad_harness.data.cards import CARDS, read_card
+from clipad_harness.experiments.translation import fit
+
+
+def aliases(depth: int) -> str:
+    """Nine times what stood before, again and again."""
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, depth)]
+    return "\n".join(lines)
+
+
+REFUSED = {
+    "a day that is none": ("a: 2020-02-30", "'2020-02-30', which YAML takes for !!timestamp"),
+    "an hour that is none": ("a: 2020-01-01T25:00:00Z", "!!timestamp, is no value of this kind"),
+    "a word as a number": ("a: !!int x", "'x', which YAML takes for !!int"),
+    "nothing as a number": ("a: !!int ''", "'', which YAML takes for !!int"),
+    "a word as a fraction": ("a: !!float x", "'x', which YAML takes for !!float"),
+    "a word as a truth": ("a: !!bool x", "'x', which YAML takes for !!bool"),
+    "a word as a date": ("a: !!timestamp x", "'x', which YAML takes for !!timestamp"),
+    "bytes": ("a: !!binary aGk=", "is neither text, number, list nor names"),
+    "a set": ("a: !!set {x}", "is neither text, number, list nor names"),
+    "an object": ("a: !!python/object:os.system x", "could not determine a constructor"),
+    "five thousand digits": (f"a: {'9' * 5000}", "999', which YAML takes for !!int"),
+    "as many of base 16": (f"a: 0x{'f' * 5000}", "does not fit into 64 bits"),
+    "as many of base 60": (f"a: 1{':59' * 3000}", "does not fit into 64 bits"),
+    "four hundred digits": (f"a: 1{'0' * 400}", "does not fit into 64 bits"),
+    "infinity": ("a: -.inf", "is no finite number"),
+    "no number": ("a: .nan", "is no finite number"),
+    "a fraction beyond all": ("a: 1.0e+999", "is no finite number"),
+    "a truth as a name": ("no: x", "False is no name"),
+    "nothing as a name": ("null: x", "None is no name"),
+    "a date as a name": ("2020-01-01: x", "is no name"),
+    "a list as a name": ("? [a]\n: b", "unhashable key"),
+    "an alias as a name": ("a: &x no\nb: {? *x : 2}", "False is no name"),
+    "a name twice": ("a: 1\nb: 2\na: 3", "line 3 (the name 'a' is there twice)"),
+    "aliases of aliases": (aliases(12), "aliases stand for more than 10,000,000 characters"),
+    "aliases of a long text": (
+        f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 101)}]",
+        "aliases stand for",
+    ),
+    "a list inside itself": ("a: &a [*a]", "the alias 'a' stands inside or before its anchor"),
+    "an alias of nothing": ("a: *b", "the alias 'b' stands inside"),
+    "brackets without end": (f"a: {'[' * 100_000}", "nested more than 50 deep"),
+    "names without end": ("".join(f"{' ' * n}a:\n" for n in range(60)), "nested more than 50 deep"),
+    "a merge of a text": ("<<: a", "expected a mapping"),
+    "a control character": ("a: \x07", "control characters are not allowed"),
+    "two documents": ("a: 1\n---\nb: 2", "another document"),
+    "a text without its end": ("a: 'x", "unexpected end of stream"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_is_no_plain_data_is_one_short_message(fault: str) -> None:
+    text, message = REFUSED[fault]
+    with pytest.raises(ClipadError) as caught:
+        parse_yaml(text, "some.yaml")
+    error = str(caught.value)
+    assert message in error and error.startswith("some.yaml: not valid YAML")
+    assert len(error) < 300 and error.isprintable()
+
+
+def test_plain_data_is_read_as_it_is(tmp_path: Path) -> None:
+    text = "a: &a {b: [1, -2.5, no, null, text, '1']}\nc: {<<: *a, d: *a}\ne: {<<: *a, b: 2}"
+    inner = {"b": [1, -2.5, False, None, "text", "1"]}
+    assert parse_yaml(text, "") == {"a": inner, "c": {**inner, "d": inner}, "e": {"b": 2}}
+    (tmp_path / "x.yaml").write_text("größe: 3", encoding="utf-8")
+    assert read_yaml(tmp_path / "x.yaml") == {"größe": 3}
+    (tmp_path / "x.yaml").write_text("größe: 3", encoding="latin-1")
+    with pytest.raises(ClipadError, match="not in UTF-8"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    write_settings(tmp_path, settings())
+    return tmp_path / "params.yaml"
+
+
+ODD = [
+    *("2020-02-30", "!!int x", "9" * 5000, "1" + "0" * 400, "9223372036854775807", "-1", "yes"),
+    *(".inf", "[[x]]", "{a: 1}", "{1: 2}", "2020-01-01", "x" * 100_000, f"[{'y, ' * 5000}]"),
+]
+PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "workers": ("workers: {}", read_workers),
+    "memory": ("feature_memory_mb: {}", read_feature_memory),
+    "methods": ("methods: {}", read_methods),
+    "drawings": (
+        "synthetic: {{seed: 1, image_size: {}, train_good: 2, test_good: 3, test_damaged: 4}}",
+        read_synthetic,
+    ),
+    "explorer": (
+        "explorer: {{images_per_category: 1, picture_size: 9, map_size: {}, max_megabytes: 9}}",
+        read_explorer,
+    ),
+}
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: value[:12])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_odd_value_in_params_is_one_short_message(
+    tmp_path: Path, place: str, value: str
+) -> None:
+    line, read = PLACES[place]
+    (tmp_path / "params.yaml").write_text(line.format(value))
+    with pytest.raises(ClipadError) as caught:
+        read(tmp_path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) <= LONGEST_MESSAGE
+
+
+def test_numbers_are_names_where_one_stands_for_another(params: Path) -> None:
+    changes = read_profile(params.parent).weights["anomalyclip"].changes
+    assert changes["image_size"] == {518: 96}
+    assert parse_yaml("{0.5: 1, 3: {4: 2}}", "") == {0.5: 1, 3: {4: 2}}
+
+
+def test_seeds_below_zero_are_refused(params: Path) -> None:
+    for name in ("seeds", "ablation_seeds"):
+        with pytest.raises(ClipadError, match=f"winclip.{name}: found .-1., expected whole"):
+            read_method(params.parent, "winclip", {name: [-1]})
+
+
+def test_a_field_that_a_profile_changes_and_no_config_has_is_named() -> None:
+    config = find_method("winclip").preset("paper")
+    for rule in (3, {3: 4}):
+        with pytest.raises(ClipadError, match="an unknown sigmo"):
+            fit(config, {"sigmo": rule})
+
+
+def test_the_command_line_prints_one_line(params: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CLIPAD_ROOT", str(params.parent))
+    params.write_text(params.read_text() + aliases(12))
+    assert main(["plan"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("clipad: ") and error.count("\n") == 1 and len(error) < 300
+
+
+def test_cards_and_notebook_parameters_are_read_by_the_same_rules(tmp_path: Path) -> None:
+    text = (CARDS / "mvtec.yaml").read_text().replace("title:", "null: 1\ntitle:", 1)
+    (tmp_path / "mvtec.yaml").write_text(text)
+    with pytest.raises(ClipadError, match=r"mvtec\.yaml: not valid YAML .*None is no name"):
+        read_card("mvtec", tmp_path)
+    with pytest.raises(ClipadError, match="parameters: seeds: not valid YAML"):
+        from_text("seeds", "[2020-02-30]")
