@@ -46,7 +46,7 @@ def codes_table(results: pd.DataFrame) -> Html:
         "and here with this run's data and weights, where only differences between rows compare; a dash "
         "where nothing is reported, or a code gives no map"
     )
-    return Html(html_table(caption, head, body) + source_list(sources))
+    return html_table(caption, head, body) + source_list(sources)
 
 
 def reported_range(method: str) -> Html:
@@ -77,4 +77,4 @@ def reported_range(method: str) -> Html:
     columns = ["numbers", "lowest", "highest", "apart"]
     frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="metric"))
     caption = f"{paper.title} on {dataset}, zero-shot, as reported by paper and others, per cent"
-    return Html(table(frame, caption) + source_list(notes))
+    return table(frame, caption) + source_list(notes)

@@ -5,7 +5,6 @@ A module of its own, because nbconvert takes seconds to import and the other pag
 
 import re
 from base64 import b64encode
-from html import escape
 
 import jinja2
 from bs4 import BeautifulSoup
@@ -13,6 +12,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from clipad_harness.report.tables import Html
 from clipad_harness.site.mathml import to_mathml
 from clipad_harness.site.page import TEMPLATES, Heading, page, tidy_tables
 
@@ -61,9 +61,11 @@ class _Renderer(IPythonRenderer):
         level = max(level, 2)
         anchor = self.exporter.new_anchor(plain)
         self.exporter.headings.append(Heading(level, anchor, plain))
-        name = escape(anchor, quote=True)
-        link = f'<a class="anchor" href="#{name}" aria-label="Link to this section">#</a>'
-        return f'<h{level} id="{name}">{text}{link}</h{level}>\n'
+        line = Html(
+            '<h{0} id="{1}">{2}<a class="anchor" href="#{1}" aria-label="Link to this section">#</a>'
+            "</h{0}>\n"
+        )
+        return line.format(level, anchor, Html(text))
 
     def inline_math(self, body: str) -> str:
         return to_mathml(body, display=False)

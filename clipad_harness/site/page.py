@@ -7,6 +7,7 @@ a notebook's (`notebook_page`), the explorer's or the index page's.
 import hashlib
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ def page(
     command: str | None = None,
     is_home: bool = False,
     has_record: bool = True,
+    script: str = "",
 ) -> str:
     """Put header, contents, provenance and style around `body` (trusted HTML).
 
@@ -56,6 +58,8 @@ def page(
         command: what makes the page again.
         is_home: whether this is the page that leads to all others.
         has_record: whether a stage made it, so that `run_record` tells of the run.
+        script: JavaScript of this page besides that of all pages. No other inline script runs, wherever
+            on the page it stands: the content policy names ours by their hashes.
 
     Raises:
         ClipadError: `body` would load something from the network.
@@ -67,6 +71,7 @@ def page(
     if contents and citations:
         contents.append(Heading(2, "cite", "BibTeX"))
     inside = json.dumps([title, body, provenance, origins, citations, command])
+    scripts = [(TEMPLATES / "page.js").read_text(encoding="utf-8"), *([script] if script else [])]
     html = _shell().render(
         title=title,
         body=Markup(body),
@@ -82,7 +87,8 @@ def page(
         has_record=has_record,
         has_code='<details class="code"' in body,
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        scripts=[Markup(text) for text in scripts],
+        script_hashes=[_policy_hash(text) for text in scripts],
     )
     loads = network_loads(html)
     if loads:
@@ -91,6 +97,15 @@ def page(
             "itself; embed the image or drop the script."
         )
     return html + "\n"
+
+
+def _policy_hash(script: str) -> str:
+    """An inline script as a content policy names it.
+
+    >>> _policy_hash("alert(1)")
+    'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='
+    """
+    return f"sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
 
 
 def _shell() -> jinja2.Template:

@@ -11,6 +11,7 @@ from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 from project import settings
 
+from clipad_harness.site import page as site
 from clipad_harness.site.explorer_data import read_explorer_data
 
 PAGES = tuple(
@@ -115,6 +116,18 @@ def test_a_page_can_be_read_on_a_phone_and_on_a_wide_screen(
       [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())
       && one.getClientRects().length).map((one) => parseFloat(getComputedStyle(one).fontSize)))"""
     assert browser.run(smallest) >= 10
+
+
+def test_a_script_that_comes_with_data_does_not_run_and_ours_does(
+    browser: Browser, tmp_path: Path
+) -> None:
+    body = "<svg onload='window.ran = 1'></svg><script>window.ran = 2</script>"
+    output = tmp_path / "page.html"
+    output.write_text(site.page("title", body, has_record=False, script="window.own = 3"))
+    browser.open(output)
+    assert browser.run("[window.ran || 0, window.own]") == [0, 3]
+    assert browser.run("document.getElementById('theme').hidden") is False
+    assert len(browser.complaints()) == 2
 
 
 @cache
