@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from project import REPOSITORY, settings, variants_of, write_settings
+from scipy.stats import ttest_1samp
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
@@ -134,35 +136,79 @@ def test_a_mean_over_categories_is_unknown_where_one_of_them_or_the_metric_is() 
 
 def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
     values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
-    rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
+    rows = [
+        row
+        for name, value in values.items()
+        for row in cell(f"prompts/{name}", dict.fromkeys("abc", value))
+    ]
     directions = claims.directions(pd.DataFrame(rows), "prompts")
     assert list(directions["direction"]) == [
         "as in the paper",
         "not as in the paper",
         "no difference",
     ]
-    assert list(directions["this run"]) == ["+20.0", "−10.0", "0.0"]
+    assert list(directions["this run"]) == ["+20.0 ± 0.0", "−10.0 ± 0.0", "0.0 ± 0.0"]
     assert directions["paper"].iloc[0] == "+39.8"
     page = claims.direction_table(pd.DataFrame(rows), "prompts")
+    assert "over 3 categories; what another seed would change is not in it" in page
     assert "Of 3: 1 as in the paper; 1 not as in the paper." in page
 
 
-def test_a_difference_within_two_standard_errors_over_categories_is_undecided() -> None:
-    rows = cell("prompts/two class", dict.fromkeys("abc", 0.5))
-    rows += cell("prompts/one class", {"a": 0.1, "b": 0.4, "c": 0.7})  # +40, +10, -20
-    rows += cell("prompts/states", {"a": 0.6, "b": 0.7, "c": 0.65})  # +10, +20, +15
-    directions = claims.directions(pd.DataFrame(rows), "prompts")
-    assert list(directions["direction"]) == ["undecided", "as in the paper"]
-    error = np.std([40, 10, -20], ddof=1) / 3**0.5
-    assert list(directions["this run"]) == [f"+10.0 ± {error:.1f}", "+15.0 ± 2.9"]
+def two_classes(*points: Sequence[float]) -> pd.DataFrame:
+    """Two rows whose differences are these, in points: a seed a sequence, a number a category."""
+    rows: list[dict[str, object]] = []
+    for seed, differences in enumerate(points):
+        names = [f"c{place}" for place in range(len(differences))]
+        better = [0.4 + difference / 100 for difference in differences]
+        rows += cell("prompts/one class", dict.fromkeys(names, 0.4), seed=seed)
+        rows += cell("prompts/two class", dict(zip(names, better)), seed=seed)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("points", "text", "verdict"),
+    [
+        # One category, and two however clear: nothing is known of how categories scatter.
+        ([[30.0]], "+30.0", "undecided"),
+        ([[0.0]], "0.0", "undecided"),
+        ([[20.0, 21.0]], "+20.5 ± 6.4", "undecided"),
+        # Three: the quantile of two degrees of freedom is 4.30, not 2.
+        ([[10.0, 20.0, 15.0]], "+15.0 ± 12.4", "as in the paper"),
+        ([[5.0, 20.0, 15.0]], "+13.3 ± 19.0", "undecided"),  # three standard errors
+        ([[-10.0, -20.0, -15.0]], "−15.0 ± 12.4", "not as in the paper"),
+        # Differences within a twentieth of a point are none; a mean that happens to be is not.
+        ([[0.01, 0.0, 0.01]], "0.0 ± 0.0", "no difference"),
+        ([[5.0, -5.0, 0.0]], "0.0 ± 12.4", "undecided"),
+        # Seeds that disagree leave undecided what the categories alone would decide.
+        ([[15.0, 16.0, 17.0], [15.0, 16.0, 17.0]], "+16.0 ± 2.5", "as in the paper"),
+        ([[15.0, 16.0, 17.0], [5.0, 6.0, 7.0]], "+11.0 ± 63.5", "undecided"),
+        ([[15.0, np.nan, 17.0]], "–", "undefined for this data"),
+    ],
+)
+def test_a_difference_is_one_by_student_s_t_over_categories_and_over_seeds(
+    points: list[list[float]], text: str, verdict: str
+) -> None:
+    row = claims.directions(two_classes(*points), "prompts").iloc[0]
+    assert (row["this run"], row["direction"]) == (text, verdict)
+
+
+@pytest.mark.parametrize("count", [3, 5, 13])
+def test_the_verdict_is_that_of_the_one_sample_t_test(count: int) -> None:
+    random = np.random.default_rng(count)
+    for scale in (1.0, 4.0, 16.0):
+        points = 10 + scale * random.standard_normal(count)
+        expected = ttest_1samp(points, 0).confidence_interval(1 - claims.LEVEL)
+        width = claims.half_width(pd.DataFrame([points]))
+        assert width == pytest.approx((expected.high - expected.low) / 2)
 
 
 def test_the_papers_own_numbers_count_where_they_contradict_its_words() -> None:
     """Table 6 at four shots: the full method is 0.1 below the row before it."""
-    rows = cell("memories/M^P and mid windows", {"a": 0.5}, 4, metric="pixel_auroc")
-    rows += cell("memories/full, with the language map", {"a": 0.6}, 4, metric="pixel_auroc")
+    less, more = (dict.fromkeys("abc", value) for value in (0.5, 0.6))
+    rows = cell("memories/M^P and mid windows", less, 4, metric="pixel_auroc")
+    rows += cell("memories/full, with the language map", more, 4, metric="pixel_auroc")
     directions = claims.directions(pd.DataFrame(rows), "memories")
-    assert directions[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0"]
+    assert directions[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0 ± 0.0"]
     assert list(directions["direction"]) == ["not as in the paper"]
 
 
