@@ -1,17 +1,20 @@
 """The pages of the methods that learn: what they print of the papers, and what they draw."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from project import draw_all, make_project
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.papers.card import read_paper
 from clipad_harness.report import ablations, departures, training
@@ -76,8 +79,9 @@ def numbers_in(text: str) -> list[float]:
 def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer(
     project: Path,
 ) -> None:
-    row = {"method": "AnomalyCLIP", "variant": "main", "category": "hex_nut", "k_shot": 0}
-    results = pd.DataFrame([{**row, "seed": 111, "metric": "aupro", "value": 0.5}])
+    row = {"method": "AnomalyCLIP", "k_shot": 0, "seed": 111, "metric": "aupro", "value": 0.5}
+    measured = [("main", "hex_nut"), ("main", "light_bulb"), ("object/object-aware", "hex_nut")]
+    results = pd.DataFrame([{**row, "variant": v, "category": name} for v, name in measured])
     page = departures.departures(open_run(project, "anomalyclip"), results)
     order = [
         "weights: clipad-tiny",
@@ -85,11 +89,46 @@ def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer
         "settings, here for as published: image_size 96 for 518",
         "the published setting, not the code",
         "ablations are trained with epochs 1",
-        "ablations are measured on 1 categories",
+        "ablations are measured on 1 of 2 categories (hex nut)",
         "see each table",
     ]
     places = [page.index(text) for text in order]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "other", "text"),
+    [
+        (
+            "anomalyclip",
+            "published",
+            "code_default",
+            "the published setting, not the code's default",
+        ),
+        ("anomalyclip", "published", "paper", "rounded to half precision"),
+        ("vcpclip", "code", "paper", "raw map weighs 0.2"),
+        ("vcpclip", "code", "paper", "map smoothed"),
+        ("vcpclip", "code", "paper", "means of the largest pixels"),
+        ("vcpclip", "code", "paper", "with biases, on unit tokens"),
+        ("vcpclip", "code", "paper", "training augmentation"),
+    ],
+)
+def test_a_departure_is_told_at_the_presets_that_depart_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, method: str, preset: str, other: str, text: str
+) -> None:
+    row = {"method": method, "variant": "main", "category": "hex_nut", "k_shot": 0, "seed": 1}
+    results = pd.DataFrame([{**row, "metric": "aupro", "value": 0.5}])
+    run = open_run(project, method)
+    backbone = SimpleNamespace(kind="stand-in", label="tiny")
+    scorer = SimpleNamespace(method=method, backbone=lambda config: backbone)
+    monkeypatch.setattr(Run, "scorer", lambda self: scorer)
+    pages = []
+    for name in (preset, other):
+        main = replace(run.variants[0], config=find_method(method).preset(name))
+        own = replace(run, settings=replace(run.settings, preset=name), variants=[main])
+        pages.append(departures.departures(own, results))
+    told = [BeautifulSoup(page, "html.parser").get_text() for page in pages]
+    assert text in told[0] and text not in told[1]
 
 
 def test_lessons_are_few_and_of_both_labels_and_a_normal_one_has_an_empty_mask(

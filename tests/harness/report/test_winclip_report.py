@@ -346,7 +346,7 @@ def test_departures_measure_what_an_ablation_can(make_scorer, as_run) -> None:
     page = departures.departures(as_run(scorer), pd.DataFrame(rows))
     assert "cflow200 against exact: −10.0 points of 1-shot pixel AUPRO" in page
     assert "not measured in this run" in page
-    assert "AUPRO: exact, FPR up to 0.3" in page and "reference seeds: 1, drawn" in page
+    assert "AUPRO: exact, FPR up to 0.3" in page and "references: seeded; seeds: 1" in page
     assert "no multi-crop in the image score" in page
 
 
@@ -356,6 +356,55 @@ def test_a_departure_is_told_where_its_condition_holds(make_scorer, as_run) -> N
     run.variants[0] = replace(main, config=main.config.changed({"multi_crop": "five"}))
     page = departures.departures(run, rows)
     assert "no multi-crop" not in page and "patch memory: ln_post" in page
+
+
+@pytest.mark.parametrize(
+    ("temperature", "reason"),
+    [
+        (0.07, "no value is printed; 0.07 is that of anomalib, zqhang"),
+        (0.01, "no value is printed; 0.01 is that of caoyunkang, malalab"),
+        (0.3, "no value is printed; no published code has 0.3"),
+    ],
+)
+def test_a_reason_names_the_codes_that_share_this_run_s_value(
+    make_scorer, as_run, temperature: float, reason: str
+) -> None:
+    run, rows = as_run(make_scorer("stand-in", {"bottle": 2})), pd.DataFrame(cell("main", {"a": 1}))
+    changes = {"temperature": temperature}
+    run.variants[0] = replace(run.variants[0], config=run.variants[0].config.changed(changes))
+    run = replace(run, settings=replace(run.settings, changes=changes))
+    page = departures.departures(run, rows)
+    assert f"temperature {temperature}</th><td>{reason}</td>" in page
+    assert f"temperature {temperature} for 0.07</th><td>changed in params.yaml</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        (
+            {"main": "abc", "prompts/states": "ab"},
+            "ablations are measured on 2 of 3 categories (a, b)",
+        ),
+        ({"main": "ab", "prompts/states": "ab"}, None),
+        ({"main": "ab"}, None),
+    ],
+)
+def test_on_how_many_categories_ablations_ran_is_counted(
+    make_scorer, as_run, counts: dict[str, str], text: str | None
+) -> None:
+    rows = [row for name, c in counts.items() for row in cell(name, dict.fromkeys(c, 0.5))]
+    page = departures.departures(as_run(make_scorer("stand-in", {"bottle": 2})), pd.DataFrame(rows))
+    assert ("ablations are measured on" in page) is (text is not None)
+    assert (text or "") in page
+
+
+def test_weights_that_are_no_stand_in_are_not_told_as_one(make_scorer, as_run) -> None:
+    rows = pd.DataFrame(cell("main", {"a": 1}))
+    published = as_run(make_scorer("published", {"bottle": 2}))
+    other = Weights("ViT-B-32", "openai", None, {})
+    published = replace(published, profile=replace(published.profile, weights={"winclip": other}))
+    page = departures.departures(published, rows)
+    assert "the paper has ViT-B-16-plus-240</td>" in page and "bundled" not in page
 
 
 def test_a_departure_that_no_rows_measure_says_so_or_what_is_noted(
