@@ -144,6 +144,7 @@ class Paper:
         open_choices: fields of the config that the paper leaves open.
         not_measured: causes of a difference that no run can show.
         unpublished: what is said of the stand-in.
+        symbols: what the paper's letters and names mean on the method's page.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Paper:
     open_choices: Mapping[str, OpenChoice] = field(default_factory=dict)
     not_measured: tuple[Unmeasured, ...] = ()
     unpublished: str = ""
+    symbols: Mapping[str, str] = field(default_factory=dict)
 
     def ablation(self, group: str) -> AblationFacts:
         """What is known of a group; plain columns for one that params.yaml alone has."""

@@ -87,6 +87,7 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
             if bundled
             else backbone.label,
             "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),
+            "AUPRO": f"{scorer.variants[0].aupro}, FPR up to {scorer.variants[0].fpr_limit:g}",
         }
     )
     caption = (

@@ -43,7 +43,7 @@ def codes_table(results: pd.DataFrame) -> Html:
     ]
     caption = (
         f"Zero-shot, per cent: reported on {dataset_titles(paper.dataset)[0]} with the published weights, "
-        "and here with this run's data and weights, where only differences between rows compare; a dash "
+        "and here with this run's data and weights; a dash "
         "where nothing is reported, or a code gives no map"
     )
     return html_table(caption, head, body) + source_list(sources)

@@ -109,6 +109,8 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
                 textcoords="offset points",
                 va="center",
                 fontsize=7.5,
+                # A minus sign on a line of the grid would not be seen.
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
         panel.set_yticks(places, names)
         panel.set_ylim(len(names) - 0.5, -0.5)

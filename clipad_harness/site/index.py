@@ -9,6 +9,7 @@ from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.data.images import file_hash
 from clipad_harness.papers import citations as bibliography
+from clipad_harness.report.glossary import glossary
 from clipad_harness.report.provenance import code_hash, origin_anchor
 from clipad_harness.report.summary import (
     COSTS,
@@ -135,6 +136,7 @@ def index_page(
         citations=citations,
         command=command,
         is_home=True,
+        glossary=glossary(),
     )
     return write_text(output, text)
 

@@ -12,6 +12,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from clipad_harness.report.glossary import Term
 from clipad_harness.report.tables import Html
 from clipad_harness.site.mathml import to_mathml
 from clipad_harness.site.page import TEMPLATES, Heading, page, tidy_tables
@@ -20,13 +21,14 @@ from clipad_harness.site.page import TEMPLATES, Heading, page, tidy_tables
 def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
     """The page of a canonical notebook; a function of the notebook alone.
 
-    Title, provenance, origins, citations and command are read from `notebook.metadata["clipad"]`;
+    Title, provenance, origins, citations, command and glossary are read from `notebook.metadata["clipad"]`;
     without a title there the first heading of level 1 is the title, without one `fallback_title`.
 
     Raises:
         ClipadError: an equation that cannot be set, or something loaded from the network.
     """
     settings = notebook.metadata.get("clipad", {})
+    terms = settings.get("glossary") or []
     exporter = _FragmentExporter()
     fragment, _ = exporter.from_notebook_node(notebook)
     title = settings.get("title") or exporter.page_title or fallback_title
@@ -38,6 +40,7 @@ def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
         origins=settings.get("origins") or "",
         citations=settings.get("citations") or (),
         command=settings.get("command"),
+        glossary=[Term(name, meaning, tuple(heads)) for name, meaning, heads in terms],
     )
 
 
@@ -84,6 +87,7 @@ class _FragmentExporter(HTMLExporter):
         self.page_title: str | None = None
         self.headings: list[Heading] = []
         self._anchors = {"main", "provenance", "provenance-title", "cite", "all-code", "theme"}
+        self._anchors |= {"glossary", "glossary-title"}
         super().__init__(extra_template_basedirs=[str(TEMPLATES)], template_name="clipad")
         for name in ("code_label", "picture_alt", "picture_source"):
             self.register_filter(name, globals()[f"_{name}"])

@@ -111,6 +111,25 @@
     place.replaceChildren(about, all);
   }
 
+  const viewer = element("dialog");
+  viewer.className = "viewer";
+  viewer.addEventListener("click", () => viewer.close());
+  for (const picture of document.querySelectorAll(".plot img")) {
+    const button = element("button");
+    button.type = "button";
+    button.className = "zoom";
+    button.title = "Enlarge";
+    picture.replaceWith(button);
+    button.append(picture);
+    button.addEventListener("click", () => {
+      const large = picture.cloneNode();
+      large.removeAttribute("width"); // its own pixels, half as many again as on the page
+      viewer.replaceChildren(large);
+      document.body.append(viewer);
+      viewer.showModal();
+    });
+  }
+
   for (const button of document.querySelectorAll("button.copy")) {
     button.hidden = false;
     button.addEventListener("click", async () => {
