@@ -34,12 +34,22 @@ def test_a_printed_number_stands_below_ours() -> None:
     assert read_paper("VCP-CLIP").ablation("components").table == "Table 2"
 
 
-def test_curves_end_in_words() -> None:
-    rows = [("main", seed, epoch, "total", 2.0 / epoch) for seed in (1, 2) for epoch in (1, 2)]
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((2.0, 1.0), "falls from 2 to 1"),
+        ((1.0, 1.5), "rises from 1 to 1.5"),
+        ((1, 1), "stays at 1"),
+    ],
+)
+def test_curves_say_in_words_whether_a_part_of_the_loss_falls(
+    ends: tuple[float, float], words: str
+) -> None:
+    rows = [("main", seed, 1 + epoch, "total", ends[epoch]) for seed in (1, 2) for epoch in (0, 1)]
     curves = pd.DataFrame(rows, columns=["variant", "seed", "epoch", "part", "value"])
     figure, alt = training.curves_figure(curves)
     plt.close(figure)
-    assert alt == "Loss by epoch, mean over the seeds: total from 2 to 1."
+    assert alt == f"Loss by epoch, mean over the seeds: total {words}."
     with pytest.raises(ClipadError, match="found no curve of 'other'"):
         training.curves_figure(curves, "other")
 
@@ -204,6 +214,10 @@ def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
     nearest = {"before": (torch.ones(1, 3), torch.tensor([[0, 1, 1]]))}
     words = anomalyclip.word_table(nearest, token_ids, ["both"])
     assert list(words["both, before"]) == ["damaged (1.00)", "object (1.00)", "object (1.00)"]
+    page = anomalyclip.nearest_words(nearest, token_ids, ["both"])
+    assert "“object” is the nearest word of 2 of 3 vectors" in page and "object (1.00)" in page
+    even = {"before": (torch.ones(1, 2), torch.tensor([[0, 1]]))}
+    assert "nearest word of" not in anomalyclip.nearest_words(even, token_ids, ["both"])
     lean, inside = torch.tensor([[-1.0, 0.0, 1.0]]), torch.tensor([[False, False, True]])
     figure, alt = anomalyclip.lean_figure({"a": lean}, inside)
     plt.close(figure)

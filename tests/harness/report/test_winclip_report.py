@@ -11,10 +11,11 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from project import REPOSITORY, settings, variants_of, write_settings
 from scipy.stats import ttest_1samp
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.metrics.metrics import auroc
+from clipad_core.metrics.metrics import auroc, f1_max
 from clipad_harness.base.settings import Profile, Weights, read_method
 from clipad_harness.data.contact_sheet import contact_sheet
 from clipad_harness.data.dataset_images import DatasetImages
@@ -463,6 +464,38 @@ def scored() -> galleries.Scored:
         }
     )
     return galleries.Scored(frame, [], [])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_curves_are_those_of_scikit_learn_and_the_dot_is_f1_max(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels, scores = random.integers(0, 2, 40), random.integers(0, 9, 40) / 10  # with ties
+    false_positives, recall, precision, place = galleries.curves_of(labels, scores)
+    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert np.append(0, false_positives) == pytest.approx(false)
+    assert np.append(0, recall) == pytest.approx(true)
+    expected = precision_recall_curve(labels, scores)
+    assert precision[::-1] == pytest.approx(expected[0][:-1])
+    best = 2 * precision[place] * recall[place] / (precision[place] + recall[place])
+    assert best == pytest.approx(f1_max(labels, scores))
+
+
+@pytest.mark.parametrize(
+    ("seed", "told"), [("", "Scores,"), ("seed 7, one of 3", "Scores (seed 7, one")]
+)
+def test_the_score_figures_say_whose_scores_they_show(seed: str, told: str) -> None:
+    figure, alt = galleries.curves_figure(replace(scored(), seed=seed), "Scores")
+    plt.close(figure)
+    assert alt.startswith(told) and "highest F1 by category: " in alt
+    assert bool(galleries.seed_note(replace(scored(), seed=seed))) is bool(seed)
+
+
+def test_without_one_kind_of_image_there_are_no_curves() -> None:
+    whole = scored()
+    normal = replace(whole, images=whole.images[whole.images["label"] == 0])
+    figure, alt = galleries.curves_figure(normal, "Scores")
+    plt.close(figure)
+    assert alt.endswith("undefined for this data.")
 
 
 def test_best_and_worst_are_the_two_ends_and_take_each_category_once_first() -> None:
