@@ -164,7 +164,8 @@ def _shortened(run: Run, results: pd.DataFrame) -> list[_Row]:
     if words := ", ".join(f"{k} {new} for {old}" for k, (new, old) in pairs.items() if new != old):
         why = "chosen for its dataset, where profiles stand in params.yaml"
         rows.append((f"the profile trains with {words}", why, UNMEASURED))
-    if words := _ablation_changes(run):
+    has_ablations = bool((results["variant"] != MAIN).any())
+    if has_ablations and (words := _ablation_changes(run)):
         rows.append((f"ablations are trained with {words}", FEWER, UNMEASURED))
     counts = results.groupby("variant")["category"].nunique()
     fewer = results[results["variant"].isin(counts.index[counts < counts[MAIN]])]
@@ -193,6 +194,8 @@ def _stands_for(run: Run, paper: Paper) -> str:
 
 def rows_as_run(run: Run) -> Html:
     """What the names of the ablations' rows do not say: which values ran, and how they were trained."""
+    if len(run.variants) == 1:
+        return callout("This run has no ablations.")
     sentences = []
     if stands := _stands_for(run, read_paper(run.name)):
         sentences.append(f"Rows are named as published; here ran {stands}.")

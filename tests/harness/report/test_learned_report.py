@@ -106,6 +106,15 @@ def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer
     assert places == sorted(places)
 
 
+def test_a_run_without_ablations_does_not_tell_how_they_were_trained(project: Path) -> None:
+    row = {"method": "AnomalyCLIP", "k_shot": 0, "seed": 111, "metric": "aupro", "value": 0.5}
+    results = pd.DataFrame([{**row, "variant": "main", "category": "hex_nut"}])
+    run = open_run(project, "anomalyclip")
+    assert "ablations are" not in departures.departures(run, results)
+    alone = replace(run, variants=run.variants[:1])
+    assert "They are trained with" not in departures.rows_as_run(alone)
+
+
 @pytest.mark.parametrize(
     ("method", "preset", "other", "text"),
     [
