@@ -203,6 +203,13 @@ def test_the_verdict_is_that_of_the_one_sample_t_test(count: int) -> None:
         assert width == pytest.approx((expected.high - expected.low) / 2)
 
 
+def test_the_readme_says_by_which_rule_claims_are_judged() -> None:
+    text = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    numbers = {2: "two", 3: "three", 4: "four", 5: "five"}
+    assert f"Student's t at {100 * claims.LEVEL:g} %" in text
+    assert f"on fewer than {numbers[claims.LEAST_CATEGORIES]} categories nothing is decided" in text
+
+
 def test_the_papers_own_numbers_count_where_they_contradict_its_words() -> None:
     """Table 6 at four shots: the full method is 0.1 below the row before it."""
     less, more = (dict.fromkeys("abc", value) for value in (0.5, 0.6))
