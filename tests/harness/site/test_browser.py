@@ -155,6 +155,10 @@ def test_a_figure_is_enlarged_by_a_click_or_a_key_and_closes_again(
     shown = "document.querySelector('dialog img').getBoundingClientRect().width"
     browser.run("document.querySelector('.plot button').focus()")
     browser.press(" ", 32)
+    assert browser.run(is_open) is True
+    browser.press("Escape", 27)
+    assert browser.run(is_open) is False
+    browser.run("document.querySelector('.plot img').click()")
     assert browser.run(is_open) is True and browser.run(shown) >= 1296
     assert browser.run("document.querySelector('dialog img').alt") == "a plot"
     browser.run("document.querySelector('dialog img').click()")
