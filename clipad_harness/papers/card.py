@@ -57,11 +57,14 @@ class Departure:
     """Where a run differs from the paper, or chose what the paper leaves open.
 
     Attributes:
-        what: with {names} of what this run has: fields of its config, `aupro`, `fpr_limit`, `seeds`.
-        why: the reason.
+        what: with {names} of what this run has: fields of its config, `preset`, `aupro`, `fpr_limit`,
+            `seeds`.
+        why: what the paper and the published code say; nothing of this run, which may have any value.
         effect: the rows that measure it.
         noted: what stands where no rows do; "" for not measured.
-        when: fields of the config and the values with which it is one; none: always.
+        when: names as in braces and the values with which it is one; none: always.
+        unless: the same, with which it is none: the paper's own.
+        choice: the field whose value published codes share or not, which the page finds out.
     """
 
     what: str
@@ -69,6 +72,13 @@ class Departure:
     effect: Effect | None = None
     noted: str = ""
     when: Mapping[str, Any] = field(default_factory=dict)
+    unless: Mapping[str, Any] = field(default_factory=dict)
+    choice: str = ""
+
+    def asks(self) -> tuple[str, ...]:
+        """All that it must know of a run."""
+        chosen = (self.choice,) if self.choice else ()
+        return (*self.names(), *self.when, *self.unless, *chosen)
 
     def names(self) -> tuple[str, ...]:
         """What the braces of `what` ask for.
@@ -131,7 +141,8 @@ class Paper:
         codes: published codes by preset.
         open_choices: fields of the config that the paper leaves open.
         not_measured: causes of a difference that no run can show.
-        unpublished: what is said of weights that are not the published ones.
+        unpublished: what is said of the stand-in.
+        symbols: what the paper's letters and names mean on the method's page.
     """
 
     name: str
@@ -149,6 +160,7 @@ class Paper:
     open_choices: Mapping[str, OpenChoice] = field(default_factory=dict)
     not_measured: tuple[Unmeasured, ...] = ()
     unpublished: str = ""
+    symbols: Mapping[str, str] = field(default_factory=dict)
 
     def ablation(self, group: str) -> AblationFacts:
         """What is known of a group; plain columns for one that params.yaml alone has."""

@@ -149,8 +149,15 @@ def write_page(
         failed=[(path_text(photo.path), photo.problem) for photo in scored if photo.score is None],
         warning=warning,
         css=Markup((TEMPLATES / "photos.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "photos.js").read_text(encoding="utf-8")),
     )
     title = f"Photos by score: {subject}" if subject else "Photos by score"
-    html = page(title, body, provenance=provenance, command=command, is_home=True, has_record=False)
+    html = page(
+        title,
+        body,
+        provenance=provenance,
+        command=command,
+        is_home=True,
+        has_record=False,
+        script=(TEMPLATES / "photos.js").read_text(encoding="utf-8"),
+    )
     return write_text(path, html)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -102,12 +101,12 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
     measured = results[results["variant"].str.startswith(f"{name}/")]
     seeds = measured["seed"].nunique()
     over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
-    caption = (
-        f"<strong>{escape(name)}</strong>, mean over {how_many_categories(results, measured)}, {over}, "
+    about = (
+        f"mean over {how_many_categories(results, measured)}, {over}, "
         f"per cent{_where_printed(results, name, bool(long['paper'].notna().any()))}"
     )
     head = [[Cell("", "col", rows=2), *heads], below * len(group.metrics)]
-    return html_table(Html(caption), head, body)
+    return html_table(Html("<strong>{}</strong>, {}").format(name, about), head, body)
 
 
 def _dataset(results: pd.DataFrame, name: str) -> str:
@@ -140,9 +139,9 @@ def how_many_categories(results: pd.DataFrame, part: pd.DataFrame) -> str:
 
 
 def _cell(value: Mapping[Hashable, Any]) -> Cell:
-    printed = f'<span class="cell-paper">paper {percent(value["paper"])}</span>'
-    below = "" if pd.isna(value["paper"]) else printed
-    return Cell(Html(with_spread(value["ours"], value["std"]) + below), kind="number")
+    printed = Html('<span class="cell-paper">paper {}</span>').format(percent(value["paper"]))
+    below = Html("") if pd.isna(value["paper"]) else printed
+    return Cell(with_spread(value["ours"], value["std"]) + below, kind="number")
 
 
 def pretty(row: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from clipad_core.metrics import METRIC_LABELS, METRICS
 from clipad_harness.report.ablations import ablation, group_of, pretty
@@ -13,8 +16,10 @@ from clipad_harness.report.tables import Html, percent, table
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
 SAME = 0.05
-# Standard errors, over the categories, that a difference must exceed to be called one.
-DECIDED = 2.0
+# Two-sided: how often a difference may be called one where there is none, claim by claim.
+LEVEL = 0.05
+# Below so many categories nothing is decided: two say nearly nothing of how they scatter.
+LEAST_CATEGORIES = 3
 UNMEASURED = "not measured in this run"
 AGREES, DISAGREES, UNDECIDED = "as in the paper", "not as in the paper", "undecided"
 
@@ -22,7 +27,8 @@ AGREES, DISAGREES, UNDECIDED = "as in the paper", "not as in the paper", "undeci
 def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
     """What the paper reports as better, in points, here and there, and whether the sign agrees.
 
-    Where the paper's own numbers contradict its words, the numbers count.
+    Where the paper's own numbers contradict its words, the numbers count. Behind ± stands half the
+    width of the interval of `half_width`; a difference within it is undecided.
 
     Returns:
         A row a claim and number of shots, columns ``shots, paper, this run, direction``.
@@ -30,50 +36,81 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
     long, group = ablation(results, name), group_of(results, name)
     metric = group.metrics[0]
     printed = long[long["metric"] == metric].set_index(["row", "k_shot"])["paper"]
-    values = _by_category(results, name, metric)
+    values = _by_seed(results, name, metric)
     rows, index = [], []
     for better, worse in group.claims:
         for k_shot in long["k_shot"].unique():
             if (better, k_shot) not in values.index or (worse, k_shot) not in values.index:
                 continue
             paper = printed[better, k_shot] - printed[worse, k_shot]
-            difference, error = _mean(values.loc[(better, k_shot)] - values.loc[(worse, k_shot)])
+            differences = values.loc[(better, k_shot)] - values.loc[(worse, k_shot)]
+            difference, categories = _mean(differences), differences.shape[1]
+            error = half_width(differences)
             falls = paper < 0 or (math.isnan(paper) and not METRICS[metric].higher_is_better)
             sign = -1 if falls else 1
             text = percent(difference, signed=True)
             text += "" if math.isnan(error) else f" ± {percent(error)}"
-            rows.append(
-                (k_shot, percent(paper, signed=True), text, _verdict(sign * difference, error))
-            )
+            verdict = _verdict(sign * difference, error, categories)
+            rows.append((k_shot, percent(paper, signed=True), text, verdict))
             index.append(pretty(f"{better} against {worse}"))
     columns = ["shots", "paper", "this run", "direction"]
     return pd.DataFrame(rows, columns=columns, index=pd.Index(index, name=group.table))
 
 
-def _by_category(results: pd.DataFrame, name: str, metric: str) -> pd.DataFrame:
-    """One metric of an ablation, mean over seeds, per cent: (row, shots) by category."""
+def _by_seed(results: pd.DataFrame, name: str, metric: str) -> pd.DataFrame:
+    """One metric of an ablation, per cent: (row, shots, seed) by category."""
     rows = results[results["variant"].str.startswith(f"{name}/") & (results["metric"] == metric)]
     rows = rows.assign(row=rows["variant"].str.removeprefix(f"{name}/"))
-    means = rows.groupby(["row", "k_shot", "dataset", "category"], sort=False)["value"].mean()
-    return 100 * means.unstack(["dataset", "category"])
+    means = rows.groupby(["row", "k_shot", "seed", "dataset", "category"], sort=False)["value"]
+    return 100 * means.mean().unstack(["dataset", "category"])
 
 
-def _mean(differences: pd.Series) -> tuple[float, float]:
-    """Mean and standard error over categories; unknown where one category is, as every mean here."""
-    if differences.isna().any():
-        return math.nan, math.nan
+def _mean(differences: pd.DataFrame) -> float:
+    """Mean over seeds and categories; unknown where one of them is, as every mean here."""
+    return float(differences.to_numpy(dtype=float).mean()) if differences.size else math.nan
+
+
+def half_width(differences: pd.DataFrame) -> float:
+    """Half the width of the interval of Student's t in which the true difference lies.
+
+    Categories differ among themselves, and where there are seeds, a training or a draw of references
+    moves all categories at once. So there are two intervals, one from the means of the categories and
+    one from those of the seeds, and the wider one counts: a difference is one only if it is one over
+    both.
+
+    Args:
+        differences: of two rows, in points: a row a seed, a column a category.
+
+    Returns:
+        Half the width at `LEVEL`; NaN for one category, and where a difference is unknown.
+
+    >>> print(f"{half_width(pd.DataFrame([[40.0, 10.0, -20.0]])):.1f}")
+    74.5
+    """
     values = differences.to_numpy(dtype=float)
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(values.mean()), float(error)
+    if values.shape[1] < 2:
+        return math.nan
+    widths = [_half_width(values.mean(axis=0))]
+    if len(values) > 1:
+        widths.append(_half_width(values.mean(axis=1)))
+    return float(np.max(widths))
 
 
-def _verdict(difference: float, error: float) -> str:
-    """From a difference in the paper's direction; one category has no standard error."""
+def _half_width(means: NDArray[np.float64]) -> float:
+    """Student's t: the quantile with n - 1 degrees of freedom times the standard error."""
+    quantile = float(stdtrit(len(means) - 1, 1 - LEVEL / 2))
+    return quantile * float(means.std(ddof=1)) / math.sqrt(len(means))
+
+
+def _verdict(difference: float, error: float, categories: int) -> str:
+    """From a difference in the paper's direction and half the width of its interval."""
     if math.isnan(difference):
         return "undefined for this data"
-    if abs(difference) < SAME and not error >= SAME:
+    if categories < LEAST_CATEGORIES:
+        return UNDECIDED
+    if abs(difference) + error < SAME:
         return "no difference"
-    if abs(difference) <= DECIDED * error:
+    if abs(difference) <= error:
         return UNDECIDED
     return AGREES if difference > 0 else DISAGREES
 
@@ -85,9 +122,18 @@ def direction_table(results: pd.DataFrame, name: str) -> Html:
         word: int((frame["direction"] == word).sum()) for word in (AGREES, DISAGREES, UNDECIDED)
     }
     verdicts = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
+    measured = results[results["variant"].str.startswith(f"{name}/")]
+    categories, seeds = measured["category"].nunique(), measured["seed"].nunique()
+    over = f"{categories} {'category' if categories == 1 else 'categories'}"
+    over += (
+        f", or over {seeds} seeds where that is wider"
+        if seeds > 1
+        else "; what another seed would change is not in it"
+    )
     caption = (
-        f"Differences in {METRIC_LABELS[group.metrics[0]]}, points, ± their standard error over "
-        f"categories. Within {DECIDED:g} of them a difference is undecided. "
+        f"Differences in {METRIC_LABELS[group.metrics[0]]}, points, ± half the width of the "
+        f"{100 * (1 - LEVEL):g} % interval of Student's t over {over}. Within it, or on fewer than "
+        f"{LEAST_CATEGORIES} categories, a difference is undecided; each claim is judged for itself. "
         f"Of {len(frame)}: {verdicts or 'no verdict'}."
     )
     return table(frame, caption)

@@ -65,7 +65,9 @@ def headline(measured: SideBySide, among: Sequence[Contender]) -> Html:
             mean, std = (float(frame["mean"].get(contender.label, np.nan)),
                          float(frame["std"].get(contender.label, np.nan)))  # fmt: skip
             text = with_spread(mean, std)
-            cells.append(Cell(Html(f"<strong>{text}</strong>") if best else text, kind="number"))
+            cells.append(
+                Cell(Html("<strong>{}</strong>").format(text) if best else text, kind="number")
+            )
         body.append(Row([*cells, Cell(contender.reads)]))
     head = [Cell("method", "col"), *(Cell(METRIC_LABELS[m], "col", "number") for m in METRICS)]
     caption = (
@@ -111,7 +113,7 @@ def costs(measured: SideBySide, among: Sequence[Contender]) -> Html:
 
 def run_costs() -> Html:
     """Seconds and memory of every stage; filled in by the page from a file that is no part of it."""
-    return Html(COSTS)
+    return COSTS
 
 
 def cost_figure(measured: SideBySide, among: Sequence[Contender]) -> tuple[Figure, str]:

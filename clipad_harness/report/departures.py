@@ -15,7 +15,7 @@ from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.experiments.translation import ANY_VALUE
 from clipad_harness.papers.card import Departure, Paper, read_paper
-from clipad_harness.report.ablations import FEWER
+from clipad_harness.report.ablations import FEWER, how_many_categories
 from clipad_harness.report.claims import UNMEASURED, worth
 from clipad_harness.report.tables import Html, callout, table
 
@@ -42,12 +42,18 @@ def open_choices(run: Run) -> Html:
 
 def _published(paper: Paper, field: str) -> str:
     """What the published codes chose, those that agree together; of maps, those that give one."""
-    chosen: dict[str, list[str]] = {}
-    about_maps = paper.open_choices[field].of_maps
+    codes = _codes_by_value(paper, field).items()
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in codes)
+
+
+def _codes_by_value(paper: Paper, field: str) -> dict[str, list[str]]:
+    """The published codes by their value of a field; of maps, those that give one."""
+    codes: dict[str, list[str]] = {}
+    about_maps = field in paper.open_choices and paper.open_choices[field].of_maps
     for name, preset in find_method(paper.name).presets.items():
         if name != PAPER_PRESET and not (about_maps and paper.code(name).images_alone):
-            chosen.setdefault(str(getattr(preset, field)), []).append(name)
-    return "; ".join(f"{value} ({', '.join(names)})" for value, names in chosen.items())
+            codes.setdefault(str(getattr(preset, field)), []).append(name)
+    return codes
 
 
 def departures(run: Run, results: pd.DataFrame) -> Html:
@@ -56,16 +62,17 @@ def departures(run: Run, results: pd.DataFrame) -> Html:
     paper = read_paper(scorer.method)
     names = choices(type(main.config))
     values = {name: getattr(main.config, name) for name in names} | {
+        "preset": run.settings.preset,
         "aupro": main.aupro,
         "fpr_limit": main.fpr_limit,
         "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),
     }
-    rows = _other_weights(run, scorer.backbone(main.config), paper)
+    rows = _other_weights(run, scorer.backbone(main.config), paper) + _changes(run)
     for departure in paper.departures:
         if _applies(departure, values, paper):
             text = departure.what.format(**values)
-            rows.append((text, departure.why, _effect(departure, results)))
-    rows += _shortened(run, paper)
+            rows.append((text, _why(departure, values, paper), _effect(departure, results)))
+    rows += _shortened(run, results)
     frame = pd.DataFrame(
         [row[1:] for row in rows],
         columns=["why", "effect here"],
@@ -88,8 +95,11 @@ def _other_weights(run: Run, backbone: Backbone, paper: Paper) -> list[_Row]:
     rows = []
     own = run.profile.weights[paper.name].backbone
     if backbone.kind != "published" or own != paper.backbone:
-        why = "the published weights cannot be bundled"
-        why += f"; {paper.unpublished}" if paper.unpublished else ""
+        why = f"the paper has {paper.backbone}"
+        if backbone.kind != "published":
+            why += ", whose weights cannot be bundled"
+        if backbone.kind == "stand-in" and paper.unpublished:
+            why += f"; {paper.unpublished}"
         label = f"{backbone.kind} weights: {backbone.label}"
         rows.append((label, why, "no number is comparable"))
     if stands := _stands_for(run, paper):
@@ -104,13 +114,37 @@ def _applies(departure: Departure, values: Mapping[str, Any], paper: Paper) -> b
     Raises:
         ClipadError: the card asks for a name that the run does not have.
     """
-    for name in (*departure.names(), *departure.when):
+    for name in departure.asks():
         if name not in values:
             raise ClipadError(
                 f"data/papers/{paper.name}/card.yaml, departures, {departure.what!r}: found the name "
                 f"{name!r}, expected one of {', '.join(values)}."
             )
-    return all(values[name] == value for name, value in departure.when.items())
+    excepted = departure.unless and _all_equal(values, departure.unless)
+    return _all_equal(values, departure.when) and not excepted
+
+
+def _all_equal(values: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    return all(values[name] == value for name, value in expected.items())
+
+
+def _why(departure: Departure, values: Mapping[str, Any], paper: Paper) -> str:
+    """The reason, and which published codes share this run's value where that is the choice."""
+    if not departure.choice:
+        return departure.why
+    value = str(values[departure.choice])
+    names = ", ".join(_codes_by_value(paper, departure.choice).get(value, []))
+    shared = f"{value} is that of {names}" if names else f"no published code has {value}"
+    return f"{departure.why}; {shared}"
+
+
+def _changes(run: Run) -> list[_Row]:
+    """What params.yaml changes in its preset."""
+    preset = run.method.preset(run.settings.preset)
+    return [
+        (f"{name} {value} for {getattr(preset, name)}", "changed in params.yaml", UNMEASURED)
+        for name, value in run.settings.changes.items()
+    ]
 
 
 def _effect(departure: Departure, results: pd.DataFrame) -> str:
@@ -120,7 +154,7 @@ def _effect(departure: Departure, results: pd.DataFrame) -> str:
     return worth(results, effect.group, effect.row, effect.base)
 
 
-def _shortened(run: Run, paper: Paper) -> list[_Row]:
+def _shortened(run: Run, results: pd.DataFrame) -> list[_Row]:
     """What the profile and the ablations shorten."""
     rows = []
     preset = run.method.preset(run.settings.preset).changed(dict(run.settings.changes))
@@ -130,11 +164,14 @@ def _shortened(run: Run, paper: Paper) -> list[_Row]:
     if words := ", ".join(f"{k} {new} for {old}" for k, (new, old) in pairs.items() if new != old):
         why = "chosen for its dataset, where profiles stand in params.yaml"
         rows.append((f"the profile trains with {words}", why, UNMEASURED))
-    if words := _ablation_changes(run):
+    has_ablations = bool((results["variant"] != MAIN).any())
+    if has_ablations and (words := _ablation_changes(run)):
         rows.append((f"ablations are trained with {words}", FEWER, UNMEASURED))
-    limit = run.profile.ablation_categories
-    if limit is not None:
-        rows.append((f"ablations are measured on {limit} categories", FEWER, "see each table"))
+    counts = results.groupby("variant")["category"].nunique()
+    fewer = results[results["variant"].isin(counts.index[counts < counts[MAIN]])]
+    if len(fewer):
+        measured = how_many_categories(results, fewer)
+        rows.append((f"ablations are measured on {measured}", FEWER, "see each table"))
     return rows
 
 
@@ -157,13 +194,15 @@ def _stands_for(run: Run, paper: Paper) -> str:
 
 def rows_as_run(run: Run) -> Html:
     """What the names of the ablations' rows do not say: which values ran, and how they were trained."""
+    if len(run.variants) == 1:
+        return callout("This run has no ablations.")
     sentences = []
     if stands := _stands_for(run, read_paper(run.name)):
         sentences.append(f"Rows are named as published; here ran {stands}.")
     if words := _ablation_changes(run):
         sentences.append(
-            f"They are trained with {words}, their own base row too. So no row is the headline number, "
-            "and what is trained so little says less about the method than about the difference."
+            f"They are trained with {words}, their own base row too. So no row is the headline number: "
+            "compare within a group."
         )
     return callout(" ".join(sentences) or "Rows are run and trained as the main result.")
 

@@ -69,6 +69,8 @@ def use_house_style() -> None:
             "savefig.dpi": _DPI,
             "savefig.facecolor": "white",
             "svg.hashsalt": "clipad",
+            # Names come from data, where a dollar sign is a dollar sign.
+            "text.parse_math": False,
         },
     )
 

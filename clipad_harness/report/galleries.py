@@ -37,11 +37,14 @@ class Scored:
             defect's share of the image in per cent, ``found``: whether it scores above nine tenths
             of the other class's images, as a threshold with one false alarm in ten would find it.
         maps, masks: one a row, in the same order.
+        seed: which of the run's seeds this is, in words, as in ``seed 0, one of 3``; "" where nothing
+            is drawn or trained more than once, so that tables show the same numbers.
     """
 
     images: pd.DataFrame
     maps: list[NDArray[np.float32]]
     masks: list[NDArray[np.bool_]]
+    seed: str = ""
 
 
 def score_images(scorer: Scorer, k_shot: int, seed: int) -> Scored:
@@ -56,7 +59,9 @@ def score_images(scorer: Scorer, k_shot: int, seed: int) -> Scored:
         frames.append(_images(scores, has_masks))
         maps += scores.maps
         masks += scores.masks
-    return Scored(pd.concat(frames, ignore_index=True), maps, masks)
+    seeds = scorer.variants[0].drawn(k_shot)
+    words = f"seed {seed}, one of {len(seeds)}" if len(seeds) > 1 else ""
+    return Scored(pd.concat(frames, ignore_index=True), maps, masks, words)
 
 
 def _images(category_scores: CategoryScores, has_masks: bool) -> pd.DataFrame:
@@ -271,9 +276,90 @@ def scores_figure(scored: Scored, subject: str) -> tuple[Figure, str]:
     return figure, _scores_alt(scored, subject)
 
 
+def curves_of(
+    labels: NDArray[np.int64], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], int]:
+    """ROC and precision-recall curve of one category: a point a distinct score, highest first.
+
+    Returns:
+        The share of normal images at or above each score (false positives), that of damaged ones
+        (recall), the share of damaged among those above (precision), and the place of the highest F1.
+
+    >>> false_positives, recall, precision, place = curves_of(
+    ...     np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.8])
+    ... )
+    >>> false_positives.tolist(), recall.tolist(), precision.round(2).tolist(), place
+    ([0.0, 0.5, 1.0], [0.5, 1.0, 1.0], [1.0, 0.67, 0.5], 1)
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    above, damaged = last + 1, np.cumsum(labels[order])[last]
+    recall, precision = damaged / labels.sum(), damaged / above
+    false_positives = (above - damaged) / (len(labels) - labels.sum())
+    return false_positives, recall, precision, int((damaged / (above + labels.sum())).argmax())
+
+
+def curves_figure(scored: Scored, subject: str) -> tuple[Figure, str]:
+    """How the image scores lie, and what every threshold on them gives; and the alt text.
+
+    Left the histogram of all images; beside it the ROC and the precision-recall curve, a line a
+    category, with a dot at the threshold of its highest F1 (F1-max).
+    """
+    frame = scored.images
+    figure, (histogram, roc, precisions) = plt.subplots(1, 3, figsize=(9.6, 3.2))
+    seaborn.histplot(
+        x=frame["image_score"],
+        hue=frame["label"].map({0: "normal", 1: "damaged"}),
+        hue_order=["normal", "damaged"],
+        palette=list(PALETTE[:2]),
+        bins=30,
+        stat="percent",
+        common_norm=False,
+        element="step",
+        alpha=0.35,
+        ax=histogram,
+    )
+    histogram.set(xlabel="image score", ylabel="% of the images of a kind")
+    histogram.get_legend().set(title="", frame_on=False)
+    parts = []
+    for category, rows in frame.groupby("category", sort=False):
+        labels = rows["label"].to_numpy()
+        if labels.min() == labels.max():  # one kind of image alone has no curve
+            continue
+        false, recall, precision, best = curves_of(labels, rows["image_score"].to_numpy())
+        line = {"color": "#8a929c", "linewidth": 1, "alpha": 0.7}
+        roc.step(np.append(0, 100 * false), np.append(0, 100 * recall), where="post", **line)
+        precisions.plot(100 * recall, 100 * precision, **line)
+        dot = {"color": PALETTE[1], "s": 22, "zorder": 3}
+        roc.scatter(100 * false[best], 100 * recall[best], **dot)
+        precisions.scatter(100 * recall[best], 100 * precision[best], **dot)
+        f1 = 200 * precision[best] * recall[best] / (precision[best] + recall[best])
+        parts.append(f"{category} {f1:.0f}")
+    roc.set(xlabel="false positives, %", ylabel="recall, %", title="ROC")
+    precisions.set(xlabel="recall, %", ylabel="precision, %", title="precision and recall")
+    for panel in (roc, precisions):
+        panel.set(xlim=(-3, 103), ylim=(-3, 103))
+        panel.title.set_size(9.5)
+    words = f"highest F1 by category: {', '.join(parts)}" if parts else "undefined for this data"
+    return (
+        figure,
+        f"{_of_seed(scored, subject)}, histogram, ROC and precision-recall curve; {words}.",
+    )
+
+
+def _of_seed(scored: Scored, subject: str) -> str:
+    return f"{subject} ({scored.seed})" if scored.seed else subject
+
+
+def seed_note(scored: Scored) -> str:
+    """That numbers of one seed differ from the tables' means, where they do; ends a caption."""
+    return f" Of {scored.seed}; tables have the mean over all." if scored.seed else ""
+
+
 def _scores_alt(scored: Scored, subject: str) -> str:
     """The figure in words: how far normal and damaged images separate in every category."""
     anomalous = scored.images[scored.images["label"] == 1]
     shares = 100 * anomalous.groupby("category", sort=False)["ranked"].mean()
     parts = [f"{name} {share:.0f}" for name, share in shares.items()]
-    return f"{subject} by category, normal beside damaged; image AUROC: {', '.join(parts)}."
+    about = f"{_of_seed(scored, subject)} by category, normal beside damaged"
+    return f"{about}; image AUROC: {', '.join(parts)}."

@@ -87,13 +87,14 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
             if bundled
             else backbone.label,
             "seeds": results.loc[results["variant"] == MAIN, "seed"].nunique(),
+            "AUPRO": f"{scorer.variants[0].aupro}, FPR up to {scorer.variants[0].fpr_limit:g}",
         }
     )
     caption = (
         "Mean over categories, per cent; ± is the mean of the categories' standard deviations over "
         "seeds, as in WinCLIP's tables, not the deviation of the mean, which is smaller"
     )
-    return Html(banner(scorer, frame) + boxes + shots_table(rows, caption, "metric"))
+    return banner(scorer, frame) + boxes + shots_table(rows, caption, "metric")
 
 
 def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html:
@@ -110,7 +111,7 @@ def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html
     sources = list(dict.fromkeys(text for text in frame["source"] if text))
     anchor = "note-" + hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
     marks = {
-        text: f'<sup><a href="#{anchor}-{number}">{number}</a></sup>'
+        text: Html('<sup><a href="#{}-{}">{}</a></sup>').format(anchor, number, number)
         for number, text in enumerate(sources, 1)
     }
     body = []
@@ -120,10 +121,10 @@ def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html
         values = [_shots_cell(cells.get(k_shot), marks) for k_shot in shots]
         body.append(Row([Cell(label, "row"), *values], "total" if name == MEAN else ""))
     head = [Cell(by, "col"), *(Cell(f"{k_shot}-shot", "col") for k_shot in shots)]
-    return Html(html_table(caption, [head], body) + source_list(sources, anchor))
+    return html_table(caption, [head], body) + source_list(sources, anchor)
 
 
-def _shots_cell(row: dict | None, marks: Mapping[str, str]) -> Cell:
+def _shots_cell(row: dict | None, marks: Mapping[str, Html]) -> Cell:
     if row is None:
         return Cell(DASH)
     line = headline(row)
@@ -134,19 +135,16 @@ def _shots_cell(row: dict | None, marks: Mapping[str, str]) -> Cell:
 
 def category_tables(frame: pd.DataFrame, metrics: Sequence[str]) -> Html:
     """One `shots_table` a metric: the first open, the others behind a line to open."""
-    parts: list[str] = []
+    parts: list[Html] = []
+    folded = Html("<details><summary>{} by category</summary>{}</details>")
     for metric in metrics:
         rows = frame[frame["metric"] == metric]
         if rows.empty:
             continue
         label = METRIC_LABELS[metric]
         table_html = shots_table(rows, f"{label}, per cent")
-        parts.append(
-            table_html
-            if not parts
-            else f"<details><summary>{label} by category</summary>{table_html}</details>"
-        )
-    return Html("".join(parts) or callout("Undefined for this data: there are no masks."))
+        parts.append(folded.format(label, table_html) if parts else table_html)
+    return Html("").join(parts) or callout("Undefined for this data: there are no masks.")
 
 
 def ablation_panel(results: pd.DataFrame, name: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,16 +119,18 @@ def origins(
         code: the files that say how it is scored, relative to the project.
     """
     names = ("shots", "seeds", "shards", "data hash", "licence", "code", "settings")
-    links = ", ".join(f'<a href="../{escape(path)}">{escape(path)}</a>' for path in code)
-    settings = '<a href="../params.yaml">params.yaml</a>, <a href="#origin-config">all fields</a>'
+    link = Html('<a href="../{}">{}</a>')
+    links = Html(", ").join(link.format(path, path) for path in code)
+    settings = link.format("params.yaml", "params.yaml")
+    settings += Html(', <a href="#origin-config">all fields</a>')
     rows, keys = [], []
     for k_shot, block in results.groupby("k_shot"):
         shots = f"{k_shot}-shot"
         shards = block.drop_duplicates(["category", "seed"])
         seeds = ", ".join(map(str, sorted(shards["seed"].unique())))
-        count = Html(f'<a href="#keys-{shots}">{len(shards)}</a>')
+        count = Html('<a href="#keys-{}">{}</a>').format(shots, len(shards))
         cells = [seeds, count, facts["data hash"][:16], facts["licence of the data"]]
-        cells += [Html(links), Html(settings)]
+        cells += [links, settings]
         values = [Cell(shots, "row"), *map(Cell, cells)]
         rows.append(Row(values, anchor=origin_anchor(shots)))
         keys.append(_keys(shots, shards))
@@ -137,20 +138,19 @@ def origins(
     caption = "The means over categories above, by number of shots"
     fields = [Row([Cell(name, "row"), Cell(str(value))]) for name, value in config.items()]
     return Html(
-        f"<h3>Where the headline numbers come from</h3>{html_table(caption, head, rows)}"
+        "<h3>Where the headline numbers come from</h3>{}"
         '<details id="origin-config"><summary>All fields of the config, weights as the preset names '
-        f"them</summary>{html_table('', [], fields)}</details>{''.join(keys)}"
-    )
+        "them</summary>{}</details>{}"
+    ).format(html_table(caption, head, rows), html_table("", [], fields), Html("").join(keys))
 
 
-def _keys(shots: str, shards: pd.DataFrame) -> str:
+def _keys(shots: str, shards: pd.DataFrame) -> Html:
     """The keys of the shards: each is the hash of all that a shard depends on."""
+    key = Html("{}, seed {}: <code>{}</code>")
     texts = [
-        f"{escape(str(row['category']))}, seed {row['seed']}: "
-        f"<code>{escape(str(row['key']))}</code>"
-        for row in shards.to_dict("records")
+        key.format(row["category"], row["seed"], row["key"]) for row in shards.to_dict("records")
     ]
-    return (
-        f'<details id="keys-{escape(shots)}"><summary>Keys of the {len(shards)} shards, '
-        f'{escape(shots)}</summary><p class="keys">{"; ".join(texts)}.</p></details>'
-    )
+    return Html(
+        '<details id="keys-{}"><summary>Keys of the {} shards, {}</summary><p class="keys">{}.</p>'
+        "</details>"
+    ).format(shots, len(shards), shots, Html("; ").join(texts))

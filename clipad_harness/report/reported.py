@@ -43,10 +43,10 @@ def codes_table(results: pd.DataFrame) -> Html:
     ]
     caption = (
         f"Zero-shot, per cent: reported on {dataset_titles(paper.dataset)[0]} with the published weights, "
-        "and here with this run's data and weights, where only differences between rows compare; a dash "
+        "and here with this run's data and weights; a dash "
         "where nothing is reported, or a code gives no map"
     )
-    return Html(html_table(caption, head, body) + source_list(sources))
+    return html_table(caption, head, body) + source_list(sources)
 
 
 def reported_range(method: str) -> Html:
@@ -77,4 +77,4 @@ def reported_range(method: str) -> Html:
     columns = ["numbers", "lowest", "highest", "apart"]
     frame = pd.DataFrame(body, columns=columns, index=pd.Index(index, name="metric"))
     caption = f"{paper.title} on {dataset}, zero-shot, as reported by paper and others, per cent"
-    return Html(table(frame, caption) + source_list(notes))
+    return table(frame, caption) + source_list(notes)

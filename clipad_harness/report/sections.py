@@ -34,7 +34,9 @@ def result_tables(scorer: Scorer, results: pd.DataFrame) -> None:
     frame = comparison(scorer, results)
     display(comparison_table(frame[frame["category"] == MEAN], caption="Mean over categories"))
     if frame["k_shot"].nunique() > 1:
-        band = "Thin: the categories. Band: deviation over the reference seeds."
+        band = "Thin: the categories."
+        if results.loc[results["variant"] == MAIN, "seed"].nunique() > 1:
+            band += " Band: deviation over the reference seeds."
         show(*shots_figure(results, frame), caption=band)
     display(category_tables(frame, IMAGE_METRICS))
     display(category_tables(frame, PIXEL_METRICS))
@@ -94,6 +96,15 @@ def further_panels(results: pd.DataFrame, besides: Collection[str] = ()) -> None
             ablation_panel(results, name)
 
 
+def score_figures(scored: Scored, subject: str) -> None:
+    """Display how the image scores lie, by category and as curves over all thresholds."""
+    note = galleries.seed_note(scored)
+    about = "The image AUROC of a category says how well its two colours separate."
+    show(*galleries.scores_figure(scored, subject), caption=about + note)
+    about = "A line a category; the dot is the threshold of its highest F1, which F1-max is."
+    show(*galleries.curves_figure(scored, subject), caption=about + note)
+
+
 def gallery(scorer: Scorer, scored: Scored) -> None:
     """Display the images that are found best, in the middle and worst, and the false alarms."""
     parts = {
@@ -118,7 +129,8 @@ def failures(scorer: Scorer, results: pd.DataFrame, scored: Scored, k_shot: int)
     """
     if words := weakest(comparison(scorer, results), k_shot):
         display(callout(words))
-    caption = f"{k_shot}-shot, by kind of defect, from missed most, per cent"
+    caption = f"{k_shot}-shot, by kind of defect, from missed most, per cent."
+    caption += galleries.seed_note(scored)
     display(table(galleries.by_defect(scored), caption))
     about = galleries.size_sentence(scored)
     show(galleries.size_figure(scored), about, caption=about)

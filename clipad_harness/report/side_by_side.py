@@ -20,6 +20,9 @@ from clipad_harness.experiments.contenders import Contender
 from clipad_harness.report.galleries import ranked_right
 
 RESAMPLES = 2000
+# With fewer normal or fewer damaged images there is no interval: what is drawn from a handful of
+# images, or from a single one, hardly varies, however little it says.
+LEAST_IMAGES = 5
 # Pixel scores are counted in so many bins; the AUROC of bins is within 1e-3 of that of the scores.
 BINS = 512
 
@@ -171,29 +174,33 @@ def differences(
 
     Returns:
         Columns ``difference, low, high, clear`` (the interval leaves zero out), indexed by
-        category; the last row is the mean over categories.
+        category; the last row is the mean over categories. No interval, NaN, where a category, or
+        for the mean all of them together, have fewer than `LEAST_IMAGES` of a kind.
     """
     generator = np.random.default_rng(seed)
     metric = f"{level}_auroc"
     own = measured.metrics[measured.metrics["metric"] == metric]
     means = own.groupby(["contender", "category"], sort=False)["value"].mean()
     categories = list(dict.fromkeys(name for _, name in measured.drawn))
-    rows, spread = [], []
+    rows, spread, counts = [], [], []
     for name in categories:
         samples = resampled(
             measured.drawn[first, name], measured.drawn[second, name], level, generator
         )
         spread.append(samples)
+        counts.append(np.bincount(measured.drawn[first, name].labels, minlength=2))
         defined = (first, name) in means and (second, name) in means
         exact = means[first, name] - means[second, name] if defined else np.nan
-        rows.append((exact, *_interval(samples)))
-    total = np.mean(spread, axis=0)
-    rows.append((np.mean([row[0] for row in rows]), *_interval(total)))
+        rows.append((exact, *_interval(samples, counts[-1])))
+    interval = _interval(np.mean(spread, axis=0), np.sum(counts, axis=0))
+    rows.append((np.mean([row[0] for row in rows]), *interval))
     index = pd.Index([*categories, "mean"], name="category")
     frame = 100 * pd.DataFrame(rows, columns=["difference", "low", "high"], index=index)
     return frame.assign(clear=(frame["low"] > 0) | (frame["high"] < 0))
 
 
-def _interval(samples: NDArray[np.float64]) -> tuple[float, float]:
+def _interval(samples: NDArray[np.float64], images: NDArray[np.int64]) -> tuple[float, float]:
+    if images.min() < LEAST_IMAGES:
+        return np.nan, np.nan
     low, high = np.quantile(samples, [0.025, 0.975])
     return float(low), float(high)

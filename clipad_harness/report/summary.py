@@ -33,7 +33,6 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
@@ -42,7 +41,7 @@ from clipad_core.validation import validate, wrong
 from clipad_harness.report.tables import DASH, VERDICTS, Cell, Html, badge, percent, with_spread
 
 # Filled by the page's script, since what differs from run to run is no part of the page.
-COSTS = (
+COSTS = Html(
     '<div data-run="stages"><p>Run time and memory of every stage stand in <code>run.js</code> '
     "beside this page, a file that is no part of the results. Where this text is seen, the file or "
     "the browser's scripts are missing.</p></div>"
@@ -151,24 +150,20 @@ def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> Cell
 
     Args:
         line: None gives a dash.
-        mark: HTML after the paper's number, for example a note's number.
+        mark: `Html` after the paper's number, for example a note's number.
         link: where our number comes from.
     """
     if line is None:
         return Cell(DASH)
-    paper = "no paper number"
+    paper = Html("no paper number")
     if line.paper is not None:
-        source = escape(line.source)
-        paper = f'<span title="{source}">paper {with_spread(line.paper, line.paper_std)}</span>'
+        printed = with_spread(line.paper, line.paper_std)
+        paper = Html('<span title="{}">paper {}</span>').format(line.source, printed)
         if line.difference is not None:
             paper += f" · {percent(line.difference, signed=True)}"
     measured = with_spread(line.ours, line.ours_std)
     if link:
-        measured = Html(f'<a href="{escape(link)}">{measured}</a>')
+        measured = Html('<a href="{}">{}</a>').format(link, measured)
     verdict = badge(line.verdict) if line.verdict else ""
-    return Cell(
-        Html(
-            f'<span class="cell-ours">{measured}</span>'
-            f'<span class="cell-paper">{paper}{mark}</span>{verdict}'
-        )
-    )
+    cell = Html('<span class="cell-ours">{}</span><span class="cell-paper">{}{}</span>{}')
+    return Cell(cell.format(measured, paper, mark, verdict))

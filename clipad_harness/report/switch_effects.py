@@ -109,6 +109,8 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
                 textcoords="offset points",
                 va="center",
                 fontsize=7.5,
+                # A minus sign on a line of the grid would not be seen.
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
         panel.set_yticks(places, names)
         panel.set_ylim(len(names) - 0.5, -0.5)
@@ -192,15 +194,18 @@ def switch_table(walks: Sequence[pd.DataFrame], method: str) -> Html:
 def linked(html: Html) -> Html:
     """The repositories, at their commits, and the threads that a table names, as links.
 
-    An address of an issue leads on to the pull request where the number is one's.
+    They may wrap at their slash and before their commit. An address of an issue leads on to the pull
+    request where the number is one's.
 
-    >>> linked(Html("zqhang/AnomalyCLIP@45ed4dd"))[:63]
-    '<a href="https://github.com/zqhang/AnomalyCLIP/tree/45ed4dd">zq'
+    >>> print(linked(Html("zqhang/AnomalyCLIP@45ed4dd"))[:63])
+    <a href="https://github.com/zqhang/AnomalyCLIP/tree/45ed4dd">zq
     """
-    at_commit = r"([\w-]+/[\w.-]+)@([0-9a-f]{7}|v\d+\.\d+\.\d+)\b"
-    issue = r"([\w-]+/[\w.-]+)#(\d+)"
-    text = re.sub(at_commit, r'<a href="https://github.com/\1/tree/\2">\g<0></a>', html)
-    return Html(re.sub(issue, r'<a href="https://github.com/\1/issues/\2">\g<0></a>', text))
+    at_commit = r"([\w-]+)/([\w.-]+)@([0-9a-f]{7}|v\d+\.\d+\.\d+)\b"
+    issue = r"([\w-]+)/([\w.-]+)#(\d+)"
+    tree = r'<a href="https://github.com/\1/\2/tree/\3">\1/<wbr>\2<wbr>@\3</a>'
+    thread = r'<a href="https://github.com/\1/\2/issues/\3">\1/<wbr>\2<wbr>#\3</a>'
+    # As plain text: what re puts together of pieces of Html, Html would escape.
+    return Html(re.sub(issue, thread, re.sub(at_commit, tree, str(html))))
 
 
 def not_measured() -> Html:

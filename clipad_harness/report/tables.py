@@ -1,16 +1,20 @@
-"""Tables, badges and boxes of the reports, as HTML in which text from data is escaped."""
+"""Tables, badges and boxes of the reports, as HTML in which text from data is escaped.
+
+HTML is written in two ways only, and both escape: templates, and `Html("<p>{}</p>").format(text)`,
+whose constant part is all that is trusted. No f-string holds a tag (a test reads them all).
+"""
 
 import hashlib
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
@@ -22,13 +26,16 @@ _TOTALS = {"mean", "average", "all"}
 DASH = "–"
 
 
-class Html(str):
-    """HTML that a notebook cell shows when it is the cell's last line, and that no table escapes."""
+class Html(Markup):
+    """HTML that a notebook cell shows when it is the cell's last line, and that no table escapes.
+
+    What is put into it, by `format`, `join` or `+`, is escaped unless it is `Html` itself.
+
+    >>> print(Html("<b>{}</b>").format("<i>") + Html("<hr>") + "&")
+    <b>&lt;i&gt;</b><hr>&amp;
+    """
 
     def _repr_html_(self) -> str:
-        return str(self)
-
-    def __html__(self) -> str:
         return str(self)
 
     def __repr__(self) -> str:
@@ -52,7 +59,8 @@ def with_spread(mean: float | None, std: float | None) -> Html:
     """Mean and standard deviation as HTML, the second small; no spread where none is known."""
     text = percent(mean)
     has_std = text != DASH and std is not None and not math.isnan(std)
-    return Html(f'{text} <span class="spread">± {percent(std)}</span>' if has_std else text)
+    spread = Html('{} <span class="spread">± {}</span>')
+    return spread.format(text, percent(std)) if has_std else Html("{}").format(text)
 
 
 def badge(verdict: str | None, *, count: int | None = None) -> Html:
@@ -69,21 +77,20 @@ def badge(verdict: str | None, *, count: int | None = None) -> Html:
         )
     kind, sign = VERDICTS[verdict]
     words = verdict if count is None else f"{count} {verdict}"
-    return Html(f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> {words}</span>')
+    box = Html('<span class="badge {}"><span aria-hidden="true">{}</span> {}</span>')
+    return box.format(kind, sign, words)
 
 
 def callout(text: str, kind: Literal["note", "warning", "pass", "fail"] = "note") -> Html:
     """A box for the one sentence that must not be missed; `text` is plain."""
-    return Html(f'<div class="callout {kind}" role="note"><p>{escape(text)}</p></div>')
+    return Html('<div class="callout {}" role="note"><p>{}</p></div>').format(kind, text)
 
 
 def facts(values: Mapping[str, object]) -> Html:
     """Label and value side by side: what was run, on what, with which weights."""
-    cells = "".join(
-        f"<div><dt>{escape(label)}</dt><dd>{escape(str(value))}</dd></div>"
-        for label, value in values.items()
-    )
-    return Html(f'<dl class="facts">{cells}</dl>')
+    box = Html("<div><dt>{}</dt><dd>{}</dd></div>")
+    cells = Html("").join(box.format(label, str(value)) for label, value in values.items())
+    return Html('<dl class="facts">{}</dl>').format(cells)
 
 
 @dataclass(frozen=True)
@@ -208,24 +215,27 @@ def comparison_table(frame: pd.DataFrame, *, caption: str = "Ours against the pa
     head += [Cell(label, "col", "number") for label in ("ours", "paper", "difference")]
     head.append(Cell("verdict", "col"))
     parts = [_value_label(name, frame[name].iloc[0]) for name in constant]
-    about = Html(f"<strong>{escape(caption)}</strong>, {', '.join([*parts, 'per cent'])}")
-    return Html(html_table(about, [head], rows) + source_list(sources, anchor))
+    about = Html("<strong>{}</strong>, {}").format(caption, ", ".join([*parts, "per cent"]))
+    return html_table(about, [head], rows) + source_list(sources, anchor)
 
 
-def source_list(sources: Sequence[str], anchor: str = "") -> str:
+def source_list(sources: Sequence[str], anchor: str = "") -> Html:
     """The numbered sources below a table, each once; "" where there is none.
 
     Args:
         anchor: marks in the table lead to `anchor-1`, `anchor-2` and so on.
 
-    >>> source_list(["P, Table 1"], "s")
-    '<ol class="sources" aria-label="Sources"><li id="s-1">P, Table 1</li></ol>'
+    >>> print(source_list(["P, Table 1"], "s"))
+    <ol class="sources" aria-label="Sources"><li id="s-1">P, Table 1</li></ol>
     """
-    items = "".join(
-        f'<li id="{anchor}-{number}">{escape(text)}</li>' if anchor else f"<li>{escape(text)}</li>"
+    plain, marked = Html("<li>{}</li>"), Html('<li id="{}-{}">{}</li>')
+    items = Html("").join(
+        marked.format(anchor, number, text) if anchor else plain.format(text)
         for number, text in enumerate(dict.fromkeys(sources), 1)
     )
-    return f'<ol class="sources" aria-label="Sources">{items}</ol>' if items else ""
+    return (
+        Html('<ol class="sources" aria-label="Sources">{}</ol>').format(items) if items else items
+    )
 
 
 _COLUMN_LABELS = {"k_shot": "shots", "metric": "metric"}
@@ -268,8 +278,8 @@ def _comparison_row(
     source = row["source"]
     if isinstance(source, str) and source:
         number = sources.index(source) + 1
-        link = f'<a href="#{anchor}-{number}" title="{escape(source)}">{number}</a>'
-        paper = Html(f"{paper}<sup>{link}</sup>")
+        link = Html('{}<sup><a href="#{}-{}" title="{}">{}</a></sup>')
+        paper = link.format(paper, anchor, number, source, number)
     difference = percent(_number(row["difference"]), signed=True)
     cells += [Cell(text, kind="number") for text in (measured, paper, difference)]
     verdict = row["verdict"]

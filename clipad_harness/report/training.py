@@ -58,5 +58,13 @@ def curves_figure(curves: pd.DataFrame, variant: str = MAIN) -> tuple[Figure, st
         panel.set_title(part.replace("_", " "), fontsize=9.5)
     axes[0, -1].legend(title="seed", frameon=False, fontsize=8, title_fontsize=8)
     ends = rows.groupby(["part", "epoch"], sort=False)["value"].mean()
-    words = [f"{part} from {ends[part].iloc[0]:.3g} to {ends[part].iloc[-1]:.3g}" for part in parts]
+    words = [_course(part.replace("_", " "), ends[part]) for part in parts]
     return figure, f"Loss by epoch, mean over the seeds: {'; '.join(words)}."
+
+
+def _course(part: str, means: pd.Series) -> str:
+    """Whether a part of the loss falls or rises between its first and its last epoch, and how far."""
+    first, last = (f"{float(means.iloc[place]):.3g}" for place in (0, -1))
+    if first == last:
+        return f"{part} stays at {first}"
+    return f"{part} {'falls' if means.iloc[-1] < means.iloc[0] else 'rises'} from {first} to {last}"

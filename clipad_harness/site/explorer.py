@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from jinja2.utils import htmlsafe_json_dumps
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
@@ -21,7 +21,7 @@ from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.contenders import contenders
 from clipad_harness.papers.citations import citations
 from clipad_harness.report.provenance import about_page
-from clipad_harness.report.tables import callout
+from clipad_harness.report.tables import Html, callout
 from clipad_harness.site.explorer_data import RATES, CategoryMaps, Sizes, category_record
 from clipad_harness.site.page import TEMPLATES, page
 from clipad_harness.site.readme_figure import write_readme_figure
@@ -109,9 +109,14 @@ def write_explorer(
         "methods": list(methods),
         "categories": records,
     }
-    above = callout(warning, "warning") if warning else ""
+    above = callout(warning, "warning") if warning else Html("")
     html = page(
-        TITLE, above + _body(record), provenance=provenance, citations=citations, command="./repro"
+        TITLE,
+        above + _body(record),
+        provenance=provenance,
+        citations=citations,
+        command="./repro",
+        script=(TEMPLATES / "explorer.js").read_text(encoding="utf-8"),
     )
     megabytes = len(html.encode()) / 1e6
     if megabytes > settings.max_megabytes:
@@ -123,15 +128,13 @@ def write_explorer(
     return write_text(output, html)
 
 
-def _body(record: Mapping[str, object]) -> str:
-    """The page's own part; a name from the data cannot end the script that holds it."""
-    text = json.dumps(record, separators=(",", ":")).replace("<", "\\u003c")
-    parts = {
-        name: (TEMPLATES / f"explorer.{name}").read_text(encoding="utf-8")
-        for name in ("css", "html", "js")
-    }
-    return (
-        f"<style>\n{parts['css']}</style>\n{parts['html']}"
-        f'<script type="application/json" id="explorer-data">{text}</script>\n'
-        f"<script>\n{parts['js']}</script>"
+def _body(record: Mapping[str, object]) -> Html:
+    """The page's own part; a name from the data cannot end the element that holds it."""
+    css, html = (
+        Html((TEMPLATES / f"explorer.{kind}").read_text(encoding="utf-8"))
+        for kind in ("css", "html")
     )
+    data = htmlsafe_json_dumps(record, separators=(",", ":"))
+    return Html(
+        '<style>\n{}</style>\n{}<script type="application/json" id="explorer-data">{}</script>\n'
+    ).format(css, html, data)

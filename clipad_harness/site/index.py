@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.data.images import file_hash
 from clipad_harness.papers import citations as bibliography
+from clipad_harness.report.glossary import glossary
 from clipad_harness.report.provenance import code_hash, origin_anchor
 from clipad_harness.report.summary import (
     COSTS,
@@ -124,9 +124,9 @@ def index_page(
         ("costs", "Run time and memory", COSTS),
         ("missing", "What is missing", _missing_list(missing)),
     ]
-    body = _opening(entries, _further_links(further, output)) + "".join(
-        f'<h2 id="{anchor}">{title}</h2>\n{content}\n' for anchor, title, content in sections
-    )
+    section = Html('<h2 id="{}">{}</h2>\n{}\n')
+    body = _opening(entries, _further_links(further, output))
+    body += Html("").join(section.format(*parts) for parts in sections)
     contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
     text = page(
         "Reports",
@@ -136,24 +136,24 @@ def index_page(
         citations=citations,
         command=command,
         is_home=True,
+        glossary=glossary(),
     )
     return write_text(output, text)
 
 
-def _further_links(further: Sequence[Path], output: Path) -> str:
+def _further_links(further: Sequence[Path], output: Path) -> Html:
     """The pages over all methods that are there, each with what it is for."""
-    items = "".join(
-        f'<li><a href="{escape(Path(os.path.relpath(path, output.parent)).as_posix())}">'
-        f"{title}</a>: {purpose}</li>"
+    item = Html('<li><a href="{}">{}</a>: {}</li>')
+    items = Html("").join(
+        item.format(Path(os.path.relpath(path, output.parent)).as_posix(), *_FURTHER[path.stem])
         for path in further
         if path.is_file()
-        for title, purpose in [_FURTHER[path.stem]]
     )
-    return f"<ul>{items}</ul>" if items else ""
+    return Html("<ul>{}</ul>").format(items) if items else items
 
 
-def _opening(entries: list[_Entry], links: str) -> str:
-    lead = (
+def _opening(entries: list[_Entry], links: Html) -> Html:
+    lead = Html(
         '<p class="lead">Tables, ablations and figures of the CLIP anomaly-detection papers, made '
         "again: what we measure, what the papers print, and, where the two can be compared, how far they are "
         "apart.</p>"
@@ -166,7 +166,7 @@ def _opening(entries: list[_Entry], links: str) -> str:
             "warning",
         )
         if stand_in
-        else ""
+        else Html("")
     )
     counts = {v: sum(e.summary.verdicts.get(v, 0) for e in entries) for v in VERDICTS}
     values: dict[str, object] = {"reports": len(entries)}
@@ -175,9 +175,9 @@ def _opening(entries: list[_Entry], links: str) -> str:
     return lead + banner + facts(values) + links
 
 
-def _headline_table(entries: list[_Entry]) -> str:
+def _headline_table(entries: list[_Entry]) -> Html:
     if not entries:
-        return "<p>No report has been made yet.</p>"
+        return Html("<p>No report has been made yet.</p>")
     names = ["method", "dataset", "shots", *(METRIC_LABELS[m] for m in HEADLINE_METRICS)]
     rows = []
     for entry in entries:
@@ -185,8 +185,8 @@ def _headline_table(entries: list[_Entry]) -> str:
         for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
             origin = f"{entry.link}#{origin_anchor(shots)}"
             name = about.method_with_references if _shots(shots)[0] else about.method
-            link = f'<a href="{escape(entry.link)}">{escape(name)}</a>'
-            cells = [Cell(Html(link), "row"), Cell(about.dataset), Cell(shots, kind="short")]
+            link = Html('<a href="{}">{}</a>').format(entry.link, name)
+            cells = [Cell(link, "row"), Cell(about.dataset), Cell(shots, kind="short")]
             for metric in HEADLINE_METRICS:
                 cells.append(headline_cell(_plain(metrics.get(metric)), link=origin))
             rows.append(Row(cells))
@@ -208,26 +208,25 @@ def _shots(label: str) -> tuple[int, str]:
     return (int(number), label) if number.isdigit() else (10**9, label)
 
 
-def _reports_table(entries: list[_Entry]) -> str:
+def _reports_table(entries: list[_Entry]) -> Html:
     if not entries:
-        return "<p>No report has been made yet.</p>"
+        return Html("<p>No report has been made yet.</p>")
     names = ["report", "weights", "dataset", "categories", "images", "seeds", "verdicts"]
     rows = []
     for entry in entries:
         about = entry.summary
         verdicts = [badge(name, count=n) for name, n in about.verdicts.items() if n]
-        reason = (
-            "" if about.comparable else f'<span class="cell-paper">{escape(about.reason)}</span>'
-        )
-        link = Html(f'<a href="{escape(entry.link)}">{escape(about.title)}</a>')
+        below = Html('<span class="cell-paper">{}</span>').format(about.reason)
+        link = Html('<a href="{}">{}</a>').format(entry.link, about.title)
         values = [about.backbone, about.dataset, about.categories, about.images, about.seeds]
-        ended = Html(f"{' '.join(verdicts) or DASH}{reason}")
+        ended = Html(" ").join(verdicts or [DASH]) + (Html("") if about.comparable else below)
         rows.append(Row([Cell(link, "row"), *map(Cell, values), Cell(ended)]))
     caption = "Every report, what it was run on, and how its comparisons ended."
     return html_table(caption, [[Cell(name, "col") for name in names]], rows)
 
 
-def _missing_list(missing: list[str]) -> str:
+def _missing_list(missing: list[str]) -> Html:
     if not missing:
-        return "<p>Nothing: every planned report is here and complete.</p>"
-    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in missing)}</ul>"
+        return Html("<p>Nothing: every planned report is here and complete.</p>")
+    items = Html("").join(Html("<li>{}</li>").format(text) for text in missing)
+    return Html("<ul>{}</ul>").format(items)

@@ -22,6 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
+from clipad_harness.report.glossary import Term
 from clipad_harness.site.canonical import KERNEL, canonical_notebook, check_no_absolute_path, tags
 from clipad_harness.site.kernel import SavingAtTheEnd, kernel_environment, kernel_transport
 from clipad_harness.site.notebook_page import notebook_page
@@ -45,6 +46,7 @@ def run_notebook(
     about: str = "",
     citations: Sequence[tuple[str, str]] = (),
     command: str | None = None,
+    glossary: Sequence[Term] = (),
 ) -> Page:
     """Execute `source` and write `output` (canonical notebook) and its HTML page beside it.
 
@@ -63,6 +65,7 @@ def run_notebook(
             what else the caller wants to know. The first two stand at the page's end.
         citations: label and BibTeX of what to cite.
         command: the exact command that makes the page again; shown at its end.
+        glossary: what heads of its tables mean; shown at its end.
 
     Raises:
         ClipadError: unusable notebook or parameters, a failed cell (a ClipadError raised in the
@@ -86,6 +89,7 @@ def run_notebook(
         "origins": facts.get("origins", ""),
         "citations": [list(citation) for citation in citations],
         "command": command,
+        "glossary": [[term.name, term.meaning, list(term.heads)] for term in glossary],
     }
     html = notebook_page(canonical, fallback_title=output.stem)
     write_text(output, nbformat.writes(canonical) + "\n")

@@ -5,7 +5,6 @@ A module of its own, because nbconvert takes seconds to import and the other pag
 
 import re
 from base64 import b64encode
-from html import escape
 
 import jinja2
 from bs4 import BeautifulSoup
@@ -13,6 +12,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from clipad_harness.report.glossary import Term
+from clipad_harness.report.tables import Html
 from clipad_harness.site.mathml import to_mathml
 from clipad_harness.site.page import TEMPLATES, Heading, page, tidy_tables
 
@@ -20,13 +21,14 @@ from clipad_harness.site.page import TEMPLATES, Heading, page, tidy_tables
 def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
     """The page of a canonical notebook; a function of the notebook alone.
 
-    Title, provenance, origins, citations and command are read from `notebook.metadata["clipad"]`;
+    Title, provenance, origins, citations, command and glossary are read from `notebook.metadata["clipad"]`;
     without a title there the first heading of level 1 is the title, without one `fallback_title`.
 
     Raises:
         ClipadError: an equation that cannot be set, or something loaded from the network.
     """
     settings = notebook.metadata.get("clipad", {})
+    terms = settings.get("glossary") or []
     exporter = _FragmentExporter()
     fragment, _ = exporter.from_notebook_node(notebook)
     title = settings.get("title") or exporter.page_title or fallback_title
@@ -38,6 +40,7 @@ def notebook_page(notebook: NotebookNode, *, fallback_title: str) -> str:
         origins=settings.get("origins") or "",
         citations=settings.get("citations") or (),
         command=settings.get("command"),
+        glossary=[Term(name, meaning, tuple(heads)) for name, meaning, heads in terms],
     )
 
 
@@ -61,9 +64,11 @@ class _Renderer(IPythonRenderer):
         level = max(level, 2)
         anchor = self.exporter.new_anchor(plain)
         self.exporter.headings.append(Heading(level, anchor, plain))
-        name = escape(anchor, quote=True)
-        link = f'<a class="anchor" href="#{name}" aria-label="Link to this section">#</a>'
-        return f'<h{level} id="{name}">{text}{link}</h{level}>\n'
+        line = Html(
+            '<h{0} id="{1}">{2}<a class="anchor" href="#{1}" aria-label="Link to this section">#</a>'
+            "</h{0}>\n"
+        )
+        return line.format(level, anchor, Html(text))
 
     def inline_math(self, body: str) -> str:
         return to_mathml(body, display=False)
@@ -82,6 +87,7 @@ class _FragmentExporter(HTMLExporter):
         self.page_title: str | None = None
         self.headings: list[Heading] = []
         self._anchors = {"main", "provenance", "provenance-title", "cite", "all-code", "theme"}
+        self._anchors |= {"glossary", "glossary-title"}
         super().__init__(extra_template_basedirs=[str(TEMPLATES)], template_name="clipad")
         for name in ("code_label", "picture_alt", "picture_source"):
             self.register_filter(name, globals()[f"_{name}"])

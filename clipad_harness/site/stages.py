@@ -9,6 +9,7 @@ from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import parameters_of
 from clipad_harness.base.settings import read_method, read_methods
 from clipad_harness.papers.citations import citations
+from clipad_harness.report.glossary import glossary
 from clipad_harness.report.summary import summary_path
 
 # Notebooks about all methods together; they have no numbers of their own.
@@ -42,6 +43,7 @@ def notebook(root: Path, name: str) -> Path:
         about=f"from clipad_harness.site.page_facts import tell\n\ntell({name!r}, {values!r})",
         citations=list(dict.fromkeys(cited)),
         command="./repro",
+        glossary=glossary(methods),
     )
     if name in every:
         write_text(summary_path(root, name), page.about["summary"])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -15,10 +16,13 @@ from clipad_core.clip.backbone import Backbone
 from clipad_harness.report.figures import PALETTE, overlay
 from clipad_harness.report.map_grid import draw_picture
 from clipad_harness.report.steps.examples import Example
+from clipad_harness.report.tables import Html, callout, table
 
 # What a matrix of attention shows at most and at least, as a multiple of an even weight.
 SHOWN_WEIGHTS = (0.1, 10.0)
 BINS = 30
+# A word that is the nearest to a larger share of all vectors is near to anything.
+MOST = 0.5
 
 
 def matrix_figure(attention: Mapping[str, Tensor]) -> tuple[Figure, str]:
@@ -150,6 +154,31 @@ def word_table(
             columns[f"{state}, {when}"] = [f"{word} ({length:.2f})" for word, length in pairs]
     count = next(iter(nearest.values()))[0].shape[1]
     return pd.DataFrame(columns, index=pd.Index(range(1, count + 1), name="vector"))
+
+
+def nearest_words(
+    nearest: Mapping[str, tuple[Tensor, Tensor]], token_ids: Tensor, states: Sequence[str]
+) -> Html:
+    """`word_table`, and above it a warning where one word is the nearest to most vectors.
+
+    Such a word lies where vectors of words are few or short, as in a stand-in's vocabulary, and is then
+    near to everything: it says nothing of what was learned.
+    """
+    from clipad_core.clip.open_clip import open_clip
+
+    places = torch.cat([place.flatten() for _, place in nearest.values()])
+    values, counts = places.unique(return_counts=True)
+    count = int(counts.max())
+    word = open_clip.decode(token_ids[values[counts.argmax()]][None]).strip()
+    shown = table(word_table(nearest, token_ids, states), "Nearest words of the context vectors")
+    if count <= len(places) * MOST:
+        return shown
+    note = (
+        f"“{word}” is the nearest word of {count} of {len(places)} vectors, trained or not: among the "
+        f"{len(token_ids):,} known tokens it is near to all of them, so here words say nothing of what "
+        "was learned."
+    )
+    return callout(note, "warning") + shown
 
 
 def lean_figure(lean: Mapping[str, Tensor], inside: Tensor) -> tuple[Figure, str]:

@@ -111,6 +111,27 @@
     place.replaceChildren(about, all);
   }
 
+  const viewer = element("dialog");
+  viewer.className = "viewer";
+  viewer.addEventListener("click", () => viewer.close());
+  for (const picture of document.querySelectorAll(".plot img")) {
+    // A button of its own for the keyboard: around the picture it would hide its description.
+    const button = element("button", "Enlarge the figure");
+    button.type = "button";
+    button.className = "zoom";
+    picture.after(button);
+    picture.classList.add("zooms");
+    const enlarge = () => {
+      const large = picture.cloneNode();
+      large.className = "";
+      large.removeAttribute("width"); // its own pixels, half as many again as on the page
+      viewer.replaceChildren(large);
+      document.body.append(viewer);
+      viewer.showModal();
+    };
+    for (const opener of [picture, button]) opener.addEventListener("click", enlarge);
+  }
+
   for (const button of document.querySelectorAll("button.copy")) {
     button.hidden = false;
     button.addEventListener("click", async () => {

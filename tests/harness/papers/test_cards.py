@@ -72,9 +72,9 @@ def test_every_printed_variant_stands_in_the_numbers(method: str) -> None:
 
 @every_paper
 def test_a_departure_names_fields_and_rows_that_exist(method: str) -> None:
-    names = {*choices(find_method(method).config), "aupro", "fpr_limit", "seeds"}
+    names = {*choices(find_method(method).config), "preset", "aupro", "fpr_limit", "seeds"}
     for departure in read_paper(method).departures:
-        assert {*departure.names(), *departure.when} <= names, departure.what
+        assert {*departure.asks()} <= names, departure.what
         assert departure.what and departure.why
         if departure.effect:
             rows = measured_rows(method, departure.effect.group)

@@ -1,17 +1,20 @@
 """The pages of the methods that learn: what they print of the papers, and what they draw."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from project import draw_all, make_project
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.papers.card import read_paper
 from clipad_harness.report import ablations, departures, training
@@ -31,12 +34,22 @@ def test_a_printed_number_stands_below_ours() -> None:
     assert read_paper("VCP-CLIP").ablation("components").table == "Table 2"
 
 
-def test_curves_end_in_words() -> None:
-    rows = [("main", seed, epoch, "total", 2.0 / epoch) for seed in (1, 2) for epoch in (1, 2)]
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((2.0, 1.0), "falls from 2 to 1"),
+        ((1.0, 1.5), "rises from 1 to 1.5"),
+        ((1, 1), "stays at 1"),
+    ],
+)
+def test_curves_say_in_words_whether_a_part_of_the_loss_falls(
+    ends: tuple[float, float], words: str
+) -> None:
+    rows = [("main", seed, 1 + epoch, "total", ends[epoch]) for seed in (1, 2) for epoch in (0, 1)]
     curves = pd.DataFrame(rows, columns=["variant", "seed", "epoch", "part", "value"])
     figure, alt = training.curves_figure(curves)
     plt.close(figure)
-    assert alt == "Loss by epoch, mean over the seeds: total from 2 to 1."
+    assert alt == f"Loss by epoch, mean over the seeds: total {words}."
     with pytest.raises(ClipadError, match="found no curve of 'other'"):
         training.curves_figure(curves, "other")
 
@@ -76,8 +89,9 @@ def numbers_in(text: str) -> list[float]:
 def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer(
     project: Path,
 ) -> None:
-    row = {"method": "AnomalyCLIP", "variant": "main", "category": "hex_nut", "k_shot": 0}
-    results = pd.DataFrame([{**row, "seed": 111, "metric": "aupro", "value": 0.5}])
+    row = {"method": "AnomalyCLIP", "k_shot": 0, "seed": 111, "metric": "aupro", "value": 0.5}
+    measured = [("main", "hex_nut"), ("main", "light_bulb"), ("object/object-aware", "hex_nut")]
+    results = pd.DataFrame([{**row, "variant": v, "category": name} for v, name in measured])
     page = departures.departures(open_run(project, "anomalyclip"), results)
     order = [
         "weights: clipad-tiny",
@@ -85,11 +99,55 @@ def test_departures_tell_what_profile_and_ablations_shorten_before_what_is_fewer
         "settings, here for as published: image_size 96 for 518",
         "the published setting, not the code",
         "ablations are trained with epochs 1",
-        "ablations are measured on 1 categories",
+        "ablations are measured on 1 of 2 categories (hex nut)",
         "see each table",
     ]
     places = [page.index(text) for text in order]
     assert places == sorted(places)
+
+
+def test_a_run_without_ablations_does_not_tell_how_they_were_trained(project: Path) -> None:
+    row = {"method": "AnomalyCLIP", "k_shot": 0, "seed": 111, "metric": "aupro", "value": 0.5}
+    results = pd.DataFrame([{**row, "variant": "main", "category": "hex_nut"}])
+    run = open_run(project, "anomalyclip")
+    assert "ablations are" not in departures.departures(run, results)
+    alone = replace(run, variants=run.variants[:1])
+    assert "They are trained with" not in departures.rows_as_run(alone)
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "other", "text"),
+    [
+        (
+            "anomalyclip",
+            "published",
+            "code_default",
+            "the published setting, not the code's default",
+        ),
+        ("anomalyclip", "published", "paper", "rounded to half precision"),
+        ("vcpclip", "code", "paper", "raw map weighs 0.2"),
+        ("vcpclip", "code", "paper", "map smoothed"),
+        ("vcpclip", "code", "paper", "means of the largest pixels"),
+        ("vcpclip", "code", "paper", "with biases, on unit tokens"),
+        ("vcpclip", "code", "paper", "training augmentation"),
+    ],
+)
+def test_a_departure_is_told_at_the_presets_that_depart_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, method: str, preset: str, other: str, text: str
+) -> None:
+    row = {"method": method, "variant": "main", "category": "hex_nut", "k_shot": 0, "seed": 1}
+    results = pd.DataFrame([{**row, "metric": "aupro", "value": 0.5}])
+    run = open_run(project, method)
+    backbone = SimpleNamespace(kind="stand-in", label="tiny")
+    scorer = SimpleNamespace(method=method, backbone=lambda config: backbone)
+    monkeypatch.setattr(Run, "scorer", lambda self: scorer)
+    pages = []
+    for name in (preset, other):
+        main = replace(run.variants[0], config=find_method(method).preset(name))
+        own = replace(run, settings=replace(run.settings, preset=name), variants=[main])
+        pages.append(departures.departures(own, results))
+    told = [BeautifulSoup(page, "html.parser").get_text() for page in pages]
+    assert text in told[0] and text not in told[1]
 
 
 def test_lessons_are_few_and_of_both_labels_and_a_normal_one_has_an_empty_mask(
@@ -165,6 +223,10 @@ def test_the_drawings_of_anomalyclip_say_what_they_show(project: Path) -> None:
     nearest = {"before": (torch.ones(1, 3), torch.tensor([[0, 1, 1]]))}
     words = anomalyclip.word_table(nearest, token_ids, ["both"])
     assert list(words["both, before"]) == ["damaged (1.00)", "object (1.00)", "object (1.00)"]
+    page = anomalyclip.nearest_words(nearest, token_ids, ["both"])
+    assert "“object” is the nearest word of 2 of 3 vectors" in page and "object (1.00)" in page
+    even = {"before": (torch.ones(1, 2), torch.tensor([[0, 1]]))}
+    assert "nearest word of" not in anomalyclip.nearest_words(even, token_ids, ["both"])
     lean, inside = torch.tensor([[-1.0, 0.0, 1.0]]), torch.tensor([[False, False, True]])
     figure, alt = anomalyclip.lean_figure({"a": lean}, inside)
     plt.close(figure)

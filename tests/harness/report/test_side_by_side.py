@@ -1,6 +1,6 @@
 """Methods side by side: the bootstrap against the metrics it stands for, and counted operations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,6 +103,19 @@ def test_a_clear_difference_leaves_zero_out_and_changes_sign_with_the_order(
     assert forward["difference"].to_numpy() == pytest.approx(-backward["difference"].to_numpy())
     inside = (forward["low"] <= forward["difference"]) & (forward["difference"] <= forward["high"])
     assert inside.all()
+
+
+@pytest.mark.parametrize(("damaged", "is_few"), [(5, False), (4, True), (1, True)])
+def test_a_handful_of_images_decides_nothing(measurement, damaged: int, is_few: bool) -> None:
+    _, measured = measurement
+    few = {
+        key: replace(drawn, labels=LABELS[: 10 + damaged], scores=drawn.scores[:, : 10 + damaged])
+        for key, drawn in measured.drawn.items()
+    }
+    frame = differences(replace(measured, drawn=few), "strong <b>", "weak", "image")
+    assert frame["low"].isna().tolist()[:2] == [is_few] * 2
+    assert not (is_few and frame["clear"][["nut", "bolt"]].any())
+    assert np.isnan(frame["low"].iloc[2]) == (2 * damaged < 5)
 
 
 def test_two_runs_give_the_same_intervals(measurement) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,12 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from project import REPOSITORY, settings, variants_of, write_settings
+from scipy.stats import ttest_1samp
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
-from clipad_core.metrics.metrics import auroc
+from clipad_core.metrics.metrics import auroc, f1_max
 from clipad_harness.base.settings import Profile, Weights, read_method
 from clipad_harness.data.contact_sheet import contact_sheet
 from clipad_harness.data.dataset_images import DatasetImages
@@ -134,35 +137,86 @@ def test_a_mean_over_categories_is_unknown_where_one_of_them_or_the_metric_is() 
 
 def test_a_direction_is_read_from_the_sign_of_our_difference() -> None:
     values = {"one class": 0.3, "two class": 0.5, "states": 0.4, "states and templates": 0.4}
-    rows = [row for name, value in values.items() for row in cell(f"prompts/{name}", {"a": value})]
+    rows = [
+        row
+        for name, value in values.items()
+        for row in cell(f"prompts/{name}", dict.fromkeys("abc", value))
+    ]
     directions = claims.directions(pd.DataFrame(rows), "prompts")
     assert list(directions["direction"]) == [
         "as in the paper",
         "not as in the paper",
         "no difference",
     ]
-    assert list(directions["this run"]) == ["+20.0", "−10.0", "0.0"]
+    assert list(directions["this run"]) == ["+20.0 ± 0.0", "−10.0 ± 0.0", "0.0 ± 0.0"]
     assert directions["paper"].iloc[0] == "+39.8"
     page = claims.direction_table(pd.DataFrame(rows), "prompts")
+    assert "over 3 categories; what another seed would change is not in it" in page
     assert "Of 3: 1 as in the paper; 1 not as in the paper." in page
 
 
-def test_a_difference_within_two_standard_errors_over_categories_is_undecided() -> None:
-    rows = cell("prompts/two class", dict.fromkeys("abc", 0.5))
-    rows += cell("prompts/one class", {"a": 0.1, "b": 0.4, "c": 0.7})  # +40, +10, -20
-    rows += cell("prompts/states", {"a": 0.6, "b": 0.7, "c": 0.65})  # +10, +20, +15
-    directions = claims.directions(pd.DataFrame(rows), "prompts")
-    assert list(directions["direction"]) == ["undecided", "as in the paper"]
-    error = np.std([40, 10, -20], ddof=1) / 3**0.5
-    assert list(directions["this run"]) == [f"+10.0 ± {error:.1f}", "+15.0 ± 2.9"]
+def two_classes(*points: Sequence[float]) -> pd.DataFrame:
+    """Two rows whose differences are these, in points: a seed a sequence, a number a category."""
+    rows: list[dict[str, object]] = []
+    for seed, differences in enumerate(points):
+        names = [f"c{place}" for place in range(len(differences))]
+        better = [0.4 + difference / 100 for difference in differences]
+        rows += cell("prompts/one class", dict.fromkeys(names, 0.4), seed=seed)
+        rows += cell("prompts/two class", dict(zip(names, better)), seed=seed)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("points", "text", "verdict"),
+    [
+        # One category, and two however clear: nothing is known of how categories scatter.
+        ([[30.0]], "+30.0", "undecided"),
+        ([[0.0]], "0.0", "undecided"),
+        ([[20.0, 21.0]], "+20.5 ± 6.4", "undecided"),
+        # Three: the quantile of two degrees of freedom is 4.30, not 2.
+        ([[10.0, 20.0, 15.0]], "+15.0 ± 12.4", "as in the paper"),
+        ([[5.0, 20.0, 15.0]], "+13.3 ± 19.0", "undecided"),  # three standard errors
+        ([[-10.0, -20.0, -15.0]], "−15.0 ± 12.4", "not as in the paper"),
+        # Differences within a twentieth of a point are none; a mean that happens to be is not.
+        ([[0.01, 0.0, 0.01]], "0.0 ± 0.0", "no difference"),
+        ([[5.0, -5.0, 0.0]], "0.0 ± 12.4", "undecided"),
+        # Seeds that disagree leave undecided what the categories alone would decide.
+        ([[15.0, 16.0, 17.0], [15.0, 16.0, 17.0]], "+16.0 ± 2.5", "as in the paper"),
+        ([[15.0, 16.0, 17.0], [5.0, 6.0, 7.0]], "+11.0 ± 63.5", "undecided"),
+        ([[15.0, np.nan, 17.0]], "–", "undefined for this data"),
+    ],
+)
+def test_a_difference_is_one_by_student_s_t_over_categories_and_over_seeds(
+    points: list[list[float]], text: str, verdict: str
+) -> None:
+    row = claims.directions(two_classes(*points), "prompts").iloc[0]
+    assert (row["this run"], row["direction"]) == (text, verdict)
+
+
+@pytest.mark.parametrize("count", [3, 5, 13])
+def test_the_verdict_is_that_of_the_one_sample_t_test(count: int) -> None:
+    random = np.random.default_rng(count)
+    for scale in (1.0, 4.0, 16.0):
+        points = 10 + scale * random.standard_normal(count)
+        expected = ttest_1samp(points, 0).confidence_interval(1 - claims.LEVEL)
+        width = claims.half_width(pd.DataFrame([points]))
+        assert width == pytest.approx((expected.high - expected.low) / 2)
+
+
+def test_the_readme_says_by_which_rule_claims_are_judged() -> None:
+    text = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    numbers = {2: "two", 3: "three", 4: "four", 5: "five"}
+    assert f"Student's t at {100 * claims.LEVEL:g} %" in text
+    assert f"on fewer than {numbers[claims.LEAST_CATEGORIES]} categories nothing is decided" in text
 
 
 def test_the_papers_own_numbers_count_where_they_contradict_its_words() -> None:
     """Table 6 at four shots: the full method is 0.1 below the row before it."""
-    rows = cell("memories/M^P and mid windows", {"a": 0.5}, 4, metric="pixel_auroc")
-    rows += cell("memories/full, with the language map", {"a": 0.6}, 4, metric="pixel_auroc")
+    less, more = (dict.fromkeys("abc", value) for value in (0.5, 0.6))
+    rows = cell("memories/M^P and mid windows", less, 4, metric="pixel_auroc")
+    rows += cell("memories/full, with the language map", more, 4, metric="pixel_auroc")
     directions = claims.directions(pd.DataFrame(rows), "memories")
-    assert directions[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0"]
+    assert directions[["paper", "this run"]].iloc[0].tolist() == ["−0.1", "+10.0 ± 0.0"]
     assert list(directions["direction"]) == ["not as in the paper"]
 
 
@@ -300,7 +354,7 @@ def test_departures_measure_what_an_ablation_can(make_scorer, as_run) -> None:
     page = departures.departures(as_run(scorer), pd.DataFrame(rows))
     assert "cflow200 against exact: −10.0 points of 1-shot pixel AUPRO" in page
     assert "not measured in this run" in page
-    assert "AUPRO: exact, FPR up to 0.3" in page and "reference seeds: 1, drawn" in page
+    assert "AUPRO: exact, FPR up to 0.3" in page and "references: seeded; seeds: 1" in page
     assert "no multi-crop in the image score" in page
 
 
@@ -310,6 +364,55 @@ def test_a_departure_is_told_where_its_condition_holds(make_scorer, as_run) -> N
     run.variants[0] = replace(main, config=main.config.changed({"multi_crop": "five"}))
     page = departures.departures(run, rows)
     assert "no multi-crop" not in page and "patch memory: ln_post" in page
+
+
+@pytest.mark.parametrize(
+    ("temperature", "reason"),
+    [
+        (0.07, "no value is printed; 0.07 is that of anomalib, zqhang"),
+        (0.01, "no value is printed; 0.01 is that of caoyunkang, malalab"),
+        (0.3, "no value is printed; no published code has 0.3"),
+    ],
+)
+def test_a_reason_names_the_codes_that_share_this_run_s_value(
+    make_scorer, as_run, temperature: float, reason: str
+) -> None:
+    run, rows = as_run(make_scorer("stand-in", {"bottle": 2})), pd.DataFrame(cell("main", {"a": 1}))
+    changes = {"temperature": temperature}
+    run.variants[0] = replace(run.variants[0], config=run.variants[0].config.changed(changes))
+    run = replace(run, settings=replace(run.settings, changes=changes))
+    page = departures.departures(run, rows)
+    assert f"temperature {temperature}</th><td>{reason}</td>" in page
+    assert f"temperature {temperature} for 0.07</th><td>changed in params.yaml</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        (
+            {"main": "abc", "prompts/states": "ab"},
+            "ablations are measured on 2 of 3 categories (a, b)",
+        ),
+        ({"main": "ab", "prompts/states": "ab"}, None),
+        ({"main": "ab"}, None),
+    ],
+)
+def test_on_how_many_categories_ablations_ran_is_counted(
+    make_scorer, as_run, counts: dict[str, str], text: str | None
+) -> None:
+    rows = [row for name, c in counts.items() for row in cell(name, dict.fromkeys(c, 0.5))]
+    page = departures.departures(as_run(make_scorer("stand-in", {"bottle": 2})), pd.DataFrame(rows))
+    assert ("ablations are measured on" in page) is (text is not None)
+    assert (text or "") in page
+
+
+def test_weights_that_are_no_stand_in_are_not_told_as_one(make_scorer, as_run) -> None:
+    rows = pd.DataFrame(cell("main", {"a": 1}))
+    published = as_run(make_scorer("published", {"bottle": 2}))
+    other = Weights("ViT-B-32", "openai", None, {})
+    published = replace(published, profile=replace(published.profile, weights={"winclip": other}))
+    page = departures.departures(published, rows)
+    assert "the paper has ViT-B-16-plus-240</td>" in page and "bundled" not in page
 
 
 def test_a_departure_that_no_rows_measure_says_so_or_what_is_noted(
@@ -368,6 +471,38 @@ def scored() -> galleries.Scored:
         }
     )
     return galleries.Scored(frame, [], [])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_curves_are_those_of_scikit_learn_and_the_dot_is_f1_max(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels, scores = random.integers(0, 2, 40), random.integers(0, 9, 40) / 10  # with ties
+    false_positives, recall, precision, place = galleries.curves_of(labels, scores)
+    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert np.append(0, false_positives) == pytest.approx(false)
+    assert np.append(0, recall) == pytest.approx(true)
+    expected = precision_recall_curve(labels, scores)
+    assert precision[::-1] == pytest.approx(expected[0][:-1])
+    best = 2 * precision[place] * recall[place] / (precision[place] + recall[place])
+    assert best == pytest.approx(f1_max(labels, scores))
+
+
+@pytest.mark.parametrize(
+    ("seed", "told"), [("", "Scores,"), ("seed 7, one of 3", "Scores (seed 7, one")]
+)
+def test_the_score_figures_say_whose_scores_they_show(seed: str, told: str) -> None:
+    figure, alt = galleries.curves_figure(replace(scored(), seed=seed), "Scores")
+    plt.close(figure)
+    assert alt.startswith(told) and "highest F1 by category: " in alt
+    assert bool(galleries.seed_note(replace(scored(), seed=seed))) is bool(seed)
+
+
+def test_without_one_kind_of_image_there_are_no_curves() -> None:
+    whole = scored()
+    normal = replace(whole, images=whole.images[whole.images["label"] == 0])
+    figure, alt = galleries.curves_figure(normal, "Scores")
+    plt.close(figure)
+    assert alt.endswith("undefined for this data.")
 
 
 def test_best_and_worst_are_the_two_ends_and_take_each_category_once_first() -> None:

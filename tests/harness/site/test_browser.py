@@ -1,5 +1,7 @@
 """Every page in a real browser: from disk, the network refused, wide and narrow, by mouse and key."""
 
+import base64
+import io
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -9,8 +11,10 @@ from urllib.parse import unquote
 import pytest
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
+from PIL import Image
 from project import settings
 
+from clipad_harness.site import page as site
 from clipad_harness.site.explorer_data import read_explorer_data
 
 PAGES = tuple(
@@ -115,6 +119,68 @@ def test_a_page_can_be_read_on_a_phone_and_on_a_wide_screen(
       [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())
       && one.getClientRects().length).map((one) => parseFloat(getComputedStyle(one).fontSize)))"""
     assert browser.run(smallest) >= 10
+
+
+def test_a_script_that_comes_with_data_does_not_run_and_ours_does(
+    browser: Browser, tmp_path: Path
+) -> None:
+    body = "<svg onload='window.ran = 1'></svg><script>window.ran = 2</script>"
+    output = tmp_path / "page.html"
+    output.write_text(site.page("title", body, has_record=False, script="window.own = 3"))
+    browser.open(output)
+    assert browser.run("[window.ran || 0, window.own]") == [0, 3]
+    assert browser.run("document.getElementById('theme').hidden") is False
+    assert len(browser.complaints()) == 2
+
+
+FIGURE = """<figure class="plot"><div class="picture"><img alt="a plot" width="864" src="{}"></div>
+</figure>"""
+
+
+def plotted(tmp_path: Path) -> Path:
+    """A page with one figure of 1296 pixels that stands there at 864."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1296, 400), "red").save(buffer, "PNG")
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    output = tmp_path / "page.html"
+    output.write_text(site.page("title", FIGURE.format(source), has_record=False))
+    return output
+
+
+def test_a_figure_is_enlarged_by_a_click_or_a_key_and_closes_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(plotted(tmp_path), width=1000)
+    is_open = "document.querySelector('dialog').open"
+    shown = "document.querySelector('dialog img').getBoundingClientRect().width"
+    browser.run("document.querySelector('.plot button').focus()")
+    browser.press(" ", 32)
+    assert browser.run(is_open) is True
+    browser.press("Escape", 27)
+    assert browser.run(is_open) is False
+    browser.run("document.querySelector('.plot img').click()")
+    assert browser.run(is_open) is True and browser.run(shown) >= 1296
+    assert browser.run("document.querySelector('dialog img').alt") == "a plot"
+    browser.run("document.querySelector('dialog img').click()")
+    assert browser.run(is_open) is False
+    assert browser.complaints() == []
+
+
+def test_a_figure_keeps_its_size_on_a_phone_and_moves_sideways(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(plotted(tmp_path), width=400)
+    assert browser.run("document.querySelector('.plot img').getBoundingClientRect().width") == 864
+    assert browser.run(TOO_WIDE) == []
+    assert browser.run("document.documentElement.scrollWidth") <= 400
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_head_of_a_table_leads_to_the_glossary(reports: Path, name: str) -> None:
+    soup = BeautifulSoup((reports / name).read_text(encoding="utf-8"), "html.parser")
+    tables = [table for table in soup.find_all("table") if table.thead is not None]
+    assert [table.get_text()[:60] for table in tables if not table.find("a", class_="term")] == []
+    assert bool(tables) is bool(soup.select("dl.glossary dd"))
 
 
 @cache

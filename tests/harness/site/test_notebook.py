@@ -3,6 +3,7 @@ import io
 import os
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import nbformat
@@ -365,6 +366,21 @@ def test_a_page_loads_nothing_and_escapes_what_comes_from_data():
     # Our own, and the record of the run, a file beside the page.
     assert len(soup.find_all("script")) == 2
     assert soup.find("code").get_text() == "a < b"
+
+
+def test_the_content_policy_allows_our_own_inline_scripts_by_hash_and_no_other():
+    html = page("title", "<script>alert(1)</script><svg onload=alert(1)>", script="show();")
+    soup = BeautifulSoup(html, "html.parser")
+    content = soup.find("meta", attrs={"http-equiv": True})["content"]
+    policy = dict(part.split(maxsplit=1) for part in content.split("; "))
+    inline = [script.string for script in soup.select("script:not([src])")]
+    hashes = [
+        f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'" for text in inline
+    ]
+    assert inline[0] == "alert(1)" and inline[-1] == "show();"
+    assert policy["script-src"].split() == ["'self'", *hashes[1:]]
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert "'self'" not in page("title", "", has_record=False).split("script-src")[1].split(">")[0]
 
 
 def test_a_pandas_table_scrolls_and_aligns_only_its_numbers():
