@@ -250,13 +250,10 @@ def curves_of(run: Run, scorer: Scorer) -> pd.DataFrame:
     """
     if not run.as_in_params:
         return _as_read(train_missing(run, scorer, run.variants), CURVE_DIGITS)
+    from clipad_harness.experiments.trainer import CURVE_COLUMNS
+
     path = curves_path(run.root, run.name)
-    if not path.is_file():
-        raise ClipadError(
-            f"{path.relative_to(run.root)}: does not exist yet; run `./repro clipad train {run.name}` "
-            "first."
-        )
-    return pd.read_csv(path)
+    return _read_table(run.root, path, CURVE_COLUMNS, f"./repro clipad train {run.name}")
 
 
 def train_missing(run: Run, scorer: Scorer, variants: Sequence[Variant]) -> pd.DataFrame:
@@ -301,9 +298,24 @@ def curves_path(root: Path, name: str) -> Path:
 
 def read_results(root: Path, name: str) -> pd.DataFrame:
     """The results table of the last measuring."""
-    path = results_path(root, name)
+    from clipad_harness.experiments.results import COLUMNS
+
+    return _read_table(root, results_path(root, name), COLUMNS, f"./repro clipad measure {name}")
+
+
+def _read_table(root: Path, path: Path, columns: Sequence[str], command: str) -> pd.DataFrame:
+    """A table that a stage has written whole: its columns, numbers as values, a last line that ends."""
+    place = path.relative_to(root)
     if not path.is_file():
+        raise ClipadError(f"{place}: does not exist yet; run `{command}` first.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = pd.read_csv(StringIO(text))
+    except ValueError:
+        text, table = "", pd.DataFrame()
+    is_whole = text.endswith("\n") and list(table.columns) == list(columns)
+    if not (is_whole and (table.empty or pd.api.types.is_numeric_dtype(table["value"]))):
         raise ClipadError(
-            f"{path.relative_to(root)}: does not exist yet; run `./repro clipad measure {name}` first."
+            f"{place}: found no whole table of {', '.join(columns)}; delete it and run `{command}`."
         )
-    return pd.read_csv(path)
+    return table

@@ -13,7 +13,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_core.learned.checkpoint_files import read_safetensors
 from clipad_core.methods import find_method
 from clipad_core.methods.checkpoint import checkpoint_bytes, find_training, read_checkpoint
 from clipad_core.methods.method import Training
@@ -119,7 +118,7 @@ class Trainer:
         """Of a training's two files, those that are missing, damaged or another training's."""
         path, wrong = self.path(job), []
         try:
-            read_safetensors(path, self.name, self.key(job))
+            self.learner(job)  # as measuring reads it: what that refuses is trained again
         except ClipadError:
             wrong.append(path)
         try:
@@ -135,7 +134,7 @@ class Trainer:
             ClipadError: it is missing, damaged or another training's.
         """
         path = self.path(job).with_suffix(".json")
-        curve: list[dict[str, float]] | None = read_json(path, self.key(job))
+        curve: list[dict[str, float]] | None = read_json(path, self.key(job), list[dict[str, float]])
         if curve is None:
             raise ClipadError(
                 f"{path}: found no whole loss curve of this training, expected one; run `./repro clipad "
