@@ -26,6 +26,7 @@ def measure_all(
     """Finish all shards with a progress bar; return the results and the recorded references."""
     for shard in shards:
         scorer.check(shard)
+        scorer.require(shard)
     records: dict[Shard, Record] = {}
     groups = [list(group) for _, group in groupby(shards, scorer.shares)]
     with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:

@@ -569,6 +569,8 @@ def test_a_damaged_table_of_curves_names_the_file_to_delete(
     path.write_text(whole)
     assert pipeline.curves_of(run, run.scorer())["value"].tolist() == [0.25]
     path.write_bytes(text if isinstance(text, bytes) else text.replace("CUT", whole[:-2]).encode())
-    message = "training.csv: found no whole table .* delete it and run `./repro clipad train vcpclip`"
+    message = (
+        "training.csv: found no whole table .* delete it and run `./repro clipad train vcpclip`"
+    )
     with pytest.raises(ClipadError, match=message):
         pipeline.curves_of(run, run.scorer())
