@@ -86,7 +86,7 @@ def tower_operations(config: dict[str, Any], tokens: int, part: str = "vision_cf
     return float(layers * (24 * width**2 * tokens + 4 * width * tokens**2))
 
 
-def speed(seconds: float = 1.5) -> float:
+def speed(seconds: float = 1.5, side: int = 1024) -> float:
     """Operations a second of one core, by a large product in float32.
 
     The fastest of many, by the time of its thread alone: what else the machine does slows some of them
@@ -96,7 +96,7 @@ def speed(seconds: float = 1.5) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        matrix, times = torch.ones(1024, 1024), list[float]()
+        matrix, times = torch.ones(side, side), list[float]()
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(times) < 20:
             start = time.thread_time()
@@ -104,7 +104,7 @@ def speed(seconds: float = 1.5) -> float:
             times.append(time.thread_time() - start)
     finally:
         torch.set_num_threads(threads)
-    return 2 * 1024**3 / min(times)
+    return float(2 * side**3 / min(times))
 
 
 def make_plan(

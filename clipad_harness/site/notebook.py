@@ -26,6 +26,10 @@ from clipad_harness.site.canonical import KERNEL, canonical_notebook, check_no_a
 from clipad_harness.site.kernel import SavingAtTheEnd, kernel_environment, kernel_transport
 from clipad_harness.site.notebook_page import notebook_page
 
+# Jupyter interrupts a kernel before it asks it to end. Where the last cell has hardly ended, the kernel
+# would take that for a person's Ctrl-C and say so.
+LAST_CELL = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"
+
 
 @dataclass(frozen=True)
 class Page:
@@ -76,7 +80,9 @@ def run_notebook(
     notebook = copy.deepcopy(original)
     if about:
         notebook.cells.append(nbformat.v4.new_code_cell(about))
+    notebook.cells.append(nbformat.v4.new_code_cell(LAST_CELL))
     executed = _execute(notebook, source, output, parameters, root)
+    executed.cells.pop()
     facts = _json_of(executed.cells.pop(), source) if about else {}
     canonical = canonical_notebook(executed, original)
     check_no_absolute_path(source, canonical, root)
@@ -241,13 +247,29 @@ def _cell_error(error: PapermillExecutionError, source: Path, raw: Path) -> Clip
         return ClipadError(error.evalue)
     injected = int(error.cell_index > _parameters_index(source))
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-    line = re.search(r"^-+> *(\d+) (.*)$", traceback, flags=re.MULTILINE)
-    at = f" at its line {line[1]} (`{line[2].strip()}`)" if line else ""
+    line = _line_of(traceback, error.exec_count)
+    code = error.source.splitlines()[line - 1 : line] if line else []
+    at = f" at its line {line} (`{code[0].strip()}`)" if code else ""
     first_line = (error.source.strip().splitlines() or [""])[0]
     return ClipadError(
         f"{source}: cell {error.cell_index + 1 - injected} (`{first_line}`) stopped{at} with "
         f"{error.ename}: {error.evalue}; the whole traceback is in {raw}."
     )
+
+
+def _line_of(traceback: str, number: int | None) -> int | None:
+    r"""The line of a cell that its error came from, 1-based; None where the traceback names none.
+
+    An error that another one caused has the cause's traceback first, and a function that an earlier cell
+    or the same one defines has frames of its own: the cell's own frame is the first of the last traceback.
+
+    >>> cause, error = "Cell In[2], line 9\n", "Cell In[3], line 4\nCell In[3], line 1, in f()"
+    >>> _line_of(cause + error, 3)
+    4
+    """
+    frames = re.findall(r"^ *(?:Cell|File) In\[(\d+)\], line (\d+)(, in)?", traceback, re.MULTILINE)
+    lines = [int(line) for cell, line, inner in frames if cell == str(number) and not inner]
+    return lines[-1] if lines else None
 
 
 def _parameters_index(source: Path) -> int:

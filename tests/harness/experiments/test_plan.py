@@ -167,11 +167,11 @@ def test_a_method_whose_dataset_is_missing_is_named_and_the_others_are_planned(
     project: Path, monkeypatch, capsys
 ) -> None:
     before = (project / "params.yaml").read_text()
-    change(project, "anomalyclip", "auxiliary", value={"others": "visa"})
+    change(project, "anomalyclip", "auxiliary", value={"visa": "mvtec", "others": "visa"})
     monkeypatch.delenv("CLIPAD_DATA", raising=False)
     code, text = run(project, monkeypatch, capsys)
     (project / "params.yaml").write_text(before)
-    assert code == 1 and "AnomalyCLIP is not in the table, for want of visa." in text
+    assert code == 1 and "AnomalyCLIP is not in the table, for want of visa, mvtec." in text
     assert "VCP-CLIP" in text and "Missing: visa, for training AnomalyCLIP" in text
 
 
@@ -213,7 +213,7 @@ def test_the_speed_is_that_of_the_product_which_nothing_slowed(monkeypatch) -> N
         return clock[0]
 
     monkeypatch.setattr(plan.time, "thread_time", thread_time)
-    assert plan.speed(0) == pytest.approx(2 * 1024**3 / 7.0)
+    assert plan.speed(0, 8) == pytest.approx(2 * 8**3 / 7.0)
 
 
 def test_an_unknown_profile_is_one_message(project: Path, monkeypatch, capsys) -> None:
