@@ -61,4 +61,7 @@ def kernel_transport() -> Iterator[Config]:
         prefix = os.path.join(folder, "kernel")
         fits = os.name == "posix" and len(os.fsencode(prefix)) < 100
         sockets = {"transport": "ipc", "ip": prefix} if fits else {}
-        yield Config({"KernelManager": {"shutdown_wait_time": SECONDS_TO_END, **sockets}})
+        manager = {"shutdown_wait_time": SECONDS_TO_END, **sockets}
+        # Jupyter interrupts a kernel before it asks it to end, and one that is slow calls that a Ctrl-C.
+        client = {"extra_arguments": ["--log-level=CRITICAL"]}
+        yield Config({"KernelManager": manager, "NotebookClient": client})

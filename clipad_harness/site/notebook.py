@@ -26,10 +26,6 @@ from clipad_harness.site.canonical import KERNEL, canonical_notebook, check_no_a
 from clipad_harness.site.kernel import SavingAtTheEnd, kernel_environment, kernel_transport
 from clipad_harness.site.notebook_page import notebook_page
 
-# Jupyter interrupts a kernel before it asks it to end. Where the last cell has hardly ended, the kernel
-# would take that for a person's Ctrl-C and say so.
-LAST_CELL = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"
-
 
 @dataclass(frozen=True)
 class Page:
@@ -80,9 +76,7 @@ def run_notebook(
     notebook = copy.deepcopy(original)
     if about:
         notebook.cells.append(nbformat.v4.new_code_cell(about))
-    notebook.cells.append(nbformat.v4.new_code_cell(LAST_CELL))
     executed = _execute(notebook, source, output, parameters, root)
-    executed.cells.pop()
     facts = _json_of(executed.cells.pop(), source) if about else {}
     canonical = canonical_notebook(executed, original)
     check_no_absolute_path(source, canonical, root)
@@ -228,7 +222,7 @@ def _execute(
                 config=transport,
             )
     except PapermillExecutionError as error:
-        raise _cell_error(error, source, raw.relative_to(root)) from error
+        raise _cell_error(error, source, raw.relative_to(root), bool(parameters)) from error
     except DeadKernelError as error:
         raise ClipadError(
             f"{source}: the Python process of the notebook died, most often for lack of memory; "
@@ -242,10 +236,13 @@ def _execute(
         ) from error
 
 
-def _cell_error(error: PapermillExecutionError, source: Path, raw: Path) -> ClipadError:
+def _cell_error(
+    error: PapermillExecutionError, source: Path, raw: Path, has_parameters: bool
+) -> ClipadError:
     if error.ename == ClipadError.__name__:
         return ClipadError(error.evalue)
-    injected = int(error.cell_index > _parameters_index(source))
+    # Papermill puts a cell of its own behind that of the parameters, where it is given some.
+    injected = int(has_parameters and error.cell_index > _parameters_index(source))
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
     line = _line_of(traceback, error.exec_count)
     code = error.source.splitlines()[line - 1 : line] if line else []

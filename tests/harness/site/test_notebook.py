@@ -158,28 +158,31 @@ def test_a_failed_cell_is_named_and_its_raw_notebook_stays(notebook, run, tmp_pa
     assert not (tmp_path / "reports").exists()
 
 
-def test_of_an_error_that_another_one_caused_the_line_of_the_cell_is_named(notebook, run):
-    source = notebook(
-        cell(DEFAULTS, tag="parameters"),
-        cell("def inner():\n    return {}['x']"),
-        cell("try:\n    inner()\nexcept KeyError as error:\n    raise ValueError('y') from error"),
-    )
-    with pytest.raises(
-        ClipadError, match=r"at its line 4 \(`raise ValueError\('y'\) from error`\)"
-    ):
-        run(source)
+LATER = "try:\n    {}['x']\nexcept KeyError as error:\n    cause = error"
 
 
-def test_a_kernel_that_ends_takes_no_request_to_end_for_a_ctrl_c(notebook, run, capfd):
-    slow = (
-        "import time\nkernel = get_ipython().kernel\nend = kernel.post_handler_hook\n"
-        "def slowly():\n    time.sleep(1)\n    end()\n"
-        "kernel.post_handler_hook = slowly\n'done'"
-    )
-    page = run(notebook(cell(DEFAULTS, tag="parameters"), cell(slow)))
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        (
+            "x = 1\n\nraise ValueError('y') from cause",
+            r"line 3 \(`raise ValueError\('y'\) from cause`\)",
+        ),
+        ("x = 1\ny = = 2", r"line 2 \(`y = = 2`\)"),
+        ("x = 1\nf = lambda: 1 / 0\nf()", r"line 3 \(`f\(\)`\)"),
+    ],
+    ids=["caused elsewhere", "no Python", "in a function"],
+)
+def test_the_line_of_a_failed_cell_is_the_cells_own(notebook, run, source, place):
+    book = notebook(cell(DEFAULTS, tag="parameters"), cell(LATER), cell(source))
+    with pytest.raises(ClipadError, match=f"cell 3 .* stopped at its {place}"):
+        run(book)
+
+
+def test_what_a_kernel_logs_of_its_own_end_is_not_printed(notebook, run, capfd):
+    log = "get_ipython().kernel.log.error('KeyboardInterrupt caught in kernel.')"
+    run(notebook(cell(DEFAULTS, tag="parameters"), cell(log)))
     assert "KeyboardInterrupt" not in capfd.readouterr().err
-    cells = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells
-    assert cells[-1].source == slow
 
 
 def test_of_a_process_that_dies_the_cells_that_ran_are_kept(notebook, run, tmp_path):
