@@ -385,7 +385,7 @@ def test_more_shots_than_references_are_refused(
 def test_a_name_that_is_too_long_is_told_before_anything_is_scored(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, long = project / "data/synthetic/synthetic_target", "leather_" * 30
+    data, long = project / "data/synthetic/synthetic_target", "x_" * 100
     (data / "leather_hide").rename(data / long)
     monkeypatch.setattr(pipeline, "open_data", lambda *_: (data, read_index(data, "no_card")))
     counts = counting(monkeypatch)
