@@ -2,6 +2,6 @@
 
 import sys
 
-from clipad_harness.cli.main import main
+from clipad_harness.cli.entry import main
 
 sys.exit(main())

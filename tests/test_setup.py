@@ -1,5 +1,6 @@
 """The set-up script, tried as a visitor does: in a fresh clone, in a ZIP, killed, without rights."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -210,14 +211,13 @@ def ready(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def test_alone_it_is_dvc_repro_and_names_the_report(ready: Callable[[str], Path]) -> None:
-    folder = ready('echo "dvc $*, in $(pwd)"; ls .dvc/tmp')
+    folder = ready('echo "dvc $*, in $(pwd)"')
     done = subprocess.run(
         [folder / "repro"], cwd="/", env=environment(), capture_output=True, text=True, check=False
     )
-    output = f"dvc repro, in {folder}\nclipad-unfinished\n"
+    output = f"dvc repro, in {folder}\n"
     assert done.stdout == f"{output}Open the report: reports/index.html\n"
     assert (done.returncode, done.stderr) == (0, "")
-    assert not list((folder / ".dvc" / "tmp").iterdir())
 
 
 def test_what_dvc_refuses_is_not_called_done(ready: Callable[[str], Path]) -> None:
@@ -226,28 +226,85 @@ def test_what_dvc_refuses_is_not_called_done(ready: Callable[[str], Path]) -> No
     assert done.stderr == "ERROR: failed to reproduce\n"
 
 
-def test_ctrl_c_waits_for_dvc_and_the_next_run_knows(ready: Callable[[str], Path]) -> None:
+def test_ctrl_c_waits_for_dvc(ready: Callable[[str], Path]) -> None:
     # Short sleeps: a signal that comes between two commands waits for the end of the next one.
     work = "for i in $(seq 600); do sleep 0.1; done"
     folder = ready(f"trap 'echo put in order; exit 1' INT; echo started; {work}")
     assert interrupt(folder / "repro") == (130, "put in order\n", INTERRUPTED)
-    assert (folder / ".dvc" / "tmp" / "clipad-unfinished").exists()
+
+
+PIDS = '{"write": {"a": {"pid": %d, "cmd": "dvc repro"}}}'
+GONE = 2**22 + 1  # above the largest number that Linux gives
+
+
+@pytest.mark.parametrize(
+    ("content", "is_kept"),
+    [
+        (b"", False),
+        (b'{"write": {', False),
+        (b"[]", False),
+        (b"\xff", False),
+        (b'{"writ": {}}', False),
+        (b'{"read": {"a": [{"pid": "1", "cmd": ""}]}}', False),
+        ((PIDS % GONE).encode(), False),
+        (b'{"write": {}, "read": {}}', True),
+        (b"{}", True),
+    ],
+)
+def test_what_a_kill_leaves_in_the_list_of_dvc_is_removed(
+    ready: Callable[[str], Path], content: bytes, is_kept: bool
+) -> None:
+    folder = ready("test -e .dvc/tmp/rwlock && echo kept; exit 0")
+    state = folder / ".dvc" / "tmp"
+    state.mkdir(parents=True)
+    (state / "rwlock").write_bytes(content)
+    for words in ([], ["dvc", "status"]):
+        done = repro(folder, *words)
+        assert done.returncode == 0 and done.stdout.startswith("kept") == is_kept, done.stderr
+        (state / "rwlock").write_bytes(content)
+
+
+def test_the_list_of_a_dvc_that_is_at_work_is_left_alone(ready: Callable[[str], Path]) -> None:
+    folder = ready("test -e .dvc/tmp/rwlock && echo kept; exit 0")
+    state = folder / ".dvc" / "tmp"
+    state.mkdir(parents=True)
+    (state / "rwlock").write_bytes(b"")
+    with (state / "rwlock.lock").open("w") as guard:  # as DVC holds it while it writes
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        assert repro(folder).stdout.startswith("kept")
+    at_work = subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE)
+    (state / "rwlock").write_text(PIDS % at_work.pid)
+    assert repro(folder).stdout.startswith("kept")
+    at_work.communicate(b"\n")
+    # Its number may be given to any program.
+    other = subprocess.Popen([shutil.which("sleep") or "sleep", "60"])
+    (state / "rwlock").write_text(PIDS % other.pid)
+    assert not repro(folder).stdout.startswith("kept")
+    other.kill()
+    other.wait()
+
+
+def test_an_empty_config_that_a_kill_left_is_written_again(ready: Callable[[str], Path]) -> None:
+    folder = ready("exit 0")
+    local = folder / ".dvc" / "config.local"
+    local.write_text("")
+    assert repro(folder).returncode == 0
+    assert "no_scm = true" in local.read_text()
 
 
 def test_a_dvc_lock_that_a_kill_cut_short_is_mended(unpacked: Path) -> None:
-    lock = unpacked / "dvc.lock"
+    lock, damaged = unpacked / "dvc.lock", unpacked / ".dvc" / "tmp" / "dvc.lock.damaged"
     whole = lock.read_bytes()
     script = run_path(str(unpacked / "repro"))
     script["regenerate"].__globals__["run"] = lambda *_, **__: 0
     environ = environment() | {"PATH": f"{unpacked / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
-    lock.write_bytes(b"")
-    assert script["regenerate"](environ) == 0  # no run was killed here: DVC has the word
-    assert lock.read_bytes() == b""
-    script["UNFINISHED"].touch()
     assert script["regenerate"](environ) == 0
-    assert not lock.exists() and not script["UNFINISHED"].exists()
+    assert lock.read_bytes() == whole and not damaged.exists()
+    for cut in (b"", b"schema: '2.0'\nstages:\n  draw", b"<<<<<<< ours\n" + whole):
+        lock.write_bytes(cut)
+        assert script["regenerate"](environ) == 0
+        assert not lock.exists() and damaged.read_bytes() == cut  # a ZIP has no git to take it from
     lock.write_bytes(whole)
-    script["UNFINISHED"].touch()
     assert script["regenerate"](environ) == 0
     assert lock.read_bytes() == whole
 

@@ -7,6 +7,7 @@ stand-in is one), or from a seed (random, for tests and for timing architectures
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from torch import Tensor, nn
 from clipad_core.clip.published import (
     Published,
     architecture_config,
+    cached_file,
     check_pixels,
+    check_reachable,
     create_architecture,
     find_published,
     has_own_repository,
     is_tag,
+    not_here,
     uses_quick_gelu,
 )
 from clipad_core.clip.state_dict import weights_file
@@ -190,18 +194,21 @@ def _published_model(weights: Published) -> nn.Module:
             f"backbone: found {weights.name}, which computes GELU, for {weights.tag} weights trained "
             f"with QuickGELU; set `backbone: {weights.name}-quickgelu`."
         )
+    source = weights.tag
+    if (file := cached_file(weights)) is not None:
+        source = str(file)
+    elif has_own_repository(weights):
+        check_reachable(weights)
+    # open_clip and the hub log every attempt; the message below says it once.
+    logging.disable(logging.ERROR)
     try:
-        source = weights.tag
         if not has_own_repository(weights):
             source = open_clip.download_pretrained_from_url(weights.url)
         return open_clip.create_model(weights.name, pretrained=source)
     except (RuntimeError, OSError) as error:
-        why = str(error).partition("\n")[0][:200]
-        raise ClipadError(
-            f"weights: {weights.label} is not on this machine and could not be fetched "
-            f"({why}). Connect to the network once, or download the file "
-            "elsewhere and set `weights` to its path with its SHA-256."
-        ) from error
+        raise not_here(weights, error) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _model_from_file(name: str, path: Path, sha256: str | None) -> tuple[nn.Module, str, str]:

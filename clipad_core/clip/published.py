@@ -129,6 +129,54 @@ def has_own_repository(weights: Published) -> bool:
     return len(sharing) == 1 or weights.tag in weights.repository
 
 
+def cached_file(weights: Published) -> Path | None:
+    """The hub's copy of published weights on this machine; None where there is none, or none of its own."""
+    if not weights.repository or not has_own_repository(weights):
+        return None
+    import huggingface_hub
+
+    from clipad_core.clip.open_clip import open_clip
+
+    constants = open_clip.constants
+    for name in (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME):
+        file = huggingface_hub.try_to_load_from_cache(weights.repository, name)
+        if isinstance(file, str):
+            return Path(file)
+    return None
+
+
+def check_reachable(weights: Published) -> None:
+    """Ask the hub once whether it has some weights: its client would ask for a minute, line by line.
+
+    Raises:
+        ClipadError: it does not answer.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from clipad_core.clip.open_clip import open_clip
+
+    name = open_clip.constants.HF_SAFE_WEIGHTS_NAME
+    try:
+        url = huggingface_hub.hf_hub_url(weights.repository, name)
+        huggingface_hub.get_hf_file_metadata(url, timeout=10)
+    except HfHubHTTPError:
+        return  # it answers; which of its files there are is open_clip's to find
+    except Exception as error:  # of the client's network library, which is another in each version
+        raise not_here(weights, error) from error
+
+
+def not_here(weights: Published, error: Exception) -> ClipadError:
+    """The error about weights that are not on this machine and could not be fetched."""
+    why = str(error).strip().partition("\n")[0] or type(error).__name__
+    source = weights.url or f"the file of {weights.repository} on the Hugging Face hub"
+    return ClipadError(
+        f"weights: {weights.label} is not on this machine and could not be fetched ({why}). Connect to "
+        f"the network once, or get {source} elsewhere and set `weights` to its path and `sha256` to its "
+        "SHA-256."
+    )
+
+
 def recognise(path: Path, digest: str) -> Published | None:
     """Which published file this is, by its SHA-256; None where it is none that open_clip lists.
 

@@ -165,12 +165,7 @@ def encode_prompts(
     start_of = dict(zip(prompts, starts, strict=True)) if starts else dict.fromkeys(prompts, "")
     distinct = list(start_of)
     ids = tokenizer(distinct).to(tower.projection.device)
-    full = (ids.argmax(dim=-1) == ids.shape[1] - 1).nonzero()
-    if len(full):
-        raise ClipadError(
-            f"prompt: found one of {ids.shape[1]} tokens or more, expected at most {ids.shape[1] - 1}: "
-            f"{distinct[int(full[0])][:80]!r} ...; shorten the name of the category."
-        )
+    _check_ends(distinct, ids)
     skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]).to(ids.device))
     embeddings = tower.projection.new_empty(len(distinct), tower.projection.shape[1])
     for skip in skips.unique().tolist():
@@ -180,6 +175,30 @@ def encode_prompts(
         embeddings[rows] = encode_tokens(tower, ids[rows], skip if starts else 0)
     position = {prompt: row for row, prompt in enumerate(distinct)}
     return embeddings[[position[prompt] for prompt in prompts]]
+
+
+def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> None:
+    """Refuse prompts that the text tower cannot read whole, without embedding any.
+
+    Args:
+        context: tokens that the tower reads, its start and end token among them.
+
+    Raises:
+        ClipadError: a prompt that fills the context, whose end the tokenizer may have cut off.
+    """
+    # A token stands for a byte at least, so most prompts need not be tokenised.
+    long = [prompt for prompt in prompts if len(prompt.encode(errors="replace")) >= context - 2]
+    if long:
+        _check_ends(long, tokenizer(long))
+
+
+def _check_ends(prompts: Sequence[str], ids: Int[Tensor, "n t"]) -> None:
+    full = (ids.argmax(dim=-1) == ids.shape[1] - 1).nonzero()
+    if len(full):
+        raise ClipadError(
+            f"prompt: found one of {ids.shape[1]} tokens or more, expected at most {ids.shape[1] - 1}: "
+            f"{prompts[int(full[0])][:80]!r} ...; shorten the name of the category."
+        )
 
 
 def _shared_tokens(ids: Int[Tensor, "n t"], starts: Int[Tensor, "n t"]) -> Int[Tensor, " n"]:

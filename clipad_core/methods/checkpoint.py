@@ -86,11 +86,17 @@ def read_checkpoint(
     tensors, header = read_safetensors(path, name, key)
     if header["backbone"] != _weights_digest(backbone):
         raise ClipadError(
-            f"checkpoint: {path} was trained on weights with the digest {header['backbone'][:12]}, "
+            f"checkpoint: {path} was trained on weights with the digest {str(header['backbone'])[:12]}, "
             f"found {backbone.digest[:12]}; use the backbone it was trained on."
         )
-    config = find_method(name).config().changed(header["config"])
-    learner = training.empty_learner(backbone, config, tensors)
+    try:
+        config = find_method(name).config().changed(header["config"])
+        learner = training.empty_learner(backbone, config, tensors)
+    except (AttributeError, TypeError) as error:
+        raise ClipadError(
+            f"checkpoint: {path} says {str(header['config'])[:80]!r} of its config, expected the fields "
+            f"of {name}'s; it is damaged or another's. Fetch it again, or train it again."
+        ) from error
     shapes = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
     check_fit(tensors, shapes, path, name)
     fill(learner, tensors, backbone)

@@ -129,6 +129,10 @@ class Training:
     prompts_of_images: bool = False
 
 
+def no_prompts(backbone: Backbone, config: Any, category: Category) -> None:
+    """For methods whose prompts always fit."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a method must be given beside test images."""
@@ -161,6 +165,8 @@ class Method:
         references: where normal images of the category are read; None: they are not.
         training: where something is learned; None: nothing is.
         whole_category: whether an image's score depends on all test images of its category.
+        check_prompts: prepared backbone, config, category -> refuses prompts that the text tower cannot
+            read whole, at once and without embedding them: before a run, not in the middle of it.
     """
 
     title: str
@@ -179,6 +185,7 @@ class Method:
     references: References | None = None
     training: Training | None = None
     whole_category: bool = False
+    check_prompts: Callable[[Backbone, Any, Category], None] = no_prompts
 
     def preset(self, name: str) -> Any:
         """A published setting by name.

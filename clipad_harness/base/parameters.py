@@ -9,14 +9,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from clipad_core.errors import ClipadError
 from clipad_core.validation import validate, wrong
 from clipad_harness.base.files import parse_yaml
 from clipad_harness.base.settings import (
+    HEADLINE,
     MethodSettings,
     Profile,
+    read_ablations,
     read_method,
     read_params,
     read_profile,
@@ -117,7 +119,8 @@ def check_names(names: Iterable[str], supported: Iterable[str]) -> None:
 
 def parameter_kinds(name: str) -> dict[str, Any]:
     """The parameters of a method's notebook, and of what type each is."""
-    hints = get_type_hints(MethodSettings) | {"ablations": Mapping[str, Mapping[str, Any]]}
+    groups = Mapping[str, Mapping[str, Any]] | Literal["none"]
+    hints = get_type_hints(MethodSettings) | {"ablations": groups}
     return {**OF_PROFILE, **{setting: hints[setting] for setting in settings_read(name)}}
 
 
@@ -167,4 +170,5 @@ def parameters_of(root: Path, name: str | None) -> dict[str, Any]:
     if name is None:
         return values
     section = read_params(root)[name]
+    section |= {} if read_ablations(root) else HEADLINE
     return values | {setting: section[setting] for setting in settings_read(name)}

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +25,9 @@ from torch import Tensor
 
 from clipad_core.learned.checkpoint_files import HEADER, UNREADABLE, tensor_digest
 from clipad_harness.base.files import replacing, write_text
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _KEY, _DIGEST, _CONTENT = "key", "sha256", "content"
 
@@ -42,8 +47,13 @@ def write_json(path: Path, key: str, content: Any) -> Path:
     return write_text(path, json.dumps(sealed, sort_keys=True))
 
 
-def read_json(path: Path, key: str) -> Any:
+def read_json(path: Path, key: str, kind: Any = Any) -> Any:
     """What `write_json` wrote under this key; None where it is missing, damaged or another's.
+
+    Args:
+        path: of the file.
+        key: that it is kept under.
+        kind: the type of what is kept; content of another type is damage too.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -57,9 +67,16 @@ def read_json(path: Path, key: str) -> Any:
         sealed = json.loads(path.read_bytes())
         content = sealed[_CONTENT]
         whole = (sealed[_KEY], sealed[_DIGEST]) == (key, _json_digest(content))
+        return _adapter(kind).validate_python(content) if whole else None
     except UNREADABLE:
         return None
-    return content if whole else None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # it takes longer than all of `clipad --help`
+
+    return TypeAdapter(kind)
 
 
 def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
@@ -83,8 +100,11 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
         return None
     if line + end != _first_line(key, whole):
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(whole), weights_only=True)
-    return state
+    try:
+        state = torch.load(io.BytesIO(whole), weights_only=True)
+    except (pickle.UnpicklingError, EOFError, *UNREADABLE):
+        return None
+    return state if isinstance(state, dict) else None
 
 
 def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:

@@ -123,6 +123,9 @@ class MethodSettings:
         return self.auxiliary.get(tested) or str(get(self.auxiliary, "others", "auxiliary"))
 
 
+# What `ablations` says where the headline alone is measured, and what then stands in a section.
+NONE = "none"
+HEADLINE: Mapping[str, Any] = {"ablations": {}, "walks": [], "own_walks": {}}
 # What stands in a section only where the method reads references, and where it learns.
 _OF_REFERENCES: Mapping[str, Any] = {"k_shots": (0,), "walk_shots": (0,)}
 _OF_TRAINING: Mapping[str, Any] = {"auxiliary": {}, "allow_tested": (), "ablation_changes": {}}
@@ -228,10 +231,15 @@ def settings_read(name: str) -> list[str]:
 def read_method(root: Path, name: str, replaced: Mapping[str, Any] | None = None) -> MethodSettings:
     """The section of a method, some of its settings replaced.
 
+    Where `ablations: none` stands, in the section or for all of them, the headline alone is left.
+
     Raises:
         ClipadError: a name or value that is wrong or missing, or one that the method does not read.
     """
-    method, section = find_method(name), {**_section(root, name), **(replaced or {})}
+    section = {**_section(root, name)}
+    section |= {**({} if read_ablations(root) else HEADLINE), **(replaced or {})}
+    section |= HEADLINE if section.get("ablations") == NONE else {}
+    method = find_method(name)
     references, training = method.references is not None, method.training is not None
     section |= _unread(section, name, {} if references else _OF_REFERENCES, "reads no references")
     section |= _unread(section, name, {} if training else _OF_TRAINING, "learns nothing")
@@ -265,6 +273,17 @@ def _ablation(value: Any, where: str, shots: Mapping[str, Any], references: bool
         _unread(group, where, {"k_shots": ()}, "is of a method without references")
     ablation: Ablation = validate(Ablation, {**shots, **group}, PARAMS, where)
     return ablation
+
+
+def read_ablations(root: Path) -> bool:
+    """Whether more than the headline of every method is measured: `ablations`, which is all or none."""
+    ablations = get(read_params(root), "ablations", PARAMS)
+    if ablations not in ("all", NONE):
+        raise ClipadError(
+            f"ablations: found {str(ablations)[:80]!r}, expected all, or none for the headline alone; those "
+            "of a method stand in its own section."
+        )
+    return ablations == "all"
 
 
 def read_feature_memory(root: Path) -> int:

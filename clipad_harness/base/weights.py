@@ -12,10 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import huggingface_hub
-
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.published import Published, has_own_repository, is_tag
+from clipad_core.clip.published import Published, cached_file, is_tag
 from clipad_core.clip.state_dict import weights_file
 from clipad_core.clip.weights import LOOKS, WeightsFile, file_sha256
 from clipad_core.errors import ClipadError
@@ -69,14 +67,8 @@ def _loaded(
 
 def locate(weights: Published) -> Path | None:
     """Where open_clip's copy of published weights lies on this machine; None where it does not."""
-    if weights.repository and has_own_repository(weights):
-        from clipad_core.clip.open_clip import open_clip
-
-        constants = open_clip.constants
-        for name in (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME):
-            file = huggingface_hub.try_to_load_from_cache(weights.repository, name)
-            if isinstance(file, str):
-                return Path(file)
+    if (file := cached_file(weights)) is not None:
+        return file
     fetched = CLIP_CACHE.expanduser() / weights.url.rpartition("/")[2]
     return fetched if weights.url and fetched.is_file() else None
 

@@ -72,6 +72,7 @@ def _in_processes(
     steps = spawn.Value("q", 0)
     with _quiet_workers():
         pool = ProcessPoolExecutor(workers, spawn, _start_worker, (worker, steps))
+        ended = False
         try:
             tasks: dict[Future, Sequence[Item]] = {
                 pool.submit(_finish_all, group): group for group in groups
@@ -82,6 +83,8 @@ def _in_processes(
                 bar.update(steps.value - bar.n)
                 for task in done:
                     yield tasks[task], task.result()
+            pool.shutdown()  # by themselves: who is terminated leaks what it shares with the others
+            ended = True
         except BrokenProcessPool as error:
             raise ClipadError(
                 "workers: a process was killed, most likely because memory ran out; what was "
@@ -89,9 +92,10 @@ def _in_processes(
             ) from error
         finally:
             # After an error or Ctrl-C nobody waits for the rest: files are written atomically.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            if not ended:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
 
 
 @contextmanager

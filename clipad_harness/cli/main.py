@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_harness.cli import data, plan, score, verify, weights
+from clipad_harness.cli.entry import report_unexpected
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,11 +93,14 @@ def _stage(root: Path, arguments: argparse.Namespace) -> Path:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    words = sys.argv[1:] if words is None else words
     arguments = parser().parse_args(words)
     try:
         written = arguments.run(arguments)
+        if written is not None:
+            print(os.path.relpath(written))
     except ClipadError as error:
-        print(f"clipad: {error}", file=sys.stderr)
+        print(f"clipad: {as_typed(str(error), words)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of a list has seen enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,6 +116,28 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("clipad: stopped; what was finished is kept, run again to go on.", file=sys.stderr)
         return 130
-    if written is not None:
-        print(os.path.relpath(written))
+    except ModuleNotFoundError:
+        raise  # `clipad_harness.cli.entry` says what to install
+    except Exception as error:
+        return report_unexpected(error)
     return 0
+
+
+def as_typed(message: str, words: Sequence[str]) -> str:
+    """A message about a parameter, which names the option that the user typed it with.
+
+    >>> as_typed("weights: found 'x'; set `weights` to a file.", ["score", "--weights", "x"])
+    "--weights: found 'x'; set `--weights` to a file."
+    >>> as_typed("class_name: found 'x'", ["score", "--class-name=x"])
+    "--class-name: found 'x'"
+    >>> as_typed("profiles: found no 'x'", ["plan", "--profile", "x"])
+    "--profile: found no 'x'"
+    """
+    for word in words:
+        option = word.partition("=")[0]
+        name = option.removeprefix("--").replace("-", "_")
+        if option != name and name.isidentifier():
+            message = re.sub(rf"^{name}s?(?=[: ])", option, message)
+            message = re.sub(rf"`{name}`", f"`{option}`", message)
+            message = re.sub(rf"`{name}: ", f"`{option} ", message)
+    return message

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clipad_harness.experiments.features import Encodings
     from clipad_harness.experiments.scorer import Scorer
     from clipad_harness.experiments.trainer import Trainer
-    from clipad_harness.experiments.variants import Variant
+    from clipad_harness.experiments.variants import Shard, Variant
 
 # torch and open_clip take seconds to import, so every stage imports its own.
 CACHE = Path(".cache")
@@ -90,6 +90,16 @@ class Run:
         of_params = read_profile(self.root), read_method(self.root, self.name)
         return (self.profile, self.settings) == of_params
 
+    @property
+    def shards(self) -> list[Shard]:
+        """Everything that is measured, in the order in which it is."""
+        from clipad_harness.experiments.variants import plan_shards
+
+        tested = dict.fromkeys(variant.tested_on for variant in self.variants)
+        categories = {dataset: self.datasets[dataset].categories for dataset in tested}
+        limit = self.profile.ablation_categories
+        return plan_shards(self.method, categories, self.variants, limit)
+
     def encodings(self) -> Encodings:
         """Backbones and features, encoded once for all variants."""
         from clipad_harness.base.weights import resolve
@@ -144,7 +154,7 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
     """
     from clipad_harness.data.dataset_images import DatasetImages
-    from clipad_harness.experiments.variants import read_variants
+    from clipad_harness.experiments.variants import datasets_of, read_variants
 
     chosen, settings = read_parameterised(root, name, parameters or {})
     if name not in chosen.weights:
@@ -153,9 +163,8 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
             "params.yaml."
         )
     variants = read_variants(name, settings, chosen)
-    used = [n for v in variants for n in (v.trained_on, v.tested_on) if n is not None]
     datasets = {}
-    for dataset_name in dict.fromkeys([chosen.dataset, *used]):
+    for dataset_name in datasets_of(variants, chosen.dataset):
         own = dataset_name == chosen.dataset
         data, index = open_data(root, chosen if own else chosen.on(dataset_name))
         datasets[dataset_name] = DatasetImages(index, data)
@@ -211,12 +220,8 @@ def measure(root: Path, name: str) -> Path:
 
 def _measure_all(run: Run, scorer: Scorer) -> tuple[pd.DataFrame, pd.DataFrame]:
     from clipad_harness.experiments.results import measure_all
-    from clipad_harness.experiments.variants import plan_shards
 
-    tested = dict.fromkeys(variant.tested_on for variant in run.variants)
-    categories = {dataset: run.datasets[dataset].categories for dataset in tested}
-    shards = plan_shards(run.method, categories, run.variants, run.profile.ablation_categories)
-    return measure_all(scorer, shards, read_workers(run.root))
+    return measure_all(scorer, run.shards, read_workers(run.root))
 
 
 def results_of(run: Run, scorer: Scorer) -> pd.DataFrame:
@@ -250,13 +255,10 @@ def curves_of(run: Run, scorer: Scorer) -> pd.DataFrame:
     """
     if not run.as_in_params:
         return _as_read(train_missing(run, scorer, run.variants), CURVE_DIGITS)
+    from clipad_harness.experiments.trainer import CURVE_COLUMNS
+
     path = curves_path(run.root, run.name)
-    if not path.is_file():
-        raise ClipadError(
-            f"{path.relative_to(run.root)}: does not exist yet; run `./repro clipad train {run.name}` "
-            "first."
-        )
-    return pd.read_csv(path)
+    return _read_table(run.root, path, CURVE_COLUMNS, f"./repro clipad train {run.name}")
 
 
 def train_missing(run: Run, scorer: Scorer, variants: Sequence[Variant]) -> pd.DataFrame:
@@ -301,9 +303,24 @@ def curves_path(root: Path, name: str) -> Path:
 
 def read_results(root: Path, name: str) -> pd.DataFrame:
     """The results table of the last measuring."""
-    path = results_path(root, name)
+    from clipad_harness.experiments.results import COLUMNS
+
+    return _read_table(root, results_path(root, name), COLUMNS, f"./repro clipad measure {name}")
+
+
+def _read_table(root: Path, path: Path, columns: Sequence[str], command: str) -> pd.DataFrame:
+    """A table that a stage has written whole: its columns, numbers as values, a last line that ends."""
+    place = path.relative_to(root)
     if not path.is_file():
+        raise ClipadError(f"{place}: does not exist yet; run `{command}` first.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = pd.read_csv(StringIO(text))
+    except ValueError:
+        text, table = "", pd.DataFrame()
+    is_whole = text.endswith("\n") and list(table.columns) == list(columns)
+    if not (is_whole and (table.empty or pd.api.types.is_numeric_dtype(table["value"]))):
         raise ClipadError(
-            f"{path.relative_to(root)}: does not exist yet; run `./repro clipad measure {name}` first."
+            f"{place}: found no whole table of {', '.join(columns)}; delete it and run `{command}`."
         )
-    return pd.read_csv(path)
+    return table

@@ -1,16 +1,16 @@
 """What a run would compute, what it would take on this machine, and what is missing for it.
 
-Nothing is computed but a matrix product that tells how fast this machine is, and nothing is fetched.
-Times are operations of the towers divided by that speed: they say whether a run takes minutes or
-days, not more. What is finished already is not subtracted.
+Settings are checked as the run checks them, weights that are here are loaded for it, and a matrix
+product tells how fast this machine is; nothing else is computed, and nothing is fetched. Times are
+operations of the towers divided by that speed: they say whether a run takes minutes or days, not more.
+What is finished already is not subtracted.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,24 @@ import torch
 
 from clipad_core.clip.features import Recipe
 from clipad_core.clip.preprocess import CROPS
-from clipad_core.clip.published import architecture_config
-from clipad_core.errors import ClipadError
+from clipad_core.clip.published import architecture_config, learn_architecture
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Method
 from clipad_harness.base.settings import (
     Profile,
-    Weights,
     read_feature_memory,
-    read_method,
     read_profile,
     read_workers,
 )
-from clipad_harness.data.stages import open_data
-from clipad_harness.experiments.missing import find_missing
+from clipad_harness.base.weights import resolve
+from clipad_harness.data.dataset_images import DatasetImages
+from clipad_harness.experiments.missing import Missing, find_missing
+from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.variants import (
     Shard,
     TrainingJob,
     Variant,
-    plan_shards,
-    read_variants,
+    datasets_of,
     training_rows,
     trainings,
 )
@@ -50,6 +48,8 @@ WIDER = {"float64": 2.0, "float32": 1.0, "bfloat16": 1.0}
 # Scores and metrics of an image in a variant, seconds a megapixel of its map. Measured on the demo:
 # 0.101 CPU seconds a shard of WinCLIP, 40 maps of 96 pixels.
 SECONDS_PER_MEGAPIXEL = 0.27
+# Of a dataset, where a plan says what fewer would take.
+CATEGORIES_FEWER = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Job:
     """One method of a profile.
 
     Attributes:
-        shards, trainings, steps: how much of each.
+        shards, trainings, steps: how much of each; shards of equal keys are computed and counted once.
         images: test images of all datasets that are read.
         seconds: of one core.
         gigabytes: of features on disk.
@@ -86,67 +86,101 @@ def tower_operations(config: dict[str, Any], tokens: int, part: str = "vision_cf
     return float(layers * (24 * width**2 * tokens + 4 * width * tokens**2))
 
 
-def speed(seconds: float = 1.0) -> float:
+def speed(seconds: float = 1.5, side: int = 1024) -> float:
     """Operations a second of one core, by a large product in float32.
 
-    The towers reach 0.98 (ViT-L/14 at 518 pixels) to 1.11 (ViT-B/16+ at 240) of it, measured on
-    random weights with one thread.
+    The fastest of many, by the time of its thread alone: what else the machine does slows some of them
+    and is not counted. The towers reach 0.98 (ViT-L/14 at 518 pixels) to 1.11 (ViT-B/16+ at 240) of it,
+    measured on random weights with one thread.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    matrix = torch.ones(1024, 1024)
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        matrix @ matrix
-        count += 1
-    used = time.perf_counter() - start
-    torch.set_num_threads(threads)
-    return 2 * 1024**3 * count / used
+    try:
+        matrix, times = torch.ones(side, side), list[float]()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times) < 20:
+            start = time.thread_time()
+            matrix @ matrix
+            times.append(time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return float(2 * side**3 / min(times))
 
 
-def make_plan(root: Path, profile: Profile, operations_a_second: float) -> list[Job]:
-    """A job for every method whose datasets are here; the others stand in `find_missing`."""
-    jobs = []
-    for name in profile.weights:
-        try:
-            jobs.append(_job(root, profile, name, operations_a_second))
-        except ClipadError:
-            continue
-    return jobs
+def make_plan(
+    root: Path, profile: Profile, operations_a_second: float, missing: Missing | None = None
+) -> list[Job]:
+    """A job for every method whose datasets are here, checked as the run checks it.
+
+    Args:
+        root: the project's folder.
+        profile: what is run.
+        operations_a_second: see `speed`.
+        missing: what `find_missing` says; None: it is asked.
+
+    Raises:
+        ClipadError: what the run would stop at.
+    """
+    missing = missing or find_missing(root, profile)
+    runs = _runs(root, profile, missing)
+    for run in runs:
+        _check(run, run.name not in missing.weights)
+    return [_job(run, operations_a_second) for run in runs]
 
 
-def _architecture(root: Path, weights: Weights) -> dict[str, Any]:
+def _runs(root: Path, profile: Profile, missing: Missing) -> list[Run]:
+    """The methods whose datasets are here, opened by the door of their stages."""
+    parameters = {
+        "profile": profile.name,
+        "dataset": profile.dataset,
+        "categories": list(profile.categories),
+    }
+    names = [name for name in profile.weights if not missing.datasets[name]]
+    return [open_run(root, name, parameters) for name in names]
+
+
+def _check(run: Run, has_weights: bool) -> None:
+    """Find what the run would stop at; of weights that are not here no more than their architecture."""
+    _architecture(run)
+    if not has_weights:
+        return
+    scorer = run.scorer()
+    for shard in run.shards:
+        scorer.check(shard)
+    for job in trainings(run.variants):
+        if scorer.trainer is not None:
+            scorer.trainer.check(job)
+
+
+def _architecture(run: Run) -> dict[str, Any]:
     """Sizes of both towers; a config file beside the weights makes its architecture known."""
-    beside = (root / weights.weights).with_name(f"{weights.backbone}.json")
-    if Path(weights.weights).suffix and beside.is_file():
-        config: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-        return config
+    weights = resolve(run.root, run.profile.weights[run.name])
+    learn_architecture(weights.backbone, Path(weights.weights))
     return dict(architecture_config(weights.backbone))
 
 
-def _job(root: Path, profile: Profile, name: str, rate: float) -> Job:
+def _job(run: Run, rate: float) -> Job:
     """What a method takes: its encodings, its trainings, its shards."""
-    method, config = find_method(name), _architecture(root, profile.weights[name])
-    variants = read_variants(name, read_method(root, name), profile)
-    frames = _frames(root, profile, variants)
-    tested = dict.fromkeys(variant.tested_on for variant in variants)
-    categories = {dataset: list(dict.fromkeys(frames[dataset]["category"])) for dataset in tested}
-    shards = plan_shards(method, categories, variants, profile.ablation_categories)
+    method, config, variants = run.method, _architecture(run), run.variants
+    frames = {name: images.index for name, images in run.datasets.items()}
+    scorer = run.scorer()
+    shards = list({scorer.alike(shard): shard for shard in reversed(run.shards)}.values())[::-1]
     jobs = [(job, len(training_rows(frames[job.dataset], job))) for job in trainings(variants)]
     encodings = _encodings(method, variants, shards, jobs, frames)
     costs = [(images, *_tower(config, recipe)) for recipe, images in encodings.items()]
     encoded = sum(images * operations for images, operations, _ in costs)
     numbers = sum(images * per_image for images, _, per_image in costs)
     learned = sum(_training(method, job, images, config) for job, images in jobs)
+    tested = {variant.tested_on for variant in variants}
     largest = max(int(_per_category(frames[dataset]).max()) for dataset in tested)
     size = _side(config, method.recipe(variants[0].config, 0))
-    counts = {dataset: int((frame["split"] == "test").sum()) for dataset, frame in frames.items()}
+    read = datasets_of(variants, run.profile.dataset)
     wider = WIDER[variants[0].config.precision]
     of_one_image = max(per_image for _, _, per_image in costs)
     return Job(
-        name,
-        profile.dataset,
-        sum(counts.values()),
+        run.name,
+        run.profile.dataset,
+        sum(int((frames[dataset]["split"] == "test").sum()) for dataset in read),
         len(shards),
         len(jobs),
         sum(_steps(job, images) for job, images in jobs),
@@ -154,18 +188,9 @@ def _job(root: Path, profile: Profile, name: str, rate: float) -> Job:
         4e-9 * wider * numbers,
         2.0
         + wider * _weights(config)
-        + min(4e-9 * wider * of_one_image * largest, 1e-9 * read_feature_memory(root))
+        + min(4e-9 * wider * of_one_image * largest, 1e-9 * read_feature_memory(run.root))
         + _maps(largest, size),
     )
-
-
-def _frames(root: Path, profile: Profile, variants: Sequence[Variant]) -> dict[str, pd.DataFrame]:
-    """The index of every dataset that some variant is trained or tested on."""
-    used = [name for v in variants for name in (v.trained_on, v.tested_on) if name is not None]
-    return {
-        name: open_data(root, profile if name == profile.dataset else profile.on(name))[1]
-        for name in dict.fromkeys(used)
-    }
 
 
 def _encodings(
@@ -288,19 +313,78 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
+WORDS = """images     test images of all datasets that are read, for testing and for training
+shards     one category in one variant (a row of a table), with one number of references and one
+           seed: the unit of measuring; what several variants share is counted once
+trainings  distinct ones; variants that differ after training share theirs
+steps      of the optimiser, in all trainings together
+time       from nothing; what is finished already is not subtracted
+disk       features of images in .cache; memory: of all processes together"""
+
+
+def ways_down(runs: Sequence[Run], rate: float, workers: int) -> list[str]:
+    """What takes less: the headline alone, fewer categories, both; a line each, all methods together.
+
+    Args:
+        runs: of the methods.
+        rate: operations a second.
+        workers: processes.
+    """
+    if not runs:
+        return []
+    profile, categories = runs[0].profile, runs[0].categories
+    fewer = categories[:CATEGORIES_FEWER]
+    headline, few = "ablations: none", f"profiles.{profile.name}.categories: [{', '.join(fewer)}]"
+    ways: list[tuple[str, list[Run]]] = []
+    if any(len(run.variants) > 1 for run in runs):
+        ways.append((headline, [_headline(run) for run in runs]))
+    if len(fewer) < len(categories):
+        ways.append((few, [_on(run, fewer) for run in runs]))
+    if len(ways) == 2:
+        ways.append((f"{headline} and {few}", [_headline(_on(run, fewer)) for run in runs]))
+    times = [sum(_job(run, rate).seconds for run in smaller) for _, smaller in ways]
+    return [
+        f"{_duration(seconds / workers):>10}  {text}"
+        for (text, _), seconds in zip(ways, times, strict=True)
+    ]
+
+
+def _headline(run: Run) -> Run:
+    return replace(run, variants=run.variants[:1])
+
+
+def _on(run: Run, categories: Sequence[str]) -> Run:
+    """The run, tested on some categories."""
+    index = run.index[run.index["category"].isin(categories)]
+    return replace(
+        run, datasets={**run.datasets, run.profile.dataset: DatasetImages(index, run.data)}
+    )
+
+
 def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
-    """The text of `clipad plan`, and what is missing."""
+    """The text of `clipad plan`, and what is missing.
+
+    Raises:
+        ClipadError: what the run would stop at, but for what is missing.
+    """
     profile = read_profile(root, name, dataset)
-    workers, rate = read_workers(root), speed()
-    jobs = make_plan(root, profile, rate)
-    missing = find_missing(root, profile)
+    missing, workers = find_missing(root, profile), read_workers(root)
+    rate = speed()
+    jobs = make_plan(root, profile, rate, missing)
     lines = [f"Profile {profile.name}, tested on {profile.dataset}."]
-    lines += [as_table(jobs, workers)] if jobs else ["No method can run: see below."]
+    lines += [as_table(jobs, workers), WORDS] if jobs else ["No method can run: see below."]
+    for method, datasets in missing.datasets.items():
+        if jobs and datasets:
+            title = find_method(method).title
+            lines.append(f"{title} is not in the table, for want of {', '.join(datasets)}.")
     lines.append(
         f"Times: tower operations at {rate / 1e9:.0f} billion a second and core (a large product, "
         f"timed just now), {workers} processes; scores and metrics as measured on the demo. Disk: "
         "features in .cache, by their sizes. Memory: weights by their sizes and an allowance for a "
         "batch that is not measured, all processes together."
     )
-    lines += [f"Missing: {text}" for text in missing] or ["Nothing is missing."]
-    return "\n\n".join(lines), missing
+    if less := ways_down(_runs(root, profile, missing), rate, workers):
+        heading = "Ways down, in params.yaml, with the time of all methods together:"
+        lines.append("\n".join([heading, *less]))
+    lines += [f"Missing: {text}" for text in missing.sentences] or ["Nothing is missing."]
+    return "\n\n".join(lines), missing.sentences

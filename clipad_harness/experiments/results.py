@@ -26,6 +26,7 @@ def measure_all(
     """Finish all shards with a progress bar; return the results and the recorded references."""
     for shard in shards:
         scorer.check(shard)
+        scorer.require(shard)
     records: dict[Shard, Record] = {}
     groups = [list(group) for _, group in groupby(shards, scorer.shares)]
     with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:
@@ -44,11 +45,11 @@ def _tables(
     for shard in sorted(
         shards, key=lambda s: (order[s.variant.name], s.category, s.k_shot, s.seed)
     ):
-        record, values = records[shard], records[shard]["values"]
+        record, values = records[shard], records[shard].values
         place = (shard.variant.tested_on, shard.category, shard.k_shot, shard.seed)
         head = (scorer.method, shard.variant.name, label, *scorer.computed(shard), *place)
-        rows += [(*head, m, values[m], record["key"][:16]) for m in METRIC_LABELS if m in values]
+        rows += [(*head, m, values[m], record.key[:16]) for m in METRIC_LABELS if m in values]
         if shard.variant.name == MAIN:
-            chosen += [(*place, image) for image in record["references"]]
+            chosen += [(*place, image) for image in record.references]
     names = ["dataset", "category", "k_shot", "seed", "image"]
     return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(chosen, columns=names)

@@ -71,6 +71,7 @@ class Scorer:
         self.variants = variants
         self._learners: OrderedDict[TrainingJob, nn.Module] = OrderedDict()
         self._latest: tuple[Hashable, ImageFeatures] | None = None
+        self._checked: set[tuple[Variant, str]] = set()
 
     @property
     def tested(self) -> DatasetImages:
@@ -91,9 +92,26 @@ class Scorer:
         return backbone.precision, backbone.device.type
 
     def check(self, shard: Shard) -> None:
-        """Find what cannot work: weights that do not load, a missing training, too few references."""
-        self.label()
+        """Find what cannot work, before anything is scored.
+
+        Raises:
+            ClipadError: weights that do not load or do not fit the config, too few references, prompts
+                that are too long for the text tower.
+        """
         self.references(shard)
+        place = (shard.variant, shard.category)
+        if place not in self._checked:
+            config = shard.variant.tested_with(shard.seed)
+            category = self._category(shard)
+            find_method(self.name).check_prompts(self.backbone(config), config, category)
+            self._checked.add(place)
+
+    def require(self, shard: Shard) -> None:
+        """Find a training that is not finished.
+
+        Raises:
+            ClipadError: it is not.
+        """
         job = shard.variant.training(shard.seed)
         if self.trainer is not None and job is not None:
             self.trainer.require(job)
@@ -134,19 +152,18 @@ class Scorer:
     def know(self, shard: Shard) -> Any:
         """All that the method knows of a shard's category before a test image is seen."""
         method, config = find_method(self.name), shard.variant.tested_with(shard.seed)
-        images, paths, features = (
-            self.datasets[shard.variant.tested_on],
-            self.references(shard),
-            None,
-        )
+        paths, features = self.references(shard), None
         if paths and method.references is not None:
             recipe = method.references.recipe(config)
             label = f"{shard.category} references"
             stored = self.encodings.images(config, recipe, paths, label)
             features = features_of(stored, recipe, range(len(paths)))
-        category = Category(shard.category, images.defects(shard.category))
         learner = self.learner(shard.variant.training(shard.seed))
-        return method.know(self.backbone(config), config, category, features, learner)
+        return method.know(self.backbone(config), config, self._category(shard), features, learner)
+
+    def _category(self, shard: Shard) -> Category:
+        defects = self.datasets[shard.variant.tested_on].defects(shard.category)
+        return Category(shard.category, defects)
 
     def _images(self, shard: Shard, config: Any, recipe: Recipe) -> ImageFeatures:
         """Features of the test images; the latest stay, since variants of a category share them."""
@@ -191,17 +208,11 @@ class Scorer:
     def key(self, shard: Shard) -> str:
         """Everything a shard depends on, as one SHA-256."""
         method, variant = find_method(self.name), shard.variant
-        config = variant.tested_with(shard.seed)
-        backbone, references, job = self.backbone(config), [], variant.training(shard.seed)
+        config, job = self._read_of(shard), variant.training(shard.seed)
+        backbone, references = self.backbone(config), []
         if method.references is not None and shard.k_shot:
             store = self.encodings.store(config, method.references.recipe(config))
             references = [store.key(path) for path in self.references(shard)]
-        elif method.references is not None:  # without references their fields change nothing
-            default = method.config()
-            unread = {
-                name: getattr(default, name) for name in fields_read(type(config), "references")
-            }
-            config = config.changed(unread)
         return hash_of(
             {
                 "config": asdict(config),
@@ -214,6 +225,24 @@ class Scorer:
                 "code": code_digest(self.name, __name__),
             }
         )
+
+    def _read_of(self, shard: Shard) -> Any:
+        """The config that scores, with its default in every field that is not read."""
+        method, config = find_method(self.name), shard.variant.tested_with(shard.seed)
+        if method.references is None or shard.k_shot:
+            return config
+        # Without references their fields change nothing.
+        default = method.config()
+        return config.changed(
+            {name: getattr(default, name) for name in fields_read(type(config), "references")}
+        )
+
+    def alike(self, shard: Shard) -> Hashable:
+        """Equal for shards of equal keys, which are computed once; no file is read for it."""
+        variant, job = shard.variant, shard.variant.training(shard.seed)
+        references = tuple(self.references(shard))
+        counted = (variant.aupro, variant.fpr_limit, variant.tested_on, shard.category)
+        return self._read_of(shard), job, references, counted
 
     def finish(self, shard: Shard, advance: Advance) -> Record:
         """Read a finished shard, or compute and keep it."""

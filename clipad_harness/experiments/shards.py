@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -34,7 +33,8 @@ def measured_on(name: str, categories: Sequence[str], limit: int | None) -> list
     return [categories[place * len(categories) // limit] for place in range(limit)]
 
 
-class Record(TypedDict):
+@dataclass(frozen=True)
+class Record:
     """A finished shard as its file holds it; None is an undefined metric."""
 
     key: str
@@ -87,11 +87,11 @@ def keep(
     place of another, is made again.
     """
     path = folder / "shards" / key[:2] / f"{key}.json"
-    record: Record | None = read_json(path, key)
+    record: Record | None = read_json(path, key, Record)
     if record is None:
         tell_damage(path)
         values, references = compute()
         numbers = {name: None if np.isnan(value) else value for name, value in values.items()}
-        record = {"key": key, "values": numbers, "references": references}
-        write_json(path, key, record)
+        record = Record(key, numbers, references)
+        write_json(path, key, asdict(record))
     return record

@@ -7,17 +7,22 @@ step, so that the result is the one of a run that was never stopped.
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from clipad_core.errors import ClipadError
+from clipad_core.learned.checkpoint_files import UNREADABLE
 from clipad_core.methods.method import Training
+from clipad_core.validation import validate
 from clipad_harness.base.sealed import read_state, tell_damage, write_state
 from clipad_harness.base.workers import Advance
 from clipad_harness.experiments.training_data import TrainingData
@@ -67,7 +72,7 @@ def train(
         for epoch, places in enumerate(order)
         for start in range(0, len(places), config.batch_size)
     ]
-    progress = _resume(saved, learner, optimizer)
+    progress = _resume(saved, learner, optimizer, [epoch for epoch, _ in batches])
     advance(progress.step)
     last_save = time.monotonic()
     for step in range(progress.step, len(batches)):
@@ -137,12 +142,50 @@ def _save(
     write_state(path, path.stem, state)
 
 
-def _resume(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Read a saved state; with one that is damaged or another training's, begin from the start."""
+def _resume(
+    path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, epochs: Sequence[int]
+) -> Progress:
+    """Read a saved state; with one that is damaged or another training's, begin from the start.
+
+    Args:
+        path: of the state.
+        learner, optimizer: as they begin; they are filled only with a state that is whole.
+        epochs: of every step.
+    """
     state = read_state(path, path.stem)
-    if state is None:
+    # Tried on copies, since a state that is refused half-way would have filled the other half.
+    progress = None
+    if state is not None:
+        progress = _restored(state, *copy.deepcopy((learner, optimizer)), epochs)
+    if state is None or progress is None:
         tell_damage(path)
         return Progress(0, [])
     learner.load_state_dict(state["learner"])
     optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"])
+    return progress
+
+
+def _restored(
+    state: Mapping[str, Any],
+    learner: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    epochs: Sequence[int],
+) -> Progress | None:
+    """Fill learner and optimizer; None where the state does not fit them or is not finite."""
+    try:
+        learner.load_state_dict(state["learner"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress: Progress = validate(Progress, state["progress"], "resume point")
+        tensors = list(learner.state_dict().values())
+        for parameter, moments in optimizer.state.items():
+            tensors += moments.values()
+            if any(value.shape not in ((), parameter.shape) for value in moments.values()):
+                return None
+        finite = all(bool(tensor.isfinite().all()) for tensor in tensors)
+    except (AttributeError, IndexError, *UNREADABLE):
+        return None
+    numbers = [value for row in progress.curve for value in row.values()]
+    reached = 0 <= progress.step <= len(epochs) and (
+        len(progress.curve) == len(set(epochs[: progress.step]))
+    )
+    return progress if finite and reached and all(map(math.isfinite, numbers)) else None

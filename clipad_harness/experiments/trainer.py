@@ -13,10 +13,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_core.learned.checkpoint_files import read_safetensors
 from clipad_core.methods import find_method
 from clipad_core.methods.checkpoint import checkpoint_bytes, find_training, read_checkpoint
-from clipad_core.methods.method import Training
+from clipad_core.methods.method import Category, Training
 from clipad_harness.base.files import replacing
 from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_json
 from clipad_harness.base.workers import Advance, run_all
@@ -87,6 +86,18 @@ class Trainer:
         of_stage = self.finished / name
         return of_stage if of_stage.is_file() else self.folder / name
 
+    def check(self, job: TrainingJob) -> None:
+        """Find what cannot be trained on, before anything is encoded.
+
+        Raises:
+            ClipadError: images that nothing can be learned from, prompts that are too long for the text
+                tower, a config that does not fit the backbone.
+        """
+        rows, backbone = self.rows(job), self.encodings.backbone(job.config)
+        check_trainable(rows)
+        for category in dict.fromkeys(rows["category"]):
+            find_method(self.name).check_prompts(backbone, job.config, Category(str(category)))
+
     def require(self, job: TrainingJob) -> None:
         """Check that a training is finished.
 
@@ -119,7 +130,7 @@ class Trainer:
         """Of a training's two files, those that are missing, damaged or another training's."""
         path, wrong = self.path(job), []
         try:
-            read_safetensors(path, self.name, self.key(job))
+            self.learner(job)  # as measuring reads it: what that refuses is trained again
         except ClipadError:
             wrong.append(path)
         try:
@@ -135,7 +146,9 @@ class Trainer:
             ClipadError: it is missing, damaged or another training's.
         """
         path = self.path(job).with_suffix(".json")
-        curve: list[dict[str, float]] | None = read_json(path, self.key(job))
+        curve: list[dict[str, float]] | None = read_json(
+            path, self.key(job), list[dict[str, float]]
+        )
         if curve is None:
             raise ClipadError(
                 f"{path}: found no whole loss curve of this training, expected one; run `./repro clipad "
@@ -216,8 +229,8 @@ def train_all(trainer: Trainer, variants: Sequence[Variant], workers: int) -> pd
     # Features are encoded here, and the number of threads would change bits of them.
     torch.set_num_threads(1)
     jobs = trainings(variants)
-    for dataset in dict.fromkeys(job.dataset for job in jobs):
-        check_trainable(trainer.rows(next(job for job in jobs if job.dataset == dataset)))
+    for job in jobs:
+        trainer.check(job)
     # Encoded once, before the trainings that read it start side by side; not for what is finished.
     missing = [job for job in jobs if trainer.unusable(job)]
     for job in {trainer.reads(job): job for job in missing}.values():

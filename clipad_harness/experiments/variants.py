@@ -226,6 +226,16 @@ def _categories(value: Any) -> int | None:
     return value
 
 
+def datasets_of(variants: Sequence[Variant], tested: str) -> list[str]:
+    """Every dataset that some variant is trained or tested on, the profile's own first.
+
+    Args:
+        tested: the profile's own.
+    """
+    used = [name for v in variants for name in (v.trained_on, v.tested_on) if name is not None]
+    return list(dict.fromkeys([tested, *used]))
+
+
 def plan_shards(
     method: Method,
     categories: Mapping[str, Sequence[str]],

@@ -37,12 +37,14 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
 def sheet(run: Run) -> tuple[Figure, str]:
     """The contact sheet of the dataset and its alt text; read where the index stage has drawn it."""
     path, index = run.root / SHEET, run.root / INDEX
-    drawn = path.is_file() and index.is_file()
     columns = ["dataset", "image"]
-    if drawn and pd.read_csv(index)[columns].equals(run.index[columns]):
+    try:
+        drawn = pd.read_csv(index)[columns].equals(run.index[columns])
         with Image.open(path, formats=["PNG"]) as opened:
-            picture = opened.convert("RGB")
-    else:
+            picture = opened.convert("RGB") if drawn else None
+    except (OSError, SyntaxError, ValueError, KeyError):  # not there, or damaged
+        picture = None
+    if picture is None:
         picture = contact_sheet(run.data.parent, run.data.name, categories=run.profile.categories)
     width = 9.6
     figure = plt.figure(figsize=(width, width * picture.height / picture.width))

@@ -9,6 +9,9 @@ from typing import Any
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from traitlets.config import Config
 
+# Before a kernel that was asked to end is killed, which leaks what it shares with other processes.
+SECONDS_TO_END = 60.0
+
 
 class SavingAtTheEnd(NBClientEngine):
     """Papermill's engine, but the raw notebook is written once, not twice a cell: a sixth of a page's time.
@@ -57,4 +60,8 @@ def kernel_transport() -> Iterator[Config]:
     with tempfile.TemporaryDirectory(prefix="clipad-") as folder:
         prefix = os.path.join(folder, "kernel")
         fits = os.name == "posix" and len(os.fsencode(prefix)) < 100
-        yield Config({"KernelManager": {"transport": "ipc", "ip": prefix}} if fits else {})
+        sockets = {"transport": "ipc", "ip": prefix} if fits else {}
+        manager = {"shutdown_wait_time": SECONDS_TO_END, **sockets}
+        # Jupyter interrupts a kernel before it asks it to end, and one that is slow calls that a Ctrl-C.
+        client = {"extra_arguments": ["--log-level=CRITICAL"]}
+        yield Config({"KernelManager": manager, "NotebookClient": client})

@@ -226,7 +226,7 @@ def _execute(
                 config=transport,
             )
     except PapermillExecutionError as error:
-        raise _cell_error(error, source, raw.relative_to(root)) from error
+        raise _cell_error(error, source, raw.relative_to(root), bool(parameters)) from error
     except DeadKernelError as error:
         raise ClipadError(
             f"{source}: the Python process of the notebook died, most often for lack of memory; "
@@ -240,18 +240,37 @@ def _execute(
         ) from error
 
 
-def _cell_error(error: PapermillExecutionError, source: Path, raw: Path) -> ClipadError:
+def _cell_error(
+    error: PapermillExecutionError, source: Path, raw: Path, has_parameters: bool
+) -> ClipadError:
     if error.ename == ClipadError.__name__:
         return ClipadError(error.evalue)
-    injected = int(error.cell_index > _parameters_index(source))
+    # Papermill puts a cell of its own behind that of the parameters, where it is given some.
+    injected = int(has_parameters and error.cell_index > _parameters_index(source))
     traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-    line = re.search(r"^-+> *(\d+) (.*)$", traceback, flags=re.MULTILINE)
-    at = f" at its line {line[1]} (`{line[2].strip()}`)" if line else ""
+    line = _line_of(traceback, error.exec_count)
+    code = error.source.splitlines()[line - 1 : line] if line else []
+    at = f" at its line {line} (`{code[0].strip()}`)" if code else ""
     first_line = (error.source.strip().splitlines() or [""])[0]
     return ClipadError(
         f"{source}: cell {error.cell_index + 1 - injected} (`{first_line}`) stopped{at} with "
         f"{error.ename}: {error.evalue}; the whole traceback is in {raw}."
     )
+
+
+def _line_of(traceback: str, number: int | None) -> int | None:
+    r"""The line of a cell that its error came from, 1-based; None where the traceback names none.
+
+    An error that another one caused has the cause's traceback first, and a function that an earlier cell
+    or the same one defines has frames of its own: the cell's own frame is the first of the last traceback.
+
+    >>> cause, error = "Cell In[2], line 9\n", "Cell In[3], line 4\nCell In[3], line 1, in f()"
+    >>> _line_of(cause + error, 3)
+    4
+    """
+    frames = re.findall(r"^ *(?:Cell|File) In\[(\d+)\], line (\d+)(, in)?", traceback, re.MULTILINE)
+    lines = [int(line) for cell, line, inner in frames if cell == str(number) and not inner]
+    return lines[-1] if lines else None
 
 
 def _parameters_index(source: Path) -> int:

@@ -36,7 +36,7 @@ from clipad_core.methods.anomalyclip.learner import (
     sample_order,
     sizes_of,
 )
-from clipad_core.methods.anomalyclip.text import text_embeddings
+from clipad_core.methods.anomalyclip.text import check_category, text_embeddings
 from clipad_core.methods.method import Category, Detector, Method, Training
 
 
@@ -271,6 +271,7 @@ METHOD = Method(
         empty_learner=empty_learner,
         read_official=read_official,
     ),
+    check_prompts=check_category,
 )
 
 

@@ -21,6 +21,7 @@ from clipad_core.clip.text import class_words, read_out
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip.config import OBJECT, STATE, AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.learner import AnomalyCLIPLearner
+from clipad_core.methods.method import Category
 
 
 def prompt_words(config: AnomalyCLIPConfig, category: str = "") -> tuple[str, str]:
@@ -85,6 +86,36 @@ def _encode(
     return rearrange(F.normalize(embeddings, dim=-1), "(u two) d -> u two d", two=2)
 
 
+def _tokenised(
+    backbone: Backbone, config: AnomalyCLIPConfig, categories: tuple[str, ...]
+) -> Int[Tensor, "n t"]:
+    """Token ids of both prompts of every category, where they fit into the tower's context."""
+    prompts = [words for category in categories for words in prompt_words(config, category)]
+    ids = backbone.tokenizer(prompts)
+    ends = ids.argmax(dim=-1)
+    length = config.context_length if config.context == "learned" else 0
+    limit, longest = len(backbone.text.positional_embedding), int(ends.max()) + 1
+    # A tokenizer cuts what is longer, so that a prompt which fills the context may have been cut.
+    if longest == ids.shape[1] or longest + length > limit:
+        raise ClipadError(
+            f"template: {prompts[int(ends.argmax())]!r} takes {longest} tokens or more and the context "
+            f"{length}, expected at most {limit} together; shorten it or context_length."
+        )
+    return ids
+
+
+def check_category(backbone: Backbone, config: AnomalyCLIPConfig, category: Category) -> None:
+    """Refuse prompts that are too long for the text tower.
+
+    Args:
+        category: read only where ``object_word`` asks for it.
+
+    Raises:
+        ClipadError: a prompt that does not fit into the tower's context.
+    """
+    _tokenised(backbone, config, (category.name,))
+
+
 def embed_prompts(
     learner: AnomalyCLIPLearner,
     backbone: Backbone,
@@ -101,18 +132,11 @@ def embed_prompts(
         ClipadError: a prompt that does not fit into the tower's context.
     """
     tower = backbone.text
-    prompts = [words for category in categories for words in prompt_words(config, category)]
-    ids = backbone.tokenizer(prompts).to(tower.token_embedding.device)
+    ids = _tokenised(backbone, config, categories).to(tower.token_embedding.device)
     ends = ids.argmax(dim=-1)
     embedded = tower.token_embedding[ids[:, : int(ends.max()) + 1]]
     if config.context == "learned":
-        length, limit = config.context_length, len(tower.positional_embedding)
-        longest = prompts[int(ends.argmax())]
-        if int(ends.max()) + 1 + length > limit:
-            raise ClipadError(
-                f"template: {longest!r} takes {int(ends.max()) + 1} tokens and the context {length}, "
-                f"expected at most {limit} together; shorten it or context_length."
-            )
+        length = config.context_length
         context = learner.context_tokens.expand(2, -1, -1).repeat(len(categories), 1, 1)
         embedded = torch.cat([embedded[:, :1], context, embedded[:, 1:]], dim=1)
         ends = ends + length

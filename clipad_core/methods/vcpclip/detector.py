@@ -40,7 +40,7 @@ from clipad_core.methods.vcpclip.maps import (
     raw_logits,
     upsampled_difference,
 )
-from clipad_core.methods.vcpclip.text import text_embeddings
+from clipad_core.methods.vcpclip.text import check_templates, text_embeddings
 
 
 def recipe(config: VCPCLIPConfig, k_shot: int = 0) -> Recipe:
@@ -232,6 +232,7 @@ METHOD = Method(
         augmentation=augmentation,
         prompts_of_images=True,
     ),
+    check_prompts=check_templates,
 )
 
 

@@ -20,6 +20,7 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.soft_prompts import run_text_blocks
 from clipad_core.clip.text import Tokenizer, read_out
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import Category
 from clipad_core.methods.vcpclip.config import CATEGORY, VCPCLIPConfig, prompts
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 
@@ -76,6 +77,18 @@ def open_prompts(tokenizer: Tokenizer, config: VCPCLIPConfig, context: int) -> O
         ends=torch.tensor([len(row) - 1 for row in rows]),
         normal=len(normal),
     )
+
+
+def check_templates(backbone: Backbone, config: VCPCLIPConfig, category: Category) -> None:
+    """Refuse prompts that are too long for the text tower.
+
+    Args:
+        category: part of the shared signature; an image speaks in the place of its name.
+
+    Raises:
+        ClipadError: a prompt that does not fit into the tower's context.
+    """
+    open_prompts(backbone.tokenizer, config, len(backbone.text.positional_embedding))
 
 
 def fill(

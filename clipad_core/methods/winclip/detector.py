@@ -18,7 +18,7 @@ from torch import Tensor
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import LAST_BLOCK, Features, Images, Recipe
 from clipad_core.clip.preprocess import Placement
-from clipad_core.clip.text import class_words
+from clipad_core.clip.text import check_prompts, class_words
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.maps import text_scores, upsample
@@ -102,6 +102,17 @@ def prototypes(
     """The text prototypes of a category (section 4.1), unit norm; see `text_embeddings`."""
     ensemble, words = _ensemble(config, category)
     return text_embeddings(backbone.text, backbone.tokenizer, ensemble, words, config.text_average)
+
+
+def check_category(backbone: Backbone, config: WinCLIPConfig, category: Category) -> None:
+    """Refuse a category whose name makes a prompt too long for the text tower.
+
+    Raises:
+        ClipadError: a prompt that fills the context.
+    """
+    ensemble, words = _ensemble(config, category)
+    prompts = [prompt for group in ensemble.prompts(words) for prompt in group]
+    check_prompts(backbone.tokenizer, prompts, len(backbone.text.positional_embedding))
 
 
 @dataclass(frozen=True)
@@ -244,6 +255,7 @@ METHOD = Method(
     references=References(
         title="WinCLIP+", recipe=reference_recipe, choice=lambda config: config.reference_choice
     ),
+    check_prompts=check_category,
 )
 
 

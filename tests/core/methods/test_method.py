@@ -418,3 +418,39 @@ def test_several_images_are_cut_and_encoded_as_each_alone(backbone: Backbone) ->
     assert without.crops is None and torch.equal(without.image_embedding, features.image_embedding)
     with pytest.raises(ClipadError, match="images: found none"):
         encode_all(WINCLIP.encode, backbone, [], recipe)
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        (WINCLIP, WINCLIP_SMALL),
+        (ANOMALYCLIP, ANOMALYCLIP_SMALL.changed({"object_word": "category"})),
+        (
+            ANOMALYCLIP,
+            ANOMALYCLIP_SMALL.changed(
+                {"object_word": "category", "context": "none", "prompt_depth": 1, "epochs": 0}
+            ),
+        ),
+    ],
+)
+def test_a_name_that_is_too_long_for_the_text_tower_is_told_before_it_is_embedded(
+    micro: Backbone, method: Method, config: Any
+) -> None:
+    prepared = method.prepare(micro, config)
+    method.check_prompts(prepared, config, Category("metal_nut"))
+    with pytest.raises(ClipadError, match="shorten"):
+        method.check_prompts(prepared, config, Category("nut_" * 80))
+    shortest = next(n for n in range(1, 80) if not _fits(prepared, method, config, "nut " * n))
+    assert _fits(prepared, method, config, "nut " * (shortest - 1))
+    if method is WINCLIP:  # what embedding refuses, and no more
+        prototypes(prepared, config, Category("nut " * (shortest - 1)))
+        with pytest.raises(ClipadError, match="shorten the name"):
+            prototypes(prepared, config, Category("nut " * shortest))
+
+
+def _fits(backbone: Backbone, method: Method, config: Any, name: str) -> bool:
+    try:
+        method.check_prompts(backbone, config, Category(name))
+    except ClipadError:
+        return False
+    return True

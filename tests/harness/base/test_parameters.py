@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,29 @@ def test_what_is_wrong_is_one_message_that_names_the_parameter(
 ) -> None:
     with pytest.raises(ClipadError, match=message):
         read_parameterised(project, method, parameters)
+
+
+@pytest.mark.parametrize("method", rooms())
+def test_one_line_leaves_the_headline_alone(project: Path, method: str) -> None:
+    whole = read_method(project, method)
+    headline = replace(whole, ablations={}, walks=(), own_walks={})
+    assert whole != headline
+    given = read_parameterised(project, method, {"ablations": "none"})[1]
+    assert given == headline
+    change(project, "ablations", value="none")
+    assert read_method(project, method) == headline
+    # What the pipeline hands to a notebook says the same.
+    assert read_parameterised(project, method, parameters_of(project, method))[1] == headline
+    rows = {"own": {"rows": {"as it is": {}}}}
+    again = read_parameterised(project, method, {"ablations": rows})[1]
+    assert list(again.ablations) == ["own"] and again.walks == ()
+    change(project, "ablations", value="all")
+    change(project, method, "ablations", value="none")
+    assert read_method(project, method) == headline
+
+
+@pytest.mark.parametrize("value", [None, "some", {}, True])
+def test_ablations_are_all_or_none(project: Path, value: object) -> None:
+    change(project, "ablations", value=value)
+    with pytest.raises(ClipadError, match="ablations: found .*, expected all, or none"):
+        read_method(project, "winclip")

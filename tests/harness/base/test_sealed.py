@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base import sealed
+from clipad_harness.experiments import shards
 
 KEY, OTHER_KEY = "1" * 64, "2" * 64
 TENSORS = {
@@ -136,3 +137,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, kind: str) -> 
     (tmp_path / "folder").write_text("a file")
     with pytest.raises(ClipadError, match="folder/file: cannot be written"):
         write(tmp_path / "folder" / "file", KEY, content)
+
+
+@pytest.mark.parametrize("content", [{}, [], None, [{}, 1], [{"total": "much"}], [{"total": None}]])
+def test_whole_content_of_another_kind_is_not_read(tmp_path: Path, content: Any) -> None:
+    path = sealed.write_json(tmp_path / "file", KEY, content)
+    assert sealed.read_json(path, KEY) == content
+    kind = list[dict[str, float]]
+    assert sealed.read_json(path, KEY, kind) == (content if content == [] else None)
+
+
+@pytest.mark.parametrize("content", [{}, {"key": KEY, "values": {}}, {"values": {}}, [], "x"])
+def test_a_shard_of_another_kind_is_computed_again(tmp_path: Path, content: Any, capsys) -> None:
+    record = shards.keep(tmp_path, KEY, lambda: ({"image_auroc": 0.5}, ["a.png"]))
+    [path] = tmp_path.rglob("*.json")
+    before = path.read_bytes()
+    sealed.write_json(path, KEY, content)
+    assert shards.keep(tmp_path, KEY, lambda: ({"image_auroc": 0.5}, ["a.png"])) == record
+    assert path.read_bytes() == before and "damaged" in capsys.readouterr().err

@@ -107,6 +107,42 @@ def test_a_tag_that_shares_its_copy_is_fetched_by_its_own_address(monkeypatch) -
     assert fetched == [e32.url] and "699c4b84" in e32.url
 
 
+def test_without_a_network_the_hub_is_asked_once_and_the_message_is_whole(
+    monkeypatch, caplog
+) -> None:
+    asked, why = [], "no network: " + "x" * 300
+
+    def offline(url: str, **_: object) -> None:
+        asked.append(url)
+        raise RuntimeError(why)
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", offline)
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("asked again"))
+    with pytest.raises(ClipadError) as failure:
+        load_backbone("ViT-B-16-plus-240", "laion400m_e31")
+    message = str(failure.value)
+    assert len(asked) == 1 and why in message and message.endswith("its SHA-256.")
+    assert not caplog.records
+
+
+def test_weights_that_are_here_are_read_without_a_network(monkeypatch, tmp_path: Path) -> None:
+    sources = []
+
+    def note(_name: str, pretrained: str) -> None:
+        sources.append(pretrained)
+        raise OSError("enough")
+
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "weights.safetensors")
+    )
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(open_clip, "create_model", note)
+    with pytest.raises(ClipadError, match="enough"):
+        load_backbone("ViT-B-16-plus-240", "laion400m_e31")
+    assert sources == [str(tmp_path / "weights.safetensors")]
+
+
 def test_an_archive_gives_the_tensors_that_torch_reads_from_it(archive: Path) -> None:
     assert is_torchscript(archive)
     with warnings.catch_warnings():

@@ -21,6 +21,7 @@ from clipad_harness.base.files import alone
 from clipad_harness.base.settings import read_workers
 from clipad_harness.cli.main import main
 from clipad_harness.data import dataset_images, stages
+from clipad_harness.data.datasets import read_index
 from clipad_harness.data.images import read_image
 from clipad_harness.data.stages import CONTENT, write_index
 from clipad_harness.experiments import pipeline
@@ -379,6 +380,18 @@ def test_more_shots_than_references_are_refused(
     message = capsys.readouterr().err
     assert "k_shots: found 9, expected at most 2" in message
     assert "Traceback" not in message
+
+
+def test_a_name_that_is_too_long_is_told_before_anything_is_scored(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, long = project / "data/synthetic/synthetic_target", "x_" * 100
+    (data / "leather_hide").rename(data / long)
+    monkeypatch.setattr(pipeline, "open_data", lambda *_: (data, read_index(data, "no_card")))
+    counts = counting(monkeypatch)
+    with pytest.raises(ClipadError, match="prompt: found one of 77 tokens or more"):
+        pipeline.measure(project, "winclip")
+    assert counts == {"encoded": 0, "measured": 0}
 
 
 @pytest.mark.parametrize(

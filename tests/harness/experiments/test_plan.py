@@ -49,7 +49,7 @@ def test_a_forecast_counts_what_the_run_then_does(
     [job] = [candidate for candidate in plan.make_plan(project, read_profile(project), 1e9)
              if candidate.method == method]  # fmt: skip
     done = {"trainings": 0, "steps": 0, "shards": 0}
-    step, finish = train._take_step, Scorer.finish
+    step, measure = train._take_step, Scorer.measure
 
     def count_step(*arguments: object) -> dict[str, float]:
         done["steps"] += 1
@@ -57,18 +57,17 @@ def test_a_forecast_counts_what_the_run_then_does(
 
     def count_shard(self: Scorer, *arguments: object) -> object:
         done["shards"] += 1
-        return finish(self, *arguments)
+        return measure(self, *arguments)
 
     monkeypatch.setattr(train, "_take_step", count_step)
-    monkeypatch.setattr(Scorer, "finish", count_shard)
+    monkeypatch.setattr(Scorer, "measure", count_shard)
     pipeline.train(project, method)
     done["trainings"] = len(list((project / "data/trained" / method).glob("*.safetensors")))
     pipeline.measure(project, method)
     forecast = {"trainings": job.trainings, "steps": job.steps, "shards": job.shards}
     assert forecast == done
     results = pd.read_csv(pipeline.results_path(project, method))
-    shards = results.groupby(["variant", "dataset", "category", "k_shot", "seed"])
-    assert len(shards) == job.shards
+    assert results["key"].nunique() == job.shards
     run = pipeline.open_run(project, method)
     assert job.images == sum(
         (dataset.index["split"] == "test").sum() for dataset in run.datasets.values()
@@ -131,10 +130,96 @@ def test_the_paper_profile_without_data_and_weights_names_both(
     assert "weights ViT-L-14-336-quickgelu, openai for VCP-CLIP" in text
 
 
+WRONG = [
+    (("winclip", "changes"), {"temprature": 0.01}, "unknown temprature"),
+    (("winclip", "preset"), "papper", "preset: found 'papper'"),
+    (("winclip", "aupro"), "Exact", "aupro: found 'Exact'"),
+    (("winclip", "fpr_limit"), 30, "winclip.fpr_limit: found 30"),
+    (("winclip", "k_shots"), [0, 50], "k_shots: found 50, expected at most 2"),
+    (("profiles", "demo", "winclip", "backbone"), "ViT-B-99", "found 'ViT-B-99'"),
+    (("profiles", "demo", "winclip", "sha256"), "0" * 64, "expected 000000"),
+    (("anomalyclip", "auxiliary"), {"others": "synthetic_target"}, "which is also tested"),
+    (("anomalyclip", "auxiliary"), {"others": "no_card"}, "no_card"),
+    (("vcpclip", "changes"), {"image_size": 17}, "image_size: found 17"),
+    (("profiles", "demo", "vcpclip", "changes", "image_size"), {518: 97, 224: 97}, "multiple of 8"),
+    (("ablations",), "some", "ablations: found 'some', expected all, or none"),
+    (("methods",), ["winclip", "winclipp"], "methods: found 'winclipp'"),
+]
+
+
+@pytest.mark.parametrize(("keys", "value", "message"), WRONG)
+def test_a_plan_fails_where_the_run_would(
+    project: Path, keys: tuple[str, ...], value: object, message: str, monkeypatch, capsys
+) -> None:
+    before = (project / "params.yaml").read_text()
+    change(project, *keys, value=value)
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    monkeypatch.setattr(plan, "speed", lambda: 1e10)
+    try:
+        assert main(["plan"]) == 1
+    finally:
+        (project / "params.yaml").write_text(before)
+    printed = capsys.readouterr()
+    assert message in printed.err and "Nothing is missing" not in printed.out
+
+
+def test_a_method_whose_dataset_is_missing_is_named_and_the_others_are_planned(
+    project: Path, monkeypatch, capsys
+) -> None:
+    before = (project / "params.yaml").read_text()
+    change(project, "anomalyclip", "auxiliary", value={"visa": "mvtec", "others": "visa"})
+    monkeypatch.delenv("CLIPAD_DATA", raising=False)
+    code, text = run(project, monkeypatch, capsys)
+    (project / "params.yaml").write_text(before)
+    assert code == 1 and "AnomalyCLIP is not in the table, for want of visa, mvtec." in text
+    assert "VCP-CLIP" in text and "Missing: visa, for training AnomalyCLIP" in text
+
+
+def test_the_table_explains_its_words_and_offers_less(project: Path, monkeypatch, capsys) -> None:
+    before = (project / "params.yaml").read_text()
+    _, text = run(project, monkeypatch, capsys)
+    columns = ("images", "shards", "trainings", "steps", "time", "disk")
+    assert all(f"\n{word} " in text for word in columns)
+    assert "ablations: none" in text and "categories: [" not in text  # two categories are few
+    change(project, "ablations", value="none")
+    jobs = plan.make_plan(project, read_profile(project), 1e9)
+    _, less = run(project, monkeypatch, capsys)
+    (project / "params.yaml").write_text(before)
+    assert "ablations: none" not in less
+    # Two categories, without and with a reference; one training of each method that learns.
+    assert [(job.shards, job.trainings) for job in jobs] == [(4, 0), (2, 1), (2, 1)]
+
+
+def test_fewer_categories_take_less(project: Path, monkeypatch) -> None:
+    monkeypatch.setattr(plan, "CATEGORIES_FEWER", 1)
+    profile = read_profile(project)
+    runs = plan._runs(project, profile, plan.find_missing(project, profile))
+    headline, few, both = plan.ways_down(runs, 1e6, 1)
+    assert headline.endswith("ablations: none") and "categories: [hex_nut]" in few
+    assert both.endswith("ablations: none and profiles.demo.categories: [hex_nut]")
+    jobs, smaller = (
+        [plan._job(run, 1e6) for run in some]
+        for some in (runs, [plan._on(run, ["hex_nut"]) for run in runs])
+    )
+    assert all(less.seconds < job.seconds for less, job in zip(smaller, jobs, strict=True))
+
+
+def test_the_speed_is_that_of_the_product_which_nothing_slowed(monkeypatch) -> None:
+    used = iter([*(number * 10.0 for number in range(20)), *([1000.0] * 1000)])
+    clock = [0.0]
+
+    def thread_time() -> float:
+        clock[0] += next(used) if clock[0] < 500 else 7.0
+        return clock[0]
+
+    monkeypatch.setattr(plan.time, "thread_time", thread_time)
+    assert plan.speed(0, 8) == pytest.approx(2 * 8**3 / 7.0)
+
+
 def test_an_unknown_profile_is_one_message(project: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     assert main(["plan", "--profile", "papr"]) == 1
-    assert "found no 'papr', only demo, paper" in capsys.readouterr().err
+    assert "--profile: found no 'papr', only demo, paper" in capsys.readouterr().err
 
 
 def test_times_are_said_in_words() -> None:

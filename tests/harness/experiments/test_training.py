@@ -1,8 +1,10 @@
 """The training loop: the same bytes after a kill, frozen features read once, one message for bad input."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,9 @@ from project import (
 from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
+from clipad_core.learned.checkpoint_files import read_safetensors, to_safetensors
 from clipad_core.methods.vcpclip import METHOD
+from clipad_harness.base import sealed
 from clipad_harness.experiments import pipeline, train, trainer
 from clipad_harness.experiments.features import FeatureStore
 from clipad_harness.experiments.pipeline import Run, open_run
@@ -475,3 +479,98 @@ def test_weights_with_a_changed_bit_are_trained_on_and_measured_by_nobody(
         for stage in (pipeline.train, pipeline.measure):
             with pytest.raises(ClipadError, match=f"weights: {weights} has SHA-256 .* is damaged"):
                 stage(project, method)
+
+
+def as_sealed(path: Path, change_state: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a resume point and seal it anew: its digest is right, its content is not."""
+    state = sealed.read_state(path, path.stem)
+    assert state is not None
+    sealed.write_state(path, path.stem, change_state(state))
+
+
+def with_nan(state: dict[str, Any]) -> dict[str, Any]:
+    next(iter(state["learner"].values())).view(-1)[0] = float("nan")
+    return state
+
+
+def with_other_moments(state: dict[str, Any]) -> dict[str, Any]:
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(2, 2, 2)
+    return state
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda state: [1, 2],
+        lambda state: {},
+        with_nan,
+        with_other_moments,
+        lambda state: state | {"learner": {"other": torch.zeros(1)}},
+        lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
+        lambda state: state | {"progress": {"step": 10**9, "curve": []}},
+        lambda state: state | {"progress": {"step": 6, "curve": [[]]}},
+    ],
+)
+def test_a_resume_point_that_does_not_fit_is_started_afresh_and_fills_nothing(
+    tmp_path: Path, broken: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fresh() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        learner = torch.nn.Linear(3, 2)
+        return learner, torch.optim.Adam(learner.parameters(), fused=True)
+
+    learner, optimizer = fresh()
+    learner(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    path, epochs = tmp_path / "key.pt", [0, 0, 1, 1]
+    train._save(path, learner, optimizer, train.Progress(3, [{"total": 1.0}, {"total": 0.5}]))
+    assert train._resume(path, *fresh(), epochs).step == 3
+    as_sealed(path, broken)
+    again, initial = fresh(), fresh()[0].state_dict()
+    assert train._resume(path, *again, epochs) == train.Progress(0, [])
+    assert all(torch.equal(value, initial[name]) for name, value in again[0].state_dict().items())
+    assert not again[1].state
+    assert f"clipad: {path}: damaged" in capsys.readouterr().err
+
+
+def test_what_measuring_refuses_of_a_learner_or_curve_is_trained_again(project: Path) -> None:
+    pipeline.train(project, "vcpclip")
+    before = files_of(project, "vcpclip")
+    learner, curve = before
+    run = open_run(project, "vcpclip")
+    job = trainings(run.variants)[0]
+    tensors, header = read_safetensors(learner, "vcpclip")
+    name = next(iter(tensors))
+    for other, about in (
+        ({"other": tensors[name]}, header),
+        (tensors | {name: tensors[name] * float("nan")}, header),
+        (tensors, header | {"config": []}),
+        (tensors, header | {"config": {"no_field": 1}}),
+        (tensors, header | {"backbone": None}),
+    ):
+        learner.write_bytes(to_safetensors(other, about))
+        assert run.trainer().unusable(job) == [learner]
+        with pytest.raises(ClipadError, match="`./repro clipad train vcpclip` makes it again"):
+            run.trainer().learner(job)
+    for content in ({}, [{"total": "none"}], [[]], None):
+        sealed.write_json(curve, run.trainer().key(job), content)
+        assert run.trainer().unusable(job) == [learner, curve]
+    pipeline.train(project, "vcpclip")
+    assert files_of(project, "vcpclip") == before
+
+
+@pytest.mark.parametrize("text", ["", "[{", "variant,seed\n", b"\xff\xfe", "CUT"])
+def test_a_damaged_table_of_curves_names_the_file_to_delete(
+    project: Path, text: str | bytes
+) -> None:
+    run, path = open_run(project, "vcpclip"), pipeline.curves_path(project, "vcpclip")
+    path.parent.mkdir(parents=True)
+    whole = "variant,seed,epoch,part,value\nmain,1,1,total,0.25\n"
+    path.write_text(whole)
+    assert pipeline.curves_of(run, run.scorer())["value"].tolist() == [0.25]
+    path.write_bytes(text if isinstance(text, bytes) else text.replace("CUT", whole[:-2]).encode())
+    message = (
+        "training.csv: found no whole table .* delete it and run `./repro clipad train vcpclip`"
+    )
+    with pytest.raises(ClipadError, match=message):
+        pipeline.curves_of(run, run.scorer())

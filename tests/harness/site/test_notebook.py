@@ -159,6 +159,33 @@ def test_a_failed_cell_is_named_and_its_raw_notebook_stays(notebook, run, tmp_pa
     assert not (tmp_path / "reports").exists()
 
 
+LATER = "try:\n    {}['x']\nexcept KeyError as error:\n    cause = error"
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        (
+            "x = 1\n\nraise ValueError('y') from cause",
+            r"line 3 \(`raise ValueError\('y'\) from cause`\)",
+        ),
+        ("x = 1\ny = = 2", r"line 2 \(`y = = 2`\)"),
+        ("x = 1\nf = lambda: 1 / 0\nf()", r"line 3 \(`f\(\)`\)"),
+    ],
+    ids=["caused elsewhere", "no Python", "in a function"],
+)
+def test_the_line_of_a_failed_cell_is_the_cells_own(notebook, run, source, place):
+    book = notebook(cell(DEFAULTS, tag="parameters"), cell(LATER), cell(source))
+    with pytest.raises(ClipadError, match=f"cell 3 .* stopped at its {place}"):
+        run(book)
+
+
+def test_what_a_kernel_logs_of_its_own_end_is_not_printed(notebook, run, capfd):
+    log = "get_ipython().kernel.log.error('KeyboardInterrupt caught in kernel.')"
+    run(notebook(cell(DEFAULTS, tag="parameters"), cell(log)))
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
 def test_of_a_process_that_dies_the_cells_that_ran_are_kept(notebook, run, tmp_path):
     source = notebook(
         cell(DEFAULTS, tag="parameters"), cell('"kept", 6 * 7'), cell("import os\nos._exit(1)")
