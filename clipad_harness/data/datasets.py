@@ -37,6 +37,10 @@ DATA_VARIABLE = "CLIPAD_DATA"
 _SHOWN = 5
 
 
+class MissingDataset(ClipadError):
+    """A dataset that is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What a folder holds and what is wrong with it; `layout` is the expected one, in words."""
@@ -58,8 +62,9 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
     """The folder of a dataset, as `dataset_folder` finds it.
 
     Raises:
-        ClipadError: an unknown name, or no such folder with something in it; the message lists
-            where it looked and how to get the dataset.
+        MissingDataset: no such folder with something in it; the message lists where it looked and how
+            to get the dataset.
+        ClipadError: an unknown name.
     """
     card = read_card(name, cards)
     folder = dataset_folder(name, data_root)
@@ -69,7 +74,7 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
     places += [] if data_root is not None else ["data_root (not set)"]
     places += [] if os.environ.get(DATA_VARIABLE) else [f"{DATA_VARIABLE} (not set)"]
     words = expected(card.layout, card.folders)
-    raise ClipadError(
+    raise MissingDataset(
         f"dataset {name}: found none in {', '.join(places)}. Expected {words} in it. "
         f"{card.obtain.strip()} Then set data_root in params.yaml or {DATA_VARIABLE} to the folder "
         f"that holds {name}/."

@@ -22,6 +22,7 @@ from clipad_harness.base.settings import (
     read_profile,
     read_workers,
 )
+from clipad_harness.data.datasets import MissingDataset
 from clipad_harness.data.stages import open_data
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Run:
         name: of the method's room.
         variants: the main one first.
         datasets: every dataset that some variant is trained or tested on, by name.
+        left_out: what params.yaml asks for and this machine or the dataset cannot give, a sentence each.
     """
 
     root: Path
@@ -56,6 +58,7 @@ class Run:
     settings: MethodSettings
     variants: list[Variant]
     datasets: Mapping[str, DatasetImages]
+    left_out: tuple[str, ...] = ()
 
     @property
     def method(self) -> Method:
@@ -83,6 +86,13 @@ class Run:
     def categories(self) -> list[str]:
         """The categories that are tested."""
         return self.tested.categories
+
+    @property
+    def most_references(self) -> int:
+        """How many normal images every tested category has to refer to."""
+        from clipad_harness.experiments.left_out import fewest_training_images
+
+        return fewest_training_images(self.index)[1]
 
     @property
     def as_in_params(self) -> bool:
@@ -129,7 +139,15 @@ class Run:
 
         encodings = self.encodings()
         trainer = None if self.method.training is None else self._trainer(encodings)
-        return Scorer(self.name, self.profile, self.datasets, encodings, trainer, self.variants)
+        return Scorer(
+            self.name,
+            self.profile,
+            self.datasets,
+            encodings,
+            trainer,
+            self.variants,
+            self.left_out,
+        )
 
 
 def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None) -> Run:
@@ -141,9 +159,11 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         parameters: settings in place of those of params.yaml, as `read_parameterised` takes them.
 
     Raises:
-        ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
+        MethodLeftOut: the dataset that the method is trained on is missing.
+        ClipadError: wrong settings, the tested dataset is missing, or one is empty or damaged.
     """
     from clipad_harness.data.dataset_images import DatasetImages
+    from clipad_harness.experiments.left_out import with_datasets, with_references
     from clipad_harness.experiments.variants import read_variants
 
     chosen, settings = read_parameterised(root, name, parameters or {})
@@ -154,12 +174,21 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         )
     variants = read_variants(name, settings, chosen)
     used = [n for v in variants for n in (v.trained_on, v.tested_on) if n is not None]
-    datasets = {}
+    datasets, missing = {}, {}
     for dataset_name in dict.fromkeys([chosen.dataset, *used]):
         own = dataset_name == chosen.dataset
-        data, index = open_data(root, chosen if own else chosen.on(dataset_name))
+        try:
+            data, index = open_data(root, chosen if own else chosen.on(dataset_name))
+        except MissingDataset as error:
+            if own:
+                raise
+            missing[dataset_name] = str(error)
+            continue
         datasets[dataset_name] = DatasetImages(index, data)
-    return Run(root, name, chosen, settings, variants, datasets)
+    variants, rows = with_datasets(name, variants, missing)
+    indexes = {dataset: images.index for dataset, images in datasets.items()}
+    variants, shots = with_references(name, variants, indexes)
+    return Run(root, name, chosen, settings, variants, datasets, (*shots, *rows))
 
 
 def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
@@ -284,7 +313,7 @@ def by_category(results: pd.DataFrame) -> pd.DataFrame:
     """Main variant, per cent, a row a category and number of shots: what `dvc plots` draws."""
     main = results[results["variant"] == "main"]
     table = main.pivot_table(
-        index=["category", "k_shot"], columns="metric", values="value", aggfunc="mean"
+        index=["category", "k_shot"], columns="metric", values="value", aggfunc="mean", dropna=False
     )
     return (100 * table).round(2).reset_index()
 

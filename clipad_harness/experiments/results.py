@@ -47,8 +47,9 @@ def _tables(
         record, values = records[shard], records[shard]["values"]
         place = (shard.variant.tested_on, shard.category, shard.k_shot, shard.seed)
         head = (scorer.method, shard.variant.name, label, *scorer.computed(shard), *place)
-        rows += [(*head, m, values[m], record["key"][:16]) for m in METRIC_LABELS if m in values]
+        rows += [(*head, m, values[m], record["key"][:16]) for m in METRIC_LABELS]
         if shard.variant.name == MAIN:
             chosen += [(*place, image) for image in record["references"]]
     names = ["dataset", "category", "k_shot", "seed", "image"]
-    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(chosen, columns=names)
+    results = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})  # undefined: NaN
+    return results, pd.DataFrame(chosen, columns=names)

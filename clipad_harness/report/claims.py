@@ -8,14 +8,13 @@ import re
 import pandas as pd
 
 from clipad_core.metrics import METRIC_LABELS, METRICS
-from clipad_harness.report.ablations import ablation, group_of, pretty
+from clipad_harness.report.ablations import UNMEASURED, ablation, group_of, pretty
 from clipad_harness.report.tables import Html, percent, table
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
 SAME = 0.05
 # Standard errors, over the categories, that a difference must exceed to be called one.
 DECIDED = 2.0
-UNMEASURED = "not measured in this run"
 AGREES, DISAGREES, UNDECIDED = "as in the paper", "not as in the paper", "undecided"
 
 

@@ -21,7 +21,7 @@ from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
 from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.shards import CategoryScores
-from clipad_harness.report.figures import PALETTE
+from clipad_harness.report.figures import PALETTE, UNDEFINED, say_undefined
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
 from clipad_harness.report.summary import COSTS
@@ -61,7 +61,7 @@ def headline(measured: SideBySide, among: Sequence[Contender]) -> Html:
         cells = [Cell(contender.label, "row")]
         for metric, frame in columns.items():
             means = frame["mean"] if KNOWN_METRICS[metric].higher_is_better else -frame["mean"]
-            best = means.idxmax() == contender.label
+            best = means.notna().any() and means.idxmax() == contender.label
             mean, std = (float(frame["mean"].get(contender.label, np.nan)),
                          float(frame["std"].get(contender.label, np.nan)))  # fmt: skip
             text = with_spread(mean, std)
@@ -127,6 +127,8 @@ def cost_figure(measured: SideBySide, among: Sequence[Contender]) -> tuple[Figur
         panel.set(xlabel="10⁹ operations an image", ylabel="")
         panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         panel.margins(0.2)
+        if means.isna().all():
+            say_undefined(panel)
     axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure, f"Accuracy against billions of operations: {'; '.join(alt)}."
 
@@ -157,6 +159,8 @@ def difference_figure(
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set_title(f"{level} AUROC, points", fontsize=9.5)
         seaborn.despine(ax=panel, left=True)
+        if frame["difference"].isna().all():
+            panel.text(0.5, 0.5, UNDEFINED, transform=panel.transAxes, ha="center", fontsize=9)
         points = [percent(float(v), signed=True) for v in frame.iloc[-1, :3]]
         alt.append(
             f"{level} AUROC on the mean {points[0]} points, interval {points[1]} to {points[2]}"
@@ -169,7 +173,11 @@ def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
     """Where the first is clearly better, clearly worse, and where nothing can be said."""
     parts = []
     for level in ("image", "pixel"):
-        own = frame[level].drop(index="mean")
+        every = frame[level].drop(index="mean")
+        own = every.dropna(subset=["low", "high"])
+        if own.empty:
+            parts.append(f"by {level} AUROC {UNDEFINED}")
+            continue
         better = own[own["low"] > 0].index
         worse = own[own["high"] < 0].index
         listed = [
@@ -179,7 +187,8 @@ def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
             for word, names in (("better", better), ("worse", worse))
         ]
         undecided = len(own) - len(better) - len(worse)
-        parts.append(f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {undecided}")
+        text = f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {undecided}"
+        parts.append(text + (f", undefined in {n}" if (n := len(every) - len(own)) else ""))
     return f"{first} against {second}, categories: {'; '.join(parts)}."
 
 
@@ -198,8 +207,8 @@ def by_category(measured: SideBySide, among: Sequence[Contender], metric: str) -
 def apart(measured: SideBySide, first: str, second: str, count: int = 3) -> pd.DataFrame:
     """The damaged images on which the first ranks most above the second, each category once."""
     damaged = measured.images[measured.images["label"] == 1]
-    wide = damaged.pivot_table(
-        index=["category", "image", "defect"], columns="contender", values="ranked", sort=False
+    wide = damaged.pivot(
+        index=["category", "image", "defect"], columns="contender", values="ranked"
     ).reset_index()
     wide = wide.assign(gain=wide[first] - wide[second])
     ordered = wide.sort_values(["gain", "image"], ascending=[False, True], kind="stable")
