@@ -135,8 +135,8 @@ def read_index(
         listing = "\n".join(f"  {problem}" for problem in contents.problems[:_SHOWN])
         more = f"\n  and {count - _SHOWN} more" if count > _SHOWN else ""
         raise ClipadError(
-            f"{root}: found {count} problem{'s' if count > 1 else ''}, expected {contents.layout} with "
-            f"a mask for every defect image:\n{listing}{more}\nCorrect the folder or get the dataset "
+            f"{root}: found {count} problem{'s' if count > 1 else ''}, expected {contents.layout}:"
+            f"\n{listing}{more}\nCorrect the folder or get the dataset "
             "again."
         )
     return contents.index
@@ -191,6 +191,7 @@ def survey(
     )
     order = ["category", "split", "defect", "image"]
     index = index.sort_values(order, kind="stable", ignore_index=True)
+    words += " with a mask for every defect image" if reading.masked else ""
     return Survey(index, tuple(reading.problems), words)
 
 

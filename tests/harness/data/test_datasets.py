@@ -213,7 +213,7 @@ def test_one_fault_is_one_message_that_names_the_file(root, fault):
 
 
 def test_all_faults_of_a_folder_come_in_one_message_the_first_five_and_a_count(root):
-    for mask in (root / "nut" / "ground_truth").rglob("*.png"):
+    for mask in sorted((root / "nut" / "ground_truth").rglob("*.png"))[1:]:
         mask.unlink()
     for image in (root / "bolt" / "train" / "good").iterdir():
         image.write_bytes(b"")
@@ -221,9 +221,9 @@ def test_all_faults_of_a_folder_come_in_one_message_the_first_five_and_a_count(r
     with pytest.raises(ClipadError) as caught:
         read_index(root, "mini")
     message = str(caught.value)
-    assert "found 7 problems" in message
+    assert "found 6 problems" in message
     assert message.count("\n  bolt/") + message.count("\n  nut/") == 5
-    assert "\n  and 2 more\n" in message
+    assert "\n  and 1 more\n" in message
 
 
 def test_a_missing_or_empty_folder_says_what_was_expected(tmp_path):

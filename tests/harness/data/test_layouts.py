@@ -203,9 +203,9 @@ def test_later_releases_of_the_covid_database_are_read(tmp_path):
     assert set(index["mask"]) == {""}
 
 
-def visa_row_without_file(root: Path) -> str:
-    (root / "pcb1/Data/Images/Anomaly/000.JPG").unlink()
-    return "pcb1/Data/Images/Anomaly/000.JPG: named in split_csv/1cls.csv, but not there"
+def visa_row_without_mask(root: Path) -> str:
+    (root / "pcb1/Data/Masks/Anomaly/000.png").unlink()
+    return "pcb1/Data/Masks/Anomaly/000.png: named in split_csv/1cls.csv, but not there"
 
 
 def visa_file_without_row(root: Path) -> str:
@@ -217,7 +217,7 @@ def visa_row_outside(root: Path) -> str:
     table = root / "split_csv" / "1cls.csv"
     write(root.parent / "secret.png")
     table.write_text(table.read_text() + "pcb1,test,normal,../secret.png,\n")
-    return "../secret.png: named in split_csv/1cls.csv, but not there"
+    return "../secret.png: named in split_csv/1cls.csv, but outside pcb1/Data/Images"
 
 
 def visa_other_mask(root: Path) -> str:
@@ -262,9 +262,10 @@ def head_ct_without_line(root: Path) -> str:
     return "head_ct/head_ct/009.png: no line in labels.csv"
 
 
-def head_ct_without_image(root: Path) -> str:
-    (root / "head_ct" / "head_ct" / "003.png").unlink()
-    return "labels.csv: names image 003, not there"
+def head_ct_without_images(root: Path) -> str:
+    for path in (root / "head_ct" / "head_ct").iterdir():
+        path.unlink()
+    return "head_ct/head_ct: no images"
 
 
 def head_ct_other_label(root: Path) -> str:
@@ -284,7 +285,7 @@ def cvc_colondb_extra_mask(root: Path) -> str:
 
 
 FAULTS = [
-    visa_row_without_file,
+    visa_row_without_mask,
     visa_file_without_row,
     visa_row_outside,
     visa_other_mask,
@@ -294,7 +295,7 @@ FAULTS = [
     kolektor_damaged_label,
     isic2016_without_masks,
     head_ct_without_line,
-    head_ct_without_image,
+    head_ct_without_images,
     head_ct_other_label,
     brain_mri_half_copied,
     cvc_colondb_extra_mask,
