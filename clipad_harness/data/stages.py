@@ -18,6 +18,18 @@ CONTENT = Path("data/index/content.txt")
 DRAWN = Path("data/synthetic")
 
 
+def find_data(root: Path, profile: Profile) -> Path:
+    """The folder of the dataset of a profile.
+
+    Raises:
+        MissingDataset: it is not here.
+    """
+    data_root = root / profile.data_root if profile.data_root else None
+    if data_root is None and (root / DRAWN / profile.dataset).is_dir():
+        data_root = root / DRAWN
+    return find_dataset(profile.dataset, data_root)
+
+
 def open_data(root: Path, profile: Profile) -> tuple[Path, pd.DataFrame]:
     """Find and index the dataset of a profile.
 
@@ -25,10 +37,7 @@ def open_data(root: Path, profile: Profile) -> tuple[Path, pd.DataFrame]:
         MissingDataset: it is not here.
         ClipadError: a dataset that is empty or damaged.
     """
-    data_root = root / profile.data_root if profile.data_root else None
-    if data_root is None and (root / DRAWN / profile.dataset).is_dir():
-        data_root = root / DRAWN
-    data = find_dataset(profile.dataset, data_root)
+    data = find_data(root, profile)
     return data, read_index(data, profile.dataset, profile.categories)
 
 

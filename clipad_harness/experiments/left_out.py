@@ -4,16 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from clipad_core.errors import ClipadError
-from clipad_harness.experiments.shards import MAIN
-from clipad_harness.experiments.variants import Variant
+from clipad_harness.base.settings import Profile
+from clipad_harness.data.datasets import MissingDataset
+from clipad_harness.data.stages import find_data
+
+if TYPE_CHECKING:
+    from clipad_harness.experiments.variants import Variant
 
 
 class MethodLeftOut(ClipadError):
-    """A method cannot run here, since the dataset it is trained on is missing; others can."""
+    """A method cannot run here, since the dataset that it is trained on is missing; others can.
+
+    Args:
+        about: which method, and what it is trained on; what a page may say, without a path.
+        reason: where the dataset was looked for, and how to get it.
+    """
+
+    def __init__(self, about: str, reason: str) -> None:
+        super().__init__(f"{about} {reason}")
+        self.about = about
+
+
+def missing_datasets(root: Path, profile: Profile, variants: Sequence[Variant]) -> dict[str, str]:
+    """The datasets that variants are trained or tested on and that are not here, each with a message."""
+    missing = {}
+    for dataset in dict.fromkeys(name for v in variants for name in (v.trained_on, v.tested_on)):
+        try:
+            if dataset not in (None, profile.dataset):
+                find_data(root, profile.on(str(dataset)))
+        except MissingDataset as error:
+            missing[str(dataset)] = str(error)
+    return missing
 
 
 def with_datasets(
@@ -33,9 +60,10 @@ def with_datasets(
     main, others = variants[0], [v.name for v in variants if v not in present]
     if main.name in others:
         raise MethodLeftOut(
-            f"{name} is left out: it is trained on {main.trained_on}, which is not here. "
-            f"{missing[str(main.trained_on)]} Or train it on drawn images, with "
-            f"{name}.auxiliary.{main.tested_on}: synthetic_auxiliary in params.yaml."
+            f"{name} is left out: it is trained on {main.trained_on} for {main.tested_on}, and "
+            f"{main.trained_on} is not here. Get it, or train {name} on drawn images, with "
+            f"{name}.auxiliary.{main.tested_on}: synthetic_auxiliary in params.yaml.",
+            missing[str(main.trained_on)],
         )
     if not others:
         return present, []
@@ -69,7 +97,7 @@ def with_references(
     if not possible[0].k_shots:
         raise ClipadError(
             f"{name}.k_shots: found {', '.join(map(str, shots))}, expected at most {count}, since "
-            f"{why} in {main.tested_on}; add {'0, without references,' if not count else count}."
+            f"{why} in {main.tested_on}; add {count or '0, without references'}."
         )
     sentences = [f"{', '.join(f'{k}-shot' for k in shots)}: left out, since {why}"] if shots else []
     return [v for v in possible if v.k_shots], sentences

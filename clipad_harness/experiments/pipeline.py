@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import OF_PROFILE, check_names, read_parameterised
 from clipad_harness.base.settings import (
@@ -22,8 +24,14 @@ from clipad_harness.base.settings import (
     read_profile,
     read_workers,
 )
-from clipad_harness.data.datasets import MissingDataset
 from clipad_harness.data.stages import open_data
+from clipad_harness.experiments.left_out import (
+    MethodLeftOut,
+    fewest_training_images,
+    missing_datasets,
+    with_datasets,
+    with_references,
+)
 
 if TYPE_CHECKING:
     from clipad_core.methods.method import Method
@@ -90,8 +98,6 @@ class Run:
     @property
     def most_references(self) -> int:
         """How many normal images every tested category has to refer to."""
-        from clipad_harness.experiments.left_out import fewest_training_images
-
         return fewest_training_images(self.index)[1]
 
     @property
@@ -163,7 +169,6 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         ClipadError: wrong settings, the tested dataset is missing, or one is empty or damaged.
     """
     from clipad_harness.data.dataset_images import DatasetImages
-    from clipad_harness.experiments.left_out import with_datasets, with_references
     from clipad_harness.experiments.variants import read_variants
 
     chosen, settings = read_parameterised(root, name, parameters or {})
@@ -173,19 +178,13 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
             "params.yaml."
         )
     variants = read_variants(name, settings, chosen)
+    variants, rows = with_datasets(name, variants, missing_datasets(root, chosen, variants))
     used = [n for v in variants for n in (v.trained_on, v.tested_on) if n is not None]
-    datasets, missing = {}, {}
+    datasets = {}
     for dataset_name in dict.fromkeys([chosen.dataset, *used]):
         own = dataset_name == chosen.dataset
-        try:
-            data, index = open_data(root, chosen if own else chosen.on(dataset_name))
-        except MissingDataset as error:
-            if own:
-                raise
-            missing[dataset_name] = str(error)
-            continue
+        data, index = open_data(root, chosen if own else chosen.on(dataset_name))
         datasets[dataset_name] = DatasetImages(index, data)
-    variants, rows = with_datasets(name, variants, missing)
     indexes = {dataset: images.index for dataset, images in datasets.items()}
     variants, shots = with_references(name, variants, indexes)
     return Run(root, name, chosen, settings, variants, datasets, (*shots, *rows))
@@ -202,25 +201,39 @@ def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> li
         ClipadError: see `open_run`; another parameter; no method has any results.
     """
     check_names(parameters or (), OF_PROFILE)
-    names = [name for name in read_methods(root) if results_path(root, name).is_file()]
-    if not names:
+    runs = []
+    for name in measured_methods(root):
+        try:
+            runs.append(open_run(root, name, parameters))
+        except MethodLeftOut as left_out:
+            reason = left_out
+    if not runs and measured_methods(root):
+        raise reason
+    if not runs:
         first = read_methods(root)[0]
         raise ClipadError(
             f"reports: found results of no method; run `./repro clipad measure {first}` first."
         )
-    return [open_run(root, name, parameters) for name in names]
+    return runs
+
+
+def measured_methods(root: Path) -> list[str]:
+    """The methods of params.yaml that have results; the table of one that is left out has no row."""
+    tables = {name: results_path(root, name) for name in read_methods(root)}
+    return [
+        name for name, path in tables.items() if path.is_file() and len(pd.read_csv(path, nrows=1))
+    ]
 
 
 def train(root: Path, name: str) -> Path:
     """Stage `train`: every distinct training of a method, and its loss curves.
 
-    Of a method that learns nothing the table of curves has no row.
+    Of a method that learns nothing, or that is left out, the table of curves has no row.
     """
     from clipad_harness.experiments.trainer import CURVE_COLUMNS, remove_others, train_all
 
-    run = open_run(root, name)
-    curves = pd.DataFrame(columns=CURVE_COLUMNS)
-    if run.method.training is not None:
+    curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
+    if run is not None and run.method.training is not None:
         trainer = run.trainer()
         curves = train_all(trainer, run.variants, read_workers(root))
         remove_others(trainer, run.variants)
@@ -228,14 +241,29 @@ def train(root: Path, name: str) -> Path:
 
 
 def measure(root: Path, name: str) -> Path:
-    """Stage `measure`: every variant, category, number of references and seed into one tidy table."""
-    run = open_run(root, name)
-    results, references = _measure_all(run, run.scorer())
-    own = results[results["dataset"] == run.profile.dataset]
+    """Stage `measure`: every variant, category, number of references and seed into one tidy table.
+
+    Of a method that is left out no table has a row.
+    """
+    from clipad_harness.experiments.results import COLUMNS, REFERENCE_COLUMNS
+
+    results, references = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=REFERENCE_COLUMNS)
+    if run := _open_or_tell(root, name):
+        results, references = _measure_all(run, run.scorer())
+    own = results[results["dataset"] == run.profile.dataset] if run else results
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
     write_text(folder / "by_category.csv", _csv(by_category(own)))
     return write_text(results_path(root, name), _csv(results, RESULT_DIGITS))
+
+
+def _open_or_tell(root: Path, name: str) -> Run | None:
+    """The run of a stage; None where the method is left out, which is said and fails nothing."""
+    try:
+        return open_run(root, name)
+    except MethodLeftOut as reason:
+        print(f"clipad: {reason}", file=sys.stderr)
+        return None
 
 
 def _measure_all(run: Run, scorer: Scorer) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -313,8 +341,9 @@ def by_category(results: pd.DataFrame) -> pd.DataFrame:
     """Main variant, per cent, a row a category and number of shots: what `dvc plots` draws."""
     main = results[results["variant"] == "main"]
     table = main.pivot_table(
-        index=["category", "k_shot"], columns="metric", values="value", aggfunc="mean", dropna=False
+        index=["category", "k_shot"], columns="metric", values="value", aggfunc="mean"
     )
+    table = table.reindex(columns=sorted(METRIC_LABELS)).astype(float)
     return (100 * table).round(2).reset_index()
 
 

@@ -16,11 +16,13 @@ from PIL import Image
 
 from clipad_core.metrics import METRIC_LABELS
 from clipad_core.metrics import METRICS as KNOWN_METRICS
+from clipad_harness.base.settings import read_methods
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
-from clipad_harness.experiments.pipeline import Run
+from clipad_harness.experiments.pipeline import Run, measured_methods
 from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.papers.card import read_paper
 from clipad_harness.report.figures import PALETTE, UNDEFINED, say_undefined
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
@@ -83,6 +85,9 @@ def standing(run: Run) -> Html:
     kind = scorer.backbone(scorer.variants[0].config).kind
     test = run.index[run.index["split"] == "test"]
     about = f"{card.title}: {len(test)} test images of {len(run.categories)} categories."
+    absent = [name for name in read_methods(run.root) if name not in measured_methods(run.root)]
+    titles = ", ".join(read_paper(name).title for name in absent)
+    about += f" Left out, as their pages say: {titles}." if absent else ""
     if kind == "published":
         return callout(f"{about} Published weights.")
     return callout(
@@ -174,7 +179,7 @@ def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
     parts = []
     for level in ("image", "pixel"):
         every = frame[level].drop(index="mean")
-        own = every.dropna(subset=["low", "high"])
+        own = every[every["low"].notna()]
         if own.empty:
             parts.append(f"by {level} AUROC {UNDEFINED}")
             continue

@@ -11,6 +11,7 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
+from clipad_harness.base.settings import Profile
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.digests import PACKAGES
@@ -118,6 +119,37 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         headline=lines,
         verdicts={k: int(counts.get(k, 0)) for k in VERDICTS},
         missing=[*read_paper(scorer.method).missing, *incomplete(scorer)],
+    )
+
+
+def summary_of_left_out(method: str, profile: Profile, about: str) -> Summary:
+    """The metrics file of a method that is left out: no number, and why.
+
+    Args:
+        method: its name.
+        profile: of the run.
+        about: why it is left out.
+    """
+    paper, weights = read_paper(method), profile.weights[method]
+    references = find_method(method).references
+    return Summary(
+        title=paper.page_title,
+        method=paper.title,
+        method_with_references=references.title if references else "",
+        dataset=profile.dataset,
+        backbone=f"{weights.backbone} / {weights.weights}",
+        weights_hash="",
+        precision="",
+        device="",
+        stand_in=False,
+        comparable=False,
+        reason="left out",
+        categories=0,
+        images=0,
+        seeds=0,
+        headline={},
+        verdicts={},
+        missing=[about.rstrip(".")],
     )
 
 
