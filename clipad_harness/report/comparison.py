@@ -214,7 +214,8 @@ def apart(measured: SideBySide, first: str, second: str, count: int = 3) -> pd.D
     damaged = measured.images[measured.images["label"] == 1]
     wide = damaged.pivot(
         index=["category", "image", "defect"], columns="contender", values="ranked"
-    ).reset_index()
+    )
+    wide = wide.reindex(columns=[first, second]).reset_index()
     wide = wide.assign(gain=wide[first] - wide[second])
     ordered = wide.sort_values(["gain", "image"], ascending=[False, True], kind="stable")
     return ordered[ordered["gain"] > 0].drop_duplicates("category").head(count)
