@@ -32,6 +32,11 @@ from clipad_harness.base.settings import (
     read_workers,
 )
 from clipad_harness.data.stages import open_data
+from clipad_harness.experiments.left_out import (
+    missing_datasets,
+    with_datasets,
+    with_references,
+)
 from clipad_harness.experiments.missing import find_missing
 from clipad_harness.experiments.variants import (
     Shard,
@@ -128,7 +133,9 @@ def _job(root: Path, profile: Profile, name: str, rate: float) -> Job:
     """What a method takes: its encodings, its trainings, its shards."""
     method, config = find_method(name), _architecture(root, profile.weights[name])
     variants = read_variants(name, read_method(root, name), profile)
+    variants, _ = with_datasets(name, variants, missing_datasets(root, profile, variants))
     frames = _frames(root, profile, variants)
+    variants, _ = with_references(name, variants, frames)
     tested = dict.fromkeys(variant.tested_on for variant in variants)
     categories = {dataset: list(dict.fromkeys(frames[dataset]["category"])) for dataset in tested}
     shards = plan_shards(method, categories, variants, profile.ablation_categories)
