@@ -211,9 +211,9 @@ def by_category(measured: SideBySide, among: Sequence[Contender], metric: str) -
 
 def apart(measured: SideBySide, first: str, second: str, count: int = 3) -> pd.DataFrame:
     """The damaged images on which the first ranks most above the second, each category once."""
-    damaged = measured.images[measured.images["label"] == 1]
-    wide = damaged.pivot(
-        index=["category", "image", "defect"], columns="contender", values="ranked"
+    damaged = measured.images[measured.images["label"] == 1].dropna(subset="ranked")
+    wide = damaged.pivot_table(
+        index=["category", "image", "defect"], columns="contender", values="ranked", sort=False
     )
     wide = wide.reindex(columns=[first, second]).reset_index()
     wide = wide.assign(gain=wide[first] - wide[second])

@@ -68,7 +68,7 @@ def measure_all(
             for seed in contender.seeds:
                 scores = contender.detect(category, seed)
                 labels = scores.images["label"].to_numpy()
-                has_masks = contender.run.tested.has_masks(category)
+                has_masks = bool((scores.images.loc[labels == 1, "mask"] != "").all())
                 values = measure(scores, has_masks, "exact", fpr_limit)
                 rows += [(contender.label, category, seed, *pair) for pair in values.items()]
                 counted = _counts(scores.maps, scores.masks) if has_masks else (None, None)
