@@ -12,6 +12,7 @@ from PIL import Image
 
 from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import CARDS, read_card
+from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.datasets import INDEX_COLUMNS, find_dataset, index_hash, read_index
 from clipad_harness.data.layouts import expected
 from clipad_harness.standin.drawing.catalogue import AUXILIARY, TARGET
@@ -224,6 +225,16 @@ def test_all_faults_of_a_folder_come_in_one_message_the_first_five_and_a_count(r
     assert "found 6 problems" in message
     assert message.count("\n  bolt/") + message.count("\n  nut/") == 5
     assert "\n  and 1 more\n" in message
+
+
+def test_masks_are_a_matter_of_the_category(root):
+    for mask in (root / "nut" / "ground_truth").rglob("*.png"):
+        mask.unlink()
+    index = read_index(root, "mini")
+    masked = index[index["mask"] != ""]
+    assert set(masked["category"]) == {"bolt"} and len(index) == 16
+    images = DatasetImages(index, root)
+    assert (images.has_masks("nut"), images.has_masks("bolt")) == (False, True)
 
 
 def test_a_missing_or_empty_folder_says_what_was_expected(tmp_path):

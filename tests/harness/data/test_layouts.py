@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,29 @@ def test_one_fault_of_a_layout_is_named(make, fault):
                 if fault.__name__.startswith((name, name.removesuffix("_sdd"))))  # fmt: skip
     root = make(name)
     assert f"\n  {fault(root)}" in problems(root, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "count"),
+    [
+        ("visa", "pcb1/Data/Images/Anomaly/000.JPG", 13),
+        ("visa", "pcb1/Data/Masks", 14),
+        ("head_ct", "head_ct/head_ct/003.png", 3),
+    ],
+)
+def test_a_part_of_what_a_table_names_is_read(make, name, part, count):
+    root = make(name)
+    shutil.rmtree(root / part) if (root / part).is_dir() else (root / part).unlink()
+    index = read_index(root, name)
+    assert len(index) == count
+    unmasked = index[(index["label"] == 1) & (index["mask"] == "")]
+    assert set(unmasked["category"]) == ({"pcb1"} if "Masks" in part else set(unmasked["category"]))
+
+
+def test_a_message_about_a_dataset_without_masks_expects_none(make):
+    root = make("head_ct")
+    head_ct_without_line(root)
+    assert "mask" not in problems(root, "head_ct")
 
 
 @pytest.mark.parametrize("name", FOLDERS)
