@@ -101,7 +101,7 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
         "seeds, as in WinCLIP's tables, not the deviation of the mean, which is smaller"
     )
     missing = incomplete(scorer)
-    note = callout(f"Not on this page: {'; '.join(missing)}.", "warning") if missing else ""
+    note = callout(f"What is missing: {'; '.join(missing)}.", "warning") if missing else ""
     return Html(banner(scorer, frame) + note + boxes + shots_table(rows, caption, "metric"))
 
 

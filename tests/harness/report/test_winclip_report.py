@@ -257,7 +257,7 @@ def test_the_first_screen_says_what_is_missing_with_stand_in_weights_too(make_sc
     page = method_page.first_screen(scorer, paper_results(0.0))
     assert "13 of the 15 categories are not run: capsule" in page
     assert "233 of 1,725 test images are here" in page
-    assert "Not on this page" in page[: page.index("<table>")]
+    assert "What is missing" in page[: page.index("<table>")]
 
 
 def test_what_one_category_does_not_define_is_missing_by_its_name(make_scorer) -> None:
