@@ -215,7 +215,7 @@ def test_alone_it_is_dvc_repro_and_names_the_report(ready: Callable[[str], Path]
     done = subprocess.run(
         [folder / "repro"], cwd="/", env=environment(), capture_output=True, text=True, check=False
     )
-    output = f"dvc repro, in {folder}\n"
+    output = f"dvc repro --keep-going, in {folder}\n"
     assert done.stdout == f"{output}Open the report: reports/index.html\n"
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -37,6 +37,10 @@ DATA_VARIABLE = "CLIPAD_DATA"
 _SHOWN = 5
 
 
+class MissingDataset(ClipadError):
+    """A dataset that is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What a folder holds and what is wrong with it; `layout` is the expected one, in words."""
@@ -58,15 +62,16 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
     """The folder of a dataset, as `dataset_folder` finds it.
 
     Raises:
-        ClipadError: an unknown name, or no such folder with something in it; the message lists
-            where it looked and how to get the dataset.
+        MissingDataset: no such folder with something in it; the message lists where it looked and how
+            to get the dataset.
+        ClipadError: an unknown name.
     """
     card = read_card(name, cards)
     folder = dataset_folder(name, data_root)
     if folder is not None:
         return folder
     words = expected(card.layout, card.folders)
-    raise ClipadError(
+    raise MissingDataset(
         f"dataset {name}: found none in {places(name, data_root)}. Expected {words} in it. "
         f"{card.obtain.strip()} Then set data_root in params.yaml or {DATA_VARIABLE} to the folder "
         f"that holds {name}/."
@@ -135,8 +140,8 @@ def read_index(
         listing = "\n".join(f"  {problem}" for problem in contents.problems[:_SHOWN])
         more = f"\n  and {count - _SHOWN} more" if count > _SHOWN else ""
         raise ClipadError(
-            f"{root}: found {count} problem{'s' if count > 1 else ''}, expected {contents.layout} with "
-            f"a mask for every defect image:\n{listing}{more}\nCorrect the folder or get the dataset "
+            f"{root}: found {count} problem{'s' if count > 1 else ''}, expected {contents.layout}:"
+            f"\n{listing}{more}\nCorrect the folder or get the dataset "
             "again."
         )
     return contents.index
@@ -191,6 +196,7 @@ def survey(
     )
     order = ["category", "split", "defect", "image"]
     index = index.sort_values(order, kind="stable", ignore_index=True)
+    words += " with a mask for every defect image" if reading.masked else ""
     return Survey(index, tuple(reading.problems), words)
 
 

@@ -24,8 +24,8 @@ VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 def mvtec(reading: Reading, category: str) -> None:
     """MVTec AD, MPDD, BTAD, DTD-Synthetic: a folder for every split and every defect.
 
-    The card may name another folder for normal images (``good: ok`` for BTAD). Without masks
-    (a card with level ``image`` alone) anomalous images stand alone.
+    The card may name another folder for normal images (``good: ok`` for BTAD). Anomalous images stand
+    alone in a category that has no mask at all, and with a card of level ``image`` alone.
     """
     folder, good = reading.root / category, str(reading.folders.get("good", "good"))
     tests = {subfolder.name: reading.images(subfolder) for subfolder in folders_of(folder / "test")}
@@ -43,7 +43,7 @@ def mvtec(reading: Reading, category: str) -> None:
                 reading.row(category, "train", "good", image)
     for defect, images in tests.items():
         masks = {}
-        if defect != good and reading.masked:
+        if defect != good and reading.masked and any(truth.values()):
             place = folder / "ground_truth" / defect
             masks = reading.pair(images, truth.get(defect, []), _MASK_NAMES, place)
         for image in images:
@@ -57,32 +57,42 @@ def mvtec(reading: Reading, category: str) -> None:
 
 
 def visa(reading: Reading, category: str) -> None:
-    """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``."""
+    """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``.
+
+    Images of the table that are not there are left out, as in a part of the dataset; masks only where
+    the category has none at all.
+    """
     name = str(reading.folders["split_file"])
     table = reading.table(name, VISA_COLUMNS)
     kinds = [reading.root / category / "Data" / kind for kind in ("Images", "Masks")]
     on_disk = {
         path for kind in kinds for folder in folders_of(kind) for path in reading.images(folder)
     }
-    unlisted = set(on_disk)
+    unlisted, unmasked = set(on_disk), not folders_of(kinds[1])
     for row in table[table["object"] == category].to_dict("records"):
         image = reading.root / row["image"]
         mask = reading.root / row["mask"] if row["mask"] else None
-        gone = [path for path in (image, mask) if path is not None and path not in on_disk]
         unlisted -= {image, mask}
         normal = row["label"] == "normal"
-        if gone:
-            reading.problem(gone[0], f"named in {name}, but not there")
+        if image.parent.parent != kinds[0]:
+            reading.problem(image, f"named in {name}, but outside {reading.name(kinds[0])}")
+        elif image not in on_disk:
+            continue
+        elif mask is not None and mask not in on_disk and not unmasked:
+            reading.problem(mask, f"named in {name}, but not there")
         elif normal != (mask is None) or row["split"] not in ("train", "test"):
             reading.problem(image, f"{row['split']}, {row['label']}, {row['mask']!r} in {name}")
         elif mask is not None and mask.stem != image.stem:
             reading.problem(mask, f"mask of another name than its image {image.name}")
         else:
+            defect, mask = "good" if normal else "anomaly", None if unmasked else mask
             if mask is not None:
                 reading.compare(image, mask)
-            reading.row(category, row["split"], "good" if normal else "anomaly", image, mask)
+            reading.row(category, row["split"], defect, image, mask)
     for path in sorted(unlisted):
         reading.problem(path, f"not in {name}")
+    if not on_disk:
+        reading.problem(kinds[0], "no images")
 
 
 def dagm(reading: Reading, category: str) -> None:
@@ -146,7 +156,10 @@ def classes(reading: Reading, category: str) -> None:
 
 
 def labels(reading: Reading, category: str) -> None:
-    """HeadCT: images by number, and a table with a label for each, no masks."""
+    """HeadCT: images by number, and a table with a label for each, no masks.
+
+    Images of the table that are not there are left out, as in a part of the dataset.
+    """
     names = reading.folders
     folder = reading.place(names["images"])
     table = reading.table(names["labels"], ("id", "hemorrhage"))
@@ -156,15 +169,16 @@ def labels(reading: Reading, category: str) -> None:
         if stem in label_by_stem:
             reading.problem(reading.root / names["labels"], f"names image {stem} twice")
         label_by_stem[stem] = label
-    for image in reading.images(folder):
+    images = reading.images(folder)
+    if folder.is_dir() and not images:
+        reading.problem(folder, "no images")
+    for image in images:
         value = label_by_stem.pop(image.stem, None)
         if value not in ("0", "1"):
             problem = "no line" if value is None else f"label {value!r}, neither 0 nor 1,"
             reading.problem(image, f"{problem} in {names['labels']}")
             continue
         reading.row(category, "test", "good" if value == "0" else names["defect"], image)
-    for key in label_by_stem:
-        reading.problem(reading.root / names["labels"], f"names image {key}, not there")
 
 
 class Layout(NamedTuple):

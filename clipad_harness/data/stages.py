@@ -14,16 +14,30 @@ INDEX = Path("data/index/index.csv")
 SHEET = Path("data/index/contact_sheet.png")
 # Of the index and all bytes that it names: what DVC looks at, since a real dataset lies outside.
 CONTENT = Path("data/index/content.txt")
+# Where the stages `draw` put their datasets, which are found without `data_root`.
+DRAWN = Path("data/synthetic")
+
+
+def find_data(root: Path, profile: Profile) -> Path:
+    """The folder of the dataset of a profile.
+
+    Raises:
+        MissingDataset: it is not here.
+    """
+    data_root = root / profile.data_root if profile.data_root else None
+    if data_root is None and (root / DRAWN / profile.dataset).is_dir():
+        data_root = root / DRAWN
+    return find_dataset(profile.dataset, data_root)
 
 
 def open_data(root: Path, profile: Profile) -> tuple[Path, pd.DataFrame]:
     """Find and index the dataset of a profile.
 
     Raises:
-        ClipadError: a dataset that is missing, empty or damaged.
+        MissingDataset: it is not here.
+        ClipadError: a dataset that is empty or damaged.
     """
-    data_root = root / profile.data_root if profile.data_root else None
-    data = find_dataset(profile.dataset, data_root)
+    data = find_data(root, profile)
     return data, read_index(data, profile.dataset, profile.categories)
 
 

@@ -104,7 +104,7 @@ def contenders(root: Path, parameters: Mapping[str, Any] | None = None) -> list[
     for run in open_measured(root, parameters):
         scorer = run.scorer()
         train_missing(run, scorer, run.variants[:1])
-        shots = sorted({0, max(run.settings.k_shots)})
+        shots = sorted({0, max(run.variants[0].k_shots)})
         among += [Contender(run, scorer, k_shot) for k_shot in shots]
     return among
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import OF_PROFILE, check_names, read_parameterised
 from clipad_harness.base.settings import (
@@ -23,6 +25,13 @@ from clipad_harness.base.settings import (
     read_workers,
 )
 from clipad_harness.data.stages import open_data
+from clipad_harness.experiments.left_out import (
+    MethodLeftOut,
+    fewest_training_images,
+    missing_datasets,
+    with_datasets,
+    with_references,
+)
 
 if TYPE_CHECKING:
     from clipad_core.methods.method import Method
@@ -48,6 +57,7 @@ class Run:
         name: of the method's room.
         variants: the main one first.
         datasets: every dataset that some variant is trained or tested on, by name.
+        left_out: what params.yaml asks for and this machine or the dataset cannot give, a sentence each.
     """
 
     root: Path
@@ -56,6 +66,7 @@ class Run:
     settings: MethodSettings
     variants: list[Variant]
     datasets: Mapping[str, DatasetImages]
+    left_out: tuple[str, ...] = ()
 
     @property
     def method(self) -> Method:
@@ -83,6 +94,11 @@ class Run:
     def categories(self) -> list[str]:
         """The categories that are tested."""
         return self.tested.categories
+
+    @property
+    def most_references(self) -> int:
+        """How many normal images every tested category has to refer to."""
+        return fewest_training_images(self.index)[1]
 
     @property
     def as_in_params(self) -> bool:
@@ -139,7 +155,15 @@ class Run:
 
         encodings = self.encodings()
         trainer = None if self.method.training is None else self._trainer(encodings)
-        return Scorer(self.name, self.profile, self.datasets, encodings, trainer, self.variants)
+        return Scorer(
+            self.name,
+            self.profile,
+            self.datasets,
+            encodings,
+            trainer,
+            self.variants,
+            self.left_out,
+        )
 
 
 def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None) -> Run:
@@ -151,7 +175,8 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         parameters: settings in place of those of params.yaml, as `read_parameterised` takes them.
 
     Raises:
-        ClipadError: wrong settings, or a dataset that is missing, empty or damaged.
+        MethodLeftOut: the dataset that the method is trained on is missing.
+        ClipadError: wrong settings, the tested dataset is missing, or one is empty or damaged.
     """
     from clipad_harness.data.dataset_images import DatasetImages
     from clipad_harness.experiments.variants import datasets_of, read_variants
@@ -163,12 +188,15 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
             "params.yaml."
         )
     variants = read_variants(name, settings, chosen)
+    variants, rows = with_datasets(name, variants, missing_datasets(root, chosen, variants))
     datasets = {}
     for dataset_name in datasets_of(variants, chosen.dataset):
         own = dataset_name == chosen.dataset
         data, index = open_data(root, chosen if own else chosen.on(dataset_name))
         datasets[dataset_name] = DatasetImages(index, data)
-    return Run(root, name, chosen, settings, variants, datasets)
+    indexes = {dataset: images.index for dataset, images in datasets.items()}
+    variants, shots = with_references(name, variants, indexes)
+    return Run(root, name, chosen, settings, variants, datasets, (*shots, *rows))
 
 
 def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
@@ -182,25 +210,39 @@ def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> li
         ClipadError: see `open_run`; another parameter; no method has any results.
     """
     check_names(parameters or (), OF_PROFILE)
-    names = [name for name in read_methods(root) if results_path(root, name).is_file()]
-    if not names:
+    runs = []
+    for name in measured_methods(root):
+        try:
+            runs.append(open_run(root, name, parameters))
+        except MethodLeftOut as left_out:
+            reason = left_out
+    if not runs and measured_methods(root):
+        raise reason
+    if not runs:
         first = read_methods(root)[0]
         raise ClipadError(
             f"reports: found results of no method; run `./repro clipad measure {first}` first."
         )
-    return [open_run(root, name, parameters) for name in names]
+    return runs
+
+
+def measured_methods(root: Path) -> list[str]:
+    """The methods of params.yaml that have results; the table of one that is left out has no row."""
+    tables = {name: results_path(root, name) for name in read_methods(root)}
+    return [
+        name for name, path in tables.items() if path.is_file() and len(pd.read_csv(path, nrows=1))
+    ]
 
 
 def train(root: Path, name: str) -> Path:
     """Stage `train`: every distinct training of a method, and its loss curves.
 
-    Of a method that learns nothing the table of curves has no row.
+    Of a method that learns nothing, or that is left out, the table of curves has no row.
     """
     from clipad_harness.experiments.trainer import CURVE_COLUMNS, remove_others, train_all
 
-    run = open_run(root, name)
-    curves = pd.DataFrame(columns=CURVE_COLUMNS)
-    if run.method.training is not None:
+    curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
+    if run is not None and run.method.training is not None:
         trainer = run.trainer()
         curves = train_all(trainer, run.variants, read_workers(root))
         remove_others(trainer, run.variants)
@@ -208,14 +250,29 @@ def train(root: Path, name: str) -> Path:
 
 
 def measure(root: Path, name: str) -> Path:
-    """Stage `measure`: every variant, category, number of references and seed into one tidy table."""
-    run = open_run(root, name)
-    results, references = _measure_all(run, run.scorer())
-    own = results[results["dataset"] == run.profile.dataset]
+    """Stage `measure`: every variant, category, number of references and seed into one tidy table.
+
+    Of a method that is left out no table has a row.
+    """
+    from clipad_harness.experiments.results import COLUMNS, REFERENCE_COLUMNS
+
+    results, references = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=REFERENCE_COLUMNS)
+    if run := _open_or_tell(root, name):
+        results, references = _measure_all(run, run.scorer())
+    own = results[results["dataset"] == run.profile.dataset] if run else results
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
     write_text(folder / "by_category.csv", _csv(by_category(own)))
     return write_text(results_path(root, name), _csv(results, RESULT_DIGITS))
+
+
+def _open_or_tell(root: Path, name: str) -> Run | None:
+    """The run of a stage; None where the method is left out, which is said and fails nothing."""
+    try:
+        return open_run(root, name)
+    except MethodLeftOut as reason:
+        print(f"clipad: {reason}", file=sys.stderr)
+        return None
 
 
 def _measure_all(run: Run, scorer: Scorer) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -288,6 +345,7 @@ def by_category(results: pd.DataFrame) -> pd.DataFrame:
     table = main.pivot_table(
         index=["category", "k_shot"], columns="metric", values="value", aggfunc="mean"
     )
+    table = table.reindex(columns=sorted(METRIC_LABELS)).astype(float)
     return (100 * table).round(2).reset_index()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from clipad_harness.base.settings import (
 )
 from clipad_harness.base.weights import resolve
 from clipad_harness.data.dataset_images import DatasetImages
+from clipad_harness.data.datasets import MissingDataset
+from clipad_harness.experiments.left_out import MethodLeftOut
 from clipad_harness.experiments.missing import Missing, find_missing
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.variants import (
@@ -122,21 +125,27 @@ def make_plan(
         ClipadError: what the run would stop at.
     """
     missing = missing or find_missing(root, profile)
-    runs = _runs(root, profile, missing)
+    runs = open_runs(root, profile)
     for run in runs:
         _check(run, run.name not in missing.weights)
     return [_job(run, operations_a_second) for run in runs]
 
 
-def _runs(root: Path, profile: Profile, missing: Missing) -> list[Run]:
-    """The methods whose datasets are here, opened by the door of their stages."""
+def open_runs(root: Path, profile: Profile) -> list[Run]:
+    """The methods whose datasets are here, opened by the door of their stages.
+
+    What a run leaves out is no part of its plan either.
+    """
     parameters = {
         "profile": profile.name,
         "dataset": profile.dataset,
         "categories": list(profile.categories),
     }
-    names = [name for name in profile.weights if not missing.datasets[name]]
-    return [open_run(root, name, parameters) for name in names]
+    runs = []
+    for name in profile.weights:
+        with suppress(MethodLeftOut, MissingDataset):
+            runs.append(open_run(root, name, parameters))
+    return runs
 
 
 def _check(run: Run, has_weights: bool) -> None:
@@ -370,11 +379,12 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
     profile = read_profile(root, name, dataset)
     missing, workers = find_missing(root, profile), read_workers(root)
     rate = speed()
-    jobs = make_plan(root, profile, rate, missing)
+    jobs, runs = make_plan(root, profile, rate, missing), open_runs(root, profile)
+    planned = [run.name for run in runs]
     lines = [f"Profile {profile.name}, tested on {profile.dataset}."]
     lines += [as_table(jobs, workers), WORDS] if jobs else ["No method can run: see below."]
     for method, datasets in missing.datasets.items():
-        if jobs and datasets:
+        if jobs and datasets and method not in planned:
             title = find_method(method).title
             lines.append(f"{title} is not in the table, for want of {', '.join(datasets)}.")
     lines.append(
@@ -383,7 +393,8 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
         "features in .cache, by their sizes. Memory: weights by their sizes and an allowance for a "
         "batch that is not measured, all processes together."
     )
-    if less := ways_down(_runs(root, profile, missing), rate, workers):
+    lines += [f"{run.method.title}: {sentence}." for run in runs for sentence in run.left_out]
+    if less := ways_down(runs, rate, workers):
         heading = "Ways down, in params.yaml, with the time of all methods together:"
         lines.append("\n".join([heading, *less]))
     lines += [f"Missing: {text}" for text in missing.sentences] or ["Nothing is missing."]

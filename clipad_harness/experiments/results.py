@@ -18,6 +18,7 @@ COLUMNS = [
     *("method", "variant", "backbone", "precision", "device", "dataset", "category", "k_shot"),
     *("seed", "metric", "value", "key"),
 ]
+REFERENCE_COLUMNS = ["dataset", "category", "k_shot", "seed", "image"]
 
 
 def measure_all(
@@ -51,5 +52,5 @@ def _tables(
         rows += [(*head, m, values[m], record.key[:16]) for m in METRIC_LABELS if m in values]
         if shard.variant.name == MAIN:
             chosen += [(*place, image) for image in record.references]
-    names = ["dataset", "category", "k_shot", "seed", "image"]
-    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(chosen, columns=names)
+    results = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})  # undefined: NaN
+    return results, pd.DataFrame(chosen, columns=REFERENCE_COLUMNS)

@@ -55,6 +55,7 @@ class Scorer:
         encodings: backbones and features.
         trainer: where learners come from; None where nothing is learned.
         variants: all variants, the main one first.
+        left_out: what the run was asked for and leaves out, a sentence each.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class Scorer:
         encodings: Encodings,
         trainer: Trainer | None,
         variants: Sequence[Variant],
+        left_out: Sequence[str] = (),
     ) -> None:
         self.name, self.method, self.profile = name, find_method(name).title, profile
         self.datasets, self.encodings, self.trainer = datasets, encodings, trainer
-        self.variants = variants
+        self.variants, self.left_out = variants, left_out
         self._learners: OrderedDict[TrainingJob, nn.Module] = OrderedDict()
         self._latest: tuple[Hashable, ImageFeatures] | None = None
         self._checked: set[tuple[Variant, str]] = set()

@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipad_core.metrics import METRICS
 from clipad_core.metrics.aupro import AuproDefinition
-from clipad_core.metrics.metrics import image_metrics, pixel_metrics
+from clipad_core.metrics.metrics import UNDEFINED, image_metrics, pixel_metrics
 from clipad_harness.base.sealed import read_json, tell_damage, write_json
 
 MAIN = "main"
@@ -72,7 +73,8 @@ def measure(
     scored: CategoryScores, has_masks: bool, aupro: AuproDefinition, fpr_limit: float
 ) -> dict[str, float]:
     """All metrics of a category; one that is undefined for its data is nan."""
-    values = image_metrics(scored.images["label"].to_numpy(), scored.image_scores)
+    values = dict.fromkeys(METRICS, UNDEFINED)
+    values |= image_metrics(scored.images["label"].to_numpy(), scored.image_scores)
     if has_masks:
         values |= pixel_metrics(scored.maps, scored.masks, aupro=aupro, fpr_limit=fpr_limit)
     return values

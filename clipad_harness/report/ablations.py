@@ -19,12 +19,21 @@ from clipad_harness.experiments.switch_steps import walk_group
 from clipad_harness.papers.card import AblationFacts, Paper, read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
 from clipad_harness.report.figures import PALETTE
-from clipad_harness.report.tables import Cell, Html, Row, html_table, percent, with_spread
+from clipad_harness.report.tables import (
+    Cell,
+    Html,
+    Row,
+    callout,
+    html_table,
+    percent,
+    with_spread,
+)
 
 # The group whose rows are whole published codes.
 PRESET = "preset"
 # So many categories are named beside their number.
 FEW = 3
+UNMEASURED = "not measured in this run"
 # Why ablations are measured on fewer categories than the main result.
 FEWER = "so that many rows fit into minutes; every group has its own base row"
 
@@ -37,6 +46,11 @@ def paper_of(results: pd.DataFrame) -> Paper:
 def group_of(results: pd.DataFrame, name: str) -> AblationFacts:
     """What is known of a group of the method that the results are of."""
     return paper_of(results).ablation(name)
+
+
+def is_measured(results: pd.DataFrame, name: str) -> bool:
+    """Whether some results hold a group of rows; a run may leave groups out."""
+    return bool(results["variant"].str.startswith(f"{name}/").any())
 
 
 def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -85,7 +99,12 @@ def _printed(paper: Paper, group: AblationFacts, row: str, k_shot: int, metric: 
 
 
 def ablation_table(results: pd.DataFrame, name: str) -> Html:
-    """The ablation as the paper lays it out: a row a variant, the paper's number below ours."""
+    """The ablation as the paper lays it out: a row a variant, the paper's number below ours.
+
+    One that the run leaves out is a sentence.
+    """
+    if not is_measured(results, name):
+        return callout(f"{name}: {UNMEASURED}.")
     long, group = ablation(results, name), group_of(results, name)
     shots = list(long["k_shot"].unique())
     cells = {(c["row"], c["metric"], c["k_shot"]): c for c in long.to_dict("records")}

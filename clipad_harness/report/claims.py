@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from clipad_core.metrics import METRIC_LABELS, METRICS
-from clipad_harness.report.ablations import ablation, group_of, pretty
+from clipad_harness.report.ablations import UNMEASURED, ablation, group_of, pretty
 from clipad_harness.report.tables import Html, percent, table
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
@@ -20,7 +20,6 @@ SAME = 0.05
 LEVEL = 0.05
 # Below so many categories nothing is decided: two say nearly nothing of how they scatter.
 LEAST_CATEGORIES = 3
-UNMEASURED = "not measured in this run"
 AGREES, DISAGREES, UNDECIDED = "as in the paper", "not as in the paper", "undecided"
 
 

@@ -16,12 +16,14 @@ from PIL import Image
 
 from clipad_core.metrics import METRIC_LABELS
 from clipad_core.metrics import METRICS as KNOWN_METRICS
+from clipad_harness.base.settings import read_methods
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
-from clipad_harness.experiments.pipeline import Run
+from clipad_harness.experiments.pipeline import Run, measured_methods
 from clipad_harness.experiments.shards import CategoryScores
-from clipad_harness.report.figures import PALETTE
+from clipad_harness.papers.card import read_paper
+from clipad_harness.report.figures import PALETTE, UNDEFINED, say_undefined
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
 from clipad_harness.report.summary import COSTS
@@ -61,7 +63,7 @@ def headline(measured: SideBySide, among: Sequence[Contender]) -> Html:
         cells = [Cell(contender.label, "row")]
         for metric, frame in columns.items():
             means = frame["mean"] if KNOWN_METRICS[metric].higher_is_better else -frame["mean"]
-            best = means.idxmax() == contender.label
+            best = means.notna().any() and means.idxmax() == contender.label
             mean, std = (float(frame["mean"].get(contender.label, np.nan)),
                          float(frame["std"].get(contender.label, np.nan)))  # fmt: skip
             text = with_spread(mean, std)
@@ -85,6 +87,9 @@ def standing(run: Run) -> Html:
     kind = scorer.backbone(scorer.variants[0].config).kind
     test = run.index[run.index["split"] == "test"]
     about = f"{card.title}: {len(test)} test images of {len(run.categories)} categories."
+    absent = [name for name in read_methods(run.root) if name not in measured_methods(run.root)]
+    titles = ", ".join(read_paper(name).title for name in absent)
+    about += f" Left out, as their pages say: {titles}." if absent else ""
     if kind == "published":
         return callout(f"{about} Published weights.")
     return callout(
@@ -129,6 +134,8 @@ def cost_figure(measured: SideBySide, among: Sequence[Contender]) -> tuple[Figur
         panel.set(xlabel="10⁹ operations an image", ylabel="")
         panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         panel.margins(0.2)
+        if means.isna().all():
+            say_undefined(panel)
     axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure, f"Accuracy against billions of operations: {'; '.join(alt)}."
 
@@ -159,6 +166,8 @@ def difference_figure(
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set_title(f"{level} AUROC, points", fontsize=9.5)
         seaborn.despine(ax=panel, left=True)
+        if frame["difference"].isna().all():
+            panel.text(0.5, 0.5, UNDEFINED, transform=panel.transAxes, ha="center", fontsize=9)
         points = [percent(float(v), signed=True) for v in frame.iloc[-1, :3]]
         alt.append(
             f"{level} AUROC on the mean {points[0]} points, interval {points[1]} to {points[2]}"
@@ -171,7 +180,11 @@ def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
     """Where the first is clearly better, clearly worse, and where nothing can be said."""
     parts = []
     for level in ("image", "pixel"):
-        own = frame[level].drop(index="mean")
+        every = frame[level].drop(index="mean")
+        own = every[every["low"].notna()]
+        if own.empty:
+            parts.append(f"by {level} AUROC {UNDEFINED}")
+            continue
         better = own[own["low"] > 0].index
         worse = own[own["high"] < 0].index
         listed = [
@@ -181,7 +194,8 @@ def verdict_sentence(first: str, second: str, frame: pd.DataFrame) -> str:
             for word, names in (("better", better), ("worse", worse))
         ]
         undecided = len(own) - len(better) - len(worse)
-        parts.append(f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {undecided}")
+        text = f"by {level} AUROC {listed[0]}, {listed[1]}, undecided in {undecided}"
+        parts.append(text + (f", undefined in {n}" if (n := len(every) - len(own)) else ""))
     return f"{first} against {second}, categories: {'; '.join(parts)}."
 
 
@@ -199,10 +213,11 @@ def by_category(measured: SideBySide, among: Sequence[Contender], metric: str) -
 
 def apart(measured: SideBySide, first: str, second: str, count: int = 3) -> pd.DataFrame:
     """The damaged images on which the first ranks most above the second, each category once."""
-    damaged = measured.images[measured.images["label"] == 1]
+    damaged = measured.images[measured.images["label"] == 1].dropna(subset="ranked")
     wide = damaged.pivot_table(
         index=["category", "image", "defect"], columns="contender", values="ranked", sort=False
-    ).reset_index()
+    )
+    wide = wide.reindex(columns=[first, second]).reset_index()
     wide = wide.assign(gain=wide[first] - wide[second])
     ordered = wide.sort_values(["gain", "image"], ascending=[False, True], kind="stable")
     return ordered[ordered["gain"] > 0].drop_duplicates("category").head(count)

@@ -24,7 +24,7 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
     defects = test[test["label"] == 1].groupby("category", sort=False)["defect"].unique()
     frame = pd.DataFrame(
         {
-            "train, normal": index[index["split"] == "train"].groupby("category").size(),
+            "train, normal": (index["split"] == "train").groupby(index["category"]).sum(),
             "test, normal": grouped["label"].apply(lambda labels: int((labels == 0).sum())),
             "test, damaged": grouped["label"].sum(),
             "defects": defects.map(lambda names: ", ".join(sorted(names)).replace("_", " ")),

@@ -15,8 +15,8 @@ from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.experiments.translation import ANY_VALUE
 from clipad_harness.papers.card import Departure, Paper, read_paper
-from clipad_harness.report.ablations import FEWER, how_many_categories
-from clipad_harness.report.claims import UNMEASURED, worth
+from clipad_harness.report.ablations import FEWER, UNMEASURED, how_many_categories
+from clipad_harness.report.claims import worth
 from clipad_harness.report.tables import Html, callout, table
 
 # The preset that is the paper to the letter; every other one is somebody's code.

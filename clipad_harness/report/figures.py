@@ -25,6 +25,8 @@ from clipad_core.errors import ClipadError
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# What stands in place of a drawing or a number that the data do not define.
+UNDEFINED = "undefined for this data"
 _DPI = 144
 _CSS_PIXELS_PER_INCH = 96
 
@@ -109,6 +111,12 @@ def show(
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     plt.close(figure)
     display({mime: encoded, "text/plain": f"[figure] {alt}"}, metadata={mime: about}, raw=True)
+
+
+def say_undefined(panel: Axes) -> None:
+    """Leave a panel empty but for the words that there is nothing to draw."""
+    panel.text(0.5, 0.5, UNDEFINED, transform=panel.transAxes, ha="center", fontsize=9)
+    panel.set(xticks=[], yticks=[])
 
 
 def overlay(

@@ -20,7 +20,8 @@ from clipad_harness.data.images import read_image
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.experiments.variants import Shard
-from clipad_harness.report.figures import PALETTE, GalleryItem, gallery
+from clipad_harness.report.figures import PALETTE, UNDEFINED, GalleryItem, gallery
+from clipad_harness.report.tables import DASH
 
 # A damaged image counts as found where at most one normal image in ten scores higher.
 FOUND = 0.9
@@ -34,8 +35,9 @@ class Scored:
         images: a row an image: ``category, defect, label, image, image_score``, ``ranked``: the
             share of the other class's images of its category that it stands on the right side of
             (its part of the image AUROC, ties half), ``pixel_auroc`` of its own map, ``area``: the
-            defect's share of the image in per cent, ``found``: whether it scores above nine tenths
-            of the other class's images, as a threshold with one false alarm in ten would find it.
+            defect's share of the image in per cent, ``found``: 1 where it scores above nine tenths
+            of the other class's images, as a threshold with one false alarm in ten would find it,
+            else 0. All but the score are NaN where they are undefined.
         maps, masks: one a row, in the same order.
         seed: which of the run's seeds this is, in words, as in ``seed 0, one of 3``; "" where nothing
             is drawn or trained more than once, so that tables show the same numbers.
@@ -79,7 +81,7 @@ def _images(category_scores: CategoryScores, has_masks: bool) -> pd.DataFrame:
         ranked=ranked,
         pixel_auroc=own,
         area=100 * np.array(shares),
-        found=ranked >= FOUND,
+        found=np.where(np.isnan(ranked), np.nan, ranked >= FOUND),
     )
 
 
@@ -105,8 +107,15 @@ def ranked_right(labels: NDArray[np.int64], scores: NDArray[np.floating]) -> NDA
 
 
 def damaged(scored: Scored) -> pd.DataFrame:
-    """The anomalous images from worst to best: by `ranked`, then by the map, then by name."""
+    """The anomalous images from worst to best: by `ranked`, then by the map, then by name.
+
+    Where `ranked` is undefined in some categories alone, their images are no part of the order.
+    """
     anomalous = scored.images[scored.images["label"] == 1]
+    for defined in ("ranked", "pixel_auroc"):
+        if anomalous[defined].notna().any():
+            anomalous = anomalous.dropna(subset=defined)
+            break
     return anomalous.sort_values(["ranked", "pixel_auroc", "image"], kind="stable")
 
 
@@ -142,6 +151,11 @@ def false_alarms(scored: Scored, count: int = 3) -> list[int]:
     return pick(normal.sort_values(["ranked", "image"], kind="stable"), count)
 
 
+def followed(scored: Scored, count: int = 3) -> list[int]:
+    """Positions of the images that a page follows through a method: the best, else normal ones."""
+    return best(scored, count) or false_alarms(scored, count)
+
+
 def items(scorer: Scorer, scored: Scored, positions: Sequence[int]) -> list[GalleryItem]:
     """Gallery items: image and map at the map's size, mask, caption and score."""
     gallery_items = []
@@ -173,7 +187,9 @@ def _gallery_alt(scored: Scored, positions: Sequence[int], subject: str) -> str:
     """The gallery in words: which images, and how right score and map are."""
     parts = []
     for row in scored.images.loc[list(positions)].to_dict("records"):
-        text = f"{row['image']}, on the right side of {100 * row['ranked']:.0f} % of the others"
+        text = str(row["image"])
+        if row["ranked"] == row["ranked"]:
+            text += f", on the right side of {100 * row['ranked']:.0f} % of the others"
         if row["pixel_auroc"] == row["pixel_auroc"]:
             text += f", pixel AUROC {100 * row['pixel_auroc']:.0f}"
         parts.append(text)
@@ -198,10 +214,16 @@ def by_defect(scored: Scored) -> pd.DataFrame:
     return frame.sort_values(["image AUROC", "images"], kind="stable")
 
 
+def sized(scored: Scored) -> pd.DataFrame:
+    """The anomalous images whose defect has a known size, and that are known to be found or missed."""
+    anomalous = scored.images[scored.images["label"] == 1]
+    return anomalous.dropna(subset=["area", "found"])
+
+
 def size_figure(scored: Scored) -> Figure:
     """The size of a defect against how well score and map find it."""
-    anomalous = scored.images[scored.images["label"] == 1].dropna(subset="area")
-    words = anomalous["found"].map({True: "found", False: "missed"})
+    anomalous = sized(scored)
+    words = anomalous["found"].map({1.0: "found", 0.0: "missed"})
     figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.6), sharex=True)
     for panel, value, label in zip(
         axes,
@@ -233,12 +255,14 @@ def size_figure(scored: Scored) -> Figure:
 
 def size_sentence(scored: Scored) -> str:
     """Median defect size of what was missed and of what was found."""
-    anomalous = scored.images[scored.images["label"] == 1].dropna(subset="area")
-    halves = {flag: part["area"].median() for flag, part in anomalous.groupby("found")}
+    anomalous = sized(scored)
+    halves = {bool(flag): part["area"].median() for flag, part in anomalous.groupby("found")}
+    if not halves:
+        return f"The size of a defect against what is found: {UNDEFINED}."
     if len(halves) < 2:
-        kind = "All" if halves.get(True) is not None else "None"
+        kind = "All" if True in halves else "None"
         return f"{kind} of the {len(anomalous)} damaged images with a mask are found."
-    missed = int((~anomalous["found"]).sum())
+    missed = int((anomalous["found"] == 0).sum())
     return (
         f"{missed} of {len(anomalous)} damaged images are missed. The median defect covers "
         f"{halves[False]:.2f} % of a missed image and {halves[True]:.2f} % of a found one."
@@ -360,6 +384,6 @@ def _scores_alt(scored: Scored, subject: str) -> str:
     """The figure in words: how far normal and damaged images separate in every category."""
     anomalous = scored.images[scored.images["label"] == 1]
     shares = 100 * anomalous.groupby("category", sort=False)["ranked"].mean()
-    parts = [f"{name} {share:.0f}" for name, share in shares.items()]
+    parts = [f"{name} {DASH if np.isnan(v) else f'{v:.0f}'}" for name, v in shares.items()]
     about = f"{_of_seed(scored, subject)} by category, normal beside damaged"
-    return f"{about}; image AUROC: {', '.join(parts)}."
+    return f"{about}; image AUROC: {', '.join(parts) or UNDEFINED}."

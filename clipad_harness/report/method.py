@@ -11,6 +11,7 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
+from clipad_harness.base.settings import Profile
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.digests import PACKAGES
@@ -62,10 +63,14 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
         return False, f"the paper's numbers were made with {paper.backbone}"
     if not _is_printed(scorer):
         return False, f"the paper prints no number for the dataset {dataset}"
-    for category, complete in read_card(dataset).counts.categories.items():
+    counts = read_card(dataset).counts
+    for category, complete in counts.categories.items():
         count = len(scorer.tested.rows(category, "test"))
         if count not in (0, complete):
             return False, f"{category} has {count} of its {complete} test images"
+    count = int((scorer.tested.index["split"] == "test").sum())
+    if not counts.categories and counts.test not in (None, count):
+        return False, f"{dataset} has {count} of its {counts.test} test images"
     return True, ""
 
 
@@ -113,7 +118,38 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         seeds=int(results.loc[results["variant"] == MAIN, "seed"].nunique()),
         headline=lines,
         verdicts={k: int(counts.get(k, 0)) for k in VERDICTS},
-        missing=_missing(scorer),
+        missing=[*read_paper(scorer.method).missing, *incomplete(scorer)],
+    )
+
+
+def summary_of_left_out(method: str, profile: Profile, about: str) -> Summary:
+    """The metrics file of a method that is left out: no number, and why.
+
+    Args:
+        method: its name.
+        profile: of the run.
+        about: why it is left out.
+    """
+    paper, weights = read_paper(method), profile.weights[method]
+    references = find_method(method).references
+    return Summary(
+        title=paper.page_title,
+        method=paper.title,
+        method_with_references=references.title if references else "",
+        dataset=profile.dataset,
+        backbone=f"{weights.backbone} / {weights.weights}",
+        weights_hash="",
+        precision="",
+        device="",
+        stand_in=False,
+        comparable=False,
+        reason="left out",
+        categories=0,
+        images=0,
+        seeds=0,
+        headline={},
+        verdicts={},
+        missing=[about.rstrip(".")],
     )
 
 
@@ -130,17 +166,26 @@ def headline(row: dict) -> Headline:
     )
 
 
-def _missing(scorer: Scorer) -> list[str]:
-    missing = list(read_paper(scorer.method).missing)
-    categories = set(read_card(scorer.profile.dataset).categories)
-    absent = sorted(categories - set(scorer.tested.index["category"]))
-    if absent:
-        names = ", ".join(absent)
-        missing.append(f"{len(absent)} of the {len(categories)} categories are not run: {names}")
-    if not all(
-        scorer.tested.has_masks(category) for category in set(scorer.tested.index["category"])
-    ):
-        missing.append("pixel metrics of categories without masks")
+def incomplete(scorer: Scorer) -> list[str]:
+    """What a complete run of the dataset would have and this one has not, a sentence each."""
+    images, card = scorer.tested, read_card(scorer.profile.dataset)
+    missing = list(scorer.left_out)
+    if absent := [name for name in card.categories if name not in images.categories]:
+        names = f"{len(absent)} of the {len(card.categories)} categories are not run"
+        missing.append(f"{names}: {', '.join(absent)}")
+    count = int((images.index["split"] == "test").sum())
+    if card.counts.test is not None and count < card.counts.test:
+        missing.append(f"{count:,} of {card.counts.test:,} test images are here")
+    one_label = {
+        name: "no normal" if images.rows(name, "test")["label"].all() else "no damaged"
+        for name in images.categories
+        if images.rows(name, "test")["label"].nunique() == 1
+    }
+    for lack in dict.fromkeys(one_label.values()):
+        names = ", ".join(name for name, own in one_label.items() if own == lack)
+        missing.append(f"image metrics are undefined where {lack} images are tested: {names}")
+    if unmasked := [name for name in images.categories if not images.has_masks(name)]:
+        missing.append(f"pixel metrics are undefined without masks: {', '.join(unmasked)}")
     return missing
 
 

@@ -19,10 +19,17 @@ from clipad_harness.report.ablations import (
     ablation_figure,
     ablation_table,
     group_of,
+    is_measured,
 )
-from clipad_harness.report.claims import UNMEASURED, direction_table
+from clipad_harness.report.claims import direction_table
 from clipad_harness.report.figures import show
-from clipad_harness.report.method import comparable, comparison, headline, shown_dataset
+from clipad_harness.report.method import (
+    comparable,
+    comparison,
+    headline,
+    incomplete,
+    shown_dataset,
+)
 from clipad_harness.report.summary import headline_cell
 from clipad_harness.report.tables import (
     DASH,
@@ -94,7 +101,9 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
         "Mean over categories, per cent; ± is the mean of the categories' standard deviations over "
         "seeds, as in WinCLIP's tables, not the deviation of the mean, which is smaller"
     )
-    return banner(scorer, frame) + boxes + shots_table(rows, caption, "metric")
+    missing = incomplete(scorer)
+    note = callout(f"What is missing: {'; '.join(missing)}.", "warning") if missing else Html("")
+    return banner(scorer, frame) + note + boxes + shots_table(rows, caption, "metric")
 
 
 def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html:
@@ -152,10 +161,9 @@ def ablation_panel(results: pd.DataFrame, name: str) -> None:
 
     A run may leave groups out, which its page says.
     """
-    if not results["variant"].str.startswith(f"{name}/").any():
-        display(callout(f"{name}: {UNMEASURED}."))
-        return
     display(ablation_table(results, name))
+    if not is_measured(results, name):
+        return
     show(*ablation_figure(results, name))
     if group_of(results, name).claims:
         display(direction_table(results, name))

@@ -9,17 +9,30 @@ import pandas as pd
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
-from clipad_harness.report.ablations import PRESET, paper_of
-from clipad_harness.report.tables import Cell, Html, Row, html_table, percent, source_list, table
+from clipad_harness.report.ablations import PRESET, UNMEASURED, is_measured, paper_of
+from clipad_harness.report.tables import (
+    Cell,
+    Html,
+    Row,
+    callout,
+    html_table,
+    percent,
+    source_list,
+    table,
+)
 
 REPORTED = ("image_auroc", "pixel_auroc", "aupro")
 
 
 def codes_table(results: pd.DataFrame) -> Html:
     """The published codes of a method: what is reported of each, and what its preset gives here."""
+    if not is_measured(results, PRESET):
+        return callout(f"{PRESET}: {UNMEASURED}.")
     paper, group = paper_of(results), f"{PRESET}/"
     presets = results[results["variant"].str.startswith(group) & (results["k_shot"] == 0)]
-    wide = 100 * presets.pivot_table(index="variant", columns="metric", values="value", sort=False)
+    wide = 100 * presets.pivot_table(
+        index="variant", columns="metric", values="value", sort=False, dropna=False
+    )
     body, sources = [], []
     for variant, values in wide.iterrows():
         code = str(variant).removeprefix(group)

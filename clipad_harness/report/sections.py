@@ -17,11 +17,11 @@ from clipad_harness.papers.verdicts import MEAN
 from clipad_harness.report import galleries
 from clipad_harness.report.ablations import further
 from clipad_harness.report.dataset_tables import weakest
-from clipad_harness.report.figures import PALETTE, show
+from clipad_harness.report.figures import PALETTE, UNDEFINED, say_undefined, show
 from clipad_harness.report.galleries import Scored
 from clipad_harness.report.method import comparison
 from clipad_harness.report.method_page import ablation_panel, category_tables
-from clipad_harness.report.tables import callout, comparison_table, percent, table
+from clipad_harness.report.tables import DASH, callout, comparison_table, percent, table
 
 IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
 PIXEL_METRICS = ("pixel_auroc", "aupro", "pixel_ap", "pixel_f1max")
@@ -52,9 +52,18 @@ def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figur
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
     alt = []
     for panel, metric in zip(axes, ("image_auroc", "pixel_auroc"), strict=True):
-        part = main[main["metric"] == metric].dropna(subset="value")
-        values = part.assign(value=100 * part["value"], k_shot=part["k_shot"].astype(str))
-        means = values.groupby(["k_shot", "seed"])["value"].mean().reset_index()
+        part = main[main["metric"] == metric]
+        part = part.assign(value=100 * part["value"], k_shot=part["k_shot"].astype(str))
+        values = part.dropna(subset="value")
+        panel.set(xlabel="normal reference images", ylabel="")
+        panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
+        if values.empty:
+            say_undefined(panel)
+            alt.append(f"{METRIC_LABELS[metric]} {UNDEFINED}")
+            continue
+        # As in the tables, a mean is unknown where one of its categories is.
+        by_seed = part.groupby(["k_shot", "seed"])["value"]
+        means = by_seed.mean().where(by_seed.count() == by_seed.size()).reset_index()
         x, y = "k_shot", "value"
         seaborn.lineplot(
             data=values.groupby([x, "category"])[y].mean().reset_index(),
@@ -79,7 +88,6 @@ def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figur
         ]
         alt.append(f"{METRIC_LABELS[metric]} {', '.join(parts)}")
         panel.set(xlabel="normal reference images", ylabel="")
-        panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
         panel.legend(frameon=False, fontsize=8, loc="lower right")
     return figure, f"Mean over categories by number of shots: {'; '.join(alt)}."
 
@@ -106,16 +114,22 @@ def score_figures(scored: Scored, subject: str) -> None:
 
 
 def gallery(scorer: Scorer, scored: Scored) -> None:
-    """Display the images that are found best, in the middle and worst, and the false alarms."""
+    """Display the images that are found best, in the middle and worst, and the false alarms.
+
+    A part without images, as where a dataset has no normal ones, is a dash.
+    """
     parts = {
         "Best found": galleries.best,
         "In the middle": galleries.median,
         "Missed most": galleries.worst,
         "Normal images that score highest": galleries.false_alarms,
     }
-    for title, positions in parts.items():
-        figure, alt, about = galleries.draw(scorer, scored, positions(scored, SHOWN), title)
-        show(figure, alt, caption=about, kind="jpeg")
+    for title, choose in parts.items():
+        if positions := choose(scored, SHOWN):
+            figure, alt, about = galleries.draw(scorer, scored, positions, title)
+            show(figure, alt, caption=about, kind="jpeg")
+        else:
+            display(callout(f"{title}: {DASH} (no such test image)."))
 
 
 def failures(scorer: Scorer, results: pd.DataFrame, scored: Scored, k_shot: int) -> None:
@@ -133,4 +147,7 @@ def failures(scorer: Scorer, results: pd.DataFrame, scored: Scored, k_shot: int)
     caption += galleries.seed_note(scored)
     display(table(galleries.by_defect(scored), caption))
     about = galleries.size_sentence(scored)
-    show(galleries.size_figure(scored), about, caption=about)
+    if galleries.sized(scored).empty:
+        display(callout(about))
+    else:
+        show(galleries.size_figure(scored), about, caption=about)

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from clipad_core.metrics.metrics import image_metrics, pixel_metrics
 from clipad_harness.experiments.contenders import Contender
+from clipad_harness.experiments.shards import measure
 from clipad_harness.report.galleries import ranked_right
 
 RESAMPLES = 2000
@@ -71,10 +71,8 @@ def measure_all(
             for seed in contender.seeds:
                 scores = contender.detect(category, seed)
                 labels = scores.images["label"].to_numpy()
-                values = image_metrics(labels, scores.image_scores)
                 has_masks = bool((scores.images.loc[labels == 1, "mask"] != "").all())
-                if has_masks:
-                    values |= pixel_metrics(scores.maps, scores.masks, fpr_limit=fpr_limit)
+                values = measure(scores, has_masks, "exact", fpr_limit)
                 rows += [(contender.label, category, seed, *pair) for pair in values.items()]
                 counted = _counts(scores.maps, scores.masks) if has_masks else (None, None)
                 parts.append((labels, scores.image_scores, *counted))

@@ -57,6 +57,15 @@ def walk(results: pd.DataFrame, preset: str, k_shot: int = 0) -> pd.DataFrame:
     return 100 * wide.reindex(columns=measured).reindex(columns=list(METRICS))
 
 
+def walks(results: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
+    """All walks that some results hold, as from `walk`, by where they lead and number of shots."""
+    variant = results["variant"].str.replace(r"/.*", "", regex=True)
+    steps = results.assign(walk=variant)[variant.str.startswith(walk_group(""))]
+    taken = steps[["walk", "k_shot"]].drop_duplicates().itertuples(index=False)
+    names = [(str(name).removeprefix(walk_group("")), int(k_shot)) for name, k_shot in taken]
+    return {(name, k_shot): walk(results, name, k_shot) for name, k_shot in names}
+
+
 def effects(values: pd.DataFrame) -> pd.DataFrame:
     """What each step adds, in points; the start is left out. They sum to last minus first."""
     return values.diff().iloc[1:]
@@ -64,8 +73,10 @@ def effects(values: pd.DataFrame) -> pd.DataFrame:
 
 def measured_on(results: pd.DataFrame) -> Html:
     """What the walks are measured on, where that is less than what the headline numbers are."""
-    walks = results[results["variant"].str.startswith(walk_group(""))]
-    scope = how_many_categories(results, walks)
+    steps = results[results["variant"].str.startswith(walk_group(""))]
+    if steps.empty:
+        return callout("No walk is measured in this run.")
+    scope = how_many_categories(results, steps)
     if scope == "categories":
         return callout("Every walk is measured on all categories.")
     return callout(

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
-from clipad_harness.base.settings import Explorer, read_explorer, read_methods
+from clipad_harness.base.settings import Explorer, read_explorer
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.contenders import contenders
 from clipad_harness.papers.citations import citations
@@ -37,7 +37,7 @@ def explore(root: Path) -> Path:
     run = among[0].run
     backbones = [contender.scorer.backbone(contender.main.config) for contender in among]
     kinds = sorted({backbone.kind for backbone in backbones} - {"published"})
-    names = read_methods(root)
+    names = list(dict.fromkeys(contender.run.name for contender in among))
     cited = [entry for name in names for entry in citations(name, run.profile.dataset)]
     methods = {contender.label: contender.first for contender in among}
     written = write_explorer(

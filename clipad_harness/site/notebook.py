@@ -91,11 +91,23 @@ def run_notebook(
         "command": command,
         "glossary": [[term.name, term.meaning, list(term.heads)] for term in glossary],
     }
+    return Page(write_page(canonical, output), facts)
+
+
+def write_page(canonical: NotebookNode, output: Path) -> Path:
+    """Write a canonical notebook as ``output`` and its HTML page beside it; return the page."""
     html = notebook_page(canonical, fallback_title=output.stem)
     write_text(output, nbformat.writes(canonical) + "\n")
-    page = output.with_suffix(".html")
-    write_text(page, html)
-    return Page(page, facts)
+    return write_text(output.with_suffix(".html"), html)
+
+
+def text_notebook(text: str, title: str, command: str) -> NotebookNode:
+    """A canonical notebook of one text, in Markdown, for a page on which nothing is computed."""
+    cell = nbformat.v4.new_markdown_cell(text, id="text")
+    original = nbformat.v4.new_notebook(cells=[cell])
+    notebook = canonical_notebook(original, original)
+    notebook.metadata["clipad"] = {"title": title, "command": command}
+    return notebook
 
 
 def _json_of(cell: NotebookNode, source: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from IPython.display import JSON, display
 
 from clipad_harness.base.settings import find_root, read_methods
 from clipad_harness.data.datasets import index_hash
-from clipad_harness.experiments.pipeline import open_run, results_of
+from clipad_harness.experiments.pipeline import open_measured, open_run, results_of
 from clipad_harness.report.method import number_origins, provenance, summarise
 from clipad_harness.report.provenance import about_page
 from clipad_harness.report.summary import summary_path, summary_text
@@ -51,8 +51,8 @@ def about_method(root: Path, name: str, parameters: Mapping[str, Any]) -> dict[s
 
 def about_essay(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance of a page about all methods; what their sections say is in their results."""
-    names = read_methods(root)
-    runs = [open_run(root, name, parameters) for name in names]
+    runs = open_measured(root, parameters)
+    names = [run.name for run in runs]
     scorers, first = [run.scorer() for run in runs], runs[0]
     return {
         "provenance": about_page(

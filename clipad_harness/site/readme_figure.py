@@ -21,7 +21,7 @@ def write_readme_figure(root: Path, among: Sequence[Contender]) -> Path:
     use_house_style()
     best = max(among, key=lambda contender: contender.k_shot)
     scored = galleries.score_images(best.scorer, best.k_shot, best.seeds[0])
-    chosen = scored.images.loc[galleries.best(scored, IMAGES)]
+    chosen = scored.images.loc[galleries.followed(scored, IMAGES)]
     methods = {contender.label: contender.first for contender in among}
     drawings = comparison.under_maps(best.run.data, chosen, methods)
     figure, _ = comparison.pictures([drawings[image] for image in chosen["image"]])

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from html import escape
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import parameters_of
-from clipad_harness.base.settings import read_method, read_methods
+from clipad_harness.base.settings import read_method, read_methods, read_profile
+from clipad_harness.experiments.left_out import (
+    MethodLeftOut,
+    missing_datasets,
+    with_datasets,
+)
+from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.citations import citations
 from clipad_harness.report.glossary import glossary
-from clipad_harness.report.summary import summary_path
+from clipad_harness.report.summary import summary_path, summary_text
 
+# DVC does not see what is put into $CLIPAD_DATA.
+_AGAIN = (
+    "`./repro clipad data list` shows which datasets are here, `docs/data.md` says how to get one. Once "
+    "it is there: `./repro dvc repro --single-item --force train@{name}`, then `./repro`. After a change "
+    "of `params.yaml`, `./repro` alone."
+)
 # Notebooks about all methods together; they have no numbers of their own.
 ESSAYS = ("comparison", "why_numbers_differ")
 
@@ -32,6 +46,8 @@ def notebook(root: Path, name: str) -> Path:
     methods = every if name in ESSAYS else (name,)
     for method in methods:
         read_method(root, method)  # what is wrong there is a message about params.yaml
+    if name in every and (reason := _reason_to_leave_out(root, name)):
+        return _left_out_page(root, name, reason)
     values = parameters_of(root, None if name in ESSAYS else name)
     cited = [citation for method in methods for citation in citations(method, values["dataset"])]
     page = run_notebook(
@@ -48,6 +64,35 @@ def notebook(root: Path, name: str) -> Path:
     if name in every:
         write_text(summary_path(root, name), page.about["summary"])
     return page.html
+
+
+def _reason_to_leave_out(root: Path, name: str) -> MethodLeftOut | None:
+    from clipad_harness.experiments.variants import read_variants
+
+    profile = read_profile(root)
+    variants = read_variants(name, read_method(root, name), profile)
+    try:
+        with_datasets(name, variants, missing_datasets(root, profile, variants))
+    except MethodLeftOut as reason:
+        return reason
+    return None
+
+
+def _left_out_page(root: Path, name: str, reason: MethodLeftOut) -> Path:
+    """The page of a method that is left out: why, and what to do; no notebook is run for it."""
+    from clipad_harness.report.method import summary_of_left_out
+    from clipad_harness.site.notebook import text_notebook, write_page
+
+    print(f"clipad: {reason}", file=sys.stderr)
+    profile, title = read_profile(root), read_paper(name).page_title
+    text = f"# {title}\n\n{escape(reason.about)}\n\n{_AGAIN.format(name=name)}"
+    summary = summary_of_left_out(name, profile, reason.about)
+    path = summary_path(root, name)
+    page = write_page(
+        text_notebook(text, title, command="./repro"), root / "reports" / f"{name}.ipynb"
+    )
+    write_text(path, summary_text(summary, path))
+    return page
 
 
 def pages(root: Path) -> Path:

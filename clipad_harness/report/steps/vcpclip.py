@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_harness.report.map_grid import Pictured, draw_picture
+from clipad_harness.report.tables import DASH
 
 # The colours of an attention reach at least this far from an even weight, in multiples of it.
 LEAST_REACH = 0.1
@@ -76,9 +77,10 @@ def context_figure(text: Tensor, rows: pd.DataFrame) -> tuple[Figure, str]:
     axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     share = float((lengths[:2] ** 2).sum() / (lengths**2).sum())
     between, within = _spreads(text, list(rows["category"]))
+    distances = [DASH if np.isnan(value) else f"{value:.4f}" for value in (within, between)]
     return figure, (
         f"Text embeddings of {len(rows)} images, {100 * share:.0f} % of their variance shown. Cosine "
-        f"distance between images of one category {within:.4f}, of different ones {between:.4f}."
+        f"distance between images of one category {distances[0]}, of different ones {distances[1]}."
     )
 
 

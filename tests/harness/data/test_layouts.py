@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -216,9 +217,9 @@ def test_later_releases_of_the_covid_database_are_read(tmp_path):
     assert set(index["mask"]) == {""}
 
 
-def visa_row_without_file(root: Path) -> str:
-    (root / "pcb1/Data/Images/Anomaly/000.JPG").unlink()
-    return "pcb1/Data/Images/Anomaly/000.JPG: named in split_csv/1cls.csv, but not there"
+def visa_row_without_mask(root: Path) -> str:
+    (root / "pcb1/Data/Masks/Anomaly/000.png").unlink()
+    return "pcb1/Data/Masks/Anomaly/000.png: named in split_csv/1cls.csv, but not there"
 
 
 def visa_file_without_row(root: Path) -> str:
@@ -230,7 +231,7 @@ def visa_row_outside(root: Path) -> str:
     table = root / "split_csv" / "1cls.csv"
     write(root.parent / "secret.png")
     table.write_text(table.read_text() + "pcb1,test,normal,../secret.png,\n")
-    return "../secret.png: named in split_csv/1cls.csv, but not there"
+    return "../secret.png: named in split_csv/1cls.csv, but outside pcb1/Data/Images"
 
 
 def visa_other_mask(root: Path) -> str:
@@ -275,9 +276,10 @@ def head_ct_without_line(root: Path) -> str:
     return "head_ct/head_ct/009.png: no line in labels.csv"
 
 
-def head_ct_without_image(root: Path) -> str:
-    (root / "head_ct" / "head_ct" / "003.png").unlink()
-    return "labels.csv: names image 003, not there"
+def head_ct_without_images(root: Path) -> str:
+    for path in (root / "head_ct" / "head_ct").iterdir():
+        path.unlink()
+    return "head_ct/head_ct: no images"
 
 
 def head_ct_other_label(root: Path) -> str:
@@ -316,7 +318,7 @@ def head_ct_line_twice(root: Path) -> str:
 
 
 FAULTS = [
-    visa_row_without_file,
+    visa_row_without_mask,
     visa_line_twice,
     visa_line_in_both_splits,
     head_ct_line_twice,
@@ -329,7 +331,7 @@ FAULTS = [
     kolektor_damaged_label,
     isic2016_without_masks,
     head_ct_without_line,
-    head_ct_without_image,
+    head_ct_without_images,
     head_ct_other_label,
     brain_mri_half_copied,
     cvc_colondb_extra_mask,
@@ -342,6 +344,29 @@ def test_one_fault_of_a_layout_is_named(make, fault):
                 if fault.__name__.startswith((name, name.removesuffix("_sdd"))))  # fmt: skip
     root = make(name)
     assert f"\n  {fault(root)}" in problems(root, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "count"),
+    [
+        ("visa", "pcb1/Data/Images/Anomaly/000.JPG", 13),
+        ("visa", "pcb1/Data/Masks", 14),
+        ("head_ct", "head_ct/head_ct/003.png", 3),
+    ],
+)
+def test_a_part_of_what_a_table_names_is_read(make, name, part, count):
+    root = make(name)
+    shutil.rmtree(root / part) if (root / part).is_dir() else (root / part).unlink()
+    index = read_index(root, name)
+    assert len(index) == count
+    unmasked = index[(index["label"] == 1) & (index["mask"] == "")]
+    assert set(unmasked["category"]) == ({"pcb1"} if "Masks" in part else set(unmasked["category"]))
+
+
+def test_a_message_about_a_dataset_without_masks_expects_none(make):
+    root = make("head_ct")
+    head_ct_without_line(root)
+    assert "mask" not in problems(root, "head_ct")
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -371,14 +371,14 @@ def test_an_image_that_another_process_encodes_is_left_to_it(project: Path) -> N
     assert not list(entries[0].parent.glob("*.lock"))
 
 
-def test_more_shots_than_references_are_refused(
+def test_shots_alone_that_no_category_can_give_are_refused(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
-    change(project, "winclip", "k_shots", value=[0, 9])
+    change(project, "winclip", "k_shots", value=[9])
     assert main(["measure", "winclip"]) == 1
     message = capsys.readouterr().err
-    assert "k_shots: found 9, expected at most 2" in message
+    assert "winclip.k_shots: found 9, expected at most 2" in message
     assert "Traceback" not in message
 
 

@@ -135,7 +135,7 @@ WRONG = [
     (("winclip", "preset"), "papper", "preset: found 'papper'"),
     (("winclip", "aupro"), "Exact", "aupro: found 'Exact'"),
     (("winclip", "fpr_limit"), 30, "winclip.fpr_limit: found 30"),
-    (("winclip", "k_shots"), [0, 50], "k_shots: found 50, expected at most 2"),
+    (("winclip", "k_shots"), [50], "k_shots: found 50, expected at most 2"),
     (("profiles", "demo", "winclip", "backbone"), "ViT-B-99", "found 'ViT-B-99'"),
     (("profiles", "demo", "winclip", "sha256"), "0" * 64, "expected 000000"),
     (("anomalyclip", "auxiliary"), {"others": "synthetic_target"}, "which is also tested"),
@@ -193,7 +193,7 @@ def test_the_table_explains_its_words_and_offers_less(project: Path, monkeypatch
 def test_fewer_categories_take_less(project: Path, monkeypatch) -> None:
     monkeypatch.setattr(plan, "CATEGORIES_FEWER", 1)
     profile = read_profile(project)
-    runs = plan._runs(project, profile, plan.find_missing(project, profile))
+    runs = plan.open_runs(project, profile)
     headline, few, both = plan.ways_down(runs, 1e6, 1)
     assert headline.endswith("ablations: none") and "categories: [hex_nut]" in few
     assert both.endswith("ablations: none and profiles.demo.categories: [hex_nut]")

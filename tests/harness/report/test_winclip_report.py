@@ -295,10 +295,32 @@ def test_the_banner_says_reproduced_within_the_tolerance_and_not_beyond(make_sco
     assert "No verdict" in method_page.banner(scorer, frame.assign(verdict=""))
 
 
-def test_a_part_of_the_test_images_is_not_comparable(make_scorer) -> None:
+def test_a_part_of_the_test_images_is_not_comparable(
+    make_scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert method.comparable(make_scorer("published", {"bottle": 83})) == (True, "")
     means, reason = method.comparable(make_scorer("published", {"bottle": 20}))
     assert (means, reason) == (False, "bottle has 20 of its 83 test images")
+    part = make_scorer("published", {"brain": 20}, "head_ct")
+    monkeypatch.setattr(method, "_is_printed", lambda scorer: True)
+    assert method.comparable(part) == (False, "head_ct has 20 of its 200 test images")
+
+
+def test_the_first_screen_says_what_is_missing_with_stand_in_weights_too(make_scorer) -> None:
+    scorer = make_scorer("stand-in", {"bottle": 83, "cable": 150})
+    page = method_page.first_screen(scorer, paper_results(0.0))
+    assert "13 of the 15 categories are not run: capsule" in page
+    assert "233 of 1,725 test images are here" in page
+    assert "What is missing" in page[: page.index("<table>")]
+
+
+def test_what_one_category_does_not_define_is_missing_by_its_name(make_scorer) -> None:
+    scorer = make_scorer("stand-in", {"bottle": 3, "cable": 3, "capsule": 1})
+    index = scorer.tested.index
+    index.loc[index["category"] == "cable", "mask"] = ""
+    words = method.incomplete(scorer)
+    assert "pixel metrics are undefined without masks: cable" in words
+    assert "image metrics are undefined where no damaged images are tested: capsule" in words
 
 
 @pytest.mark.parametrize(
