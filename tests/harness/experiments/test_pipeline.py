@@ -422,7 +422,7 @@ def test_more_shots_than_references_are_refused(
         (("winclip", "seeds"), [1, 1], "winclip.seeds: found [1, 1], expected each once"),
         (("winclip", "walks"), ["anomalib", "anomalib"], "winclip.walks: found"),
         (("winclip", "changes"), {"map_size": 0}, "map_size: found 0, expected 1 to"),
-        (("winclip", "changes"), {"temperature": float("inf")}, "temperature: found inf"),
+        (("winclip", "changes"), {"temperature": float("inf")}, "is no finite number"),
         (("winclip", "changes"), {"extra_anomalous_states": ["{"]}, "expected one {} in each"),
         (("workers",), "many", "workers: found 'many'"),
         (
