@@ -100,7 +100,10 @@ def from_text(name: str, value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    return parse_yaml(value, f"{SOURCE}: {name}")
+    try:
+        return parse_yaml(value, f"{SOURCE}: {name}")
+    except ClipadError as error:
+        raise wrong(SOURCE, name, value, "a list or a mapping as YAML writes it") from error
 
 
 def check_names(names: Iterable[str], supported: Iterable[str]) -> None:

@@ -161,5 +161,7 @@ def test_cards_and_notebook_parameters_are_read_by_the_same_rules(tmp_path: Path
     (tmp_path / "mvtec.yaml").write_text(text)
     with pytest.raises(ClipadError, match=r"mvtec\.yaml: not valid YAML .*None is no name"):
         read_card("mvtec", tmp_path)
-    with pytest.raises(ClipadError, match="parameters: seeds: not valid YAML"):
+    with pytest.raises(
+        ClipadError, match=r"parameters: seeds: found .\[2020-02-30\]., expected a list"
+    ):
         from_text("seeds", "[2020-02-30]")
