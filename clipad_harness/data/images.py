@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -23,24 +22,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from clipad_core.clip.image_file import load_pixels, open_image, to_rgb
 from clipad_core.errors import ClipadError
 
 Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
 MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
 
-# WinCLIP's tiles run along the longer edge; a panorama of this shape is 25 of them.
-LONGEST_SIDE_RATIO = 20
+# The formats that docs/data.md names, by Pillow's names.
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 
 _PART = re.compile(r"(?P<file>.+)@(?P<number>\d)of(?P<count>\d)")
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 def part_of(path: Path, number: int, count: int) -> Path:
@@ -81,7 +73,7 @@ def image_size(path: Path) -> tuple[int, int]:
         ClipadError: no image, an empty file, or a file that cannot be opened.
     """
     file, part = _split(path)
-    with _opened(file) as image:
+    with open_image(file, FORMATS) as image:
         top, bottom = _rows(image.height, part)
         return bottom - top, image.width
 
@@ -97,23 +89,9 @@ def read_image(path: Path) -> Image.Image:
             (floating point, or whole numbers above 16 bits).
     """
     path, part = _split(path)
-    with _opened(path) as image:
-        _decode(image, path)
-        image = _cut(image, part)
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            return Image.fromarray(_sixteen_to_eight(np.asarray(image), path)).convert("RGB")
-        if image.mode == "F":
-            raise ClipadError(
-                f"{path}: found floating-point pixels, expected 8 or 16 bits a channel; save the "
-                "image as 8-bit PNG with a range that suits it."
-            )
-        try:
-            return image.convert("RGB")
-        except ValueError as error:
-            raise ClipadError(
-                f"{path}: found colour mode {image.mode}, expected one that converts to RGB; save "
-                "the image as RGB PNG."
-            ) from error
+    with open_image(path, FORMATS) as image:
+        load_pixels(image, path)
+        return to_rgb(_cut(image, part), path)
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
@@ -136,9 +114,9 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
             JPEG file that is dark all over.
     """
     path, part = _split(path)
-    with _opened(path) as image:
+    with open_image(path, FORMATS) as image:
         lossy = image.format == "JPEG"
-        _decode(image, path)
+        load_pixels(image, path)
         image = _cut(image, part)
         if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
             image = image.convert("RGB")
@@ -205,20 +183,6 @@ def _nearest(length: int, new_length: int) -> npt.NDArray[np.int64]:
     return np.minimum(places, length - 1)
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        if path.stat().st_size == 0:
-            raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
-        return Image.open(path)
-    except _DECODING_ERRORS as error:
-        if isinstance(error, ClipadError):
-            raise
-        problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
-        if isinstance(error, Image.DecompressionBombError):
-            problem = "more pixels than an image may have (scale it down)"
-        raise ClipadError(f"{path}: found {problem}, expected an image; get it again.") from error
-
-
 def _split(path: Path) -> tuple[Path, tuple[int, int]]:
     """The file behind a path, and its part as (number, count); (1, 1) is the whole file."""
     match = _PART.fullmatch(path.name)
@@ -238,37 +202,3 @@ def _cut(image: Image.Image, part: tuple[int, int]) -> Image.Image:
         return image
     top, bottom = _rows(image.height, part)
     return image.crop((0, top, image.width, bottom))
-
-
-def _decode(image: Image.Image, path: Path) -> None:
-    _refuse_two_colour_bmp(image, path)
-    try:
-        image.load()
-    except _DECODING_ERRORS as error:
-        raise ClipadError(
-            f"{path}: found a damaged or truncated image ({error}), expected a whole one; get it "
-            "again."
-        ) from error
-
-
-def _refuse_two_colour_bmp(image: Image.Image, path: Path) -> None:
-    """Pillow (13.0) unpacks 8-bit BMP pixels of a black-and-white palette as single bits."""
-    if image.format != "BMP" or image.mode != "1":
-        return
-    with path.open("rb") as file:
-        bits = int.from_bytes(file.read(30)[28:30], "little")
-    if bits == 8:
-        raise ClipadError(
-            f"{path}: found an 8-bit BMP with a palette of two colours, which Pillow decodes "
-            "wrongly, expected 1 bit or a palette of 256; save the file as PNG."
-        )
-
-
-def _sixteen_to_eight(pixels: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
-    values = pixels.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ClipadError(
-            f"{path}: found values from {values.min()} to {values.max()}, expected 0 to 65535 (16 "
-            "bits); save the image with 8 or 16 bits."
-        )
-    return ((values * 255 + 32767) // 65535).astype(np.uint8)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from clipad_core.clip.image_file import LONGEST_SIDE_RATIO
 from clipad_core.errors import ClipadError
-from clipad_harness.data.images import LONGEST_SIDE_RATIO, image_size
+from clipad_harness.data.images import image_size
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _LITTER = {"thumbs.db", "desktop.ini"}
