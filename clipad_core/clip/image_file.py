@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +111,7 @@ def read_photo(path: Path, value_range: tuple[int, int] | None = None) -> Photo:
     with _guarded(path), open_image(path, photo_formats()) as image:
         _check_shape(image, path)
         _refuse_preview(image, path)
-        # Of 16-bit colours Pillow gives the upper 8 bits alone.
-        deep_colours = not _is_wide(image) and any(";16" in str(tile[3]) for tile in image.tile)
+        deep_colours = _has_deep_colours(image)
         if deep_colours and value_range not in (None, SIXTEEN_BITS):
             raise ClipadError(
                 f"{path}: found colours of 16 bits, of which the upper 8 are read, expected 16-bit "
@@ -149,7 +148,7 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def open_image(path: Path, formats: Sequence[str]) -> ImageFile.ImageFile:
+def open_image(path: Path, formats: tuple[str, ...]) -> Image.Image:
     """Open a file, its pixels not decoded yet.
 
     Args:
@@ -271,7 +270,7 @@ def _check_exif(image: Image.Image, path: Path) -> None:
         )
 
 
-def _refuse_preview(image: ImageFile.ImageFile, path: Path) -> None:
+def _refuse_preview(image: Image.Image, path: Path) -> None:
     """Raw files of cameras look like TIFF, and what Pillow reads of them is a small preview."""
     if image.format != "TIFF":
         return
@@ -297,6 +296,13 @@ def _unreadable(path: Path) -> str:
             "install pillow-heif, or save the photo as JPEG."
         )
     return "found no readable image, expected an image; get it again."
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether a file holds colours of 16 bits, of which Pillow gives the upper 8."""
+    if _is_wide(image) or not isinstance(image, ImageFile.ImageFile):
+        return False
+    return any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def _is_wide(image: Image.Image) -> bool:

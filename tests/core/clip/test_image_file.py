@@ -3,6 +3,7 @@
 import os
 import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,20 @@ def two_halves() -> Image.Image:
 def grey_of_16_bits(path: Path, highest: int) -> Path:
     values = np.linspace(0, highest, 256).round().astype(np.uint16).reshape(16, 16)
     Image.fromarray(values).save(path)
+    return path
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A piece of a PNG."""
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + check
+
+
+def bare_png(path: Path, width: int, height: int) -> Path:
+    """A PNG whose header promises pixels that are not there."""
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
     return path
 
 
@@ -133,12 +148,6 @@ def test_the_whole_range_of_16_bits_and_a_black_photo_are_read_without_a_word(tm
 
 def colours_of_16_bits(path: Path, value: int) -> Path:
     """A PNG of 16 bits a channel, which Pillow does not write."""
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
     lines = (b"\0" + struct.pack(">H", value) * 3 * 4) * 4
     header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
     end = chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
@@ -205,3 +214,16 @@ def test_a_pipe_and_a_folder_are_refused_and_not_waited_for(tmp_path: Path) -> N
     for name in ("pipe.png", "folder.png"):
         with pytest.raises(ClipadError, match=f"{name}: found no regular file"):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (20000, 20000, "more pixels than an image may have"),
+        (10000, 9500, "more than 89 million pixels"),
+        (1_000_000, 40, "expected one side at most 20 times the other"),
+    ],
+)
+def test_a_huge_photo_is_refused_before_it_is_decoded(tmp_path, width, height, message) -> None:
+    with pytest.raises(ClipadError, match=message):
+        read_image(bare_png(tmp_path / "huge.png", width, height))

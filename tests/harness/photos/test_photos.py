@@ -3,8 +3,6 @@
 import csv
 import os
 import re
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import Image
 from project import LEARNED, REPOSITORY, WEIGHTS, make_project
 
 import clipad_core
+from clipad_core import read_image
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
@@ -25,10 +24,11 @@ from clipad_core.methods.checkpoint import checkpoint_bytes
 from clipad_core.methods.method import Detector
 from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
 from clipad_harness.cli.main import main
-from clipad_harness.photos import photos
+from clipad_harness.photos import photos, scoring
 from clipad_harness.photos.detectors import choose_weights, open_detector
 from clipad_harness.photos.figures import contact, scores_figure
 from clipad_harness.photos.page import resize_map, strongest
+from clipad_harness.photos.scoring import PhotoScorer, Scored
 from clipad_harness.site.page import network_loads
 
 OFFICIAL = {"anomalyclip": anomalyclip_checkpoint, "vcpclip": vcpclip_checkpoint}
@@ -43,18 +43,6 @@ def draw(path: Path, size: tuple[int, int] = (40, 40), seed: int = 0) -> Path:
     return path
 
 
-def bare_png(path: Path, width: int, height: int) -> Path:
-    """A PNG whose header promises pixels that are not there."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
-    return path
-
-
 def brightness(images) -> Detection:
     """A detector that a test can foresee: the mean of red, and red itself."""
     assert len({image.shape for image in images}) == 1
@@ -62,6 +50,11 @@ def brightness(images) -> Detection:
     if any(not image.any() for image in images):
         raise ClipadError("window embeddings: all windows say the same.")
     return Detection(maps.mean(dim=(1, 2)), maps)
+
+
+def score_all(detect, paths: list[Path], folder: Path) -> list[Scored]:
+    scorer = PhotoScorer(lambda: detect, "settings", folder / "kept")
+    return scoring.score_photos(scorer, paths, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,41 +84,16 @@ def rows(path: Path = Path("out/scores.csv")) -> list[dict[str, str]]:
 def test_folders_files_and_patterns_are_found_once_and_in_order(inside: Path) -> None:
     (inside / "in/notes.txt").write_text("no photo")
     (inside / "in/.hidden.png").write_bytes(b"")
-    paths = photos.find_photos(["in/b/*.bmp", "in", "in/a.png"])
+    paths = photos.find_photos(["in/b/*.bmp", "in", "in/a.png", "in"]).photos
     assert [str(path) for path in paths] == ["in/b/c.bmp", "in/a.png", "in/b/b 1.jpg"]
     draw(inside / "in/[1].png")
-    assert photos.find_photos(["in/[1].png"]) == [Path("in/[1].png")]
-    assert photos.find_photos(["in/**/*.jpg"]) == [Path("in/b/b 1.jpg")]
+    assert photos.find_photos(["in/[1].png"]).photos == [Path("in/[1].png")]
+    assert photos.find_photos(["in/**/*.jpg"]).photos == [Path("in/b/b 1.jpg")]
 
 
 def test_what_was_written_is_no_photo_the_next_time(inside: Path) -> None:
     draw(inside / "in/out/overlays/a.png.jpg")
-    assert len(photos.find_photos(["in"], skip=Path("in/out"))) == 3
-
-
-def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the top of the scene is on the right
-    image = Image.new("RGB", (30, 20))
-    image.paste((255, 255, 255), (20, 0, 30, 20))
-    image.save(tmp_path / "turned.png", exif=exif)
-    pixels = photos.read_photo(tmp_path / "turned.png")
-    assert pixels.shape == (30, 20, 3)
-    # Turned a quarter clockwise, what was on the right is below.
-    assert pixels[20:].min() == 255 and pixels[:20].max() == 0
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "message"),
-    [
-        (20000, 20000, "more pixels than an image may have"),
-        (10000, 9500, "more than 89 million pixels"),
-        (1_000_000, 40, "expected one side at most 20 times the other"),
-    ],
-)
-def test_a_huge_photo_is_refused_before_it_is_decoded(tmp_path, width, height, message) -> None:
-    with pytest.raises(ClipadError, match=message):
-        photos.read_photo(bare_png(tmp_path / "huge.png", width, height))
+    assert len(photos.find_photos(["in"], skip=Path("in/out")).photos) == 3
 
 
 def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path: Path) -> None:
@@ -134,7 +102,7 @@ def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path
     Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     paths[1:1] = [tmp_path / "black.png", tmp_path / "broken.png"]
-    scored = photos.score_photos(brightness, paths, tmp_path, quiet=True)
+    scored = score_all(brightness, paths, tmp_path)
     assert [photo.path for photo in scored] == paths
     assert [photo.problem for photo in scored if photo.score is None] == [
         "window embeddings: all windows say the same.",
@@ -142,25 +110,25 @@ def test_photos_of_any_shape_are_scored_in_order_and_a_bad_one_is_named(tmp_path
     ]
     for photo in scored:
         if photo.score is not None:
-            red = photos.read_photo(photo.path)[..., 0]
+            red = read_image(photo.path)[..., 0]
             assert photo.score == pytest.approx(red.mean(), rel=1e-5)
-            assert np.array_equal(np.load(photo.map_file), red)
+            assert np.array_equal(photo.anomaly_map(), red)
 
 
 def test_a_batch_holds_a_bounded_number_of_pixels(tmp_path: Path, monkeypatch) -> None:
     paths = [draw(tmp_path / f"{i}.png", seed=i) for i in range(20)]
     seen = []
-    monkeypatch.setattr(photos, "PIXELS_PER_BATCH", 3 * 40 * 40)
+    monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 3 * 40 * 40)
 
     def count(images) -> Detection:
         seen.append(len(images))
         return brightness(images)
 
-    photos.score_photos(count, paths, tmp_path, quiet=True)
-    assert seen == [3, 3, 3, 3, 3, 3, 2]
+    score_all(count, paths, tmp_path / "few")
+    assert seen == [3, 3, 2, 3, 3, 2, 3, 1]
     seen.clear()
     monkeypatch.undo()
-    photos.score_photos(count, paths, tmp_path, quiet=True)
+    score_all(count, paths, tmp_path / "many")
     assert seen == [8, 8, 4]
 
 
@@ -168,7 +136,7 @@ def test_a_score_that_is_no_number_is_a_problem_not_a_score(tmp_path: Path) -> N
     def broken(images) -> Detection:
         return Detection(torch.tensor([torch.nan]), torch.zeros(1, 4, 4))
 
-    scored = photos.score_photos(broken, [draw(tmp_path / "a.png")], tmp_path, quiet=True)
+    scored = score_all(broken, [draw(tmp_path / "a.png")], tmp_path)
     assert scored[0].score is None and "not finite" in scored[0].problem
 
 
@@ -212,15 +180,15 @@ def test_the_threshold_moves_by_keyboard_and_by_number(inside: Path) -> None:
         browser.open(Path("out/index.html"))
         browser.run("document.getElementById('slider').focus()")
         browser.press("End", 35)
-        assert browser.run(count) == "1 of 3 at or above"
+        assert browser.run(count) == "1 of 3 above"
         browser.press("Home", 36)
-        assert browser.run(count) == "3 of 3 at or above"
+        assert browser.run(count) == "3 of 3 above"
         for value, expected in [((middle + high) / 2, 1), ((low + middle) / 2, 2), (high + 1, 0)]:
             browser.run(
                 f"(() => {{ const box = document.getElementById('exact'); box.value = '{value}';"
                 " box.dispatchEvent(new Event('input')); })()"
             )
-            assert browser.run(count) == f"{expected} of 3 at or above"
+            assert browser.run(count) == f"{expected} of 3 above"
             assert browser.run("document.querySelectorAll('.photos li.above').length") == expected
         browser.run("document.getElementById('only').click()")
         assert browser.run("document.querySelectorAll('.photos li:not([hidden])').length") == 0
@@ -285,7 +253,12 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
         (["in", "--method", "patchcore"], "--method: found 'patchcore', expected one of winclip"),
         (["in", "--checkpoint", "x.pth"], "--checkpoint: found x.pth for winclip"),
         (["in", "--class-name", " "], "--class-name: found none"),
-        (["in", "--method", "vcpclip"], "--checkpoint: found none, expected what vcpclip learned"),
+        (["in", "--method", "vcpclip"], "--checkpoint: found no learner of main, seed "),
+        (["in", "--method", "vcpclip", "--checkpoint", "main@7"], "found the seed 7 of main"),
+        (["in", "--quantile", "0"], "--quantile: found 0.0, expected a share above 0"),
+        (["in", "--workers", "0"], "--workers: found 0, expected a number from 1"),
+        (["in", "--range", "9", "3"], "--range: found 9 3, expected a lower and a higher value"),
+        (["in", "--good", "in/a.png", "--reference", "in/a.png"], "--good: found 1 photos, all of"),
         (["in", "--method", "vcpclip", "--checkpoint", "x.pth"], "x.pth does not exist"),
         (
             ["in", "--method", "vcpclip", "--checkpoint", "broken.png", "--reference", "in/a.png"],
@@ -335,7 +308,7 @@ def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, 
         scores.append([float(row["score"]) for row in rows()])
     assert scores[0] == pytest.approx(scores[1], abs=2e-6) and len(set(scores[0])) == 3
     expected = Detector(room, backbone, config, learner=learner)
-    pixels = photos.read_photo(Path("in/a.png"))
+    pixels = read_image("in/a.png")
     assert scores[0][0] == pytest.approx(float(expected([pixels]).image_score), abs=2e-6)
     page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
     assert "official.pth" in page.find(id="provenance").get_text()
