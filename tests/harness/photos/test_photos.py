@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,11 @@ from clipad_core.methods.checkpoint import checkpoint_bytes
 from clipad_core.methods.method import Detector
 from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
 from clipad_harness.cli.main import main
-from clipad_harness.photos import photos, scoring
+from clipad_harness.photos import detectors, photos, scoring
 from clipad_harness.photos.detectors import choose_weights, open_detector
 from clipad_harness.photos.figures import contact, scores_figure
-from clipad_harness.photos.page import resize_map, strongest
-from clipad_harness.photos.scoring import PhotoScorer, Scored
+from clipad_harness.photos.page import resize_map, strongest, write_page
+from clipad_harness.photos.scoring import PhotoScorer, Scored, Threshold
 from clipad_harness.site.page import network_loads
 
 OFFICIAL = {"anomalyclip": anomalyclip_checkpoint, "vcpclip": vcpclip_checkpoint}
@@ -72,6 +73,14 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pa
     return tmp_path
 
 
+@pytest.fixture
+def quick(inside: Path, micro: Backbone, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `inside`, with a detector that a test can foresee and no weights to load."""
+    monkeypatch.setattr(detectors, "load_backbone", lambda *_: micro)
+    monkeypatch.setattr(detectors, "open_detector", lambda *_, **__: brightness)
+    return inside
+
+
 def score(*words: str) -> int:
     return main(["score", *words, "--class-name", "hex nut", "--out", "out", "--quiet"])
 
@@ -89,6 +98,272 @@ def test_folders_files_and_patterns_are_found_once_and_in_order(inside: Path) ->
     draw(inside / "in/[1].png")
     assert photos.find_photos(["in/[1].png"]).photos == [Path("in/[1].png")]
     assert photos.find_photos(["in/**/*.jpg"]).photos == [Path("in/b/b 1.jpg")]
+
+
+def test_every_file_of_a_folder_is_a_photo_or_named(inside: Path) -> None:
+    folder = inside / "all"
+    draw(folder / "photo.png")
+    with Image.open(folder / "photo.png") as image:
+        for name in ("1.gif", "2.jp2", "3.avif", "5.webp"):
+            image.save(folder / name)
+        image.save(folder / "4.jfif", format="JPEG")
+        image.save(folder / "no suffix", format="PNG")
+    (folder / "6.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    (folder / "7.dng").write_bytes(b"II*\0" + bytes(64))
+    (folder / "8.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(64))
+    (folder / "9.svg").write_text("<svg/>")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    texts = ("notes.txt", "table.csv", "1.xmp", "1.aae", "film.mov", "report.pdf", "README")
+    for name in texts:
+        (folder / name).write_text("words")
+    (folder / "film.mov").write_bytes(bytes(64))
+    files = photos.find_photos(["all"])
+    named = {path.name for path in files.photos} | {path.name for path in files.others}
+    assert named == {path.name for path in folder.iterdir()}
+    assert {path.name for path in files.others} == set(texts)
+    problems = [scored for scored in score_all(brightness, files.photos, inside) if scored.problem]
+    assert {scored.path.name for scored in problems} == {
+        *("6.HEIC", "7.dng", "8.cr3", "9.svg", "empty.jpg", "gone.jpg")
+    }
+
+
+def test_folders_of_servers_and_earlier_results_are_no_photos_and_links_are_followed(
+    inside: Path,
+) -> None:
+    for name in ("@eaDir/a.png", "#recycle/a.png", "$RECYCLE.BIN/a.png", "scored/overlays/a.jpg"):
+        draw(inside / "in" / name)
+    draw(inside / "in/scored/own.png")
+    draw(inside / "in/results/overlays/own.png")  # no folder of ours
+    (inside / "in/scored/scores.csv").write_text("file,score,problem\n")
+    (inside / "in/scored/index.html").write_text("a page")
+    draw(inside / "elsewhere/linked.png")
+    (inside / "in/link").symlink_to("../elsewhere")
+    (inside / "in/b/loop").symlink_to("..")
+    files = photos.find_photos(["in"])
+    assert [path.as_posix() for path in files.photos] == [
+        *("in/a.png", "in/b/b 1.jpg", "in/b/c.bmp", "in/link/linked.png"),
+        *("in/results/overlays/own.png", "in/scored/own.png"),
+    ]
+    assert files.others[Path("in/scored/overlays")] == "an earlier run wrote it"
+    # Whoever names such a folder means it.
+    assert len(photos.find_photos(["in/@eaDir"]).photos) == 1
+    assert len(photos.find_photos(["in/scored/overlays"]).photos) == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> None:
+    listed = photos.entries
+
+    def refuse(folder: Path) -> list[Path]:
+        if folder.name == "b":
+            raise ClipadError(f"{folder}: cannot be listed (Permission denied).")
+        return listed(folder)
+
+    monkeypatch.setattr(photos, "entries", refuse)
+    files = photos.find_photos(["in"])
+    assert files.unlisted == {Path("in/b"): "cannot be listed (Permission denied)."}
+    assert files.photos == [Path("in/a.png")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["../../jobs/line/p.jpg", "r.jpg"],
+        ["in/../in/x.png", "in/x.png", "./in/b/../x.png"],
+        ["a.png", "A.png"],
+        ["x" * 240 + ".png", "x" * 240 + ".jpg", "\u00e9" * 125 + ".png"],
+        [os.path.abspath("/p/1.png"), "2.png"],
+    ],
+)
+def test_everything_stays_below_its_folder_under_a_name_of_its_own(tmp_path, names) -> None:
+    places = photos.place_below(tmp_path / "out", [Path(name) for name in names], ".jpg")
+    assert len({str(place).lower() for place in places}) == len(names)
+    for place in places:
+        assert ".." not in place.parts and place.is_relative_to(tmp_path / "out")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.with_name(f".{place.name}.12345678.tmp").write_bytes(b"")
+
+
+def test_what_lies_beside_the_folder_of_the_command_is_written_below_out(quick: Path) -> None:
+    draw(quick / "jobs/line1/p.png")
+    draw(quick / "work/today/r.png")
+    os.chdir(quick / "work/today")
+    words = ["../../jobs/line1", "r.png", "--out", "../../report", "--raw-maps", "--quiet"]
+    assert main(["score", *words, "--class-name", "nut"]) == 0
+    assert [path.name for path in (quick / "jobs/line1").iterdir()] == ["p.png"]
+    below = {
+        path.relative_to(quick / "report").as_posix()
+        for path in (quick / "report").rglob("*")
+        if path.is_file()
+    }
+    assert below == {
+        *("index.html", "scores.csv", "maps/jobs/line1/p.png.npy", "maps/work/today/r.png.npy"),
+        *("overlays/jobs/line1/p.png.jpg", "overlays/work/today/r.png.jpg"),
+    }
+
+
+def test_a_photo_of_any_damage_is_named_and_the_others_are_scored(quick: Path, capsys) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open("in/b/b 1.jpg") as image:
+        image.save("in/exif.jpg", exif=exif)
+        image.save("in/long" + "g" * 230 + ".png")
+    whole = Path("in/exif.jpg").read_bytes()
+    place = whole.index(b"Exif\0\0") + 8
+    Path("in/exif.jpg").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+    Path("in/cut.jpg").write_bytes(Path("in/b/b 1.jpg").read_bytes()[:400])
+    Path("in/notes.txt").write_text("words")
+    assert main(["score", "in", "--class-name", "nut", "--out", "out"]) == 1
+    error = capsys.readouterr().err
+    assert "2 of 6 photos could not be scored" in error and "no photos: in/notes.txt." in error
+    assert [row["file"] for row in rows() if row["problem"]] == ["in/cut.jpg", "in/exif.jpg"]
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert "in/notes.txt" in page.find(id="others").find_next("table").get_text()
+    assert len(page.select("ol.photos li")) == 4
+
+
+def test_a_stopped_run_leaves_its_scores_and_a_second_one_goes_on(
+    quick: Path, monkeypatch, capsys
+) -> None:
+    for i in range(20):
+        draw(quick / f"many/{i:02}.png", seed=i)
+    calls: list[int] = []
+
+    def stop_later(images) -> Detection:
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return brightness(images)
+
+    monkeypatch.setattr(detectors, "open_detector", lambda *_, **__: stop_later)
+    assert score("many") == 130
+    assert [row["file"] for row in rows()] == [f"many/{i:02}.png" for i in range(8)]
+    stopped = rows()
+    # Another setting is another run.
+    assert main(["score", "many/00.png", "--class-name", "bolt", "--out", "bolt", "--quiet"]) == 0
+    calls[:] = [0, 0]
+    capsys.readouterr()
+    assert main(["score", "many", "--class-name", "hex nut", "--out", "out"]) == 0
+    assert calls == [0, 0, 8, 4] and rows()[:8] == stopped and len(rows()) == 20
+    assert "8 of 20 photos were scored by a run that was stopped" in capsys.readouterr().err
+    assert not Path("out/.scored").exists()
+
+
+@pytest.mark.parametrize("change", ["class name", "photo", "range"])
+def test_what_scores_depend_on_is_scored_again(quick: Path, monkeypatch, change: str) -> None:
+    request = detectors.DetectorRequest("winclip", None, clipad_core.WinCLIPConfig(), "nut")
+    micro = detectors.load_backbone()
+    seen = []
+
+    def count(images) -> Detection:
+        seen.append(len(images))
+        return brightness(images)
+
+    def run(request: detectors.DetectorRequest) -> None:
+        scorer = PhotoScorer(lambda: count, request.key(micro), quick / "kept")
+        scoring.score_photos(scorer, [Path("in/a.png")], quiet=True)
+
+    run(request)
+    run(request)
+    assert seen == [1]
+    if change == "photo":
+        draw(quick / "in/a.png", seed=9)
+    else:
+        changed = {"class name": {"class_name": "bolt"}, "range": {"value_range": (0, 9)}}
+        request = replace(request, **changed[change])
+    run(request)
+    assert seen == [1, 1]
+
+
+def test_a_damaged_piece_of_a_stopped_run_is_made_again(tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.png")
+    [first] = score_all(brightness, [path], tmp_path)
+    file, _ = first.kept
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ClipadError, match="found no whole map"):
+        first.anomaly_map()
+    [second] = score_all(brightness, [path], tmp_path)
+    assert not second.reused and second.score == first.score
+    assert score_all(brightness, [path], tmp_path)[0].reused
+
+
+class Brightness:
+    """A way to open `brightness` in another process."""
+
+    def __call__(self):
+        return brightness
+
+
+def test_workers_give_the_same_in_the_same_order(tmp_path: Path) -> None:
+    paths = [draw(tmp_path / f"{i:02}.png", seed=i) for i in range(10)]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    paths.insert(3, tmp_path / "broken.png")
+    written: list[Path] = []
+    scorer = PhotoScorer(Brightness(), "settings", tmp_path / "two")
+    two = scoring.score_photos(
+        scorer,
+        paths,
+        workers=2,
+        quiet=True,
+        write=lambda scored: written.extend(photo.path for photo in scored),
+    )
+    one = score_all(brightness, paths, tmp_path)
+    assert [(p.path, p.score, p.problem) for p in two] == [
+        (p.path, p.score, p.problem) for p in one
+    ]
+    assert sorted(written) == sorted(paths)
+
+
+def test_values_of_10_bits_are_told_once_and_a_range_scales_them(quick: Path, capsys) -> None:
+    for i in range(3):
+        values = np.random.default_rng(i).integers(0, 1024, (40, 40)).astype(np.uint16)
+        (quick / "deep").mkdir(exist_ok=True)
+        Image.fromarray(values).save(quick / f"deep/{i}.png")
+    assert score("deep") == 0
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if "16 bits" in line]
+    assert "deep/0.png and 2 more: found values from" in warning and "--range 0 1023" in warning
+    dark = [float(row["score"]) for row in rows()]
+    assert "--range 0 1023" in Path("out/index.html").read_text(encoding="utf-8")
+    assert score("deep", "--range", "0", "1023") == 0
+    assert "16 bits" not in capsys.readouterr().err
+    assert max(dark) < 4 and min(float(row["score"]) for row in rows()) > 100
+
+
+def test_good_photos_give_a_threshold_a_column_and_an_exit_code(quick: Path, capsys) -> None:
+    for i in range(20):
+        Image.new("RGB", (40, 40), (10 + i, 5, 5)).save(draw(quick / f"good/{i:02}.png"))
+    for name, red in {"good.png": 15, "edge.png": 28, "bad.png": 200}.items():
+        Image.new("RGB", (40, 40), (red, 0, 0)).save(draw(quick / "line" / name))
+    Path("good/notes.txt").write_text("words")
+    assert score("line", "--good", "good") == 3
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(
+        "clipad: 1 of 3 photos are bad: they score more than 28.0, which 0.95"
+    )
+    verdicts = {row["file"]: row["verdict"] for row in rows()}
+    assert verdicts == {"line/bad.png": "bad", "line/edge.png": "good", "line/good.png": "good"}
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert "the 0.95 quantile of the scores of 20 good photos, of which 1 scores higher" in (
+        page.select_one(".lead").get_text()
+    )
+    assert page.find(id="threshold")["data-start"] == "28.0"
+    assert score("line/good.png", "line/edge.png", "--good", "good") == 0
+    assert score("line", "--good", "good", "--quantile", "0.5") == 3
+    assert [row["verdict"] for row in rows()] == ["bad", "bad", "good"]
+    # What cannot be scored comes first.
+    Path("line/broken.png").write_bytes(b"no image")
+    assert score("line", "--good", "good") == 1
+    assert "of 3" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_references_among_the_good_ones_give_no_threshold(quick: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (40, 40), (10 + i, 5, 5)).save(draw(quick / f"good/{i}.png"))
+    assert score("in", "--good", "good", "--reference", "good/0.png") == 3
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
+    assert "of the scores of 2 good photos" in page.select_one(".lead").get_text()
 
 
 def test_what_was_written_is_no_photo_the_next_time(inside: Path) -> None:
@@ -195,6 +470,45 @@ def test_the_threshold_moves_by_keyboard_and_by_number(inside: Path) -> None:
         assert not browser.complaints()
     finally:
         browser.close()
+
+
+def test_one_odd_photo_does_not_take_the_slider_from_the_others(tmp_path: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    scores = [9000.0, *np.linspace(1, 2, 201), 1.5]  # two are equal
+    scored = [Scored(Path(f"{i}.png"), float(score)) for i, score in enumerate(scores)]
+    pages = {}
+    for name, threshold in {"plain": None, "good": Threshold(1.9, 0.95, 40, 2)}.items():
+        pages[name] = tmp_path / f"{name}.html"
+        words = {"subject": "", "warning": "", "provenance": {}, "command": "clipad score"}
+        write_page(pages[name], [], scored, threshold=threshold, **words)
+    browser = Browser(program)
+    count, places = "document.getElementById('count').textContent", set()
+    try:
+        browser.open(pages["plain"])
+        assert browser.run(count) == "20 of 203 above"
+        browser.run("document.getElementById('slider').focus()")
+        browser.press("ArrowRight", 39)
+        assert browser.run(count) == "19 of 203 above"
+        browser.press("Home", 36)
+        for _ in range(203):
+            places.add(int(browser.run(count).split()[0]))
+            browser.press("ArrowRight", 39)
+        assert places == set(range(1, 204)) - {places_of_equal(scores)}
+        # Half of the strip belongs to the many.
+        marks = "[...document.querySelectorAll('svg line')].map((line) => Number(line.getAttribute('x1')))"
+        assert len({round(x) for x in browser.run(marks)}) > 150
+        browser.open(pages["good"])
+        expected = sum(score > 1.9 for score in scores)
+        assert browser.run(count) == f"{expected} of 203 above"
+        assert not browser.complaints()
+    finally:
+        browser.close()
+
+
+def places_of_equal(scores: list[float]) -> int:
+    return sum(score > 1.4999 for score in scores) - 1
 
 
 def test_a_reference_changes_the_scores_and_itself_scores_low(inside: Path) -> None:
