@@ -205,7 +205,7 @@ def _score(
 
     from clipad_harness.photos.page import draw_overlays, write_maps, write_page
     from clipad_harness.photos.photos import MAPS, OVERLAYS, PAGE, TABLE, path_text
-    from clipad_harness.photos.scoring import Scored, ScoreTable, score_photos, threshold_of
+    from clipad_harness.photos.scoring import Scored, ScoreTable, ranked, score_photos, threshold_of
 
     out, quiet, workers = arguments.out, arguments.quiet, arguments.workers
     good_scored = score_photos(scorer, good, workers=workers, quiet=quiet, label="good")
@@ -215,10 +215,10 @@ def _score(
     scored = score_photos(scorer, files.photos, workers=workers, quiet=quiet, write=table.add)
     scored += [Scored(path, problem=problem) for path, problem in files.unlisted.items()]
     table.finish(scored)
-    notes = [*_about_range(scored + good_scored), *_about_others(files, quiet)]
-    for note in notes:
+    notes = _about_range(scored + good_scored)
+    for note in [*notes, *_about_others(files, quiet)]:
         print(f"clipad: {note}", file=sys.stderr)
-    _check_some(scored, table.path)
+    ranked(scored)  # where there is none, scores.csv says why
     cards, undrawn = draw_overlays(scored, out / OVERLAYS, scorer.value_range, quiet)
     if undrawn:
         scored = [undrawn.get(photo.path, photo) for photo in scored]
@@ -250,11 +250,6 @@ def _score(
     return page
 
 
-def _check_some(scored: Sequence[Scored], table: Path) -> None:
-    if all(photo.score is None for photo in scored):
-        raise ClipadError(f"no photo could be scored; {table} says why: {_first(scored)}")
-
-
 def _conclude(
     page: Path,
     table: Path,
@@ -263,6 +258,8 @@ def _conclude(
     threshold: Threshold | None,
 ) -> None:
     """Whatever is not as it should be ends in a message, and so in another exit code than 0."""
+    from clipad_harness.photos.scoring import ranked
+
     bad = [
         photo
         for photo in scored
@@ -270,12 +267,12 @@ def _conclude(
         and photo.score is not None
         and threshold.verdict(photo.score) == "bad"
     ]
-    above = "" if threshold is None else f"{len(bad)} of {len(scored)} photos are bad"
+    above = f"{len(bad)} of {len(ranked(scored))} photos {'is' if len(bad) == 1 else 'are'} bad"
     if failed:
         total = len(scored) + sum(photo not in scored for photo in failed)
         raise ClipadError(
             f"{len(failed)} of {total} photos could not be scored ({table} says why: {_first(failed)}); "
-            f"the others are in {page}{above and f', where {above}'}."
+            f"the others are in {page}{f', where {above}' if bad else ''}."
         )
     if bad and threshold is not None:
         raise BadPhotos(

@@ -22,7 +22,7 @@ from clipad_core.clip.preprocess import Pixels
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
 from clipad_harness.photos.photos import names_below, path_text, place_below
-from clipad_harness.photos.scoring import SCORE_DIGITS, Scored, Threshold, without_score
+from clipad_harness.photos.scoring import SCORE_DIGITS, Scored, Threshold, ranked, without_score
 from clipad_harness.report.figures import overlay
 from clipad_harness.site.page import TEMPLATES, page
 
@@ -69,13 +69,12 @@ def draw_overlays(
         The cards of the page, highest score first, and photos that could not be drawn after they were
         scored, for instance since they went away, with what is wrong.
     """
-    done = [photo for photo in scored if photo.score is not None]
+    done = ranked(scored)
     limits, paths = shared_limits(done), [photo.path for photo in done]
-    places = zip(done, names_below(paths), place_below(folder, paths, ".jpg"), strict=True)
-    ranked = sorted(places, key=lambda place: -(place[0].score or 0.0))
+    places = list(zip(done, names_below(paths), place_below(folder, paths, ".jpg"), strict=True))
     cards: list[PhotoCard] = []
     undrawn: dict[Path, Scored] = {}
-    for photo, name, file in tqdm(ranked, "draw", unit="photo", disable=quiet):
+    for photo, name, file in tqdm(places, "draw", unit="photo", disable=quiet):
         try:
             pixels = _shrink(read_photo(photo.path, value_range).pixels, OVERLAY_SIDE)
             anomaly_map = photo.anomaly_map()
@@ -100,7 +99,7 @@ def draw_overlays(
 
 def write_maps(scored: Sequence[Scored], folder: Path) -> None:
     """Write the anomaly map of every photo that has a score, as npy."""
-    done = [photo for photo in scored if photo.score is not None]
+    done = ranked(scored)
     places = place_below(folder, [photo.path for photo in done], ".npy")
     for photo, place in zip(done, places, strict=True):
         with replacing(place) as temporary, temporary.open("wb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -274,6 +274,30 @@ def score_photos(
                 write(results)
         bar.update(len(paths) - bar.n)
     return [scored[path] for path in paths]
+
+
+def readable(paths: Iterable[Path]) -> Iterator[Pixels]:
+    """The pixels of photos, one after the other, but for those that cannot be read."""
+    for path in paths:
+        try:
+            yield read_photo(path).pixels
+        except ClipadError:
+            continue
+
+
+def ranked(scored: Sequence[Scored]) -> list[Scored]:
+    """The photos that have a score, the highest first.
+
+    Raises:
+        ClipadError: none has one; the message says why the first has none.
+    """
+    done = [(photo.score, photo) for photo in scored if photo.score is not None]
+    if not done:
+        raise ClipadError(
+            "no photo could be scored, expected at least one; the first is "
+            f"{path_text(scored[0].path)}: {scored[0].problem}"
+        )
+    return [photo for _, photo in sorted(done, key=lambda pair: -pair[0])]
 
 
 def _reason(error: ClipadError, path: Path) -> str:
