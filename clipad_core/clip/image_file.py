@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,7 @@ def read_photo(path: Path, value_range: tuple[int, int] | None = None) -> Photo:
         return Photo(pixels, (lowest, highest) if 0 < highest <= _CAMERA_MAXIMA[-1] else None)
 
 
+@cache
 def photo_formats() -> tuple[str, ...]:
     """The formats of photos that can be read here, by Pillow's names."""
     try:

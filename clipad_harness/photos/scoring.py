@@ -131,6 +131,8 @@ class PhotoScorer:
     ) -> None:
         self.open_detector, self.settings, self.folder = open_detector, settings, folder
         self.value_range, self._detector = value_range, detector
+        # Two photos of one content share a file, so that being there now says nothing.
+        self._earlier = {path.name for path in folder.glob("*")}
 
     def finish(self, item: Sequence[Path], advance: Advance) -> list[Scored]:
         """Score some photos, in their order, or read what an earlier run has scored."""
@@ -159,7 +161,7 @@ class PhotoScorer:
             float(tensors["score"]),
             extent=_extent(tensors["map"]),
             faint=None if faint is None else (faint[0], faint[1]),
-            reused=True,
+            reused=kept[0].name in self._earlier,
             kept=kept,
         )
 

@@ -5,7 +5,7 @@
   const [slider, exact, count, only] =
     ["slider", "exact", "count", "only"].map((id) => document.getElementById(id));
   const last = scores.length - 1, low = scores[0], high = scores[last];
-  if (!(high > low)) return; // one score: nothing to choose
+  if (!(high > low || form.dataset.start)) return; // one score: nothing to choose
   const quantile = (share) => scores[Math.round(share * last)];
   const photos = [...document.querySelectorAll(".photos li")];
   const strip = form.querySelector("svg");
@@ -14,7 +14,7 @@
   const every = Math.ceil(scores.length / 2000);
   const marks = scores.filter((_, i) => i % every === 0 || i === last).map((score) => {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-    const x = String(Math.min(1000, 1000 * (score - low) / (end - low)));
+    const x = String(Math.min(1000, 1000 * (score - low) / (end - low || 1)));
     line.setAttribute("x1", x); line.setAttribute("x2", x);
     line.setAttribute("y1", "6"); line.setAttribute("y2", "40");
     strip.append(line);
@@ -30,7 +30,7 @@
   };
   // What the slider says at its place: so many photos are not above it.
   const steps = scores.map((score, i) => {
-    const lower = i ? scores[i - 1] : low - (high - low) / 100;
+    const lower = i ? scores[i - 1] : low - ((high - low) / 100 || 1);
     return lower < score ? between(lower, score) : null; // equal scores lie on one side
   });
   const show = (threshold) => {

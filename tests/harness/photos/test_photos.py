@@ -249,6 +249,10 @@ def test_a_stopped_run_leaves_its_scores_and_a_second_one_goes_on(
     assert calls == [0, 0, 8, 4] and rows()[:8] == stopped and len(rows()) == 20
     assert "8 of 20 photos were scored by a run that was stopped" in capsys.readouterr().err
     assert not Path("out/.scored").exists()
+    # Two photos of one content are no earlier run.
+    (quick / "many/20.png").write_bytes((quick / "many/00.png").read_bytes())
+    assert main(["score", "many", "--class-name", "hex nut", "--out", "out"]) == 0
+    assert "stopped" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["class name", "photo", "range"])
@@ -349,13 +353,17 @@ def test_good_photos_give_a_threshold_a_column_and_an_exit_code(quick: Path, cap
         page.select_one(".lead").get_text()
     )
     assert page.find(id="threshold")["data-start"] == "28.0"
+    assert [
+        item.select_one(".mark-above").has_attr("hidden") for item in page.select("ol.photos li")
+    ] == [*(False, True, True)]
     assert score("line/good.png", "line/edge.png", "--good", "good") == 0
     assert score("line", "--good", "good", "--quantile", "0.5") == 3
     assert [row["verdict"] for row in rows()] == ["bad", "bad", "good"]
     # What cannot be scored comes first.
     Path("line/broken.png").write_bytes(b"no image")
     assert score("line", "--good", "good") == 1
-    assert "of 3" not in capsys.readouterr().err.splitlines()[-1]
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "1 of 4 photos could not be scored" in message and "1 of 3 photos is bad" in message
 
 
 def test_references_among_the_good_ones_give_no_threshold(quick: Path) -> None:
