@@ -6,8 +6,8 @@ import glob
 import hashlib
 import mimetypes
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -29,7 +29,7 @@ _TYPES = mimetypes.MimeTypes()
 _LONGEST_NAME = 200
 
 
-@dataclass
+@dataclass(frozen=True)
 class PhotoFiles:
     """What some files, folders and patterns hold.
 
@@ -58,77 +58,75 @@ def find_photos(words: Sequence[str], skip: Path | None = None) -> PhotoFiles:
     Raises:
         ClipadError: a word that names nothing, or a folder without photos.
     """
-    search = _Search(skip)
+    files, search = PhotoFiles(), _Search(None if skip is None else skip.resolve())
+    identities: set[tuple[Path, str]] = set()
     for word in words:
-        path = Path(word)
-        count = len(search.found.photos)
-        if path.is_dir():
-            search.folder(path)
-        elif path.exists() or path.is_symlink():
-            search.add([path])
-        else:
-            search.matches([Path(name) for name in glob.glob(word, recursive=True)])
-        if len(search.found.photos) == count and not search.known(path):
-            problem = (
-                "a folder without photos" if path.is_dir() else "no such file, folder or match"
-            )
-            raise ClipadError(
-                f"photos: found {problem} at {path_text(path)}, expected images "
-                f"({', '.join(photo_formats())}); correct the path."
-            )
-    return search.found
+        photos = search.photos(word)
+        if not photos:
+            raise ClipadError(search.nothing_at(Path(word)))
+        for path in photos:
+            identity = path.parent.resolve(), path.name
+            if identity not in identities:
+                identities.add(identity)
+                files.photos.append(path)
+    return replace(files, unlisted=search.unlisted, others=search.others)
 
 
 class _Search:
-    """One search; what two words name is found once."""
+    """Finds photos word by word, and remembers what it did not take.
+
+    Args:
+        skip: a folder that is never searched, as its links resolve.
+    """
 
     def __init__(self, skip: Path | None) -> None:
-        self.found = PhotoFiles()
-        self.skip = None if skip is None else skip.resolve()
-        self._files: set[tuple[Path, str]] = set()
-        self._folders: set[Path] = set()
+        self.skip = skip
+        self.unlisted: dict[Path, str] = {}
+        self.others: dict[Path, str] = {}
+        self._searched: set[Path] = set()
 
-    def known(self, path: Path) -> bool:
-        """Whether a word names what another word has named before."""
+    def photos(self, word: str) -> list[Path]:
+        """The photos that a word names, in the order of their names."""
+        path = Path(word)
+        self._searched.clear()  # what two words name, each of them names
         if path.is_dir():
-            return any(folder.is_relative_to(path.resolve()) for folder, _ in self._files)
-        return (path.parent.resolve(), path.name) in self._files
+            photos = self._below(path)
+        elif path.exists() or path.is_symlink():
+            photos = [path]
+        else:
+            photos = self._matching([Path(name) for name in glob.glob(word, recursive=True)])
+        return sorted(photos, key=os.fsencode)
 
-    def add(self, photos: Iterable[Path]) -> None:
-        """Take photos in the order of their names."""
-        for path in sorted(photos, key=os.fsencode):
-            identity = path.parent.resolve(), path.name
-            if identity not in self._files:
-                self._files.add(identity)
-                self.found.photos.append(path)
+    def nothing_at(self, path: Path) -> str:
+        """What is to be said of a word that names no photo."""
+        if path in self.unlisted:
+            return f"{path_text(path)}: {self.unlisted[path]}"
+        problem = "a folder without photos" if path.is_dir() else "no such file, folder or match"
+        return (
+            f"photos: found {problem} at {path_text(path)}, expected images "
+            f"({', '.join(photo_formats())}); correct the path."
+        )
 
-    def matches(self, paths: Sequence[Path]) -> None:
-        """Take what a pattern matches, as a search of its folder would."""
-        listed: dict[Path, set[Path]] = {}
+    def _matching(self, paths: Sequence[Path]) -> list[Path]:
+        """Of what a pattern matches, what a search of its folder would take."""
+        listed = {parent: set(entries(parent)) for parent in {path.parent for path in paths}}
         photos = []
-        for path in sorted(paths, key=os.fsencode):
+        for path in paths:
             if path.is_dir():
                 photos += self._below(path)
-                continue
-            if path.parent not in listed:
-                listed[path.parent] = set(entries(path.parent))
-            if path in listed[path.parent]:
-                photos += self._sorted_out([path])
-        self.add(photos)
-
-    def folder(self, folder: Path) -> None:
-        """Take what lies in a folder and below it."""
-        self.add(self._below(folder))
+            elif path in listed[path.parent]:
+                photos += self._if_photo(path)
+        return photos
 
     def _below(self, folder: Path) -> list[Path]:
         place = folder.resolve()
-        if place in self._folders:
+        if place in self._searched:
             return []
-        self._folders.add(place)
+        self._searched.add(place)
         try:
             paths = entries(folder)
         except ClipadError as error:
-            self.found.unlisted[folder] = str(error).removeprefix(f"{folder}: ")
+            self.unlisted[folder] = str(error).removeprefix(f"{folder}: ")
             return []
         earlier = _is_output(folder)
         photos = []
@@ -136,21 +134,22 @@ class _Search:
         for path in sorted(paths, key=lambda path: path.is_symlink()):
             if not path.is_dir():
                 if not (earlier and path.name in (TABLE, PAGE)):
-                    photos += self._sorted_out([path])
+                    photos += self._if_photo(path)
             elif self.skip is not None and path.resolve() == self.skip:
                 continue
             elif earlier and path.name in (OVERLAYS, MAPS):
-                self.found.others[path] = "an earlier run wrote it"
+                self.others[path] = "an earlier run wrote it"
             elif path.name.lower() in _NO_PHOTO_FOLDERS:
-                self.found.others[path] = "a system's folder, not searched"
+                self.others[path] = "a system's folder, not searched"
             else:
                 photos += self._below(path)
         return photos
 
-    def _sorted_out(self, paths: Sequence[Path]) -> list[Path]:
-        photos = [path for path in paths if _may_be_photo(path)]
-        self.found.others |= {path: "no image" for path in paths if path not in photos}
-        return photos
+    def _if_photo(self, path: Path) -> list[Path]:
+        if _may_be_photo(path):
+            return [path]
+        self.others[path] = "no image"
+        return []
 
 
 def _is_output(folder: Path) -> bool:

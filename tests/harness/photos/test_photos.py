@@ -100,6 +100,7 @@ def test_folders_files_and_patterns_are_found_once_and_in_order(inside: Path) ->
     draw(inside / "in/[1].png")
     assert photos.find_photos(["in/[1].png"]).photos == [Path("in/[1].png")]
     assert photos.find_photos(["in/**/*.jpg"]).photos == [Path("in/b/b 1.jpg")]
+    assert len(photos.find_photos(["in", "in/b/*", "./in/../in/b", "in/a.png"]).photos) == 4
 
 
 def test_every_file_of_a_folder_is_a_photo_or_named(inside: Path) -> None:
@@ -165,6 +166,8 @@ def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> N
     files = photos.find_photos(["in"])
     assert files.unlisted == {Path("in/b"): "cannot be listed (Permission denied)."}
     assert files.photos == [Path("in/a.png")]
+    with pytest.raises(ClipadError, match="in/b: cannot be listed"):
+        photos.find_photos(["in/b"])
 
 
 @pytest.mark.parametrize(
