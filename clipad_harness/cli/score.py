@@ -128,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> Path:
     own = None if brings_config(checkpoint) else config
     check_request(method, own, arguments.class_name, checkpoint, bool(arguments.reference))
     files = find_photos(arguments.photos, skip=out)
-    references = find_photos(arguments.reference).photos if arguments.reference else []
+    references = _all_photos(arguments.reference)
     good = _good_photos(arguments.good, references)
     request = DetectorRequest(
         method=method,
@@ -174,17 +174,23 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             )
 
 
+def _all_photos(words: Sequence[str]) -> list[Path]:
+    """The photos that some words name, where none may be missing."""
+    from clipad_harness.photos.photos import find_photos, path_text
+
+    files = find_photos(words)
+    for folder, problem in files.unlisted.items():
+        raise ClipadError(f"{path_text(folder)}: {problem}")
+    return files.photos
+
+
 def _good_photos(words: Sequence[str], references: Sequence[Path]) -> list[Path]:
     """The photos of --good without those that are references too, which score lower than others."""
     from clipad_harness.data.images import file_hash
-    from clipad_harness.photos.photos import find_photos
 
-    if not words:
-        return []
-    paths = find_photos(words).photos
-    known = {file_hash(path) for path in references}
-    good = [path for path in paths if not (path.is_file() and file_hash(path) in known)]
-    if not good:
+    paths, digests = _all_photos(words), {file_hash(path) for path in references}
+    good = [path for path in paths if not (path.is_file() and file_hash(path) in digests)]
+    if words and not good:
         raise ClipadError(
             f"--good: found {len(paths)} photos, all of them references, which score lower than other good "
             "ones; expected others."
@@ -246,33 +252,25 @@ def _score(
             f"clipad: {reused} of {len(scored)} photos were scored by a run that was stopped.",
             file=sys.stderr,
         )
-    _conclude(page, table.path, scored, failed, threshold)
+    _conclude(page, scored, failed, len(scored) + len(good), threshold)
     return page
 
 
 def _conclude(
     page: Path,
-    table: Path,
     scored: Sequence[Scored],
     failed: Sequence[Scored],
+    total: int,
     threshold: Threshold | None,
 ) -> None:
     """Whatever is not as it should be ends in a message, and so in another exit code than 0."""
-    from clipad_harness.photos.scoring import ranked
-
-    bad = [
-        photo
-        for photo in scored
-        if threshold is not None
-        and photo.score is not None
-        and threshold.verdict(photo.score) == "bad"
-    ]
-    above = f"{len(bad)} of {len(ranked(scored))} photos {'is' if len(bad) == 1 else 'are'} bad"
+    scores = [photo.score for photo in scored if photo.score is not None]
+    bad = sum(threshold is not None and threshold.verdict(score) == "bad" for score in scores)
+    above = f"{bad} of {len(scores)} photos {'is' if bad == 1 else 'are'} bad"
     if failed:
-        total = len(scored) + sum(photo not in scored for photo in failed)
         raise ClipadError(
-            f"{len(failed)} of {total} photos could not be scored ({table} says why: {_first(failed)}); "
-            f"the others are in {page}{f', where {above}' if bad else ''}."
+            f"{len(failed)} of {total} photos could not be scored ({page} says why: {_first(failed)}); the "
+            f"others are there, too{f', where {above}' if bad else ''}."
         )
     if bad and threshold is not None:
         raise BadPhotos(

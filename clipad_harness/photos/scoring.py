@@ -103,7 +103,7 @@ def threshold_of(scores: Sequence[float], quantile: float) -> Threshold:
         raise ClipadError(f"quantile: found {quantile}, expected a share above 0 and at most 1.")
     if not scores:
         raise ClipadError(
-            "good photos: found none that could be scored, expected some that are no references."
+            "--good: found no photo that could be scored, expected some of good ones."
         )
     value = round(float(np.quantile(scores, quantile, method="inverted_cdf")), SCORE_DIGITS)
     above = sum(round(score, SCORE_DIGITS) > value for score in scores)

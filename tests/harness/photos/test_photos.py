@@ -366,7 +366,7 @@ def test_good_photos_give_a_threshold_a_column_and_an_exit_code(quick: Path, cap
     Path("line/broken.png").write_bytes(b"no image")
     assert score("line", "--good", "good") == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "1 of 4 photos could not be scored" in message and "1 of 3 photos is bad" in message
+    assert "1 of 24 photos could not be scored" in message and "1 of 3 photos is bad" in message
 
 
 def test_references_among_the_good_ones_give_no_threshold(quick: Path) -> None:
