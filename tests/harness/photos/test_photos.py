@@ -111,16 +111,27 @@ def test_every_file_of_a_folder_is_a_photo_or_named(inside: Path) -> None:
             image.save(folder / name)
         image.save(folder / "4.jfif", format="JPEG")
         image.save(folder / "no suffix", format="PNG")
+        image.save(folder / "photo.bin", format="PNG")
     (folder / "6.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
     (folder / "7.dng").write_bytes(b"II*\0" + bytes(64))
     (folder / "8.cr3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(64))
     (folder / "9.svg").write_text("<svg/>")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
-    texts = ("notes.txt", "table.csv", "1.xmp", "1.aae", "film.mov", "report.pdf", "README")
+    texts = (
+        "notes.txt",
+        "table.csv",
+        "1.xmp",
+        "1.aae",
+        "film.mov",
+        "data.bin",
+        "report.pdf",
+        "README",
+    )
     for name in texts:
         (folder / name).write_text("words")
     (folder / "film.mov").write_bytes(bytes(64))
+    (folder / "data.bin").write_bytes(bytes(64))
     files = photos.find_photos(["all"])
     named = {path.name for path in files.photos} | {path.name for path in files.others}
     assert named == {path.name for path in folder.iterdir()}
@@ -322,7 +333,7 @@ def test_workers_give_the_same_in_the_same_order(tmp_path: Path) -> None:
     assert [(p.path, p.score, p.problem) for p in two] == [
         (p.path, p.score, p.problem) for p in one
     ]
-    assert sorted(written) == sorted(paths)
+    assert [photo.path for photo in two] == paths and sorted(written) == sorted(paths)
 
 
 def test_values_of_10_bits_are_told_once_and_a_range_scales_them(quick: Path, capsys) -> None:
