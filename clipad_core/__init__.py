@@ -11,6 +11,7 @@ from clipad_core.errors import ClipadError
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import load_backbone
+    from clipad_core.clip.image_file import read_image
     from clipad_core.detection import Detection
     from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
     from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
@@ -30,6 +31,7 @@ __all__ = [
     "WinCLIP",
     "WinCLIPConfig",
     "load_backbone",
+    "read_image",
 ]
 
 
@@ -39,6 +41,10 @@ def __getattr__(name: str) -> object:
         from clipad_core.clip.backbone import load_backbone
 
         return load_backbone
+    if name == "read_image":
+        from clipad_core.clip.image_file import read_image
+
+        return read_image
     if name == "Detection":
         from clipad_core.detection import Detection
 

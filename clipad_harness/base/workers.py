@@ -88,7 +88,8 @@ def _in_processes(
         except BrokenProcessPool as error:
             raise ClipadError(
                 "workers: a process was killed, most likely because memory ran out; what was "
-                "finished is kept. Run again, with `workers: 1` in params.yaml if it recurs."
+                "finished is kept. Run again, with one worker (params.yaml: `workers: 1`; score: `--workers "
+                "1`) if it recurs."
             ) from error
         finally:
             # After an error or Ctrl-C nobody waits for the rest: files are written atomically.

@@ -1,7 +1,7 @@
 """The command line: `clipad ...` or `python -m clipad_harness ...`.
 
-Whatever a user can get wrong ends in one message on standard error and exit code 1; Ctrl-C ends with
-130 and keeps what was finished.
+Whatever a user can get wrong ends in one message on standard error and exit code 1, photos that `score`
+finds bad with 3; Ctrl-C ends with 130 and keeps what was finished.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(os.path.relpath(written))
     except ClipadError as error:
         print(f"clipad: {as_typed(str(error), words)}", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, score.BadPhotos) else 1
     except BrokenPipeError:  # the reader of a list has seen enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

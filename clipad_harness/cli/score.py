@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,15 @@ from clipad_core.errors import ClipadError
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import Backbone
-    from clipad_harness.photos.photos import Detector, Scored
+    from clipad_harness.photos.detectors import DetectorRequest
+    from clipad_harness.photos.photos import PhotoFiles
+    from clipad_harness.photos.scoring import PhotoScorer, Scored, Threshold
 
 _EXAMPLES = """examples:
   clipad score photos/ --class-name bottle --out scored
   clipad score 'line 3/*.jpg' extra.png --class-name "hex nut" --reference good/ --out scored
+  clipad score photos/ --class-name bottle --good more-good/ --quantile 0.99 --out scored
+  clipad score photos/ --method vcpclip --out scored                 # as stage `train` has trained it
   clipad score photos/ --method vcpclip --checkpoint train_visa.pth --out scored
   clipad score photos/ --class-name bottle --out scored \\
       --backbone ViT-B-16-plus-240 --weights laion400m_e31
@@ -25,11 +30,24 @@ Writes OUT/index.html (open it in a browser), OUT/scores.csv, OUT/overlays/ and,
 OUT/maps/ (npy, float32, the method's own resolution). Higher score = more anomalous. A photo that
 cannot be scored is named in scores.csv and at the end; the others are written all the same.
 
+JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF, PGM and PPM are read, HEIC where pillow-heif is
+installed. Files of a folder that are no images are named once. A run that was stopped goes on where it
+was: a photo is not scored again where its content and all that scores depend on (method, settings,
+weights, class name, references, code) are the same.
+
 Without --backbone and --weights, the profile of params.yaml is used; as delivered it is a stand-in
 whose scores mean nothing for real photos.
 
-Exit code 0: all scored; 1: some or all could not be, or something was wrong; 2: a mistyped command;
-130: stopped."""
+Exit code 0: all scored (and with --good: all good); 1: some or all could not be, or something was
+wrong; 2: a mistyped command; 3: all scored, and some are bad by --good; 130: stopped."""
+# How many names stand in a message; the page has all of them.
+_NAMES_TOLD = 5
+# Below --out, while a run goes on: what is finished.
+_KEPT = ".scored"
+
+
+class BadPhotos(ClipadError):
+    """All photos were scored, and some score higher than good ones do."""
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -48,10 +66,39 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument(
         "--reference", nargs="+", default=[], metavar="GOOD", help="photos of good ones (few-shot)"
     )
-    score.add_argument("--checkpoint", type=Path, help="what a learned method learned")
+    score.add_argument(
+        "--good",
+        nargs="+",
+        default=[],
+        metavar="GOOD",
+        help="other photos of good ones, which give the threshold between good and bad",
+    )
+    score.add_argument(
+        "--quantile",
+        type=float,
+        default=0.95,
+        help="share of the photos of --good that are not above the threshold (default: 0.95)",
+    )
+    score.add_argument(
+        "--checkpoint",
+        default="",
+        metavar="NAME|FILE",
+        help="what a learned method learned: a file, or a variant that stage `train` has trained, "
+        "such as group/row or main@1 (default: main)",
+    )
     score.add_argument("--backbone", help="architecture, with --weights instead of params.yaml")
     score.add_argument("--weights", help="published tag, file or registered name")
     score.add_argument("--sha256", help="expected digest of a weights file")
+    score.add_argument(
+        "--range",
+        nargs=2,
+        type=int,
+        metavar=("LOW", "HIGH"),
+        help="which values of 16-bit greyscale are black and white, such as 0 1023 for 10 bits",
+    )
+    score.add_argument(
+        "--workers", type=int, default=1, help="processes; each loads the weights (default: 1)"
+    )
     score.add_argument("--raw-maps", action="store_true", help="keep the anomaly maps as npy")
     score.add_argument("--quiet", action="store_true", help="no progress, only what is wrong")
     score.set_defaults(run=_run)
@@ -60,100 +107,202 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> Path:
     """Find everything that can be wrong before the weights are loaded, then score."""
     from clipad_harness.photos.detectors import (
+        DetectorRequest,
         about_weights,
         brings_config,
         check_request,
         choose_method,
         choose_weights,
+        find_learner,
     )
-    from clipad_harness.photos.photos import find_photos, read_photo
+    from clipad_harness.photos.photos import find_photos
+    from clipad_harness.photos.scoring import PhotoScorer
 
+    _check_arguments(arguments)
     out: Path = arguments.out
-    if out.exists() and not out.is_dir():
-        raise ClipadError(f"--out: found a file at {out}, expected a folder; choose another name.")
     method = arguments.method = choose_method(arguments.method)
-    checkpoint = arguments.checkpoint
     weights, config = choose_weights(
         method, arguments.backbone, arguments.weights, arguments.sha256
     )
+    checkpoint, at_test = find_learner(method, arguments.checkpoint)
     own = None if brings_config(checkpoint) else config
     check_request(method, own, arguments.class_name, checkpoint, bool(arguments.reference))
-    paths = find_photos(arguments.photos, skip=out)
-    references = find_photos(arguments.reference) if arguments.reference else []
-    good = [read_photo(path) for path in references]
+    files = find_photos(arguments.photos, skip=out)
+    references = _all_photos(arguments.reference)
+    good = _good_photos(arguments.good, references)
+    request = DetectorRequest(
+        method=method,
+        weights=weights,
+        config=config,
+        class_name=arguments.class_name,
+        references=tuple(references),
+        checkpoint=checkpoint,
+        at_test=at_test,
+        value_range=None if arguments.range is None else tuple(arguments.range),
+    )
+    request.read_references()  # one that cannot be read is told before weights are loaded
 
-    from clipad_core.clip.backbone import load_backbone
-    from clipad_harness.photos.detectors import open_detector
-
-    backbone = load_backbone(weights.backbone, weights.weights, weights.sha256, config.precision)
+    backbone = request.backbone()
     warning = about_weights(backbone, method)
     if warning:
         print(f"clipad: {warning}", file=sys.stderr)
-    detector = open_detector(
-        method,
-        backbone,
-        config=config,
-        class_name=arguments.class_name,
-        references=good,
-        checkpoint=checkpoint,
+    detector = request.open(backbone)
+    _make_folder(out)
+    scorer = PhotoScorer(
+        request.open, request.key(backbone), out / _KEPT, request.value_range, detector
     )
-    return _write(arguments, detector, paths, backbone, len(good), warning)
+    return _score(arguments, scorer, files, good, _provenance(request, backbone), warning)
 
 
-def _write(
+def _check_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that are none before anything is loaded."""
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ClipadError(
+            f"--out: found a file at {arguments.out}, expected a folder; choose another name."
+        )
+    if not 0 < arguments.quantile <= 1:
+        raise ClipadError(
+            f"--quantile: found {arguments.quantile}, expected a share above 0 and at most 1."
+        )
+    if arguments.workers < 1:
+        raise ClipadError(f"--workers: found {arguments.workers}, expected a number from 1.")
+    if arguments.range is not None:
+        low, high = arguments.range
+        if not 0 <= low < high <= 65535:
+            raise ClipadError(
+                f"--range: found {low} {high}, expected a lower and a higher value of 0 to 65535."
+            )
+
+
+def _all_photos(words: Sequence[str]) -> list[Path]:
+    """The photos that some words name, where none may be missing."""
+    from clipad_harness.photos.photos import find_photos, path_text
+
+    files = find_photos(words)
+    for folder, problem in files.unlisted.items():
+        raise ClipadError(f"{path_text(folder)}: {problem}")
+    return files.photos
+
+
+def _good_photos(words: Sequence[str], references: Sequence[Path]) -> list[Path]:
+    """The photos of --good without those that are references too, which score lower than others."""
+    from clipad_harness.data.images import file_hash
+
+    paths, digests = _all_photos(words), {file_hash(path) for path in references}
+    good = [path for path in paths if not (path.is_file() and file_hash(path) in digests)]
+    if words and not good:
+        raise ClipadError(
+            f"--good: found {len(paths)} photos, all of them references, which score lower than other good "
+            "ones; expected others."
+        )
+    return good
+
+
+def _score(
     arguments: argparse.Namespace,
-    detector: Detector,
-    paths: list[Path],
-    backbone: Backbone,
-    k_shot: int,
+    scorer: PhotoScorer,
+    files: PhotoFiles,
+    good: list[Path],
+    provenance: dict[str, str],
     warning: str,
 ) -> Path:
-    """Score, then write the csv, the overlays, the maps if asked for, and the page."""
+    """Score, then write the overlays, the maps if asked for, and the page."""
     import shutil
-    from tempfile import TemporaryDirectory
 
-    from clipad_core import __version__
-    from clipad_harness.photos.page import draw_overlays, write_page
-    from clipad_harness.photos.photos import place_below, score_photos, write_scores
+    from clipad_harness.photos.page import draw_overlays, write_maps, write_page
+    from clipad_harness.photos.photos import MAPS, OVERLAYS, PAGE, TABLE, path_text
+    from clipad_harness.photos.scoring import Scored, ScoreTable, ranked, score_photos, threshold_of
 
-    out, quiet = arguments.out, arguments.quiet
-    table, page = out / "scores.csv", out / "index.html"
-    _make_folder(out)
-    with TemporaryDirectory(dir=out, prefix=".maps-") as folder:
-        scored = score_photos(detector, paths, Path(folder), quiet)
-        write_scores(table, scored)
-        done = [photo for photo in scored if photo.score is not None]
-        if not done:
-            raise ClipadError(f"no photo could be scored; {table} says why: {_first(scored)}")
-        cards = list(draw_overlays(done, out / "overlays", quiet))
-        if arguments.raw_maps:
-            names = place_below(out / "maps", [photo.path for photo in done], ".npy")
-            for photo, target in zip(done, names, strict=True):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(str(photo.map_file), target)
-    provenance = {
-        "method": f"{arguments.method}, {k_shot} reference{'' if k_shot == 1 else 's'}",
-        "class name": arguments.class_name or "not used",
-        "checkpoint": str(arguments.checkpoint or "none"),
-        "weights": f"{backbone.label}, {backbone.kind}, {backbone.digest[:12]}",
-        "clipad": __version__,
-    }
-    write_page(
-        page,
+    out, quiet, workers = arguments.out, arguments.quiet, arguments.workers
+    good_scored = score_photos(scorer, good, workers=workers, quiet=quiet, label="good")
+    scores = [photo.score for photo in good_scored if photo.score is not None]
+    threshold = threshold_of(scores, arguments.quantile) if good else None
+    table = ScoreTable(out / TABLE, threshold)
+    scored = score_photos(scorer, files.photos, workers=workers, quiet=quiet, write=table.add)
+    scored += [Scored(path, problem=problem) for path, problem in files.unlisted.items()]
+    table.finish(scored)
+    notes = _about_range(scored + good_scored)
+    for note in [*notes, *_about_others(files, quiet)]:
+        print(f"clipad: {note}", file=sys.stderr)
+    ranked(scored)  # where there is none, scores.csv says why
+    cards, undrawn = draw_overlays(scored, out / OVERLAYS, scorer.value_range, quiet)
+    if undrawn:
+        scored = [undrawn.get(photo.path, photo) for photo in scored]
+        table.finish(scored)
+    if arguments.raw_maps:
+        write_maps(scored, out / MAPS)
+    failed = [photo for photo in scored + good_scored if photo.score is None]
+    page = write_page(
+        out / PAGE,
         cards,
         scored,
+        failed=failed,
+        threshold=threshold,
+        notes=notes,
+        others={path_text(path): why for path, why in files.others.items()},
         subject=arguments.class_name,
         warning=warning,
         provenance=provenance,
         command=_command(arguments),
     )
-    failed = len(scored) - len(done)
+    shutil.rmtree(scorer.folder, ignore_errors=True)
+    reused = sum(photo.reused for photo in scored)
+    if reused and not quiet:
+        print(
+            f"clipad: {reused} of {len(scored)} photos were scored by a run that was stopped.",
+            file=sys.stderr,
+        )
+    _conclude(page, scored, failed, len(scored) + len(good), threshold)
+    return page
+
+
+def _conclude(
+    page: Path,
+    scored: Sequence[Scored],
+    failed: Sequence[Scored],
+    total: int,
+    threshold: Threshold | None,
+) -> None:
+    """Whatever is not as it should be ends in a message, and so in another exit code than 0."""
+    scores = [photo.score for photo in scored if photo.score is not None]
+    bad = sum(threshold is not None and threshold.verdict(score) == "bad" for score in scores)
+    above = f"{bad} of {len(scores)} photos {'is' if bad == 1 else 'are'} bad"
     if failed:
         raise ClipadError(
-            f"{failed} of {len(scored)} photos could not be scored ({table} says why: "
-            f"{_first(scored)}); the others are in {page}."
+            f"{len(failed)} of {total} photos could not be scored ({page} says why: {_first(failed)}); the "
+            f"others are there, too{f', where {above}' if bad else ''}."
         )
-    return page
+    if bad and threshold is not None:
+        raise BadPhotos(
+            f"{above}: they score more than {threshold.value}, which {threshold.quantile:g} of the "
+            f"{threshold.photos} good ones do not; {page} shows them."
+        )
+
+
+def _about_range(scored: Sequence[Scored]) -> list[str]:
+    """One warning of all photos whose 16 bits hold the values of fewer."""
+    from clipad_core.clip.image_file import faint_text, likely_range
+    from clipad_harness.photos.photos import path_text
+
+    faint = [(photo.path, photo.faint) for photo in scored if photo.faint is not None]
+    if not faint:
+        return []
+    values = min(low for _, (low, _) in faint), max(high for _, (_, high) in faint)
+    names = path_text(faint[0][0]) + (f" and {len(faint) - 1} more" if len(faint) > 1 else "")
+    low, high = likely_range(values[1])
+    return [f"{names}: {faint_text(values)}; --range {low} {high} scales them."]
+
+
+def _about_others(files: PhotoFiles, quiet: bool) -> list[str]:
+    """One line about what lies beside the photos and is none."""
+    from clipad_harness.photos.photos import path_text
+
+    if quiet or not files.others:
+        return []
+    names = [path_text(path) for path in files.others]
+    more = len(names) - _NAMES_TOLD
+    listed = ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return [f"left out, since they are no photos: {listed}."]
 
 
 def _make_folder(out: Path) -> None:
@@ -165,11 +314,26 @@ def _make_folder(out: Path) -> None:
         ) from error
 
 
-def _first(scored: list[Scored]) -> str:
+def _first(scored: Sequence[Scored]) -> str:
     from clipad_harness.photos.photos import path_text
 
     photo = next(photo for photo in scored if photo.score is None)
     return f"{path_text(photo.path)}: {photo.problem}"
+
+
+def _provenance(request: DetectorRequest, backbone: Backbone) -> dict[str, str]:
+    from clipad_core import __version__
+
+    count = len(request.references)
+    facts = {
+        "method": f"{request.method}, {count} reference{'' if count == 1 else 's'}",
+        "class name": request.class_name or "not used",
+        "checkpoint": str(request.checkpoint or "none"),
+        "weights": f"{backbone.label}, {backbone.kind}, {backbone.digest[:12]}",
+    }
+    if request.value_range is not None:
+        facts["values of 16 bits"] = "black at {}, white at {}".format(*request.value_range)
+    return facts | {"clipad": __version__}
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -180,6 +344,11 @@ def _command(arguments: argparse.Namespace) -> str:
     for name in ("class_name", "method", "backbone", "weights", "sha256", "checkpoint", "out"):
         if value := getattr(arguments, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    if arguments.reference:
-        words += ["--reference", *(path_text(Path(photo)) for photo in arguments.reference)]
+    for name in ("reference", "good"):
+        if paths := getattr(arguments, name):
+            words += [f"--{name}", *(path_text(Path(photo)) for photo in paths)]
+    if arguments.good:
+        words += ["--quantile", f"{arguments.quantile:g}"]
+    if arguments.range is not None:
+        words += ["--range", *map(str, arguments.range)]
     return shlex.join(words + ["--raw-maps"] * arguments.raw_maps)

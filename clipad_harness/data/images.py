@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -26,28 +24,12 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
+from clipad_core.clip.image_file import load_pixels, open_image, to_rgb
 from clipad_core.errors import ClipadError
-
-# What is read, by Pillow's names, with the suffixes of such files. A file is told by its content,
-# whatever its name; Pillow tries nothing else, so that no file starts another program (PostScript
-# starts Ghostscript) or reaches a decoder that nobody uses.
-FORMATS: Mapping[str, tuple[str, ...]] = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg", ".jfif"),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-    "GIF": (".gif",),
-    "JPEG2000": (".jp2",),
-    "AVIF": (".avif",),
-}
 
 Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
 MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
-
-# WinCLIP's tiles run along the longer edge; a panorama of this shape is 25 of them.
-LONGEST_SIDE_RATIO = 20
 
 
 class CountingRule(NamedTuple):
@@ -150,7 +132,7 @@ def image_size(path: Path) -> tuple[int, int]:
         ClipadError: no image, an empty file, or a file that cannot be opened.
     """
     file, part = _split(path)
-    with _opened(file) as image:
+    with open_image(file) as image:
         height, width = image.height, image.width
         if isinstance(image, TiffImageFile):  # Pillow exchanges the sides where it will turn it
             height, width = image.tag_v2[IMAGELENGTH], image.tag_v2[IMAGEWIDTH]
@@ -158,23 +140,20 @@ def image_size(path: Path) -> tuple[int, int]:
         return bottom - top, width
 
 
-def read_image(path: Path, *, upright: bool = False) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """Read any image as 8-bit RGB; the module's text states the choices.
 
     16-bit greyscale is divided by 257, so that 65535 becomes 255: no clipping, and no stretching
     that would make brightness depend on the image. Of a file with several frames the first is read.
 
     Args:
-        path: a file of one of `FORMATS`, or a part of one.
-        upright: turn it as its EXIF orientation says; a dataset's image stays as stored, since its
-            mask was drawn so.
+        path: a file of one of the formats of `image_file.FORMATS`, or a part of one.
 
     Raises:
         ClipadError: an empty, truncated or foreign file, or pixels without a defined 8-bit range
             (floating point, or whole numbers above 16 bits).
     """
-    image, orientation = read_oriented(path)
-    return _turned(image, orientation) if upright else image
+    return read_oriented(path)[0]
 
 
 def read_oriented(path: Path) -> tuple[Image.Image, int]:
@@ -184,24 +163,9 @@ def read_oriented(path: Path) -> tuple[Image.Image, int]:
         ClipadError: as `read_image` does.
     """
     path, part = _split(path)
-    with _opened(path) as opened:
+    with open_image(path) as opened:
         image, orientation = _stored(opened, path)
-        image = _cut(image, part)
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            pixels = _sixteen_to_eight(np.asarray(image), path)
-            return Image.fromarray(pixels).convert("RGB"), orientation
-        if image.mode == "F":
-            raise ClipadError(
-                f"{path}: found floating-point pixels, expected 8 or 16 bits a channel; save the "
-                "image as 8-bit PNG with a range that suits it."
-            )
-        try:
-            return image.convert("RGB"), orientation
-        except ValueError as error:
-            raise ClipadError(
-                f"{path}: found colour mode {image.mode}, expected one that converts to RGB; save "
-                "the image as RGB PNG."
-            ) from error
+        return to_rgb(_cut(image, part), path), orientation
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
@@ -240,7 +204,7 @@ def read_mask_file(path: Path) -> MaskFile:
             colours that mark all or nothing, or a JPEG file that is dark all over.
     """
     path, part = _split(path)
-    with _opened(path) as opened:
+    with open_image(path) as opened:
         # A JPEG file with several frames, as some cameras write it, is an MPO to Pillow.
         rule = HALF_BRIGHTNESS if opened.format in ("JPEG", "MPO") else ABOVE_ZERO
         image, orientation = _stored(opened, path)
@@ -314,31 +278,6 @@ def _nearest(length: int, new_length: int) -> npt.NDArray[np.int64]:
     return np.minimum(places, length - 1)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image whose header is read.
-
-    Pillow gets an open file and no name: what it opens itself it may map into memory, and a raw TIFF
-    file that is to be turned by a quarter it maps with exchanged sides (13.0).
-    """
-    with ExitStack() as stack:
-        try:
-            if path.stat().st_size == 0:
-                raise ClipadError(f"{path}: found an empty file, expected an image; get it again.")
-            file = stack.enter_context(path.open("rb"))
-            image = stack.enter_context(Image.open(file, formats=tuple(FORMATS)))
-        except (ClipadError, Warning):  # callers may have made Pillow's warnings errors
-            raise
-        except Exception as error:  # damaged bytes raise whatever they lead a decoder to
-            problem = "no file" if isinstance(error, FileNotFoundError) else "no readable image"
-            if isinstance(error, Image.DecompressionBombError):
-                problem = "more pixels than an image may have (scale it down)"
-            raise ClipadError(
-                f"{path}: found {problem}, expected an image ({', '.join(FORMATS)}); get it again."
-            ) from error
-        yield image
-
-
 def _split(path: Path) -> tuple[Path, tuple[int, int]]:
     """The file behind a path, and its part as (number, count); (1, 1) is the whole file."""
     match = _PART.fullmatch(path.name)
@@ -365,15 +304,8 @@ def _stored(image: Image.Image, path: Path) -> tuple[Image.Image, int]:
 
     Pillow leaves that to others, but for TIFF files, which it turns while it decodes them.
     """
-    _refuse_two_colour_bmp(image, path)
     tiff_orientation = _orientation(image) if isinstance(image, TiffImageFile) else 1
-    try:
-        image.load()
-    except Exception as error:  # as above
-        raise ClipadError(
-            f"{path}: found a damaged or truncated image ({error}), expected a whole one; get it "
-            "again."
-        ) from error
+    load_pixels(image, path)
     if tiff_orientation == 1:
         return image, _orientation(image)
     return _turned(image, _OPPOSITE.get(tiff_orientation, tiff_orientation)), tiff_orientation
@@ -383,33 +315,10 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, where there is none or the header is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # as above
+    except Exception:  # damaged bytes raise whatever they lead a decoder to
         return 1
     return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def _refuse_two_colour_bmp(image: Image.Image, path: Path) -> None:
-    """Pillow (13.0) unpacks 8-bit BMP pixels of a black-and-white palette as single bits."""
-    if image.format != "BMP" or image.mode != "1":
-        return
-    with path.open("rb") as file:
-        bits = int.from_bytes(file.read(30)[28:30], "little")
-    if bits == 8:
-        raise ClipadError(
-            f"{path}: found an 8-bit BMP with a palette of two colours, which Pillow decodes "
-            "wrongly, expected 1 bit or a palette of 256; save the file as PNG."
-        )
-
-
-def _sixteen_to_eight(pixels: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
-    values = pixels.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ClipadError(
-            f"{path}: found values from {values.min()} to {values.max()}, expected 0 to 65535 (16 "
-            "bits); save the image with 8 or 16 bits."
-        )
-    return ((values * 255 + 32767) // 65535).astype(np.uint8)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from clipad_core.clip.image_file import FORMATS, LONGEST_SIDE_RATIO
 from clipad_core.errors import ClipadError
-from clipad_harness.data.images import FORMATS, LONGEST_SIDE_RATIO, image_size
+from clipad_harness.data.images import image_size
 from clipad_harness.data.litter import is_litter
 
 SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}

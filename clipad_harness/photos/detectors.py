@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.image_file import read_photo
 from clipad_core.clip.preprocess import Pixels
 from clipad_core.clip.state_dict import is_safetensors
 from clipad_core.errors import ClipadError
+from clipad_core.learned.checkpoint_files import read_safetensors
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.checkpoint import read_checkpoint
 from clipad_core.methods.method import Detector
+from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Weights, find_root, read_method, read_methods, read_profile
 from clipad_harness.base.weights import resolve
+from clipad_harness.data.images import file_hash
+from clipad_harness.experiments.digests import code_digest
+from clipad_harness.experiments.pipeline import TRAINED
+from clipad_harness.experiments.shards import MAIN
 from clipad_harness.experiments.translation import fit, fit_all
+from clipad_harness.experiments.variants import Variant, read_variants
 
 STAND_IN = (
     "These weights are a stand-in that has never seen a photo: on photos they only show that everything "
@@ -29,6 +38,82 @@ def about_weights(backbone: Backbone, method: str) -> str:
         return ""
     published = " or ".join(", ".join(pair) for pair in find_method(method).published_weights)
     return f"{STAND_IN}: {published}."
+
+
+@dataclass(frozen=True)
+class DetectorRequest:
+    """Everything that makes a detector for photos of one class, to be opened in any process.
+
+    Attributes:
+        method: the name of a room.
+        weights: of the backbone.
+        config: the method's own; a checkpoint of ours brings its own.
+        class_name: what the photos show, where the method's prompts name it.
+        references: photos of good ones, where the method reads some.
+        checkpoint: what a method that learns learned.
+        at_test: fields of the checkpoint's config that change after training.
+        value_range: see `clipad_core.read_image`.
+    """
+
+    method: str
+    weights: Weights
+    config: Any
+    class_name: str = ""
+    references: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    at_test: Mapping[str, Any] = field(default_factory=dict)
+    value_range: tuple[int, int] | None = None
+
+    def backbone(self) -> Backbone:
+        """Load the frozen CLIP.
+
+        Raises:
+            ClipadError: see `load_backbone`.
+        """
+        weights = self.weights
+        return load_backbone(
+            weights.backbone, weights.weights, weights.sha256, self.config.precision
+        )
+
+    def read_references(self) -> list[Pixels]:
+        """The photos of good ones.
+
+        Raises:
+            ClipadError: one that cannot be read, by name.
+        """
+        return [read_photo(path, self.value_range).pixels for path in self.references]
+
+    def open(self, backbone: Backbone | None = None) -> Detector:
+        """Open the detector, on a backbone that is loaded already or is loaded now.
+
+        Raises:
+            ClipadError: see `open_detector`, or a reference that cannot be read.
+        """
+        return open_detector(
+            self.method,
+            self.backbone() if backbone is None else backbone,
+            config=self.config,
+            class_name=self.class_name,
+            references=self.read_references(),
+            checkpoint=self.checkpoint,
+            at_test=self.at_test,
+        )
+
+    def key(self, backbone: Backbone) -> str:
+        """Hash of everything but the photos that scores depend on, the code as well."""
+        return hash_of(
+            {
+                "method": self.method,
+                "config": asdict(self.config),
+                "backbone": backbone.key,
+                "class name": self.class_name,
+                "references": [file_hash(path) for path in self.references],
+                "checkpoint": None if self.checkpoint is None else file_hash(self.checkpoint),
+                "at test": dict(self.at_test),
+                "range": self.value_range,
+                "code": code_digest(self.method, "clipad_harness.photos.scoring"),
+            }
+        )
 
 
 def open_weights(backbone: str, weights: str, method: str) -> tuple[Path, Backbone, Any]:
@@ -110,6 +195,7 @@ def open_detector(
     class_name: str = "",
     references: Sequence[Pixels] = (),
     checkpoint: Path | None = None,
+    at_test: Mapping[str, Any] | None = None,
 ) -> Detector:
     """Open a detector for photos of one class.
 
@@ -120,6 +206,7 @@ def open_detector(
         class_name: what the photos show, in words, where the method's prompts name it.
         references: RGB photos of good ones, where the method reads some; none for zero-shot.
         checkpoint: what a method that learns learned: a file of ours (.safetensors) or an official one.
+        at_test: fields of the config that change after training.
 
     Raises:
         ClipadError: an unknown method, or something that it needs is missing or cannot be used.
@@ -132,6 +219,7 @@ def open_detector(
             learner, config, _ = read_checkpoint(method, checkpoint, backbone)
         else:
             learner = room.training.read_official(checkpoint, backbone, config)
+        config = config.changed(dict(at_test or {}))
     check_request(method, config, class_name, checkpoint, bool(references))
     if room.recipe(config, len(references)).resize == "centre_crop":
         raise ClipadError(
@@ -162,8 +250,8 @@ def check_request(
     if needs.training:
         if checkpoint is None:
             raise ClipadError(
-                f"--checkpoint: found none, expected what {method} learned: a file of `clipad train "
-                f"{method}` in data/trained/{method}, or one that its authors published."
+                f"--checkpoint: found none, nor a params.yaml here or above, expected what {method} "
+                f"learned: a file of `clipad train {method}`, or one that its authors published."
             )
         if not checkpoint.is_file():
             raise ClipadError(
@@ -187,3 +275,71 @@ def check_request(
             f"--class-name: found {class_name!r}, which {method} does not read with this setting; leave "
             "it out."
         )
+
+
+def find_learner(method: str, word: str) -> tuple[Path | None, Mapping[str, Any]]:
+    """What a method learned: a file by its path, or a learner of stage `train` by its name.
+
+    Args:
+        method: the name of a room.
+        word: a file; or a variant of params.yaml, such as ``main`` or ``group/row``, with ``@SEED``
+            where it is not the first of its seeds; "": ``main``.
+
+    Returns:
+        The file, and the fields of its config that change after training. None of a method that learns
+        nothing, and where there is no project to look for a learner.
+
+    Raises:
+        ClipadError: no such name, or its learner is not trained here, or several fit.
+    """
+    if find_method(check_method(method, rooms())).training is None or Path(word).is_file():
+        return (Path(word) if word else None), {}
+    try:
+        root = find_root()
+        is_listed = method in read_methods(root)
+    except ClipadError:
+        is_listed = False
+    if not is_listed:
+        return (Path(word) if word else None), {}
+    profile, settings = read_profile(root), read_method(root, method)
+    variants = {variant.name: variant for variant in read_variants(method, settings, profile)}
+    name, _, seed = (word or MAIN).partition("@")
+    if name not in variants:
+        raise ClipadError(
+            f"--checkpoint: {word} does not exist, and params.yaml names no variant of {method} so, "
+            f"expected a file or one of {', '.join(variants)}."
+        )
+    variant = variants[name]
+    if seed and (not seed.isdecimal() or int(seed) not in variant.seeds):
+        seeds = ", ".join(map(str, variant.seeds))
+        raise ClipadError(
+            f"--checkpoint: found the seed {seed} of {name}, expected one of {seeds}."
+        )
+    return _trained_here(root, method, variant, int(seed or variant.seeds[0])), variant.at_test
+
+
+def _trained_here(root: Path, method: str, variant: Variant, seed: int) -> Path:
+    """The learner of a variant among the files of stage `train`, which say what they were trained with."""
+    job, folder = variant.training(seed), root / TRAINED / method
+    fitting, problems = [], []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            _, header = read_safetensors(path, method)
+            if job is not None and type(job.config)().changed(header["config"]) == job.config:
+                fitting.append(path)
+        except ClipadError as error:
+            problems.append(str(error))
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        files = ", ".join(path.name for path in fitting)
+        raise ClipadError(
+            f"--checkpoint: found {len(fitting)} learners of {method} with the config of {variant.name} in "
+            f"{folder}, trained on other data each, expected one; name one of these files: {files}."
+        )
+    damage = f" ({problems[0]})" if problems else ""
+    raise ClipadError(
+        f"--checkpoint: found no learner of {variant.name}, seed {seed}, in {folder}{damage}, expected "
+        f"what {method} learned; run `./repro clipad train {method}`, or name a file, such as one that its "
+        "authors published."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
+from clipad_core.clip.image_file import read_photo
 from clipad_core.clip.preprocess import Pixels
+from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
-from clipad_harness.photos.photos import Scored, path_text, place_below, read_photo
+from clipad_harness.photos.photos import names_below, path_text, place_below
+from clipad_harness.photos.scoring import SCORE_DIGITS, Scored, Threshold, ranked, without_score
 from clipad_harness.report.figures import overlay
 from clipad_harness.site.page import TEMPLATES, page
 
@@ -44,44 +47,63 @@ class PhotoCard:
 
 def shared_limits(scored: Sequence[Scored]) -> tuple[float, float]:
     """The lowest and the highest value of all maps, so that colours mean the same everywhere."""
-    lows, highs = zip(*(_extent(photo) for photo in scored if photo.map_file), strict=True)
+    lows, highs = zip(*(photo.extent for photo in scored), strict=True)
     return min(lows), max(highs)
 
 
-def _extent(photo: Scored) -> tuple[float, float]:
-    anomaly_map = np.load(photo.map_file or Path(), mmap_mode="r")
-    return float(anomaly_map.min()), float(anomaly_map.max())
-
-
 def draw_overlays(
-    scored: Sequence[Scored], folder: Path, quiet: bool = False
-) -> Iterator[PhotoCard]:
-    """Write the overlay of every photo, highest score first, and yield the cards of the page."""
-    limits = shared_limits(scored)
-    files = dict(
-        zip(
-            scored,
-            place_below(folder, [scored_photo.path for scored_photo in scored], ".jpg"),
-            strict=True,
-        )
-    )
-    ranked = sorted(files, key=lambda scored_photo: -(scored_photo.score or 0.0))
-    for rank, scored_photo in enumerate(tqdm(ranked, "draw", unit="photo", disable=quiet)):
-        photo = _shrink(read_photo(scored_photo.path), OVERLAY_SIDE)
-        anomaly_map = np.load(scored_photo.map_file or Path())
-        heat = overlay(photo, resize_map(anomaly_map, photo.shape[:2]), limits=limits)
-        with replacing(files[scored_photo]) as temporary:
+    scored: Sequence[Scored],
+    folder: Path,
+    value_range: tuple[int, int] | None = None,
+    quiet: bool = False,
+) -> tuple[list[PhotoCard], dict[Path, Scored]]:
+    """Write the overlay of every photo that has a score, highest score first.
+
+    Args:
+        scored: photos, those that could not be scored as well.
+        folder: to write into.
+        value_range: see `clipad_core.read_image`.
+        quiet: no progress bar.
+
+    Returns:
+        The cards of the page, highest score first, and photos that could not be drawn after they were
+        scored, for instance since they went away, with what is wrong.
+    """
+    done = ranked(scored)
+    limits, paths = shared_limits(done), [photo.path for photo in done]
+    places = list(zip(done, names_below(paths), place_below(folder, paths, ".jpg"), strict=True))
+    cards: list[PhotoCard] = []
+    undrawn: dict[Path, Scored] = {}
+    for photo, name, file in tqdm(places, "draw", unit="photo", disable=quiet):
+        try:
+            pixels = _shrink(read_photo(photo.path, value_range).pixels, OVERLAY_SIDE)
+            anomaly_map = photo.anomaly_map()
+        except ClipadError as error:
+            undrawn[photo.path] = without_score(photo, error)
+            continue
+        heat = overlay(pixels, resize_map(anomaly_map, pixels.shape[:2]), limits=limits)
+        with replacing(file) as temporary:
             Image.fromarray(heat).save(temporary, format="JPEG", quality=90)
-        if rank < PHOTOS_ON_PAGE:
-            relative = files[scored_photo].relative_to(folder.parent)
-            yield PhotoCard(
-                name=path_text(Path(relative.with_suffix("")).relative_to(folder.name)),
-                score=scored_photo.score or 0.0,
-                link=quote(bytes(relative)),
-                photo=_thumbnail(photo),
+        if len(cards) < PHOTOS_ON_PAGE:
+            card = PhotoCard(
+                name=path_text(name),
+                score=photo.score or 0.0,
+                link=quote(bytes(file.relative_to(folder.parent))),
+                photo=_thumbnail(pixels),
                 heat_map=_thumbnail(heat),
                 where=strongest(anomaly_map),
             )
+            cards.append(card)
+    return cards, undrawn
+
+
+def write_maps(scored: Sequence[Scored], folder: Path) -> None:
+    """Write the anomaly map of every photo that has a score, as npy."""
+    done = ranked(scored)
+    places = place_below(folder, [photo.path for photo in done], ".npy")
+    for photo, place in zip(done, places, strict=True):
+        with replacing(place) as temporary, temporary.open("wb") as file:
+            np.save(file, photo.anomaly_map())
 
 
 def resize_map(anomaly_map: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -122,6 +144,10 @@ def write_page(
     cards: Sequence[PhotoCard],
     scored: Sequence[Scored],
     *,
+    failed: Sequence[Scored] = (),
+    threshold: Threshold | None = None,
+    notes: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
     subject: str,
     warning: str,
     provenance: Mapping[str, str],
@@ -132,7 +158,11 @@ def write_page(
     Args:
         path: the HTML file.
         cards: the photos to show, highest score first.
-        scored: all photos, those that could not be scored as well.
+        scored: all photos.
+        failed: those that could not be scored.
+        threshold: of good photos, where there are some.
+        notes: what else is to be said of the photos.
+        others: name of what was left out -> why.
         subject: what the photos show, for the title.
         warning: stands first on the page where it is not empty.
         provenance: what made the scores.
@@ -144,9 +174,12 @@ def write_page(
     )
     body = environment.get_template("photos.html.j2").render(
         cards=cards,
-        scores=[round(score, 6) for score in scores],
-        median=float(np.median(scores)),
-        failed=[(path_text(photo.path), photo.problem) for photo in scored if photo.score is None],
+        scores=[round(score, SCORE_DIGITS) for score in scores],
+        threshold=threshold,
+        bad=sum(threshold.verdict(score) == "bad" for score in scores) if threshold else 0,
+        failed=[(path_text(photo.path), photo.problem) for photo in failed],
+        notes=notes,
+        others=others or {},
         warning=warning,
         css=Markup((TEMPLATES / "photos.css").read_text(encoding="utf-8")),
     )

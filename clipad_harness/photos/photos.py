@@ -1,222 +1,227 @@
-"""Your own photos: find them, read them, score them in a stream, and keep going past a bad one."""
+"""Your own photos: what files, folders and patterns name, and names for what is written about them."""
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
+import hashlib
+import mimetypes
 import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
-from clipad_core.clip.preprocess import Pixels
-from clipad_core.detection import Detection
+from clipad_core.clip.image_file import is_image, photo_formats
 from clipad_core.errors import ClipadError
-from clipad_harness.base.files import write_text
-from clipad_harness.data.images import LONGEST_SIDE_RATIO, image_size, read_image
-from clipad_harness.data.litter import is_litter
-from clipad_harness.data.reading import SUFFIXES
+from clipad_harness.data.reading import entries
 
-Detector = Callable[[Sequence[Pixels]], Detection]
-# Scored together: photos of one shape, and not more pixels than fit into a few hundred megabytes.
-PHOTOS_PER_BATCH = 8
-PIXELS_PER_BATCH = 32_000_000
+# What is written into the folder of `--out`.
+TABLE, PAGE, OVERLAYS, MAPS = "scores.csv", "index.html", "overlays", "maps"
+# Python's own table: what a system adds to it differs from machine to machine.
+_TYPES = mimetypes.MimeTypes()
+# A file's name may have 255 bytes on every common system; a temporary one has some more.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One photo after scoring.
+class PhotoFiles:
+    """What some files, folders and patterns hold.
 
     Attributes:
-        path: the photo.
-        score: higher = more anomalous; None where it could not be scored.
-        problem: why it could not, "" where it could.
-        map_file: where its anomaly map is kept (npy), at the size the method evaluates.
+        photos: what is to be scored, each once, in order.
+        unlisted: folders that could not be searched, and why.
+        others: files that are no images and folders that were not searched, and why.
     """
 
-    path: Path
-    score: float | None = None
-    problem: str = ""
-    map_file: Path | None = None
+    photos: list[Path] = field(default_factory=list)
+    unlisted: dict[Path, str] = field(default_factory=dict)
+    others: dict[Path, str] = field(default_factory=dict)
 
 
-def find_photos(words: Sequence[str], skip: Path | None = None) -> list[Path]:
-    """The photos that files, folders (with all below them) and patterns name; each once, in order.
+def find_photos(words: Sequence[str], skip: Path | None = None) -> PhotoFiles:
+    """The photos that files, folders (with all below them) and patterns name.
+
+    Of a folder every file is taken that is an image by its content or its name, and one that is neither
+    a text nor known to be something else: whoever reads them says which cannot be read. Linked folders
+    are followed; names that begin with a dot, and litter of file managers, are no photos.
 
     Args:
-        words: as on the command line; a file is taken whatever its suffix.
+        words: as on the command line; a file is taken whatever it is.
         skip: a folder that is never searched: what is written there is no input.
 
     Raises:
         ClipadError: a word that names nothing, or a folder without photos.
     """
-    unique_photos: dict[Path, None] = {}
+    files, search = PhotoFiles(), _Search(None if skip is None else skip.resolve())
+    identities: set[tuple[Path, str]] = set()
     for word in words:
-        path = Path(word)
-        matches = (
-            [path] if path.exists() else [Path(name) for name in glob.glob(word, recursive=True)]
-        )
-        photos = [photo for match in _sorted(matches) for photo in _below(match, skip)]
+        photos = search.photos(word)
         if not photos:
-            problem = (
-                "a folder without photos" if path.is_dir() else "no such file, folder or match"
-            )
-            raise ClipadError(
-                f"photos: found {problem} at {path_text(path)}, expected images "
-                f"({', '.join(sorted(SUFFIXES))}); correct the path."
-            )
-        unique_photos |= dict.fromkeys(photos)
-    return list(unique_photos)
+            raise ClipadError(search.nothing_at(Path(word)))
+        for path in photos:
+            identity = path.parent.resolve(), path.name
+            if identity not in identities:
+                identities.add(identity)
+                files.photos.append(path)
+    return replace(files, unlisted=search.unlisted, others=search.others)
 
 
-def _below(path: Path, skip: Path | None) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    photos = []
-    for folder, inner, names in os.walk(path):
-        inner[:] = [
-            name
-            for name in inner
-            if not is_litter(name)
-            and (skip is None or (Path(folder) / name).resolve() != skip.resolve())
-        ]
-        files = [Path(folder) / name for name in names if not is_litter(name)]
-        photos += [file for file in files if file.suffix.lower() in SUFFIXES]
-    return _sorted(photos)
+class _Search:
+    """Finds photos word by word, and remembers what it did not take.
+
+    Args:
+        skip: a folder that is never searched, as its links resolve.
+    """
+
+    def __init__(self, skip: Path | None) -> None:
+        self.skip = skip
+        self.unlisted: dict[Path, str] = {}
+        self.others: dict[Path, str] = {}
+        self._searched: set[Path] = set()
+
+    def photos(self, word: str) -> list[Path]:
+        """The photos that a word names, in the order of their names."""
+        path = Path(word)
+        self._searched.clear()  # what two words name, each of them names
+        if path.is_dir():
+            photos = self._below(path)
+        elif path.exists() or path.is_symlink():
+            photos = [path]
+        else:
+            photos = self._matching([Path(name) for name in glob.glob(word, recursive=True)])
+        return sorted(photos, key=os.fsencode)
+
+    def nothing_at(self, path: Path) -> str:
+        """What is to be said of a word that names no photo."""
+        if path in self.unlisted:
+            return f"{path_text(path)}: {self.unlisted[path]}"
+        problem = "a folder without photos" if path.is_dir() else "no such file, folder or match"
+        return (
+            f"photos: found {problem} at {path_text(path)}, expected images "
+            f"({', '.join(photo_formats())}); correct the path."
+        )
+
+    def _matching(self, paths: Sequence[Path]) -> list[Path]:
+        """Of what a pattern matches, what a search of its folder would take."""
+        listed = {parent: set(entries(parent)) for parent in {path.parent for path in paths}}
+        photos = []
+        for path in paths:
+            if path.is_dir():
+                photos += self._below(path)
+            elif path in listed[path.parent]:
+                photos += self._if_photo(path)
+        return photos
+
+    def _below(self, folder: Path) -> list[Path]:
+        place = folder.resolve()
+        if place in self._searched:
+            return []
+        self._searched.add(place)
+        try:
+            paths = entries(folder)
+        except ClipadError as error:
+            self.unlisted[folder] = str(error).removeprefix(f"{folder}: ")
+            return []
+        earlier = _is_output(folder)
+        photos = []
+        # A folder is searched under its own name rather than under that of a link to it.
+        for path in sorted(paths, key=lambda path: path.is_symlink()):
+            if not path.is_dir():
+                if not (earlier and path.name in (TABLE, PAGE)):
+                    photos += self._if_photo(path)
+            elif self.skip is not None and path.resolve() == self.skip:
+                continue
+            elif earlier and path.name in (OVERLAYS, MAPS):
+                self.others[path] = "an earlier run wrote it"
+            else:
+                photos += self._below(path)
+        return photos
+
+    def _if_photo(self, path: Path) -> list[Path]:
+        if _may_be_photo(path):
+            return [path]
+        self.others[path] = "no image"
+        return []
 
 
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=os.fsencode)
+def _is_output(folder: Path) -> bool:
+    """Whether `clipad score` wrote into a folder."""
+    try:
+        with (folder / TABLE).open("rb") as file:
+            return file.read(11) == b"file,score,"
+    except OSError:
+        return False
+
+
+def _may_be_photo(path: Path) -> bool:
+    """Whether a file is an image by name or content, or nobody knows what: whoever reads it will say."""
+    kind = _TYPES.guess_type(path.name)[0] or ""
+    if kind.startswith("image/") or is_image(path):
+        return True
+    if kind:
+        return False
+    try:
+        if not path.is_file():
+            return True
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return True
+    return not _is_text(head) or Image.registered_extensions().get(path.suffix.lower()) is not None
+
+
+def _is_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4  # a letter that the end of the piece cuts in two
+    return True
 
 
 def path_text(path: Path) -> str:
     r"""A path as text that every file and page can hold: bytes that are no UTF-8 become \xNN.
 
-    >>> shown(Path("caf\udce9.png"))
+    >>> path_text(Path("caf\udce9.png"))
     'caf\\xe9.png'
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def read_photo(path: Path) -> Pixels:
-    """Read a photo as RGB, turned as its camera says (unlike a dataset's image: it has no mask).
+def names_below(paths: Sequence[Path]) -> list[Path]:
+    """Of every photo its path below the folder that all have in common, however they were named.
 
-    Raises:
-        ClipadError: unreadable, too many pixels, or far too long for its height.
+    >>> names_below([Path("p/a/1.jpg"), Path("q/../p/b/1.jpg")])
+    [PosixPath('a/1.jpg'), PosixPath('b/1.jpg')]
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            height, width = image_size(path)
-        except Image.DecompressionBombWarning as error:
-            limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-            raise ClipadError(
-                f"{path_text(path)}: found more than {limit} million pixels, expected fewer; scale it down."
-            ) from error
-    if max(height, width) > LONGEST_SIDE_RATIO * min(height, width):
-        raise ClipadError(
-            f"{path_text(path)}: found {width} x {height} pixels, expected one side at most "
-            f"{LONGEST_SIDE_RATIO} times the other; cut it into parts."
-        )
-    return np.asarray(read_image(path, upright=True))
-
-
-def score_photos(
-    detector: Detector, paths: Sequence[Path], keep: Path, quiet: bool = False
-) -> list[Scored]:
-    """Score photos of any shapes with bounded memory; what cannot be scored is named, not fatal.
-
-    Args:
-        detector: see `clipad_harness.photos.detectors.open_detector`.
-        paths: the photos.
-        keep: a folder for the maps.
-        quiet: no progress bar.
-    """
-    scored: list[Scored] = []
-    with tqdm(total=len(paths), desc="score", unit="photo", disable=quiet) as bar:
-        for batch in _batches(paths):
-            if isinstance(batch, Scored):
-                scored.append(batch)
-            else:
-                scored += _score(detector, batch, keep, len(scored))
-            bar.update(len(scored) - bar.n)
-    return scored
-
-
-def _batches(paths: Sequence[Path]) -> Iterator[list[tuple[Path, Pixels]] | Scored]:
-    """Neighbours of one shape together; a photo that cannot be read as what is to be said of it."""
-    batch: list[tuple[Path, Pixels]] = []
-    for path in paths:
-        try:
-            pixels = read_photo(path)
-        except ClipadError as error:
-            if batch:
-                yield batch
-            batch = []
-            yield Scored(path, problem=_reason(error, path))
-            continue
-        full = len(batch) * pixels.size // 3 >= PIXELS_PER_BATCH or len(batch) == PHOTOS_PER_BATCH
-        if batch and (full or batch[0][1].shape != pixels.shape):
-            yield batch
-            batch = []
-        batch.append((path, pixels))
-    if batch:
-        yield batch
-
-
-def _score(
-    detector: Detector, batch: list[tuple[Path, Pixels]], keep: Path, start: int
-) -> list[Scored]:
-    try:
-        detection = detector([pixels for _, pixels in batch])
-    except ClipadError as error:
-        if len(batch) == 1:
-            return [Scored(batch[0][0], problem=_reason(error, batch[0][0]))]
-        # One photo of the batch cannot be scored, for instance an empty one; the others can.
-        parts = [_score(detector, [photo], keep, start + i) for i, photo in enumerate(batch)]
-        return [scored for part in parts for scored in part]
-    results = []
-    for i, (path, _) in enumerate(batch):
-        score, anomaly_map = float(detection.image_score[i]), detection.anomaly_map[i].detach()
-        if not np.isfinite(score) or not bool(anomaly_map.isfinite().all()):
-            results.append(Scored(path, problem="its score is not finite"))
-            continue
-        file = keep / f"{start + i:06}.npy"
-        np.save(file, anomaly_map.cpu().numpy().astype(np.float32))
-        results.append(Scored(path, score, map_file=file))
-    return results
-
-
-def _reason(error: ClipadError, path: Path) -> str:
-    """The message without the name that stands beside it."""
-    text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path_text(path)}: ")
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def write_scores(path: Path, scored: Sequence[Scored]) -> Path:
-    """Write scores.csv: file, score, problem, in the order of the photos."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "score", "problem"])
-    for photo in scored:
-        score = "" if photo.score is None else f"{photo.score:.6f}"
-        writer.writerow([path_text(photo.path), score, photo.problem])
-    return write_text(path, text.getvalue())
+    whole = [os.path.abspath(path) for path in paths]
+    base = os.path.commonpath([os.path.dirname(path) for path in whole])
+    return [Path(os.path.relpath(path, base)) for path in whole]
 
 
 def place_below(folder: Path, paths: Sequence[Path], suffix: str) -> list[Path]:
-    """A file in ``folder`` for every photo: the photo's own path below what all have in common.
+    """A file in ``folder`` for every photo, each another; names that are too long are shortened.
 
     >>> place_below(Path("out"), [Path("p/a/1.jpg"), Path("p/b/1.jpg")], ".npy")
     [PosixPath('out/a/1.jpg.npy'), PosixPath('out/b/1.jpg.npy')]
     """
-    whole = [path.absolute() for path in paths]
-    base = os.path.commonpath([path.parent for path in whole])
-    relative = [os.path.relpath(path, base) for path in whole]
-    return [folder / f"{path}{suffix}" for path in relative]
+    places: dict[str, Path] = {}
+    for path, below in zip(paths, names_below(paths), strict=True):
+        place = folder / below.with_name(_short(below.name, suffix))
+        while os.path.normcase(place).casefold() in places:
+            mark = hashlib.sha256(os.fsencode(path) + bytes(place)).hexdigest()[:8]
+            place = place.with_name(_short(f"{mark}-{below.name}", suffix))
+        places[os.path.normcase(place).casefold()] = place
+    return list(places.values())
+
+
+def _short(name: str, suffix: str) -> str:
+    """A name with a suffix; of one that is too long the beginning, and a hash of the whole."""
+    whole = os.fsencode(name)
+    if len(whole) + len(suffix) <= _LONGEST_NAME:
+        return name + suffix
+    mark = hashlib.sha256(whole).hexdigest()[:8]
+    beginning = whole[: _LONGEST_NAME - len(suffix) - 9].decode("utf-8", "ignore")
+    return f"{beginning}-{mark}{suffix}"

@@ -4,6 +4,7 @@ import pytest
 
 import clipad_core
 from clipad_core.clip.backbone import load_backbone
+from clipad_core.clip.image_file import read_image
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
@@ -23,6 +24,7 @@ OFFERED = {
     "WinCLIP": WinCLIP,
     "WinCLIPConfig": WinCLIPConfig,
     "load_backbone": load_backbone,
+    "read_image": read_image,
 }
 
 

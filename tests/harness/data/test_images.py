@@ -1,5 +1,6 @@
 """Images and masks of every kind that datasets hold, written here and read back."""
 
+import io
 import os
 import re
 from pathlib import Path
@@ -10,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from clipad_core.clip.image_file import FORMATS, read_photo
 from clipad_core.errors import ClipadError
 from clipad_harness.data.images import (
     ABOVE_ZERO,
-    FORMATS,
     HALF_BRIGHTNESS,
     MASK_RULES,
     file_hash,
@@ -132,7 +133,7 @@ def test_every_format_is_read_as_stored_and_upright_where_that_is_asked_for(
     upright = expected.transpose(1, 0, 2) if orientation > 4 else expected
     upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
     upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
-    assert np.array_equal(np.asarray(read_image(path, upright=True)), upright)
+    assert np.array_equal(read_photo(path).pixels, upright)
 
 
 def test_a_mask_stored_as_tiff_is_read_as_stored(save):
@@ -155,10 +156,17 @@ def test_an_exif_header_that_is_damaged_says_nothing_of_the_pixels(save, name):
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\nshowpage\n%%EOF\n"
 BITMAP_TEXT = b"#define i_width 8\n#define i_height 1\nstatic char i_bits[] = {\n0x01};\n"
-NETPBM = b"P6\n1 1\n255\n\1\2\3"
 
 
-@pytest.mark.parametrize("content", [POSTSCRIPT, BITMAP_TEXT, NETPBM], ids=["EPS", "XBM", "PPM"])
+def paintbrush() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP).save(buffer, "PCX")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [POSTSCRIPT, BITMAP_TEXT, paintbrush()], ids=["EPS", "XBM", "PCX"]
+)
 @pytest.mark.parametrize("read", [read_image, image_size, read_mask_file])
 def test_only_the_formats_of_the_documentation_are_opened_whatever_the_name(
     tmp_path, content, read

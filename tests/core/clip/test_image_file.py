@@ -1,0 +1,229 @@
+"""One rule for photos: every format and orientation, the range of 16 bits, and damage by name."""
+
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipad_core import ClipadError, read_image
+from clipad_core.clip import image_file
+from clipad_core.clip.image_file import is_image, read_photo
+
+LEFT, RIGHT = (250, 10, 10), (10, 10, 250)
+FORMATS = {
+    "photo.avif": "AVIF",
+    "photo.bmp": "BMP",
+    "photo.gif": "GIF",
+    "photo.jfif": "JPEG",
+    "photo.jp2": "JPEG2000",
+    "photo.png": "PNG",
+    "photo.ppm": "PPM",
+    "photo.tif": "TIFF",
+    "photo.webp": "WEBP",
+    "no suffix": "JPEG",
+    "a tiff.jpg": "TIFF",
+}
+
+
+def two_halves() -> Image.Image:
+    image = Image.new("RGB", (32, 16), RIGHT)
+    image.paste(LEFT, (0, 0, 16, 16))
+    return image
+
+
+def grey_of_16_bits(path: Path, highest: int) -> Path:
+    values = np.linspace(0, highest, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A piece of a PNG."""
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + check
+
+
+def bare_png(path: Path, width: int, height: int) -> Path:
+    """A PNG whose header promises pixels that are not there."""
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    return path
+
+
+def jpeg_with_exif(path: Path, orientation: int = 6, dpi=None) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    two_halves().save(path, format="JPEG", exif=exif, quality=95, **({"dpi": dpi} if dpi else {}))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_photos_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    two_halves().save(tmp_path / name, format=FORMATS[name])
+    pixels = read_image(str(tmp_path / name))
+    assert pixels.shape == (16, 32, 3) and pixels.dtype == np.uint8
+    assert abs(pixels[8, 4].astype(int) - LEFT).max() < 12
+    assert abs(pixels[8, 28].astype(int) - RIGHT).max() < 12
+    assert is_image(tmp_path / name)
+
+
+def test_a_heic_photo_is_read_where_its_package_is(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    two_halves().save(tmp_path / "photo.heic")
+    assert read_image(tmp_path / "photo.heic").shape == (16, 32, 3)
+
+
+def test_without_its_package_a_heic_photo_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(image_file, "photo_formats", lambda: tuple(image_file.FORMATS))
+    (tmp_path / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    with pytest.raises(ClipadError, match="needs one more package.*pillow-heif"):
+        read_image(tmp_path / "photo.HEIC")
+
+
+def test_a_format_that_starts_another_program_is_not_opened(tmp_path: Path) -> None:
+    two_halves().save(tmp_path / "photo.png", format="EPS")
+    with pytest.raises(ClipadError, match="found no readable image"):
+        read_image(tmp_path / "photo.png")
+    assert not is_image(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "16.png"])
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path, suffix, orientation) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # What the camera stored, so that the scene has its bright corner above on the left.
+    scene = np.zeros((20, 30), np.uint8)
+    scene[:10, :10] = 255
+    undo = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[orientation]
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+    stored = Image.fromarray(scene)
+    if undo != 1:
+        stored = stored.transpose(Image.Transpose(turn[undo]))
+    if suffix == "16.png":
+        stored = Image.fromarray(np.asarray(stored).astype(np.uint16) * 257)
+    else:
+        stored = stored.convert("RGB")
+    stored.save(tmp_path / f"photo.{suffix}", exif=exif)
+    pixels = read_image(tmp_path / f"photo.{suffix}")
+    assert pixels.shape == (20, 30, 3)
+    assert pixels[:8, :8].min() > 200 and pixels[12:].max() < 60 and pixels[:, 12:].max() < 60
+
+
+@pytest.mark.parametrize("highest", [255, 1000, 4095, 16000])
+def test_values_of_a_camera_in_16_bits_are_told_and_scaled_on_demand(tmp_path, highest) -> None:
+    path = grey_of_16_bits(tmp_path / "photo.png", highest)
+    with pytest.warns(UserWarning, match=f"from 0 to {highest} in 16 bits.*value_range=") as found:
+        dark = read_image(path)
+    assert dark.max() <= 63 and len(found) == 1
+    assert read_photo(path).faint == (0, highest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bright = read_image(path, value_range=(0, highest))
+    assert bright.min() == 0 and bright.max() == 255 and 120 < bright.mean() < 136
+
+
+def test_a_range_cuts_off_what_lies_outside_and_leaves_8_bits_alone(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[90, 100, 150, 200, 300]], np.uint16)).save(tmp_path / "16.png")
+    row = read_image(tmp_path / "16.png", (100, 200))[0, :, 0]
+    assert row.tolist() == [0, 0, 128, 255, 255]
+    two_halves().save(tmp_path / "8.png")
+    assert np.array_equal(read_image(tmp_path / "8.png", (100, 200)), np.asarray(two_halves()))
+
+
+def test_the_whole_range_of_16_bits_and_a_black_photo_are_read_without_a_word(tmp_path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        full = read_image(grey_of_16_bits(tmp_path / "full.png", 65535))
+        black = read_image(grey_of_16_bits(tmp_path / "black.png", 0))
+    assert full.max() == 255 and full.min() == 0 and black.max() == 0
+
+
+def colours_of_16_bits(path: Path, value: int) -> Path:
+    """A PNG of 16 bits a channel, which Pillow does not write."""
+    lines = (b"\0" + struct.pack(">H", value) * 3 * 4) * 4
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    end = chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + end)
+    return path
+
+
+def test_colours_of_16_bits_with_the_values_of_10_are_told(tmp_path: Path) -> None:
+    path = colours_of_16_bits(tmp_path / "photo.png", 1000)
+    with pytest.warns(UserWarning, match="from 768 to 1023 in 16 bits"):
+        assert read_image(path).max() == 3
+    with pytest.raises(ClipadError, match="of which the upper 8 are read"):
+        read_image(path, (0, 1023))
+
+
+@pytest.mark.parametrize("value_range", [(5, 5), (-1, 10), (0, 65536), (10, 2)])
+def test_a_range_that_is_none_is_refused(tmp_path: Path, value_range) -> None:
+    path = grey_of_16_bits(tmp_path / "photo.png", 1000)
+    with pytest.raises(ClipadError, match="expected a lower and a higher value of 0 to 65535"):
+        read_image(path, value_range)
+
+
+@pytest.mark.parametrize("dpi", [None, (72, 72)])
+@pytest.mark.parametrize("place", range(12))
+def test_a_changed_byte_of_the_exif_header_never_gives_a_photo_on_its_side(tmp_path, dpi, place):
+    path = tmp_path / "photo.jpg"
+    whole = jpeg_with_exif(path, dpi=dpi)
+    start = whole.index(b"Exif\0\0") + 6
+    path.write_bytes(whole[: start + place] + b"\xff" + whole[start + place + 1 :])
+    try:
+        assert read_image(path).shape == (32, 16, 3) or place > 8  # the tag, its name or its type
+    except ClipadError as error:
+        assert str(error).startswith(f"{path}: found da")
+
+
+def test_any_changed_byte_is_read_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    whole = bytearray(jpeg_with_exif(path))
+    names = 0
+    for place in range(min(120, len(whole))):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            assert read_image(path).ndim == 3
+        except ClipadError as error:
+            names += str(error).startswith(f"{path}: ")
+    assert names
+
+
+def test_raw_files_of_cameras_are_named_and_not_read_by_their_preview(tmp_path: Path) -> None:
+    two_halves().save(tmp_path / "photo.nef", format="TIFF")
+    two_halves().save(tmp_path / "reduced.tif", tiffinfo={254: 1})
+    two_halves().save(tmp_path / "dng.tif", tiffinfo={50706: b"\1\4\0\0"})
+    for name in ("photo.nef", "reduced.tif", "dng.tif"):
+        with pytest.raises(ClipadError, match=f"{name}: found TIFF data as cameras write raw"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_and_a_folder_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(ClipadError, match=f"{name}: found no regular file"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (20000, 20000, "more pixels than an image may have"),
+        (10000, 9500, "more than 89 million pixels"),
+        (1_000_000, 40, "expected one side at most 20 times the other"),
+    ],
+)
+def test_a_huge_photo_is_refused_before_it_is_decoded(tmp_path, width, height, message) -> None:
+    with pytest.raises(ClipadError, match=message):
+        read_image(bare_png(tmp_path / "huge.png", width, height))
