@@ -262,7 +262,7 @@ def measure(root: Path, name: str) -> Path:
     own = results[results["dataset"] == run.profile.dataset] if run else results
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
-    write_text(folder / "by_category.csv", _csv(by_category(own)))
+    write_text(by_category_path(root, name), _csv(by_category(own)))
     return write_text(results_path(root, name), _csv(results, RESULT_DIGITS))
 
 
@@ -340,13 +340,18 @@ def _csv(table: pd.DataFrame, floats: str | None = None) -> str:
 
 
 def by_category(results: pd.DataFrame) -> pd.DataFrame:
-    """Main variant, per cent, a row a category and number of shots: what `dvc plots` draws."""
+    """Main variant, per cent, a row a category and number of shots."""
     main = results[results["variant"] == "main"]
     table = main.pivot_table(
         index=["category", "k_shot"], columns="metric", values="value", aggfunc="mean"
     )
     table = table.reindex(columns=sorted(METRIC_LABELS)).astype(float)
     return (100 * table).round(2).reset_index()
+
+
+def by_category_path(root: Path, name: str) -> Path:
+    """Main variant by category, see `by_category`."""
+    return root / RESULTS / name / "by_category.csv"
 
 
 def results_path(root: Path, name: str) -> Path:

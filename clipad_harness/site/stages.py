@@ -42,6 +42,7 @@ def notebook(root: Path, name: str) -> Path:
             f"notebook: found {name!r}, expected one of {', '.join((*every, *ESSAYS))}."
         )
     from clipad_harness.site.notebook import run_notebook
+    from clipad_harness.site.plot_file import write_plot
 
     methods = every if name in ESSAYS else (name,)
     for method in methods:
@@ -63,6 +64,7 @@ def notebook(root: Path, name: str) -> Path:
     )
     if name in every:
         write_text(summary_path(root, name), page.about["summary"])
+        write_plot(root, name)
     return page.html
 
 
@@ -82,6 +84,7 @@ def _left_out_page(root: Path, name: str, reason: MethodLeftOut) -> Path:
     """The page of a method that is left out: why, and what to do; no notebook is run for it."""
     from clipad_harness.report.method import summary_of_left_out
     from clipad_harness.site.notebook import text_notebook, write_page
+    from clipad_harness.site.plot_file import write_plot
 
     print(f"clipad: {reason}", file=sys.stderr)
     profile, title = read_profile(root), read_paper(name).page_title
@@ -92,6 +95,7 @@ def _left_out_page(root: Path, name: str, reason: MethodLeftOut) -> Path:
         text_notebook(text, title, command="./repro"), root / "reports" / f"{name}.ipynb"
     )
     write_text(path, summary_text(summary, path))
+    write_plot(root, name)
     return page
 
 
