@@ -233,7 +233,7 @@ def _encodings(
 
 def _shared(method: Method, shard: Shard, recipes: Sequence[Recipe]) -> Recipe:
     """As most images are: square, so that several rules cut the same from them."""
-    own = method.recipe(shard.variant.tested_with(shard.seed), shard.k_shot)
+    own = method.recipe(shard.config, shard.k_shot)
     return own.for_squares().shared(recipe.for_squares() for recipe in recipes)
 
 

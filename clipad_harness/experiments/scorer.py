@@ -90,7 +90,7 @@ class Scorer:
 
     def computed(self, shard: Shard) -> tuple[str, str]:
         """Precision and kind of device."""
-        backbone = self.backbone(shard.variant.tested_with(shard.seed))
+        backbone = self.backbone(shard.config)
         return backbone.precision, backbone.device.type
 
     def check(self, shard: Shard) -> None:
@@ -103,7 +103,7 @@ class Scorer:
         self.references(shard)
         place = (shard.variant, shard.category)
         if place not in self._checked:
-            config = shard.variant.tested_with(shard.seed)
+            config = shard.config
             category = self._category(shard)
             find_method(self.name).check_prompts(self.backbone(config), config, category)
             self._checked.add(place)
@@ -114,13 +114,13 @@ class Scorer:
         Raises:
             ClipadError: it is not.
         """
-        job = shard.variant.training(shard.seed)
+        job = shard.training
         if self.trainer is not None and job is not None:
             self.trainer.require(job)
 
     def shares(self, shard: Shard) -> Hashable:
         """Equal for shards of a category that read the same encoded views."""
-        config = shard.variant.tested_with(shard.seed)
+        config = shard.config
         recipe = self._recipe(shard, config)
         return shard.variant.tested_on, shard.category, self.backbone(config).key, recipe
 
@@ -138,7 +138,7 @@ class Scorer:
         if references is None or not shard.k_shot:
             return []
         images = self.datasets[shard.variant.tested_on]
-        rule = references.choice(shard.variant.tested_with(shard.seed))
+        rule = references.choice(shard.config)
         return images.references(shard.category, shard.k_shot, shard.seed, rule)
 
     def learner(self, job: TrainingJob | None) -> nn.Module | None:
@@ -153,14 +153,14 @@ class Scorer:
 
     def know(self, shard: Shard) -> Any:
         """All that the method knows of a shard's category before a test image is seen."""
-        method, config = find_method(self.name), shard.variant.tested_with(shard.seed)
+        method, config = find_method(self.name), shard.config
         paths, features = self.references(shard), None
         if paths and method.references is not None:
             recipe = method.references.recipe(config)
             label = f"{shard.category} references"
             stored = self.encodings.images(config, recipe, paths, label)
             features = features_of(stored, recipe, range(len(paths)))
-        learner = self.learner(shard.variant.training(shard.seed))
+        learner = self.learner(shard.training)
         return method.know(self.backbone(config), config, self._category(shard), features, learner)
 
     def _category(self, shard: Shard) -> Category:
@@ -178,7 +178,7 @@ class Scorer:
 
     def detect(self, shard: Shard) -> CategoryScores:
         """Score every test image of a shard's category."""
-        method, config = find_method(self.name), shard.variant.tested_with(shard.seed)
+        method, config = find_method(self.name), shard.config
         backbone, recipe = self.backbone(config), method.recipe(config, shard.k_shot)
         knowledge, paths = self.know(shard), self._test_paths(shard)
         images = self._images(shard, config, recipe)
@@ -210,7 +210,7 @@ class Scorer:
     def key(self, shard: Shard) -> str:
         """Everything a shard depends on, as one SHA-256."""
         method, variant = find_method(self.name), shard.variant
-        config, job = self._read_of(shard), variant.training(shard.seed)
+        config, job = self._read_of(shard), shard.training
         backbone, references = self.backbone(config), []
         if method.references is not None and shard.k_shot:
             store = self.encodings.store(config, method.references.recipe(config))
@@ -230,7 +230,7 @@ class Scorer:
 
     def _read_of(self, shard: Shard) -> Any:
         """The config that scores, with its default in every field that is not read."""
-        method, config = find_method(self.name), shard.variant.tested_with(shard.seed)
+        method, config = find_method(self.name), shard.config
         if method.references is None or shard.k_shot:
             return config
         # Without references their fields change nothing.
@@ -241,7 +241,7 @@ class Scorer:
 
     def alike(self, shard: Shard) -> Hashable:
         """Equal for shards of equal keys, which are computed once; no file is read for it."""
-        variant, job = shard.variant, shard.variant.training(shard.seed)
+        variant, job = shard.variant, shard.training
         references = tuple(self.references(shard))
         counted = (variant.aupro, variant.fpr_limit, variant.tested_on, shard.category)
         return self._read_of(shard), job, references, counted

@@ -98,6 +98,16 @@ class Shard:
     k_shot: int
     seed: int
 
+    @property
+    def config(self) -> Any:
+        """What its images are scored with."""
+        return self.variant.tested_with(self.seed)
+
+    @property
+    def training(self) -> TrainingJob | None:
+        """What it needs trained, if anything."""
+        return self.variant.training(self.seed)
+
 
 def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list[Variant]:
     """All variants of a method's section, the main one first.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,6 +18,7 @@ from clipad_core.methods import find_method
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.settings import MethodSettings
 from clipad_harness.experiments.switch_steps import differing, walk_group
+from clipad_harness.experiments.variants import Variant
 from clipad_harness.papers.card import paper_names, read_paper
 from clipad_harness.report.ablations import how_many_categories, paper_of
 from clipad_harness.report.figures import PALETTE
@@ -141,7 +141,7 @@ def waterfall(values: pd.DataFrame, title: str, end: str) -> tuple[Figure, str]:
     return figure, f"{title}: {'; '.join(alt)}."
 
 
-def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title: str) -> Html:
+def effect_table(values: pd.DataFrame, among: Sequence[Variant], preset: str, title: str) -> Html:
     """A row a switch: its positions before and after, and its effect on every metric in points.
 
     Args:
@@ -165,17 +165,11 @@ def effect_table(values: pd.DataFrame, among: Sequence[Any], preset: str, title:
     return table(frame, f"{title}: what every switch is worth, points")
 
 
-def _config(variant: Any) -> Any:
-    """What a variant scores with."""
-    return (
-        variant.tested_with(variant.seeds[0]) if hasattr(variant, "tested_with") else variant.config
-    )
-
-
-def _turned(before: Any, after: Any) -> list[str]:
+def _turned(before: Variant, after: Variant) -> list[str]:
     """The positions of a switch: one value, or those of the fields that are thrown together."""
-    names = differing(_config(before), _config(after))
-    sides = [[getattr(_config(variant), name) for name in names] for variant in (before, after)]
+    configs = [variant.tested_with(variant.seeds[0]) for variant in (before, after)]
+    names = differing(*configs)
+    sides = [[getattr(config, name) for name in names] for config in configs]
     if before.aupro != after.aupro:  # decided where it is measured, not in the method
         sides = [
             [*values, variant.aupro] for values, variant in zip(sides, (before, after), strict=True)
