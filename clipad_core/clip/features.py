@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.preprocess import (
     ALIKE_ON_SQUARES,
     CROPS,
-    Pixels,
     Placement,
     Views,
     make_views,

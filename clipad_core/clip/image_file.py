@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from clipad_core.clip.preprocess import Pixels
 from clipad_core.errors import ClipadError
+
+Pixels = UInt8[np.ndarray, "H W 3"]
 
 # What is read, by Pillow's names, with the suffixes of such files. A file is told by its content,
 # whatever its name; Pillow tries nothing else, so that no file starts another program (PostScript

@@ -16,10 +16,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.published import MEAN, STD
 from clipad_core.errors import ClipadError
 
-Pixels = UInt8[np.ndarray, "H W 3"]
 # Several images, each of a size of its own.
 AnyPixels = UInt8[np.ndarray, "_ _ 3"]
 # Side of a square in pixels, or height and width.

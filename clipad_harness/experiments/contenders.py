@@ -12,8 +12,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.packed import packed_operations
-from clipad_core.clip.preprocess import Pixels
 from clipad_core.methods.method import Detector
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.pipeline import Run, open_measured, train_missing

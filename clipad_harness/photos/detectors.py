@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.image_file import read_photo
-from clipad_core.clip.preprocess import Pixels
+from clipad_core.clip.image_file import Pixels, read_photo
 from clipad_core.clip.state_dict import is_safetensors
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import read_safetensors

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from clipad_core.clip.preprocess import Pixels
+from clipad_core.clip.image_file import Pixels
 from clipad_core.errors import ClipadError
 from clipad_harness.report.figures import PALETTE
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
-from clipad_core.clip.image_file import read_photo
-from clipad_core.clip.preprocess import Pixels
+from clipad_core.clip.image_file import Pixels, read_photo
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
 from clipad_harness.photos.photos import names_below, path_text, place_below

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from clipad_core.clip.image_file import Photo, read_photo
-from clipad_core.clip.preprocess import Pixels
+from clipad_core.clip.image_file import Photo, Pixels, read_photo
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
