@@ -15,7 +15,7 @@ from pathlib import Path
 
 from clipad_core.errors import ClipadError
 from clipad_harness.cli import data, plan, score, verify, weights
-from clipad_harness.cli.entry import report_unexpected
+from clipad_harness.cli.last_resort import report_unexpected
 
 
 def parser() -> argparse.ArgumentParser:
