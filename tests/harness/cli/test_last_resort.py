@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from project import change, make_project
 
-from clipad_harness.cli import entry
+from clipad_harness.cli import entry, last_resort
 from clipad_harness.cli.main import main
 from clipad_harness.data import stages
 
@@ -50,7 +50,7 @@ def test_where_no_traceback_can_be_written_the_line_says_so(
         raise OSError(28, "No space left on device")
 
     failing(TypeError("x"))
-    monkeypatch.setattr(entry, "NamedTemporaryFile", full)
+    monkeypatch.setattr(last_resort, "NamedTemporaryFile", full)
     assert main(["index"]) == 1
     line = capsys.readouterr().err
     assert "could not be written (No space left on device)" in line and line.count("\n") == 1
