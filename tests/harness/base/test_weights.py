@@ -67,9 +67,9 @@ def stored(model: torch.nn.Module, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    found = make_project(tmp_path)
-    monkeypatch.setenv("CLIPAD_ROOT", str(found))
-    return found
+    root = make_project(tmp_path)
+    monkeypatch.setenv("CLIPAD_ROOT", str(root))
+    return root
 
 
 def rewrite(source: Path, target: Path, change) -> Path:
@@ -84,10 +84,10 @@ def wrong(findings: list[weights.Finding]) -> dict[str, str]:
 
 
 def test_what_is_published_is_read_from_open_clip() -> None:
-    found = find_published("ViT-L-14-336-quickgelu", "openai")
-    assert (found.sha256, found.quick_gelu) == (OPENAI, True)
-    found = find_published("ViT-B-16-plus-240", "laion400m_e32")
-    assert (found.sha256, found.quick_gelu) == ("699c4b84", False)
+    weights_entry = find_published("ViT-L-14-336-quickgelu", "openai")
+    assert (weights_entry.sha256, weights_entry.quick_gelu) == (OPENAI, True)
+    weights_entry = find_published("ViT-B-16-plus-240", "laion400m_e32")
+    assert (weights_entry.sha256, weights_entry.quick_gelu) == ("699c4b84", False)
 
 
 def test_a_tag_that_shares_its_copy_is_fetched_by_its_own_address(monkeypatch) -> None:
@@ -110,10 +110,10 @@ def test_a_tag_that_shares_its_copy_is_fetched_by_its_own_address(monkeypatch) -
 def test_without_a_network_the_hub_is_asked_once_and_the_message_is_whole(
     monkeypatch, caplog
 ) -> None:
-    asked, why = [], "no network: " + "x" * 300
+    urls, why = [], "no network: " + "x" * 300
 
     def offline(url: str, **_: object) -> None:
-        asked.append(url)
+        urls.append(url)
         raise RuntimeError(why)
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
@@ -122,7 +122,7 @@ def test_without_a_network_the_hub_is_asked_once_and_the_message_is_whole(
     with pytest.raises(ClipadError) as failure:
         load_backbone("ViT-B-16-plus-240", "laion400m_e31")
     message = str(failure.value)
-    assert len(asked) == 1 and why in message and message.endswith("its SHA-256.")
+    assert len(urls) == 1 and why in message and message.endswith("its SHA-256.")
     assert not caplog.records
 
 
@@ -148,19 +148,19 @@ def test_an_archive_gives_the_tensors_that_torch_reads_from_it(archive: Path) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = torch.jit.load(str(archive)).state_dict()
-    found = read_torchscript(archive)
+    tensors = read_torchscript(archive)
     for key, value in expected.items():
-        assert found[key].dtype == value.dtype and found[key].equal(value), key
-    assert found["visual.proj"].dtype == torch.float16
-    left = set(read_state_dict(archive).tensors)
-    assert left == set(create_architecture("clipad-micro-quickgelu").state_dict())
+        assert tensors[key].dtype == value.dtype and tensors[key].equal(value), key
+    assert tensors["visual.proj"].dtype == torch.float16
+    names = set(read_state_dict(archive).tensors)
+    assert names == set(create_architecture("clipad-micro-quickgelu").state_dict())
 
 
 def test_an_archive_loads_as_the_rounded_weights_it_holds(archive: Path, model) -> None:
-    found = load_backbone("clipad-micro-quickgelu", archive)
-    assert found.kind == "file"
+    backbone = load_backbone("clipad-micro-quickgelu", archive)
+    assert backbone.kind == "file"
     expected = model.state_dict()["visual.proj"].half().float()
-    assert found.vision.proj.equal(expected) and found.vision.proj.dtype == torch.float32
+    assert backbone.vision.proj.equal(expected) and backbone.vision.proj.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -196,16 +196,16 @@ def test_openais_weights_in_an_architecture_with_gelu_are_refused(archive: Path)
 
 def test_a_file_is_recognised_by_its_digest_not_by_its_name(stored: Path, monkeypatch) -> None:
     digest = hashlib.sha256(stored.read_bytes()).hexdigest()
-    known = published.Published("clipad-micro", "t1", digest[:8], False, "x/some-clip.pt", "")
-    monkeypatch.setattr(published, "_all_published", lambda: iter([known]))
-    found = load_backbone("clipad-micro", stored)
-    assert (found.kind, found.label) == ("published", "clipad-micro (t1)")
+    entry = published.Published("clipad-micro", "t1", digest[:8], False, "x/some-clip.pt", "")
+    monkeypatch.setattr(published, "_all_published", lambda: iter([entry]))
+    backbone = load_backbone("clipad-micro", stored)
+    assert (backbone.kind, backbone.label) == ("published", "clipad-micro (t1)")
     with pytest.raises(ClipadError, match="trained with GELU"):
         load_backbone("clipad-micro-quickgelu", stored)
-    other = stored.with_name("some-clip.pt")
-    other.write_bytes(b"half of it")
+    damaged = stored.with_name("some-clip.pt")
+    damaged.write_bytes(b"half of it")
     with pytest.raises(ClipadError, match=r"named like clipad-micro \(t1\) but has SHA-256"):
-        load_backbone("clipad-micro", other)
+        load_backbone("clipad-micro", damaged)
 
 
 @pytest.mark.parametrize(
@@ -235,24 +235,24 @@ def test_an_empty_file_and_one_of_another_architecture_are_named(stored: Path) -
 
 
 def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -> None:
-    def found() -> Backbone:
-        given = Weights("clipad-micro-quickgelu", str(stored), None, {})
-        return weights.shared_backbone(given, "float32")
+    def shared() -> Backbone:
+        settings = Weights("clipad-micro-quickgelu", str(stored), None, {})
+        return weights.shared_backbone(settings, "float32")
 
-    first = found()
-    assert found() is first
+    first = shared()
+    assert shared() is first
     rewrite(stored, stored, lambda s: s | {"visual.proj": s["visual.proj"] + 1e-3})
     os.utime(stored, ns=(0, stored.stat().st_mtime_ns + 1))  # however coarse the disk's clock is
-    assert found().digest != first.digest
+    assert shared().digest != first.digest
 
 
 def test_a_check_names_all_that_is_wrong_at_once(archive: Path, stored: Path) -> None:
     assert not wrong(weights.inspect(archive, "clipad-micro-quickgelu"))
-    found = {
+    results = {
         finding.check: finding.result
         for finding in weights.inspect(archive, "clipad-micro-quickgelu")
     }
-    assert "TorchScript" in found["format"] and "float16 in" in found["numbers"]
+    assert "TorchScript" in results["format"] and "float16 in" in results["numbers"]
     assert set(wrong(weights.inspect(archive, "ViT-B-16"))) == {"architecture", "activation"}
     assert set(wrong(weights.inspect(stored, None))) == {"backbone"}
     assert set(wrong(weights.inspect(stored, "clipad-micro", "0" * 64))) == {"SHA-256"}
@@ -308,10 +308,10 @@ def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(stored: Path) -> 
 
 
 def test_the_list_says_what_is_here(project: Path, monkeypatch, tmp_path, capsys) -> None:
-    asked = []
+    repositories = []
 
     def cached(repository: str, name: str) -> str | None:
-        asked.append(repository)
+        repositories.append(repository)
         return str(project / "params.yaml") if "plus_clip" in repository else None
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
@@ -335,10 +335,10 @@ def test_a_registered_file_is_a_name_in_params(project, archive, how, capsys) ->
     text = params.read_text().replace("backbone: clipad-tiny", "backbone: clipad-micro-quickgelu")
     text = re.sub("weights: data.*", "weights: mine", text)
     params.write_text(re.sub("sha256: .*", "sha256: null", text))
-    found = weights.resolve(project, read_profile(project).weights["winclip"])
-    assert found.sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert load_backbone(found.backbone, found.weights, found.sha256).kind == "file"
-    assert Path(found.weights).is_symlink() == bool(how)
+    resolved = weights.resolve(project, read_profile(project).weights["winclip"])
+    assert resolved.sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert load_backbone(resolved.backbone, resolved.weights, resolved.sha256).kind == "file"
+    assert Path(resolved.weights).is_symlink() == bool(how)
     assert main(["weights", "check", "mine"]) == 0
     params.write_text(params.read_text().replace("clipad-micro-quickgelu", "clipad-tiny"))
     with pytest.raises(ClipadError, match="which the weights 'mine' are registered for"):
@@ -387,10 +387,10 @@ def test_published_weights_that_are_not_here_say_where_to_get_them(monkeypatch, 
 def test_a_backbone_of_an_archive_sees_the_same_as_open_clip(archive: Path, model) -> None:
     from clipad_core.clip.text import encode_prompts
 
-    found: Backbone = load_backbone("clipad-micro-quickgelu", archive)
+    backbone: Backbone = load_backbone("clipad-micro-quickgelu", archive)
     rounded = create_architecture("clipad-micro-quickgelu").eval()
     rounded.load_state_dict({k: v.half().float() for k, v in model.state_dict().items()})
     with torch.no_grad():
-        expected = rounded.encode_text(found.tokenizer(["a photo of a bottle."]))
-    seen = encode_prompts(found.text, found.tokenizer, ["a photo of a bottle."])
+        expected = rounded.encode_text(backbone.tokenizer(["a photo of a bottle."]))
+    seen = encode_prompts(backbone.text, backbone.tokenizer, ["a photo of a bottle."])
     torch.testing.assert_close(seen, expected, atol=1e-5, rtol=1e-4)
