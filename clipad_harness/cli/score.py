@@ -115,11 +115,12 @@ def _run(arguments: argparse.Namespace) -> Path:
         choose_weights,
         find_learner,
     )
-    from clipad_harness.photos.photos import find_photos
+    from clipad_harness.photos.photos import check_output, find_photos
     from clipad_harness.photos.scoring import PhotoScorer
 
     _check_arguments(arguments)
     out: Path = arguments.out
+    check_output(out)
     method = arguments.method = choose_method(arguments.method)
     weights, config = choose_weights(
         method, arguments.backbone, arguments.weights, arguments.sha256

@@ -145,6 +145,24 @@ class _Search:
         return []
 
 
+def check_output(folder: Path) -> None:
+    """Refuse a folder in which results would replace what somebody else put there.
+
+    Raises:
+        ClipadError: a table or a page that `clipad score` did not write; a link or a file where a folder
+            of results belongs.
+    """
+    foreign = [] if _is_output(folder) else [folder / TABLE, folder / PAGE]
+    inner = [folder / OVERLAYS, folder / MAPS]
+    foreign += [path for path in inner if path.is_symlink() or not path.is_dir()]
+    for path in foreign:
+        if path.exists() or path.is_symlink():
+            raise ClipadError(
+                f"--out: found {path_text(path)}, which `clipad score` did not write, expected a new folder "
+                "or one with its earlier results; choose another."
+            )
+
+
 def _is_output(folder: Path) -> bool:
     """Whether `clipad score` wrote into a folder."""
     try:

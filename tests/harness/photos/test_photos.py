@@ -166,6 +166,27 @@ def test_folders_of_servers_and_earlier_results_are_no_photos_and_links_are_foll
     assert len(photos.find_photos(["in/scored/overlays"]).photos) == 1
 
 
+@pytest.mark.parametrize("foreign", ["scores.csv", "index.html", "overlays", "maps"])
+def test_nothing_of_somebody_else_is_replaced_by_results(inside: Path, foreign: str) -> None:
+    folder = inside / "own"
+    folder.mkdir()
+    photos.check_output(folder)
+    (folder / foreign).write_text("mine")
+    with pytest.raises(
+        ClipadError, match=f"--out: found .*{foreign}, which `clipad score` did not"
+    ):
+        photos.check_output(folder)
+    (folder / foreign).unlink()
+    (folder / "scores.csv").write_text("file,score,problem\n")
+    (folder / "index.html").write_text("a page")
+    (folder / "maps").mkdir()
+    photos.check_output(folder)
+    (inside / "elsewhere").mkdir()
+    (folder / "overlays").symlink_to(inside / "elsewhere")
+    with pytest.raises(ClipadError, match="overlays, which"):
+        photos.check_output(folder)
+
+
 def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> None:
     listed = photos.entries
 
