@@ -762,7 +762,8 @@ def test_a_map_keeps_its_place_at_another_size() -> None:
 
 def test_the_figures_of_the_notebook_show_every_photo() -> None:
     images = [np.zeros((8, 6, 3), dtype=np.uint8)] * 5
-    drawn = [axes for axes in contact(images).axes if axes.images]
+    with matplotlib.rc_context({"axes.titlelocation": "center"}):  # whatever style was set before
+        drawn = [axes for axes in contact(images).axes if axes.images]
     assert len(drawn) == 5 and drawn[0].get_title() == "6 x 8"
     axes = scores_figure([float(-i) for i in range(20)], [f"$x{i}$" for i in range(20)]).axes[0]
     assert sum(len(line.get_xdata()) for line in axes.lines) == 20
