@@ -157,14 +157,9 @@ def _run(arguments: argparse.Namespace) -> Path:
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
     """Refuse numbers that are none before anything is loaded."""
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ClipadError(
-            f"--out: found a file at {arguments.out}, expected a folder; choose another name."
-        )
-    if not 0 < arguments.quantile <= 1:
-        raise ClipadError(
-            f"--quantile: found {arguments.quantile}, expected a share above 0 and at most 1."
-        )
+    from clipad_harness.photos.scoring import check_quantile
+
+    check_quantile(arguments.quantile)
     if arguments.workers < 1:
         raise ClipadError(f"--workers: found {arguments.workers}, expected a number from 1.")
     if arguments.range is not None:

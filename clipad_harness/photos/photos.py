@@ -149,9 +149,13 @@ def check_output(folder: Path) -> None:
     """Refuse a folder in which results would replace what somebody else put there.
 
     Raises:
-        ClipadError: a table or a page that `clipad score` did not write; a link or a file where a folder
-            of results belongs.
+        ClipadError: a file instead of the folder; a table or a page that `clipad score` did not write; a
+            link or a file where a folder of results belongs.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ClipadError(
+            f"--out: found a file at {path_text(folder)}, expected a folder; choose another name."
+        )
     foreign = [] if _is_output(folder) else [folder / TABLE, folder / PAGE]
     inner = [folder / OVERLAYS, folder / MAPS]
     foreign += [path for path in inner if path.is_symlink() or not path.is_dir()]

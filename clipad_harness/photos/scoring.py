@@ -89,6 +89,16 @@ class Threshold:
         return "bad" if round(score, SCORE_DIGITS) > self.value else "good"
 
 
+def check_quantile(quantile: float) -> None:
+    """Refuse what is no share of photos.
+
+    Raises:
+        ClipadError: it is not above 0 and at most 1.
+    """
+    if not 0 < quantile <= 1:
+        raise ClipadError(f"quantile: found {quantile}, expected a share above 0 and at most 1.")
+
+
 def threshold_of(scores: Sequence[float], quantile: float) -> Threshold:
     """The lowest score of a good photo that at least this share of the good photos does not exceed.
 
@@ -98,8 +108,7 @@ def threshold_of(scores: Sequence[float], quantile: float) -> Threshold:
     >>> threshold_of([0.1, 0.2, 0.3, 0.4], 0.75)
     Threshold(value=0.3, quantile=0.75, photos=4, above=1)
     """
-    if not 0 < quantile <= 1:
-        raise ClipadError(f"quantile: found {quantile}, expected a share above 0 and at most 1.")
+    check_quantile(quantile)
     if not scores:
         raise ClipadError(
             "--good: found no photo that could be scored, expected some of good ones."
