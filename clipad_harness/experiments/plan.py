@@ -9,7 +9,7 @@ What is finished already is not subtracted.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from clipad_harness.base.weights import resolve
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.datasets import MissingDataset
 from clipad_harness.experiments.left_out import MethodLeftOut
-from clipad_harness.experiments.missing import Missing, find_missing
+from clipad_harness.experiments.missing import find_missing
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.variants import (
     Shard,
@@ -111,23 +111,20 @@ def speed(seconds: float = 1.5, side: int = 1024) -> float:
 
 
 def make_plan(
-    root: Path, profile: Profile, operations_a_second: float, missing: Missing | None = None
+    runs: Sequence[Run], operations_a_second: float, without_weights: Collection[str] = ()
 ) -> list[Job]:
-    """A job for every method whose datasets are here, checked as the run checks it.
+    """A job for every run, checked as the run checks it.
 
     Args:
-        root: the project's folder.
-        profile: what is run.
+        runs: see `open_runs`.
         operations_a_second: see `speed`.
-        missing: what `find_missing` says; None: it is asked.
+        without_weights: names of methods whose weights are not here.
 
     Raises:
-        ClipadError: what the run would stop at.
+        ClipadError: what a run would stop at.
     """
-    missing = missing or find_missing(root, profile)
-    runs = open_runs(root, profile)
     for run in runs:
-        _check(run, run.name not in missing.weights)
+        _check(run, run.name not in without_weights)
     return [_job(run, operations_a_second) for run in runs]
 
 
@@ -379,7 +376,8 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
     profile = read_profile(root, name, dataset)
     missing, workers = find_missing(root, profile), read_workers(root)
     rate = speed()
-    jobs, runs = make_plan(root, profile, rate, missing), open_runs(root, profile)
+    runs = open_runs(root, profile)
+    jobs = make_plan(runs, rate, missing.weights)
     planned = [run.name for run in runs]
     lines = [f"Profile {profile.name}, tested on {profile.dataset}."]
     lines += [as_table(jobs, workers), WORDS] if jobs else ["No method can run: see below."]

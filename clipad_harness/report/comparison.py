@@ -87,7 +87,8 @@ def standing(run: Run) -> Html:
     kind = scorer.backbone(scorer.variants[0].config).kind
     test = run.index[run.index["split"] == "test"]
     about = f"{card.title}: {len(test)} test images of {len(run.categories)} categories."
-    absent = [name for name in read_methods(run.root) if name not in measured_methods(run.root)]
+    measured = measured_methods(run.root)
+    absent = [name for name in read_methods(run.root) if name not in measured]
     titles = ", ".join(read_paper(name).title for name in absent)
     about += f" Left out, as their pages say: {titles}." if absent else ""
     if kind == "published":

@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import matplotlib
@@ -22,12 +23,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from clipad_core.errors import ClipadError
+from clipad_harness.base.files import replacing
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # What stands in place of a drawing or a number that the data do not define.
 UNDEFINED = "undefined for this data"
 _DPI = 144
+# Of pictures that are files of their own, beside text.
+_FILE_DPI = 110
 _CSS_PIXELS_PER_INCH = 96
 
 
@@ -111,6 +115,19 @@ def show(
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     plt.close(figure)
     display({mime: encoded, "text/plain": f"[figure] {alt}"}, metadata={mime: about}, raw=True)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and close it; the bytes depend on the picture alone.
+
+    Raises:
+        ClipadError: the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        # Without the library's name and version.
+        figure.savefig(temporary, format="png", dpi=_FILE_DPI, metadata={"Software": None})
+    plt.close(figure)
+    return path
 
 
 def say_undefined(panel: Axes) -> None:

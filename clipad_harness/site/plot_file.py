@@ -14,9 +14,8 @@ import seaborn
 from matplotlib.figure import Figure
 
 from clipad_core.metrics import METRIC_LABELS
-from clipad_harness.base.files import replacing
 from clipad_harness.experiments.pipeline import by_category_path
-from clipad_harness.report.figures import say_undefined, use_house_style
+from clipad_harness.report.figures import save, say_undefined, use_house_style
 
 PLOTTED = ("image_auroc", "pixel_auroc", "aupro")
 
@@ -30,12 +29,7 @@ def write_plot(root: Path, name: str) -> Path:
     """Draw the metrics of every category from the table that stage `measure` wrote."""
     use_house_style()
     figure = category_figure(pd.read_csv(by_category_path(root, name)))
-    path = plot_path(root, name)
-    with replacing(path) as temporary:
-        # Without the library's name and version, so that the bytes depend on the picture alone.
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return path
+    return save(figure, plot_path(root, name))
 
 
 def category_figure(table: pd.DataFrame) -> Figure:

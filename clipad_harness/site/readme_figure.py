@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
-from clipad_harness.base.files import replacing
 from clipad_harness.experiments.contenders import Contender
 from clipad_harness.report import comparison, galleries
-from clipad_harness.report.figures import use_house_style
+from clipad_harness.report.figures import save, use_house_style
 
 FIGURE = Path("docs/methods.png")
 IMAGES = 3
@@ -25,8 +22,4 @@ def write_readme_figure(root: Path, among: Sequence[Contender]) -> Path:
     methods = {contender.label: contender.first for contender in among}
     drawings = comparison.under_maps(best.run.data, chosen, methods)
     figure, _ = comparison.pictures([drawings[image] for image in chosen["image"]])
-    with replacing(root / FIGURE) as temporary:
-        # Without the library's name and version, so that the bytes depend on the picture alone.
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return root / FIGURE
+    return save(figure, root / FIGURE)

@@ -46,7 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_forecast_counts_what_the_run_then_does(
     project: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [job] = [candidate for candidate in plan.make_plan(project, read_profile(project), 1e9)
+    [job] = [candidate for candidate in plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
              if candidate.method == method]  # fmt: skip
     done = {"trainings": 0, "steps": 0, "shards": 0}
     step, measure = train._take_step, Scorer.measure
@@ -76,7 +76,9 @@ def test_a_forecast_counts_what_the_run_then_does(
 
 def test_towers_take_time_by_the_speed_of_the_machine_and_metrics_do_not(project: Path) -> None:
     profile = read_profile(project)
-    slow, fast, idle = (plan.make_plan(project, profile, 1e9 * by) for by in (1, 2, 1e12))
+    slow, fast, idle = (
+        plan.make_plan(plan.open_runs(project, profile), 1e9 * by) for by in (1, 2, 1e12)
+    )
     for slow_job, fast_job, metrics in zip(slow, fast, idle, strict=True):
         assert metrics.seconds > 0
         towers = slow_job.seconds - metrics.seconds
@@ -85,11 +87,11 @@ def test_towers_take_time_by_the_speed_of_the_machine_and_metrics_do_not(project
 
 
 def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) -> None:
-    wide = plan.make_plan(project, read_profile(project), 1e9)
+    wide = plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
     before = (project / "params.yaml").read_text()
     for method in ("winclip", *LEARNED):
         change(project, "profiles", "demo", method, "changes", "precision", value="float32")
-    narrow = plan.make_plan(project, read_profile(project), 1e9)
+    narrow = plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
     (project / "params.yaml").write_text(before)
     for wide_job, narrow_job in zip(wide, narrow, strict=True):
         assert wide_job.gigabytes == pytest.approx(2 * narrow_job.gigabytes)
@@ -182,7 +184,7 @@ def test_the_table_explains_its_words_and_offers_less(project: Path, monkeypatch
     assert all(f"\n{word} " in text for word in columns)
     assert "ablations: none" in text and "categories: [" not in text  # two categories are few
     change(project, "ablations", value="none")
-    jobs = plan.make_plan(project, read_profile(project), 1e9)
+    jobs = plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
     _, less = run(project, monkeypatch, capsys)
     (project / "params.yaml").write_text(before)
     assert "ablations: none" not in less
