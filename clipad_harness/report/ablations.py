@@ -48,9 +48,14 @@ def group_of(results: pd.DataFrame, name: str) -> AblationFacts:
     return paper_of(results).ablation(name)
 
 
+def rows_of(results: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The results of one group of rows."""
+    return results[results["variant"].str.startswith(f"{name}/")]
+
+
 def is_measured(results: pd.DataFrame, name: str) -> bool:
     """Whether some results hold a group of rows; a run may leave groups out."""
-    return bool(results["variant"].str.startswith(f"{name}/").any())
+    return not rows_of(results, name).empty
 
 
 def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -62,7 +67,7 @@ def ablation(results: pd.DataFrame, name: str) -> pd.DataFrame:
     Raises:
         ClipadError: the results hold no such group.
     """
-    measured = results[results["variant"].str.startswith(f"{name}/")]
+    measured = rows_of(results, name)
     if measured.empty:
         groups = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
         raise ClipadError(
@@ -117,7 +122,7 @@ def ablation_table(results: pd.DataFrame, name: str) -> Html:
         for metric in group.metrics
     ]
     below = [Cell(f"{k_shot}-shot", "col", "number") for k_shot in shots]
-    measured = results[results["variant"].str.startswith(f"{name}/")]
+    measured = rows_of(results, name)
     seeds = measured["seed"].nunique()
     over = "one seed" if seeds == 1 else f"± the deviation of the means of {seeds} seeds"
     about = (

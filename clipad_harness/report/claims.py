@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from clipad_core.metrics import METRIC_LABELS, METRICS
-from clipad_harness.report.ablations import UNMEASURED, ablation, group_of, pretty
+from clipad_harness.report.ablations import UNMEASURED, ablation, group_of, pretty, rows_of
 from clipad_harness.report.tables import Html, percent, table
 
 # A difference below a twentieth of a point is none: printed numbers have one decimal.
@@ -58,7 +58,7 @@ def directions(results: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _by_seed(results: pd.DataFrame, name: str, metric: str) -> pd.DataFrame:
     """One metric of an ablation, per cent: (row, shots, seed) by category."""
-    rows = results[results["variant"].str.startswith(f"{name}/") & (results["metric"] == metric)]
+    rows = rows_of(results[results["metric"] == metric], name)
     rows = rows.assign(row=rows["variant"].str.removeprefix(f"{name}/"))
     means = rows.groupby(["row", "k_shot", "seed", "dataset", "category"], sort=False)["value"]
     return 100 * means.mean().unstack(["dataset", "category"])
@@ -121,7 +121,7 @@ def direction_table(results: pd.DataFrame, name: str) -> Html:
         word: int((frame["direction"] == word).sum()) for word in (AGREES, DISAGREES, UNDECIDED)
     }
     verdicts = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
-    measured = results[results["variant"].str.startswith(f"{name}/")]
+    measured = rows_of(results, name)
     categories, seeds = measured["category"].nunique(), measured["seed"].nunique()
     over = f"{categories} {'category' if categories == 1 else 'categories'}"
     over += (

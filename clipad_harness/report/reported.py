@@ -9,7 +9,7 @@ import pandas as pd
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
-from clipad_harness.report.ablations import PRESET, UNMEASURED, is_measured, paper_of
+from clipad_harness.report.ablations import PRESET, UNMEASURED, is_measured, paper_of, rows_of
 from clipad_harness.report.tables import (
     Cell,
     Html,
@@ -29,7 +29,7 @@ def codes_table(results: pd.DataFrame) -> Html:
     if not is_measured(results, PRESET):
         return callout(f"{PRESET}: {UNMEASURED}.")
     paper, group = paper_of(results), f"{PRESET}/"
-    presets = results[results["variant"].str.startswith(group) & (results["k_shot"] == 0)]
+    presets = rows_of(results[results["k_shot"] == 0], PRESET)
     wide = 100 * presets.pivot_table(
         index="variant", columns="metric", values="value", sort=False, dropna=False
     )
