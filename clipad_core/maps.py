@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
@@ -43,10 +44,19 @@ def text_scores(
     """
     if not temperature > 0:
         raise ClipadError(f"temperature: found {temperature}, expected a number above 0.")
-    similarity = embeddings @ text.T
+    similarity = precise(embeddings @ text.T)
     if len(text) == 1:
         return (1 - similarity[..., 0]) / 2
     return torch.sigmoid((similarity[..., 1] - similarity[..., 0]) / temperature)
+
+
+def precise(values: Tensor) -> Tensor:
+    """The same in float32 at least: scores are made of logits there, under autocast too.
+
+    >>> precise(torch.ones(1, dtype=torch.float16)).dtype
+    torch.float32
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def upsample(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b H W"]:
@@ -87,11 +97,24 @@ def _weights(inside: int, outside: int, align_corners: bool) -> Float[Tensor, "o
 
 
 def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W"]:
-    """Gaussian filter over the pixels of each map, mirrored at the border, cut at 4 sigma."""
+    r"""Gaussian filter over the pixels of each map, mirrored at the border, cut at 4 sigma.
+
+    As :math:`R M C^\top`: scipy's ``gaussian_filter`` up to rounding, on any device.
+
+    >>> smoothed(torch.tensor([[[0.0, 0.0, 1.0]]]), sigma=0.5)
+    tensor([[[0.0003, 0.1067, 0.8930]]])
+    """
     if sigma == 0:
         return maps
-    filtered = gaussian_filter(maps.cpu().numpy(), sigma=sigma, axes=(1, 2))
-    return torch.from_numpy(filtered).to(maps.device)
+    rows, columns = (_blur(side, sigma).to(maps) for side in maps.shape[1:])
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows @ maps @ columns.T
+
+
+@cache
+def _blur(side: int, sigma: float) -> Float[Tensor, "i i"]:
+    """Weights of the filter along one side: what scipy makes of every unit vector."""
+    return torch.from_numpy(gaussian_filter1d(np.eye(side), sigma, axis=0))
 
 
 def check_finite(scores: Tensor, label: str) -> Tensor:

@@ -10,13 +10,21 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipad_core.clip.device import (
+    attention_backend,
+    compute_exactly,
+    computing,
+    find_device,
+    moved,
+)
 from clipad_core.clip.published import (
     Published,
     architecture_config,
@@ -32,14 +40,18 @@ from clipad_core.clip.published import (
 )
 from clipad_core.clip.state_dict import weights_file
 from clipad_core.clip.text import TextTower, Tokenizer, read_text_tower
-from clipad_core.clip.vision import VisionTower, optimise, read_vision_tower
+from clipad_core.clip.vision import VisionTower, optimise, plain, read_vision_tower
 from clipad_core.clip.weights import LOOKS, WeightsFile
 from clipad_core.errors import ClipadError
 
+# float32 weights under torch's autocast to float16: how VCP-CLIP (xiaozhen228/VCP-CLIP@4dd96ec, train.py
+# line 204, test.py line 154) and APRIL-GAN (train.py line 99, test.py line 141) were trained and tested.
+AUTOCAST = "float16_autocast"
 PRECISIONS = {
     "float64": torch.float64,
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
+    AUTOCAST: torch.float32,
 }
 
 
@@ -55,6 +67,7 @@ class Backbone:
         image_size: side in pixels of the square input that the weights were made for; of a rectangle
             the shorter one. What the tower takes now is `input_size`.
         temperature: CLIP's own learned temperature, 1 / logit_scale.
+        autocast: whether products are made in float16, by torch's autocast.
     """
 
     label: str
@@ -65,6 +78,7 @@ class Backbone:
     vision: VisionTower
     text: TextTower
     tokenizer: Tokenizer
+    autocast: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,6 +93,8 @@ class Backbone:
     @property
     def precision(self) -> str:
         """Of the matrix products: a key of `PRECISIONS`."""
+        if self.autocast:
+            return AUTOCAST
         return str(self.vision.transformer.dtype).removeprefix("torch.")
 
     @property
@@ -87,13 +103,49 @@ class Backbone:
         return self.vision.input_size
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What a result depends on of it: digest, precision and kind of device."""
-        return self.digest, self.precision, self.device.type
+    def attention(self) -> str:
+        """The kernels that may compute attention; see `attention_backend`."""
+        return attention_backend(self.device, self.vision.transformer.dtype, self.autocast)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What a result depends on of it: digest, precision, kind of device and attention kernels."""
+        return self.digest, self.precision, self.device.type, self.attention
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Around everything that a method computes with it: the attention kernels, and autocast."""
+        return computing(self.device, self.vision.transformer.dtype, self.autocast)
+
+    def to(self, device: str | torch.device) -> Backbone:
+        """The same on another device.
+
+        Raises:
+            ClipadError: there is no such device here, or it lacks this precision.
+
+        >>> import pathlib
+        >>> folder = pathlib.Path("data/weights")
+        >>> backbone = load_backbone("clipad-tiny", folder / "clipad-tiny.safetensors")
+        >>> backbone.to("auto").device.type in ("cpu", "cuda", "mps")
+        True
+        """
+        target = find_device(device)
+        if target == self.device:
+            return self
+        if self.dtype == torch.float64:
+            check_has_float64(target)
+        compute_exactly(target)
+        vision, text = moved((plain(self.vision), self.text), target)
+        dtype = self.vision.transformer.dtype
+        vision = optimise(vision, dtype, packs=not self.autocast)
+        return replace(self, vision=vision, text=text)
 
 
 def load_backbone(
-    name: str, weights: str | Path, sha256: str | None = None, precision: str = "float32"
+    name: str,
+    weights: str | Path,
+    sha256: str | None = None,
+    precision: str = "float32",
+    device: str | torch.device = "cpu",
 ) -> Backbone:
     """Load a frozen CLIP and everything that must match it.
 
@@ -103,17 +155,22 @@ def load_backbone(
             "random:SEED".
         sha256: expected digest of the file, at least its first 8 digits; unchecked where None.
         precision: "float32", as published; "float64", in which the order of additions, and so the
-            CPU, no longer reaches a digit that anybody reads; or "bfloat16" (about twice as fast with
-            AVX-512, slower without; error about 1e-3).
+            CPU, no longer reaches a digit that anybody reads; "bfloat16" (about twice as fast with
+            AVX-512, slower without; error about 1e-3); or "float16_autocast", as VCP-CLIP and APRIL-GAN
+            were trained and tested.
+        device: as `find_device` takes it: "auto" is the accelerator of this machine, else its CPU.
 
     Raises:
         ClipadError: unknown name or tag, missing or wrong file, tensors that do not fit, no network;
-            a precision that is unknown or that the device does not have.
+            a precision that is unknown or that the device does not have; no such device.
     """
+    target = find_device(device)
     if precision not in PRECISIONS:
         raise ClipadError(
             f"precision: found {precision!r}, expected one of {', '.join(PRECISIONS)}."
         )
+    if precision == "float64":
+        check_has_float64(target)
     path = Path(weights)
     if seed := re.fullmatch(r"random:(\d+)", str(weights)):
         model = _random_model(name, int(seed[1]))
@@ -123,7 +180,7 @@ def load_backbone(
     else:
         published = find_published(name, str(weights))
         model, kind, label = _published_model(published), "published", published.label
-    return _freeze(model.eval(), name, label, kind, precision)
+    return _freeze(model.eval(), name, label, kind, precision).to(target)
 
 
 def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Backbone:
@@ -133,7 +190,6 @@ def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Bac
 
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     if precision == "float64":
-        check_has_float64(next(iter(state.values())).device)
         model = model.double()
     vision, text = read_vision_tower(model.visual), read_text_tower(model)
     return Backbone(
@@ -142,9 +198,10 @@ def _freeze(model: Any, name: str, label: str, kind: str, precision: str) -> Bac
         digest=_digest(state, vision, text),
         image_size=min(vision.input_size),
         temperature=float(torch.exp(-model.logit_scale.detach())),
-        vision=optimise(vision, PRECISIONS[precision]),
+        vision=optimise(vision, PRECISIONS[precision], packs=precision != AUTOCAST),
         text=text,
         tokenizer=open_clip.get_tokenizer(name),
+        autocast=precision == AUTOCAST,
     )
 
 
@@ -179,7 +236,7 @@ def digest_tensors(state: Mapping[str, Tensor]) -> str:
 
 
 def _random_model(name: str, seed: int) -> nn.Module:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_architecture(name)
 

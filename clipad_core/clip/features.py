@@ -200,11 +200,17 @@ def encode_all(
         views = [views_of_normalised(image, recipe.multi_crop) for image in tensors]
     else:
         views = [views_of(backbone, image, recipe) for image in images]
-    pixels = torch.cat([view.pixels for view in views]).to(backbone.device)
-    features, whole = encode(backbone, pixels, recipe), replace(recipe.cut(), tiles=0)
-    crops = torch.cat([view.crops for view in views]).to(backbone.device)
-    return replace(
-        features,
-        crops=encode(backbone, crops, whole).image_embedding if len(crops) else None,
-        placements=tuple(view.placement for view in views),
-    )
+    return encode_views(encode, backbone, views, recipe)
+
+
+def encode_views(
+    encode: Encode, backbone: Backbone, views: Sequence[Views], recipe: Recipe
+) -> Features:
+    """Encode the views of some images, where the backbone lies."""
+    pixels = torch.cat([view.pixels for view in views]).to(backbone.device, non_blocking=True)
+    crops = torch.cat([view.crops for view in views]).to(backbone.device, non_blocking=True)
+    whole = replace(recipe.cut(), tiles=0)
+    with backbone.computing():
+        features = encode(backbone, pixels, recipe)
+        of_crops = encode(backbone, crops, whole).image_embedding if len(crops) else None
+    return replace(features, crops=of_crops, placements=tuple(view.placement for view in views))

@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clipad_core.clip.device import chunk_sizes
 from clipad_core.clip.transformer import (
     KeyValue,
     LayerNorm,
@@ -31,7 +32,6 @@ from clipad_core.clip.transformer import (
 from clipad_core.errors import ClipadError
 
 Tokenizer = Callable[[list[str]], Tensor]
-PROMPTS_PER_CHUNK = 64
 # An ensemble has about ten; of ViT-B/16+ a hundred of them are half a gigabyte.
 CHUNKS_KEPT = 128
 
@@ -56,11 +56,11 @@ class Beginnings:
             self._cache[together] = self._compute(tower, beginnings.new_tensor(together))
             if len(self._cache) > CHUNKS_KEPT:
                 self._cache.popitem(last=False)
-        places = [together.index(row) for row in rows]
+        places = torch.tensor([together.index(row) for row in rows]).to(tower.device)
         return [(key[places], value[places]) for key, value in self._cache[together]]
 
     def _compute(self, tower: TextTower, ids: Int[Tensor, "n t"]) -> list[KeyValue]:
-        x = tower.token_embedding[ids] + tower.positional_embedding[: ids.shape[1]]
+        x = tower.embed(ids) + tower.positional_embedding[: ids.shape[1]]
         computed: list[KeyValue] = []
         heads = tower.transformer.heads
         for index in range(len(tower.transformer.blocks)):
@@ -87,6 +87,15 @@ class TextTower:
     projection: Tensor
     # Made anew by `dataclasses.replace`: another tower says other things.
     beginnings: Beginnings = field(default_factory=Beginnings, init=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.projection.device
+
+    def embed(self, ids: Int[Tensor, "*n t"]) -> Float[Tensor, "*n t c"]:
+        """Token embeddings; token ids stay on the CPU, where they are counted and compared."""
+        return self.token_embedding[ids.to(self.device)]
 
 
 def read_text_tower(model: Any) -> TextTower:
@@ -126,18 +135,21 @@ def encode_tokens(
 
     The end-of-text token has the largest id, so ``argmax`` finds it, as CLIP does. The keys and
     values of the first ``skip`` tokens come from the tower's `Beginnings`.
+
+    Args:
+        token_ids: on the CPU.
     """
     ends = token_ids.argmax(dim=-1)
     embeddings = []
-    for part in chunks(len(token_ids), PROMPTS_PER_CHUNK):
+    for part in chunks(len(token_ids), chunk_sizes(tower.device).prompts):
         ids, positions = token_ids[part], slice(skip, int(ends[part].max()) + 1)
         past: Sequence[KeyValue | None] = [None] * len(tower.transformer.blocks)
         if skip:
             past = tower.beginnings.past(tower, ids[:, :skip])
-        x = tower.token_embedding[ids[:, positions]] + tower.positional_embedding[positions]
+        x = tower.embed(ids[:, positions]) + tower.positional_embedding[positions]
         for index in range(len(past) - 1):
             x = run_block(tower.transformer, index, x, causal=True, past=past[index])
-        rows = ends[part] - skip
+        rows = (ends[part] - skip).to(tower.device)
         x = run_last_block(tower.transformer, x, rows, causal=True, past=past[-1])
         embeddings.append(read_out(tower, x))
     return torch.cat(embeddings)
@@ -164,17 +176,19 @@ def encode_prompts(
     """
     start_of = dict(zip(prompts, starts, strict=True)) if starts else dict.fromkeys(prompts, "")
     distinct = list(start_of)
-    ids = tokenizer(distinct).to(tower.projection.device)
+    ids = tokenizer(distinct)
     _check_ends(distinct, ids)
-    skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]).to(ids.device))
-    embeddings = tower.projection.new_empty(len(distinct), tower.projection.shape[1])
+    skips = _shared_tokens(ids, tokenizer([start_of[prompt] for prompt in distinct]))
+    order, embeddings = [], []
     for skip in skips.unique().tolist():
         rows = (skips == skip).nonzero()[:, 0]
         # Prompts of about the same length share a chunk, so none pays for a longer neighbour.
         rows = rows[ids[rows].argmax(dim=-1).argsort(stable=True)]
-        embeddings[rows] = encode_tokens(tower, ids[rows], skip if starts else 0)
-    position = {prompt: row for row, prompt in enumerate(distinct)}
-    return embeddings[[position[prompt] for prompt in prompts]]
+        order += rows.tolist()
+        embeddings.append(encode_tokens(tower, ids[rows], skip if starts else 0))
+    position = {distinct[row]: place for place, row in enumerate(order)}
+    places = torch.tensor([position[prompt] for prompt in prompts])
+    return torch.cat(embeddings)[places.to(tower.device)]
 
 
 def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> None:
@@ -203,9 +217,7 @@ def _check_ends(prompts: Sequence[str], ids: Int[Tensor, "n t"]) -> None:
 
 def _shared_tokens(ids: Int[Tensor, "n t"], starts: Int[Tensor, "n t"]) -> Int[Tensor, " n"]:
     """How many leading tokens a prompt has in common with its beginning (its end-of-text not)."""
-    same = (ids == starts) & (
-        torch.arange(ids.shape[1], device=ids.device) < ids.argmax(-1)[:, None]
-    )
+    same = (ids == starts) & (torch.arange(ids.shape[1]) < ids.argmax(-1)[:, None])
     return same.long().cumprod(dim=-1).sum(dim=-1)
 
 

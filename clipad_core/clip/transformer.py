@@ -7,7 +7,7 @@ nothing here depends on whether a version runs its blocks batch-first (it change
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,10 @@ class Linear:
             return self
         return Linear(pack_weight(self.weight, rows), self.bias, packed=True)
 
+    def unpack(self) -> Linear:
+        """Return the same layer with its weight as it was before it was packed, bit for bit."""
+        return replace(self, weight=self.weight.to_dense(), packed=False) if self.packed else self
+
     def to(self, dtype: torch.dtype) -> Linear:
         """Return the same layer in another precision, before it is packed.
 
@@ -80,8 +84,8 @@ class LayerNorm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        """Normalise the last axis; under autocast in float32, as the published codes do."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -169,13 +173,23 @@ def prepare(transformer: Transformer, dtype: torch.dtype, rows: int | None) -> T
         converted = layer.to(dtype)
         return converted if rows is None or layer is apart else converted.pack(rows)
 
+    return _with_layers(transformer, convert)
+
+
+def unpack(transformer: Transformer) -> Transformer:
+    """Return the transformer with no weight packed: a packed one lies where it was packed."""
+    return _with_layers(transformer, Linear.unpack)
+
+
+def _with_layers(transformer: Transformer, change: Callable[[Linear], Linear]) -> Transformer:
+    """Return the transformer with every linear layer changed."""
     blocks = tuple(
         replace(
             block,
-            qkv=convert(block.qkv),
-            out=convert(block.out),
-            expand=convert(block.expand),
-            project=convert(block.project),
+            qkv=change(block.qkv),
+            out=change(block.out),
+            expand=change(block.expand),
+            project=change(block.project),
         )
         for block in transformer.blocks
     )

@@ -5,7 +5,7 @@ Everything is functional: the tower is a frozen bundle of tensors, read once fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,20 +15,19 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clipad_core.clip.device import chunk_sizes
 from clipad_core.clip.transformer import (
     LayerNorm,
     Transformer,
+    chunks,
     prepare,
     read_layer_norm,
     read_transformer,
     run_block,
     run_class_token,
+    unpack,
 )
 from clipad_core.errors import ClipadError
-
-# Rows that go through the blocks together. GELU and the matrix products then stay in cache, and
-# peak memory does not grow with the batch (measured: 0.5 ns an element instead of 2.3 ns).
-TOKENS_PER_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,14 @@ class VisionTower:
         """Number of blocks."""
         return len(self.transformer.blocks)
 
+    def chunks(self, sequences: int, length: int) -> Iterable[slice]:
+        """Cut so many sequences of one length into as many as its device takes at once."""
+        return chunks(sequences, max(1, chunk_sizes(self.proj.device).tokens // length))
+
+    def image_chunks(self, images: int) -> Iterable[slice]:
+        """Cut so many whole images into as many as its device takes at once."""
+        return self.chunks(images, self.grid[0] * self.grid[1] + 1)
+
 
 def read_vision_tower(visual: Any) -> VisionTower:
     """Read the tensors of an open_clip ``VisionTransformer``.
@@ -85,14 +92,23 @@ def read_vision_tower(visual: Any) -> VisionTower:
     )
 
 
-def optimise(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
-    """Return the tower in ``dtype`` with its weights packed for this CPU.
+def optimise(tower: VisionTower, dtype: torch.dtype, packs: bool = True) -> VisionTower:
+    """Return the tower in ``dtype`` with its weights packed where it lies on a CPU.
 
     float64 and float32 stay exact up to the order of additions. bfloat16 halves the time on CPUs that
     have it; its error is printed by ``benchmarks/winclip.py``.
+
+    Args:
+        packs: whether weights are packed at all; autocast casts plain ones alone.
     """
-    rows = TOKENS_PER_CHUNK if tower.proj.device.type == "cpu" else None
+    device = tower.proj.device
+    rows = chunk_sizes(device).tokens if packs and device.type == "cpu" else None
     return replace(tower, transformer=prepare(tower.transformer, dtype, rows))
+
+
+def plain(tower: VisionTower) -> VisionTower:
+    """Return the tower with its weights as they were before they were packed."""
+    return replace(tower, transformer=unpack(tower.transformer))
 
 
 def embed_patches(
@@ -112,12 +128,17 @@ def embed_patches(
             f"images: found {tuple(images.shape[-2:])} pixels, expected {tower.input_size} for this "
             "backbone; resize them as the backbone's preprocessing does."
         )
-    patches = F.conv2d(
-        images.to(tower.patch_weight.dtype), tower.patch_weight, stride=tower.patch_size
+    # Patches do not overlap, so the convolution is a product, and no device does it in TF32.
+    pixels = rearrange(
+        images.to(tower.patch_weight.dtype),
+        "b c (h p) (w q) -> b (h w) (c p q)",
+        p=tower.patch_size,
+        q=tower.patch_size,
     )
-    patches = rearrange(patches, "b c h w -> b (h w) c")
-    first = repeat(tower.class_embedding, "c -> b 1 c", b=len(images))
-    return torch.cat([first, patches], dim=1) + tower.positional_embedding, tower.grid
+    patches = F.linear(pixels, tower.patch_weight.flatten(1))
+    first = repeat(tower.class_embedding, "c -> b 1 c", b=len(images)).to(patches.dtype)
+    tokens = torch.cat([first, patches], dim=1)
+    return tokens + tower.positional_embedding.to(tokens.dtype), tower.grid
 
 
 def pre_norm(tower: VisionTower, tokens: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ image goes the same way through all of them::
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import moved
 from clipad_core.clip.features import Encode, Features, Images, Recipe, encode_all
 from clipad_core.config import look_up_preset
 from clipad_core.detection import Detection
@@ -247,7 +249,8 @@ class Detector:
             expected = "what its training or a checkpoint gives" if learner is None else "none"
             raise ClipadError(f"learner: found {number} for {method.title}, expected {expected}.")
         inspected = Category(category)
-        self.knowledge = method.know(self.backbone, config, inspected, features, learner)
+        with self.backbone.computing():
+            self.knowledge = method.know(self.backbone, config, inspected, features, learner)
 
     def __call__(self, images: Images) -> Detection:
         """Score images whose maps have one shape.
@@ -260,4 +263,19 @@ class Detector:
             ClipadError: no image, something else, or maps of different shapes (call once a shape).
         """
         features = encode_all(self.method.encode, self.backbone, images, self.recipe)
-        return self.method.detect(self.backbone, self.config, self.knowledge, features)
+        with self.backbone.computing():
+            return self.method.detect(self.backbone, self.config, self.knowledge, features)
+
+    def to(self, device: str | torch.device) -> Detector:
+        """The same detector on another device; this one stays where it is.
+
+        Args:
+            device: as `load_backbone` takes it.
+
+        Raises:
+            ClipadError: there is no such device here, or it lacks the backbone's precision.
+        """
+        detector = copy.copy(self)
+        detector.backbone = self.backbone.to(device)
+        detector.knowledge = moved(self.knowledge, detector.backbone.device)
+        return detector

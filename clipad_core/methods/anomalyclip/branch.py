@@ -19,12 +19,11 @@ from torch import Tensor
 
 from clipad_core.clip.transformer import (
     Transformer,
-    chunks,
     feed_forward,
     finish_block,
     project_qkv,
 )
-from clipad_core.clip.vision import TOKENS_PER_CHUNK, VisionTower, embed_patches, pre_norm
+from clipad_core.clip.vision import VisionTower, embed_patches, pre_norm
 
 # Which of query, key and value is compared with itself.
 COMPARED = {"qq": 0, "kk": 1, "vv": 2}
@@ -166,8 +165,7 @@ def encode_branch(
     token_chunks: dict[str, dict[int, list[Tensor]]] = {
         kind: {block: [] for block in branch.blocks} for kind in branch.kinds
     }
-    length = tower.grid[0] * tower.grid[1] + 1
-    for part in chunks(len(images), max(1, TOKENS_PER_CHUNK // length)):
+    for part in tower.image_chunks(len(images)):
         embedded, _ = embed_patches(tower, images[part])
         first, patches = run_branch(tower, pre_norm(tower, embedded), branch)
         first = tower.ln_post(first) if branch.class_ln_post else first

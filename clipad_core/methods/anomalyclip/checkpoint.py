@@ -68,8 +68,7 @@ def to_official(
 def _embedded_words(backbone: Backbone, config: AnomalyCLIPConfig, row: int) -> Tensor:
     """The official prompt of one state, embedded: its context is written as as many X."""
     words = " ".join(["X"] * config.context_length) + " " + prompt_words(config)[row]
-    embedding = backbone.text.token_embedding
-    return embedding[backbone.tokenizer([words]).to(embedding.device)][None].float()
+    return backbone.text.embed(backbone.tokenizer([words]))[None].float()
 
 
 def _check_official(config: AnomalyCLIPConfig) -> None:

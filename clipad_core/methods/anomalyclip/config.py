@@ -29,7 +29,9 @@ class AnomalyCLIPConfig:
     # Backbone. P A.1 and C: ViT-L/14@336 by OpenAI at 518 px.
     weights: Literal["openai"] = "openai"
     # C: float32, also on a GPU; float64 (the same numbers on every CPU) and bfloat16 are ours.
-    precision: Literal["float64", "float32", "bfloat16"] = choice("float32", read="run")
+    precision: Literal["float64", "float32", "bfloat16", "float16_autocast"] = choice(
+        "float32", read="run"
+    )
     image_size: int = 518  # P A.1, C
     activation: Literal["backbone", "quick_gelu", "gelu"] = "backbone"  # C: QuickGELU, OpenAI's
     positional: Literal["bilinear", "bicubic_antialias"] = choice(  # P silent

@@ -23,7 +23,13 @@ from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
-from clipad_core.maps import check_finite, check_maps, smoothed, upsample_by_matrices
+from clipad_core.maps import (
+    check_finite,
+    check_maps,
+    precise,
+    smoothed,
+    upsample_by_matrices,
+)
 from clipad_core.methods.anomalyclip.branch import Branch, encode_branch
 from clipad_core.methods.anomalyclip.checkpoint import (
     read_official,
@@ -111,7 +117,7 @@ def image_logits(
             [0., 2.]])
     """
     unit = F.normalize(image_embedding, dim=-1)
-    return (rearrange(unit, "b d -> b 1 d") * text).sum(dim=-1) / temperature
+    return precise((rearrange(unit, "b d -> b 1 d") * text).sum(dim=-1)) / temperature
 
 
 def patch_probabilities(
@@ -126,7 +132,7 @@ def patch_probabilities(
     tensor([[0.2689, 0.7311]])
     """
     direction = (text[:, 1] - text[:, 0]) / temperature
-    return torch.sigmoid(patches @ rearrange(direction, "n d -> n d 1"))[..., 0]
+    return torch.sigmoid(precise(patches @ rearrange(direction, "n d -> n d 1")))[..., 0]
 
 
 def block_maps(
@@ -143,7 +149,7 @@ def block_maps(
         ]
     )
     grids = rearrange(scores, "l b (h w) -> l b h w", h=backbone.vision.grid[0])
-    return upsample_by_matrices(grids, backbone.input_size, align_corners=False)
+    return precise(upsample_by_matrices(grids, backbone.input_size, align_corners=False))
 
 
 def loss(

@@ -63,8 +63,8 @@ def text_embeddings(
             "categories: found none, expected the category of every image: object_word is 'category'."
         )
     distinct = tuple(dict.fromkeys(categories))
-    rows = [distinct.index(category) for category in categories]
-    return _encode(learner, backbone, config, distinct)[rows]
+    rows = torch.tensor([distinct.index(category) for category in categories])
+    return _encode(learner, backbone, config, distinct)[rows.to(backbone.device)]
 
 
 def _encode(
@@ -132,12 +132,12 @@ def embed_prompts(
         ClipadError: a prompt that does not fit into the tower's context.
     """
     tower = backbone.text
-    ids = _tokenised(backbone, config, categories).to(tower.token_embedding.device)
+    ids = _tokenised(backbone, config, categories)
     ends = ids.argmax(dim=-1)
-    embedded = tower.token_embedding[ids[:, : int(ends.max()) + 1]]
+    embedded = tower.embed(ids[:, : int(ends.max()) + 1])
     if config.context == "learned":
         length = config.context_length
         context = learner.context_tokens.expand(2, -1, -1).repeat(len(categories), 1, 1)
         embedded = torch.cat([embedded[:, :1], context, embedded[:, 1:]], dim=1)
         ends = ends + length
-    return embedded + tower.positional_embedding[: embedded.shape[1]], ends
+    return embedded + tower.positional_embedding[: embedded.shape[1]], ends.to(tower.device)

@@ -28,7 +28,9 @@ class VCPCLIPConfig:
     weights: Literal["openai"] = "openai"
     # P silent. C: fp16 autocast on a GPU, float32 on a CPU; float64 (the same numbers on every CPU) and
     # bfloat16 are ours.
-    precision: Literal["float64", "float32", "bfloat16"] = choice("float32", read="run")
+    precision: Literal["float64", "float32", "bfloat16", "float16_autocast"] = choice(
+        "float32", read="run"
+    )
     augmentation: Literal["code", "none"] = choice(
         "code", "no training augmentation", f"P names none; {_C}: dataset.py", read="training"
     )

@@ -18,8 +18,7 @@ from torch import Tensor
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
-from clipad_core.clip.transformer import chunks
-from clipad_core.clip.vision import TOKENS_PER_CHUNK, embed_patches, encode_whole, pre_norm
+from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
@@ -70,10 +69,9 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe)
         recipe's blocks.
     """
     tower = backbone.vision
-    length = tower.grid[0] * tower.grid[1] + 1
     classes: list[Tensor] = []
     tokens: dict[int, list[Tensor]] = {block: [] for block in recipe.blocks}
-    for part in chunks(len(pixels), max(1, TOKENS_PER_CHUNK // length)):
+    for part in tower.image_chunks(len(pixels)):
         embedded, _ = embed_patches(tower, pixels[part])
         last, patch_tokens = encode_whole(tower, pre_norm(tower, embedded), recipe.blocks)
         classes.append(tower.ln_post(last) @ tower.proj)

@@ -96,11 +96,10 @@ def fill(
 ) -> Float[Tensor, "b m t c"]:
     """Embed every prompt for every image, category vectors in place, with positions."""
     tower = backbone.text
-    device = tower.token_embedding.device
-    words = tower.token_embedding[opened.ids.to(device)]
+    words = tower.embed(opened.ids)
     filled = repeat(words, "m t c -> b m t c", b=len(category)).clone()
-    prompt = torch.arange(len(words), device=device)[:, None]
-    filled[:, prompt, opened.places.to(device)] = category[:, None].to(words.dtype)
+    prompt = torch.arange(len(words), device=tower.device)[:, None]
+    filled[:, prompt, opened.places.to(tower.device)] = category[:, None].to(words.dtype)
     return filled + tower.positional_embedding[: words.shape[1]]
 
 

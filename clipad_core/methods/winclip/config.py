@@ -36,7 +36,9 @@ class WinCLIPConfig:
         "laion400m_e31", "epoch 32 of the checkpoint instead of 31 (a stand-in has one)", _C
     )
     # [open]; C and M run half precision; float64 is ours: the same numbers on every CPU.
-    precision: Literal["float64", "float32", "bfloat16"] = choice("float32", read="run")
+    precision: Literal["float64", "float32", "bfloat16", "float16_autocast"] = choice(
+        "float32", read="run"
+    )
 
     # Image. P supplement A: shorter edge to the input size, square tiles along the longer edge,
     # predictions averaged. Z, M: stretch (Pillow). A: stretch of a float tensor, not clamped.

@@ -11,14 +11,12 @@ from torch import Tensor
 
 from clipad_core.clip.features import Features
 from clipad_core.clip.transformer import (
-    chunks,
     finish_block,
     project_qkv,
     run_block,
     run_class_token,
 )
 from clipad_core.clip.vision import (
-    TOKENS_PER_CHUNK,
     VisionTower,
     embed_patches,
     encode_whole,
@@ -61,7 +59,7 @@ def _encode_windows(tower: VisionTower, x: Tensor, grid: tuple[int, int], scale:
     # patch here and gathered, not once a window.
     table, qkv = x.flatten(0, 1), project_qkv(tower.transformer, 0, x).flatten(0, 1)
     class_tokens = []
-    for part in chunks(len(flat), max(1, TOKENS_PER_CHUNK // flat.shape[1])):
+    for part in tower.chunks(len(flat), flat.shape[1]):
         y = table[flat[part]]
         if tower.depth > 1:
             y = finish_block(tower.transformer, 0, y, qkv[flat[part]])
@@ -97,8 +95,7 @@ def encode_images(
     classes: list[Tensor] = []
     windows: dict[int, list[Tensor]] = {scale: [] for scale in scales}
     tokens: dict[int, list[Tensor]] = {block: [] for block in sorted(set(blocks))}
-    length = tower.grid[0] * tower.grid[1] + 1
-    for part in chunks(len(images), max(1, TOKENS_PER_CHUNK // length)):
+    for part in tower.image_chunks(len(images)):
         x, grid = embed_patches(tower, images[part])
         x = pre_norm(tower, x)
         for scale in scales:
