@@ -136,6 +136,19 @@ def join(parts: Sequence[Features]) -> Features:
     )
 
 
+def split(features: Features) -> list[Features]:
+    """The features of every image by itself, as `join` takes them together."""
+    parts, start, first = [], 0, 0
+    for place in features.placements:
+        part = features[start : start + len(place.corners)]
+        crops = None
+        if features.crops is not None and place.crops:
+            crops = features.crops[first : first + place.crops]
+        parts.append(replace(part, crops=crops, placements=(place,)))
+        start, first = start + len(place.corners), first + place.crops
+    return parts
+
+
 # RGB images of any sizes, or normalised tensors of a backbone's own input.
 Images = Sequence[np.ndarray] | np.ndarray | Tensor
 # Turns normalised views (v, 3, H, W) into features by a recipe: a method's way through the tower.
@@ -143,7 +156,7 @@ Encode = Callable[[Backbone, Tensor, Any], Features]
 
 
 def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
-    """Cut one image into the views of a recipe."""
+    """Cut one image into the views of a recipe: on the CPU, wherever the backbone lies."""
     rules = (recipe.resize, recipe.channels, recipe.multi_crop)
     return make_views(image, backbone.input_size, *rules, dtype=backbone.dtype)
 

@@ -38,6 +38,7 @@ class Profile:
     Attributes:
         categories: of the dataset; none: all of them.
         ablation_categories: on how many of them every variant but the main one is measured; None: all.
+        device: where it is computed; see `clipad_core.clip.device.find_device`.
         weights: the backbone of every method, by its name in ``methods``.
     """
 
@@ -46,6 +47,7 @@ class Profile:
     data_root: str | None
     categories: tuple[str, ...]
     ablation_categories: int | None
+    device: str
     weights: Mapping[str, Weights]
 
     def on(self, dataset: str) -> Profile:
@@ -176,6 +178,8 @@ def read_profile(
         section["dataset"] = dataset
     if categories is not None:
         section["categories"] = list(categories)
+    if section.get("device") is None:
+        section["device"] = get(params, "device", PARAMS)
     where = f"profiles.{name}"
     section["weights"] = {
         method: validate(Weights, get(section, method, where), PARAMS, f"{where}.{method}")

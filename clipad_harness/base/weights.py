@@ -48,21 +48,27 @@ class Finding:
     ok: bool | None = True
 
 
-def shared_backbone(weights: Weights, precision: str) -> Backbone:
+def shared_backbone(weights: Weights, precision: str, device: str) -> Backbone:
     """A frozen backbone as `load_backbone` gives it, loaded once a process: methods share it.
 
     A file that was written since is read anew.
     """
     path = Path(weights.weights)
     written = path.stat().st_mtime_ns if path.is_file() else None
-    return _loaded(weights.backbone, weights.weights, weights.sha256, precision, written)
+    named = weights.backbone, weights.weights, weights.sha256
+    return _loaded(*named, precision, device, written)
 
 
 @cache
 def _loaded(
-    backbone: str, weights: str, sha256: str | None, precision: str, written: int | None
+    backbone: str,
+    weights: str,
+    sha256: str | None,
+    precision: str,
+    device: str,
+    written: int | None,
 ) -> Backbone:
-    return load_backbone(backbone, weights, sha256, precision)
+    return load_backbone(backbone, weights, sha256, precision, device)
 
 
 def locate(weights: Published) -> Path | None:

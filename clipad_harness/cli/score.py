@@ -88,6 +88,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     score.add_argument("--backbone", help="architecture, with --weights instead of params.yaml")
     score.add_argument("--weights", help="published tag, file or registered name")
+    score.add_argument(
+        "--device",
+        default="",
+        help="auto, cpu, cuda, cuda:N or mps (default: that of params.yaml, else auto)",
+    )
     score.add_argument("--sha256", help="expected digest of a weights file")
     score.add_argument(
         "--range",
@@ -111,6 +116,7 @@ def _run(arguments: argparse.Namespace) -> Path:
         about_weights,
         brings_config,
         check_request,
+        choose_device,
         choose_method,
         choose_weights,
         find_learner,
@@ -140,6 +146,7 @@ def _run(arguments: argparse.Namespace) -> Path:
         checkpoint=checkpoint,
         at_test=at_test,
         value_range=None if arguments.range is None else tuple(arguments.range),
+        device=choose_device(arguments.device),
     )
     request.read_references()  # one that cannot be read is told before weights are loaded
 
@@ -326,6 +333,7 @@ def _provenance(request: DetectorRequest, backbone: Backbone) -> dict[str, str]:
         "class name": request.class_name or "not used",
         "checkpoint": str(request.checkpoint or "none"),
         "weights": f"{backbone.label}, {backbone.kind}, {backbone.digest[:12]}",
+        "computed": f"{backbone.precision} on {backbone.device.type}",
     }
     if request.value_range is not None:
         facts["values of 16 bits"] = "black at {}, white at {}".format(*request.value_range)
@@ -337,7 +345,16 @@ def _command(arguments: argparse.Namespace) -> str:
     from clipad_harness.photos.photos import path_text
 
     words = ["clipad", "score", *(path_text(Path(photo)) for photo in arguments.photos)]
-    for name in ("class_name", "method", "backbone", "weights", "sha256", "checkpoint", "out"):
+    for name in (
+        "class_name",
+        "method",
+        "backbone",
+        "weights",
+        "sha256",
+        "device",
+        "checkpoint",
+        "out",
+    ):
         if value := getattr(arguments, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     for name in ("reference", "good"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,15 +20,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import CPU, moved
 from clipad_core.clip.features import (
     LAST_BLOCK,
     Encode,
     Features,
     Recipe,
-    encode_all,
+    encode_views,
     join,
+    split,
+    views_of,
 )
-from clipad_core.clip.preprocess import CROPS, Placement
+from clipad_core.clip.preprocess import CROPS, Placement, Views
+from clipad_core.clip.transformer import chunks
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_harness.base.files import alone
@@ -35,11 +40,14 @@ from clipad_harness.base.sealed import hash_of, read_tensors, tell_damage, write
 from clipad_harness.base.settings import Weights
 from clipad_harness.base.weights import shared_backbone
 from clipad_harness.data.images import file_hash, image_size, read_image
+from clipad_harness.experiments.batches import batch_size, in_batches
 from clipad_harness.experiments.digests import code_digest
 
 Entry = dict[str, Tensor]
 # Before images that other processes encode are looked at again.
 SECONDS_TO_WAIT = 0.1
+# Of an accelerator: so many are claimed at once, so that the next are read while some are encoded.
+BATCHES_TOGETHER = 4
 
 
 class FeatureStore:
@@ -49,8 +57,9 @@ class FeatureStore:
         folder: where entries live; safe to delete at any time.
         backbone: the frozen CLIP, as the method prepared it.
         recipe: what is encoded of an image.
-        encode: the method's. One image at a time, which on a CPU costs the same: beside others the last
-            bits of a matrix product differ, and an entry would depend on its run.
+        encode: the method's. On a CPU one image at a time, which costs the same: beside others the last
+            bits of a matrix product differ, and an entry would depend on its run. On an accelerator as
+            many together as its memory takes.
         code: digest of the code that encodes.
     """
 
@@ -80,24 +89,33 @@ class FeatureStore:
         with tqdm(
             total=len(missing), desc=f"encode {subject}", unit="image", leave=False, delay=2
         ) as bar:
+            together = batch_size(self.backbone, self.recipe).most
+            together *= 1 if together == 1 else BATCHES_TOGETHER
             while missing:
                 busy = []
-                for path in missing:
-                    if self._write_alone(path, entries[path]):
-                        bar.update(1)
-                    else:
-                        busy.append(path)
+                for part in chunks(len(missing), together):
+                    own = {path: entries[path] for path in missing[part]}
+                    others = self._write_alone(own)
+                    busy += others
+                    bar.update(len(own) - len(others))
                 if len(busy) == len(missing):
                     time.sleep(SECONDS_TO_WAIT)
                 missing = busy
         return [entries[path] for path in paths]
 
-    def _write_alone(self, image: Path, entry: Path) -> bool:
-        """Encode, unless it is there; False where another process is at it right now."""
-        with alone(entry) as has_lock:
-            if has_lock and not entry.is_file():
-                self._write(image, entry)
-        return has_lock
+    def _write_alone(self, entries: Mapping[Path, Path]) -> list[Path]:
+        """Encode images unless they are there; return those that another process is at right now."""
+        with ExitStack() as locks:
+            busy = [
+                image for image, entry in entries.items() if not locks.enter_context(alone(entry))
+            ]
+            missing = [
+                image
+                for image, entry in entries.items()
+                if image not in busy and not entry.is_file()
+            ]
+            self._write(missing, entries)
+        return busy
 
     def read(self, entry: Path, image: Path, names: Sequence[str] = ()) -> Entry:
         """One entry, or only the named tensors of it.
@@ -111,7 +129,7 @@ class FeatureStore:
         tensors = read_tensors(entry, entry.stem, names)
         if tensors is None:
             tell_damage(entry)
-            self._write(image, entry)
+            self._write([image], {image: entry})
             tensors = read_tensors(entry, entry.stem, names)
         if tensors is None:
             raise ClipadError(
@@ -124,10 +142,21 @@ class FeatureStore:
         key = self.key(image)
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def _write(self, image: Path, entry: Path) -> None:
-        pixels = np.asarray(read_image(image))
-        features = encode_all(self.encode, self.backbone, [pixels], self.recipe)
-        write_tensors(entry, entry.stem, _to_tensors(features))
+    def _write(self, images: Sequence[Path], entries: Mapping[Path, Path]) -> None:
+        size = batch_size(self.backbone, self.recipe)
+        for batch, features in in_batches(images, size, self._views, self._encode):
+            for image, own in zip(batch, split(moved(features, CPU)), strict=True):
+                write_tensors(entries[image], entries[image].stem, _to_tensors(own))
+
+    def _views(self, image: Path) -> Views:
+        views = views_of(self.backbone, np.asarray(read_image(image)), self.recipe)
+        if self.backbone.device.type != "cuda":
+            return views
+        # What lies in pinned memory is copied while the device computes.
+        return replace(views, pixels=views.pixels.pin_memory(), crops=views.crops.pin_memory())
+
+    def _encode(self, views: Sequence[Views]) -> Features:
+        return encode_views(self.encode, self.backbone, views, self.recipe)
 
 
 def _to_tensors(features: Features) -> Entry:
@@ -223,6 +252,7 @@ class Encodings:
         recipes: all that is read of images, so that what can be encoded in one pass is.
         folder: of all that is kept; safe to delete at any time.
         memory: bytes of features that a process keeps.
+        device: where the backbone computes; see `find_device`.
     """
 
     def __init__(
@@ -234,8 +264,10 @@ class Encodings:
         recipes: Iterable[Recipe],
         folder: Path,
         memory: int,
+        device: str,
     ) -> None:
         self.name, self.profile, self.weights = name, profile, weights
+        self.device = device
         self.main, self.recipes = main, list(dict.fromkeys(recipes))
         self.folder, self.memory = folder, memory
 
@@ -249,7 +281,7 @@ class Encodings:
 
     def loaded(self, config: Any) -> Backbone:
         """The backbone as it was loaded, before the method prepares it."""
-        return shared_backbone(self._weights(config), config.precision)
+        return shared_backbone(self._weights(config), config.precision, self.device)
 
     def _weights(self, config: Any) -> Weights:
         """The profile's weights; where it runs published ones that configs name, the config's own."""
@@ -315,5 +347,7 @@ def _are_square(paths: tuple[Path, ...]) -> bool:
 def features_of(
     images: ImageFeatures, recipe: Recipe, places: Iterable[int], crops: ImageFeatures | None = None
 ) -> Features:
-    """Some of the images as a recipe asks for them, one after the other."""
-    return join([images.read(place, recipe, crops) for place in places])
+    """Some of the images as a recipe asks for them, one after the other, where the backbone lies."""
+    features = join([images.read(place, recipe, crops) for place in places])
+    moved_features: Features = moved(features, images.store.backbone.device)
+    return moved_features

@@ -135,6 +135,7 @@ class Run:
             recipes,
             self.root / CACHE,
             read_feature_memory(self.root),
+            self.profile.device,
         )
 
     def trainer(self) -> Trainer:

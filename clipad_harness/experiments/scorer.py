@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import chunk_sizes
 from clipad_core.clip.features import Recipe
 from clipad_core.clip.transformer import chunks
 from clipad_core.config import fields_read
@@ -39,8 +40,6 @@ from clipad_harness.experiments.shards import (
 from clipad_harness.experiments.trainer import Trainer
 from clipad_harness.experiments.variants import Shard, TrainingJob, Variant
 
-# Pixels of maps that are scored together: eight images as AnomalyCLIP publishes them, or many small ones.
-PIXELS_PER_PART = 8 * 518**2
 # Learners that stay loaded: neighbouring shards share theirs.
 LEARNERS_KEPT = 64
 
@@ -160,8 +159,9 @@ class Scorer:
             label = f"{shard.category} references"
             stored = self.encodings.images(config, recipe, paths, label)
             features = features_of(stored, recipe, range(len(paths)))
-        learner = self.learner(shard.training)
-        return method.know(self.backbone(config), config, self._category(shard), features, learner)
+        learner, backbone = self.learner(shard.training), self.backbone(config)
+        with backbone.computing():
+            return method.know(backbone, config, self._category(shard), features, learner)
 
     def _category(self, shard: Shard) -> Category:
         defects = self.datasets[shard.variant.tested_on].defects(shard.category)
@@ -185,11 +185,12 @@ class Scorer:
         crops = self.encodings.crops(config, recipe, paths, shard.category)
         scores: list[NDArray[np.float32]] = []
         maps: list[NDArray[np.float32]] = []
-        for places in _parts(
-            images, recipe.image_size or backbone.image_size, method.whole_category
-        ):
+        size = recipe.image_size or backbone.image_size
+        together = max(1, chunk_sizes(backbone.device).pixels // size**2)
+        for places in _parts(images, together, method.whole_category):
             features = features_of(images, recipe, places, crops)
-            detection = method.detect(backbone, config, knowledge, features)
+            with backbone.computing():
+                detection = method.detect(backbone, config, knowledge, features)
             scores.append(as_measured(detection.image_score))
             maps += list(as_measured(detection.anomaly_map))
         dataset = self.datasets[shard.variant.tested_on]
@@ -258,7 +259,7 @@ class Scorer:
         return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}
 
 
-def _parts(images: ImageFeatures, size: int, whole: bool) -> Iterator[range]:
+def _parts(images: ImageFeatures, together: int, whole: bool) -> Iterator[range]:
     """Images that are scored together: neighbours of one canvas, a bounded number of them."""
     places = range(len(images.paths))
     if whole:
@@ -266,5 +267,5 @@ def _parts(images: ImageFeatures, size: int, whole: bool) -> Iterator[range]:
         return
     for _, group in groupby(places, images.canvas):
         same = list(group)
-        for part in chunks(len(same), max(1, PIXELS_PER_PART // size**2)):
+        for part in chunks(len(same), together):
             yield range(same[part.start], same[part.stop - 1] + 1)

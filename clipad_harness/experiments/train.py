@@ -101,9 +101,10 @@ def _take_step(
 ) -> dict[str, float]:
     features, labels, masks, names = data.batch(epoch, places)
     generator = torch.Generator().manual_seed(_seed_of(data.config.seed, step))
-    parts = training.loss(
-        learner, data.backbone, data.config, features, labels, masks, generator, names
-    )
+    with data.backbone.computing():
+        parts = training.loss(
+            learner, data.backbone, data.config, features, labels, masks, generator, names
+        )
     total = parts["total"]
     if not torch.isfinite(total):
         raise ClipadError(

@@ -83,7 +83,8 @@ class TrainingData:
         else:
             features = features_of(self._stored, self.recipe, places)
             masks = torch.cat([self._resized_mask(place) for place in places])
-        return features, labels, masks.to(features.image_embedding.dtype), names
+        device = self.backbone.device
+        return features, labels.to(device), masks.to(device, self.backbone.dtype), names
 
     def _resized_mask(self, place: int) -> Tensor:
         """The mask of one image as it is."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.clip.device import AUTO
 from clipad_core.clip.image_file import Pixels, read_photo
 from clipad_core.clip.state_dict import is_safetensors
 from clipad_core.errors import ClipadError
@@ -52,6 +53,7 @@ class DetectorRequest:
         checkpoint: what a method that learns learned.
         at_test: fields of the checkpoint's config that change after training.
         value_range: see `clipad_core.read_image`.
+        device: where it computes; see `clipad_core.clip.device.find_device`.
     """
 
     method: str
@@ -62,6 +64,7 @@ class DetectorRequest:
     checkpoint: Path | None = None
     at_test: Mapping[str, Any] = field(default_factory=dict)
     value_range: tuple[int, int] | None = None
+    device: str = "cpu"
 
     def backbone(self) -> Backbone:
         """Load the frozen CLIP.
@@ -71,7 +74,11 @@ class DetectorRequest:
         """
         weights = self.weights
         return load_backbone(
-            weights.backbone, weights.weights, weights.sha256, self.config.precision
+            weights.backbone,
+            weights.weights,
+            weights.sha256,
+            self.config.precision,
+            self.device,
         )
 
     def read_references(self) -> list[Pixels]:
@@ -127,8 +134,24 @@ def open_weights(backbone: str, weights: str, method: str) -> tuple[Path, Backbo
         ClipadError: see `choose_weights` and `load_backbone`.
     """
     chosen, config = choose_weights(method, backbone, weights)
-    loaded = load_backbone(chosen.backbone, chosen.weights, chosen.sha256, config.precision)
-    return find_root(), loaded, config
+    root = find_root()
+    device = read_profile(root).device
+    named = chosen.backbone, chosen.weights, chosen.sha256
+    return root, load_backbone(*named, config.precision, device), config
+
+
+def choose_device(name: str) -> str:
+    """A device by name, else that of the project's params.yaml, else this machine's accelerator.
+
+    Args:
+        name: as `clipad_core.clip.device.find_device` takes it; "": none.
+    """
+    if name:
+        return name
+    try:
+        return read_profile(find_root()).device
+    except ClipadError:
+        return AUTO
 
 
 def choose_method(name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipad_core.clip.device import CPU
 from clipad_core.clip.features import Features, Recipe, join, views_of
 from clipad_core.clip.preprocess import Views
 from clipad_core.clip.published import MEAN, STD
@@ -73,7 +74,8 @@ def pick_lessons(index: pd.DataFrame, count: int = 2) -> pd.DataFrame:
 
 
 def _example(scorer: Scorer, row: dict, recipe: Recipe, folder: Path) -> Example:
-    method, backbone = find_method(scorer.name), scorer.backbone(scorer.variants[0].config)
+    method = find_method(scorer.name)
+    backbone = scorer.backbone(scorer.variants[0].config).to(CPU)
     recipe = recipe.without_crops()
     path = folder / str(row["image"])
     views = views_of(backbone, np.asarray(read_image(path)), recipe)

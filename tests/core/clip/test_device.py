@@ -92,7 +92,9 @@ def test_a_device_is_found_by_its_name_and_what_is_not_here_is_one_message() -> 
 def test_without_an_accelerator_auto_is_the_cpu_and_a_gpu_is_refused() -> None:
     assert find_device("auto") == torch.device("cpu")
     for name in ("cuda", "cuda:3", "mps"):
-        with pytest.raises(ClipadError, match=f"^device: found '{name}', while torch .* sees no acc"):
+        with pytest.raises(
+            ClipadError, match=f"^device: found '{name}', while torch .* sees no acc"
+        ):
             find_device(name)
     with pytest.raises(ClipadError, match="^device: found 'cuda', while"):
         load_backbone("clipad-tiny", "no/such/file.pt", device="cuda")
@@ -172,8 +174,8 @@ def test_autocast_is_a_precision_of_its_own_that_changes_the_third_digit(
     cast = load_backbone("clipad-micro-device", "random:0", precision=AUTOCAST)
     assert cast.precision == AUTOCAST and cast.dtype == torch.float32
     assert cast.key != exact.key and cast.digest == exact.digest
-    for name in SETTINGS:
-        setting = next(iter(SETTINGS[name]))
+    for name, settings in SETTINGS.items():
+        setting = next(iter(settings))
         expected = detectors(name, setting, exact, 0)(PICTURES)
         found = detectors(name, setting, cast, 0)(PICTURES)
         assert found.anomaly_map.dtype == torch.float32

@@ -1,7 +1,7 @@
 """The training loop: the same bytes after a kill, frozen features read once, one message for bad input."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,9 @@ def test_an_image_is_encoded_once_whatever_is_trained(
     encoded = []
     write = FeatureStore._write
 
-    def count(self: FeatureStore, image: Path, entry: Path) -> None:
-        encoded.append(image)
-        write(self, image, entry)
+    def count(self: FeatureStore, images: Sequence[Path], entries: Mapping[Path, Path]) -> None:
+        encoded.extend(images)
+        write(self, images, entries)
 
     monkeypatch.setattr(FeatureStore, "_write", count)
     rates = {"twice": {"learning_rate": 2e-3}, "thrice": {"learning_rate": 3e-3}}

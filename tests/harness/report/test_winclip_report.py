@@ -74,7 +74,7 @@ def make_scorer(micro: Backbone, monkeypatch: pytest.MonkeyPatch):
         backbone = replace(micro, kind=kind, label="micro")
         monkeypatch.setattr(Scorer, "backbone", lambda self, config: backbone)
         weights = {"winclip": Weights("ViT-B-16-plus-240", "none", None, {})}
-        profile = Profile("demo", dataset, None, (), None, weights)
+        profile = Profile("demo", dataset, None, (), None, "cpu", weights)
         datasets = {dataset: DatasetImages(index_of(counts), Path())}
         among = variants_of("winclip")
         return Scorer("winclip", profile, datasets, None, None, among)  # type: ignore[arg-type]
