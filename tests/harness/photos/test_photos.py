@@ -3,8 +3,8 @@
 import csv
 import json
 import os
-import shutil
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
