@@ -65,11 +65,14 @@ class MaskFile(NamedTuple):
     Attributes:
         values: (H, W), the brightest channel of every pixel; of a palette its index.
         rule: which values count.
+        white: the value of full white in a file of this kind; in a palette, whose values are names,
+            the largest.
         orientation: the file's own EXIF orientation, 1 to 8.
     """
 
     values: npt.NDArray[Any]
     rule: CountingRule
+    white: int
     orientation: int
 
     @property
@@ -77,6 +80,10 @@ class MaskFile(NamedTuple):
         """(H, W), True where a pixel is anomalous."""
         return self.values > self.rule.above
 
+
+# Full white by the kind of a file's numbers; whole numbers of 32 bits are how Pillow gives some files
+# of 16.
+_WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535, "float32": 1}
 
 # How an EXIF orientation says to turn the stored pixels; 1 is upright.
 _TURNS = {
@@ -214,7 +221,9 @@ def read_mask_file(path: Path) -> MaskFile:
         if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
             image = image.convert("RGB")
         pixels = np.asarray(image)
-    mask = MaskFile(pixels.reshape(*pixels.shape[:2], -1).max(axis=-1), rule, orientation)
+    values = pixels.reshape(*pixels.shape[:2], -1).max(axis=-1)
+    white = int(values.max()) if image.mode == "P" else _WHITE[pixels.dtype.name]
+    mask = MaskFile(values, rule, white, orientation)
     marked = mask.marked
     if rule is HALF_BRIGHTNESS and not marked.any() and part == (1, 1) and pixels.max() > 0:
         raise ClipadError(

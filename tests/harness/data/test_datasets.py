@@ -158,7 +158,7 @@ def missing_mask(nut: Path) -> str:
 
 def mask_for_a_normal_image(nut: Path) -> str:
     write(nut / "ground_truth" / "good" / "000_mask.png")
-    return "nut/ground_truth/good/000_mask.png: mask for a normal image"
+    return "nut/ground_truth/good/000_mask.png: mask for a normal image that marks 48 pixels"
 
 
 def mask_without_an_image(nut: Path) -> str:
@@ -217,9 +217,15 @@ def nested_folder(nut: Path) -> str:
     return "nut/test/good/more: a folder"
 
 
-def damaged_training_image(nut: Path) -> str:
-    write(nut / "train" / "crack" / "000.png")
-    return "nut/train/crack/000.png: training image outside train/good"
+def training_images_called_normal(nut: Path) -> str:
+    write(nut / "train" / "ok" / "000.png")
+    return "nut/train/ok: called like normal images, which are in good; rename it"
+
+
+def a_test_folder_called_normal(nut: Path) -> str:
+    write(nut / "test" / "Good" / "000.png")
+    write(nut / "ground_truth" / "Good" / "000.png")
+    return "nut/test/Good: called like normal images, which are in good; rename it"
 
 
 FAULTS: list[Callable[[Path], str]] = [
@@ -237,7 +243,8 @@ FAULTS: list[Callable[[Path], str]] = [
     broken_header,
     foreign_file,
     nested_folder,
-    damaged_training_image,
+    training_images_called_normal,
+    a_test_folder_called_normal,
 ]
 
 
