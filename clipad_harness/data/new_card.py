@@ -200,7 +200,7 @@ def _refuse_capitals(root: Path) -> None:
         for inner in folders_of(folder)
         if (name := inner.name.lower().replace(" ", "_")) in _MVTEC_FOLDERS
         and name != inner.name
-        and set(_names(inner)) - {"Label"}
+        and any(subfolder.lower() != "label" for subfolder in _names(inner))
     ]
     if renamed:
         names = ", ".join(dict.fromkeys(name for _, name in renamed))
@@ -272,8 +272,21 @@ def _visa(root: Path) -> _Guess | None:
 
 
 def _dagm(root: Path) -> _Guess | None:
-    categories = [folder.name for folder in folders_of(root) if _images(folder / "Test")]
-    return _Guess("dagm", {}, categories, True) if categories else None
+    folders = [folder for folder in folders_of(root) if _images(folder / "Test")]
+    labels = [
+        label
+        for folder in folders
+        for split in ("Train", "Test")
+        for label in folders_of(folder / split)
+        if label.name.lower() == "label"
+    ]
+    if renamed := [label for label in labels if label.name != "Label"]:
+        raise ClipadError(
+            f"{root}: found {_below(root, renamed)}, expected Label for the masks of images in Train and "
+            "Test; rename them."
+        )
+    masked = any(label.parent.name == "Test" for label in labels)
+    return _Guess("dagm", {}, [folder.name for folder in folders], masked) if folders else None
 
 
 def _pairs(root: Path) -> _Guess | None:

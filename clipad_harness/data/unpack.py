@@ -36,7 +36,7 @@ from tqdm.auto import tqdm
 from clipad_core.errors import ClipadError
 
 _FILE, _FOLDER, _LINK = "file", "folder", "a link or a device"
-_ZIP = b"PK"
+_ZIP, _ZIP_ENTRY = b"PK", b"PK\x01\x02"
 # What a packed tar begins with, and who reads it.
 _PACKED: Mapping[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -179,6 +179,9 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
 def _zip_members(archive: Path, _first: bytes) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
+            # zipfile does not count entries: a wrong length makes the next ones part of a comment.
+            if _ZIP_ENTRY in member.comment:
+                raise zipfile.BadZipFile(f"a comment of {_quoted(member.filename)} without its end")
             # Archives made on Windows may hold backslashes, and no mode.
             member.filename = member.filename.replace("\\", "/")
             is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)

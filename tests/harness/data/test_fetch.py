@@ -561,11 +561,15 @@ def test_names_equal_but_for_case_are_two_files_or_refused(tmp_path):
         assert sorted(path.name for path in folder.iterdir()) == ["A.png", "a.png", "good.txt"]
 
 
-@pytest.mark.parametrize("fault", ["cut", "checksum", "name"])
+@pytest.mark.parametrize("fault", ["cut", "checksum", "name", "length of a comment"])
 def test_a_zip_file_that_is_not_whole_leaves_nothing(tmp_path, fault):
     content = zipped(tmp_path / "set.zip", "1.png").read_bytes()
-    place = {"cut": 0, "checksum": content.index(b"evil"), "name": content.index(b"1.png")}[fault]
-    content = content[:-30] if fault == "cut" else replaced(content, place, b"q")
+    places = {
+        "checksum": content.index(b"evil"),
+        "name": content.index(b"1.png"),
+        "length of a comment": content.index(b"PK\x01\x02") + 33,  # of the first entry, in 256
+    }
+    content = content[:-30] if fault == "cut" else replaced(content, places[fault], b"q")
     (tmp_path / "set.zip").write_bytes(content)
     with pytest.raises(ClipadError, match=r"set\.zip: found no whole archive"):
         unpack([(tmp_path / "set.zip", "")], tmp_path / "set")

@@ -127,6 +127,17 @@ def capitals(root: Path) -> str:
     return r"found part/Test, part/Train, expected test, train in small letters .* rename them"
 
 
+def labels_in_small_letters(root: Path) -> str:
+    write(root / "part" / "Test" / "0001.PNG")
+    write_mask(root / "part" / "Test" / "label" / "0001_label.PNG")
+    return "found part/Test/label, expected Label for the masks .* rename them"
+
+
+def no_labels(root: Path) -> str:
+    write(root / "part" / "Test" / "0001.PNG")
+    return "found normal test images only and no masks, expected normal and anomalous"
+
+
 def capital_masks(root: Path) -> str:
     mvtec(root, "part")
     (root / "part" / "ground_truth").rename(root / "part" / "Ground Truth")
@@ -171,6 +182,8 @@ REFUSED = [
     only_normal,
     no_test,
     capitals,
+    labels_in_small_letters,
+    no_labels,
     capital_masks,
     capitals_alone,
     two_names_in_a_category,
