@@ -150,7 +150,13 @@ def test_folders_of_servers_and_earlier_results_are_no_photos_and_links_are_foll
     for name in ("@eaDir/a.png", "#recycle/a.png", "$RECYCLE.BIN/a.png", "scored/overlays/a.jpg"):
         draw(inside / "in" / name)
     draw(inside / "in/~snapshot/a.png")
-    for name in ("a.png~", "~$a.png", "a.png:com.apple.quarantine", "d.png.part", "e.png.crdownload"):
+    for name in (
+        "a.png~",
+        "~$a.png",
+        "a.png:com.apple.quarantine",
+        "d.png.part",
+        "e.png.crdownload",
+    ):
         shutil.copy(inside / "in/a.png", inside / "in" / name)
     draw(inside / "in/scored/own.png")
     draw(inside / "in/results/overlays/own.png")  # no folder of ours
