@@ -295,16 +295,16 @@ def _conclude(
             f"{_also(failed[1:])}); the others are there, too{f', where {above}' if bad else ''}."
         )
     if bad and threshold is not None:
+        few = ", of so few the highest" if threshold.is_highest else ""
         raise BadPhotos(
-            f"{above}: they score more than {threshold.value}, which {threshold.quantile:g} of the "
-            f"{threshold.photos} good ones do not; {page} shows them."
+            f"{above}: they score more than {threshold.value}, the {threshold.quantile:g} quantile of "
+            f"{threshold.photos} good photo{'s' if threshold.photos > 1 else ''}{few}; {page} shows them."
         )
 
 
 def _about_range(scored: Sequence[Scored]) -> list[str]:
     """One warning of all photos whose 16 bits hold the values of fewer, and one of such in colours."""
     from clipad_core.clip.image_file import Faint
-    from clipad_harness.photos.photos import path_text
 
     notes = []
     for is_grey in (True, False):
@@ -317,7 +317,7 @@ def _about_range(scored: Sequence[Scored]) -> list[str]:
                 is_grey=is_grey,
             )
             more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-            notes.append(f"{path_text(photos[0][0])}{more}: {values.text('--range {} {}')}")
+            notes.append(f"{_shown(photos[0][0])}{more}: {values.text('--range {} {}')}")
     return notes
 
 
@@ -342,11 +342,16 @@ def _about_others(files: PhotoFiles) -> list[str]:
 
 def _names(paths: Sequence[Path]) -> str:
     """The first names, and how many more there are."""
+    more = len(paths) - _NAMES_TOLD
+    names = ", ".join(map(_shown, paths[:_NAMES_TOLD]))
+    return names + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(path: Path) -> str:
+    """A path on one line, of which a terminal obeys nothing."""
     from clipad_harness.photos.photos import path_text
 
-    more = len(paths) - _NAMES_TOLD
-    names = ", ".join(path_text(path) for path in paths[:_NAMES_TOLD])
-    return names + (f" and {more} more" if more > 0 else "")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path_text(path))
 
 
 def _make_folder(out: Path) -> None:
@@ -359,10 +364,8 @@ def _make_folder(out: Path) -> None:
 
 
 def _first(scored: Sequence[Scored]) -> str:
-    from clipad_harness.photos.photos import path_text
-
     photo = next(photo for photo in scored if photo.score is None)
-    return f"{path_text(photo.path)}: {photo.problem}"
+    return f"{_shown(photo.path)}: {photo.problem}"
 
 
 def _also(photos: Sequence[Scored]) -> str:

@@ -182,6 +182,7 @@ def write_page(
         cards=cards,
         scores=[round(score, SCORE_DIGITS) for score in scores],
         threshold=threshold,
+        is_highest=threshold is not None and threshold.is_highest,
         bad=sum(threshold.verdict(score) == "bad" for score in scores) if threshold else 0,
         failed=[(path_text(photo.path), photo.problem) for photo in failed],
         notes=notes,
@@ -199,4 +200,4 @@ def write_page(
         has_record=False,
         script=(TEMPLATES / "photos.js").read_text(encoding="utf-8"),
     )
-    return write_text(path, html)
+    return write_text(path, path_text(html))  # class name, weights and command may hold any bytes

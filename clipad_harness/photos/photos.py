@@ -218,7 +218,7 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def path_text(path: Path) -> str:
+def path_text(path: Path | str) -> str:
     r"""A path as text that every file and page can hold: bytes that are no UTF-8 become \xNN.
 
     >>> path_text(Path("caf\udce9.png"))

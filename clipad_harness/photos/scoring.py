@@ -84,6 +84,11 @@ class Threshold:
     photos: int
     above: int
 
+    @property
+    def is_highest(self) -> bool:
+        """Whether so few good photos were scored that it is simply the highest of their scores."""
+        return self.photos * (1 - self.quantile) < 1
+
     def verdict(self, score: float) -> str:
         """Whether a photo is good or bad."""
         return "bad" if round(score, SCORE_DIGITS) > self.value else "good"
