@@ -98,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         written = arguments.run(arguments)
         if written is not None:
-            print(os.fsencode(os.path.relpath(written)).decode(errors="backslashreplace"))
+            print(os.path.relpath(written))
     except ClipadError as error:
         print(f"clipad: {as_typed(str(error), words)}", file=sys.stderr)
         return 3 if isinstance(error, score.BadPhotos) else 1

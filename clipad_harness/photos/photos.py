@@ -160,8 +160,13 @@ def check_output(folder: Path) -> None:
 
     Raises:
         ClipadError: a file instead of the folder; a table or a page that `clipad score` did not write; a
-            link or a file where a folder of results belongs.
+            link or a file where a folder of results belongs; a path that is no text.
     """
+    if path_text(folder) != str(folder):  # safetensors would read nothing of what it wrote there
+        raise ClipadError(
+            f"--out: found bytes that are no UTF-8 in {path_text(folder)}, expected a path of letters; "
+            "choose another."
+        )
     if folder.exists() and not folder.is_dir():
         raise ClipadError(
             f"--out: found a file at {path_text(folder)}, expected a folder; choose another name."

@@ -462,14 +462,15 @@ def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(
     assert score("in") == 0 and not list(Path("out").glob(".*"))
 
 
-def test_bytes_that_are_no_text_in_class_name_and_out_stop_nothing(quick: Path, capsys) -> None:
-    out = os.fsdecode(b"caf\xe9")
-    assert main(["score", "in", "--class-name", out, "--out", out, "--quiet"]) == 0
-    assert capsys.readouterr().out == "caf\\xe9/index.html\n"
+def test_bytes_that_are_no_text_in_class_name_and_out_do_not_cost_the_page(quick, capsys) -> None:
+    word = os.fsdecode(b"caf\xe9")
+    assert main(["score", "in", "--class-name", word, "--out", word]) == 1
+    assert r"--out: found bytes that are no UTF-8 in caf\xe9" in capsys.readouterr().err
+    assert main(["score", "in", "--class-name", word, "--out", "out", "--quiet"]) == 0
     assert (
         "--class-name 'caf\\xe9'"
         in BeautifulSoup(
-            Path(out, "index.html").read_text(encoding="utf-8"), "html.parser"
+            Path("out/index.html").read_text(encoding="utf-8"), "html.parser"
         ).get_text()
     )
 
