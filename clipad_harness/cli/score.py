@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -323,8 +324,8 @@ def _about_range(scored: Sequence[Scored]) -> list[str]:
 
 def _about_good(photos: Sequence[Path], good: Sequence[Path]) -> list[str]:
     """One warning of photos that are judged by a threshold of their own."""
-    places = {path.resolve() for path in good}
-    both = [path for path in photos if path.resolve() in places]
+    places = {os.path.realpath(path) for path in good}
+    both = [path for path in photos if os.path.realpath(path) in places]
     if not both:
         return []
     return [

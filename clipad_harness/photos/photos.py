@@ -105,8 +105,9 @@ class _Search:
         if path in self.unlisted:
             return f"{path_text(path)}: {self.unlisted[path]}"
         problem = "a folder without photos" if path.is_dir() else "no such file, folder or match"
-        if path in self.others:
-            problem += f" ({self.others[path]})"
+        folder = path if path.is_dir() else path.parent
+        if folder in self.others:
+            problem += f" ({path_text(folder)}: {self.others[folder]})"
         return (
             f"found {problem} at {path_text(path)}, expected images "
             f"({', '.join(photo_formats())}); correct the path."

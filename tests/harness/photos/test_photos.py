@@ -178,7 +178,9 @@ def test_results_are_known_by_what_they_hold_wherever_they_were_moved(quick: Pat
     folders = ["march", "pictures", "pictures/b", "maps", "maps/b"]
     assert {path.as_posix() for path in files.others} == {f"in/{name}" for name in folders}
     assert score("in/pictures") == 1
-    assert "found a folder without photos (an earlier run wrote" in capsys.readouterr().err
+    assert "a folder without photos (in/pictures: an earlier run wrote" in capsys.readouterr().err
+    assert score("in/pictures/*.jpg") == 1
+    assert "or match (in/pictures: an earlier run wrote files of it)" in capsys.readouterr().err
     assert len(photos.find_photos(["in/pictures/a.png.jpg"]).photos) == 1  # a file is meant
 
 
@@ -446,6 +448,11 @@ def test_a_good_photo_that_cannot_be_read_is_named_like_any_other(quick: Path, c
 
 
 def test_photos_that_give_their_own_threshold_are_told(quick: Path, capsys) -> None:
+    Path("in/loop.png").symlink_to("loop.png")
+    assert score("in/a.png", "in/b", "--good", "in/a.png") == 3
+    assert score("in", "--good", "in/a.png") == 1
+    assert "1 of 4 photos are among those of --good too" in capsys.readouterr().err
+    Path("in/loop.png").unlink()
     assert score("in", "--good", "in/a.png") == 3
     error = capsys.readouterr().err
     assert "1 of 3 photos are among those of --good too" in error and "by: in/a.png." in error
