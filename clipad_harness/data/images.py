@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from clipad_core.clip.image_file import load_pixels, open_image, to_rgb
+from clipad_core.clip.image_file import load_pixels, open_image, stored_depth, to_rgb
 from clipad_core.errors import ClipadError
 
 Mask = npt.NDArray[np.bool_]
@@ -150,8 +150,9 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path) -> Image.Image:
     """Read any image as 8-bit RGB; the module's text states the choices.
 
-    16-bit greyscale is divided by 257, so that 65535 becomes 255: no clipping, and no stretching
-    that would make brightness depend on the image. Of a file with several frames the first is read.
+    16-bit greyscale is divided by 257, so that 65535 becomes 255, and greyscale of 12 bits likewise by
+    what its header calls white: no clipping, and no stretching that would make brightness depend on the
+    image. Of a file with several frames the first is read.
 
     Args:
         path: a file of one of the formats of `image_file.FORMATS`, or a part of one.
@@ -171,8 +172,9 @@ def read_oriented(path: Path) -> tuple[Image.Image, int]:
     """
     path, part = _split(path)
     with open_image(path) as opened:
+        depth = stored_depth(opened, path)
         image, orientation = _stored(opened, path)
-        return to_rgb(_cut(image, part), path), orientation
+        return to_rgb(_cut(image, part), path, depth), orientation
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
