@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +43,67 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 # WinCLIP's tiles run along the longer edge; a panorama of this shape is 25 of them.
 LONGEST_SIDE_RATIO = 20
 
-SIXTEEN_BITS = (0, 65535)
+_SIXTEEN_BITS = 65535
 # What cameras of 8, 10, 12 and 14 bits write at most.
 _CAMERA_MAXIMA = (255, 1023, 4095, 16383)
-# Tags of TIFF: the kind of picture (1: a small one of another), and what every DNG has.
-_SUBFILE, _DNG = 254, 50706
+# A camera marks single hot or dead pixels with the highest value there is: they say nothing of its range.
+_OUTLIERS = 0.001
+# Tags of TIFF: the kind of picture (1: a small one of another), what every DNG has, and what 0 means.
+_SUBFILE, _DNG, _BITS, _PHOTOMETRIC = 254, 50706, 258, 262
+# Of JPEG 2000: how its codestream begins, and where behind that the bits of the first channel stand.
+_CODESTREAM, _PRECISION_AT = b"\xff\x4f\xff\x51", 38
+
+
+class Depth(NamedTuple):
+    """What stands for white.
+
+    Attributes:
+        white: in the file, as its header says: 65535 of 16 bits, 4095 of 12, the maximum of a PGM.
+        decoded: in what Pillow gives of greyscale of more than 8 bits, which it may have scaled.
+    """
+
+    white: int
+    decoded: int
+
+
+_EIGHT, _SIXTEEN = Depth(255, 255), Depth(_SIXTEEN_BITS, _SIXTEEN_BITS)
+
+
+class Faint(NamedTuple):
+    """A file of 16 bits whose values lie in the lowest quarter of them, though nobody said their range.
+
+    Attributes:
+        lowest: of its values.
+        highest: of its values, but for the outliers.
+        outliers: pixels that lie far above all others, at most one in a thousand.
+        is_grey: whether a range scales it: of several channels only the upper 8 bits are read.
+    """
+
+    lowest: int
+    highest: int
+    outliers: int
+    is_grey: bool
+
+    def text(self, option: str) -> str:
+        """What is to be said of such a file.
+
+        Args:
+            option: how a range is said, with two places for its ends.
+
+        >>> Faint(3, 987, 0, True).text("--range {} {}")
+        'found values from 3 to 987 in 16 bits, which are read as a dark photo; --range 0 1023 scales them.'
+        """
+        plural = "s" if self.outliers > 1 else ""
+        others = f" (but for {self.outliers} pixel{plural})" if self.outliers else ""
+        found = f"found values from {self.lowest} to {self.highest} in 16 bits{others}, which are read as"
+        if self.is_grey:
+            return (
+                f"{found} a dark photo; {option.format(*likely_range(self.highest))} scales them."
+            )
+        return (
+            f"{found} a dark photo of few steps: of several channels only the upper 8 bits can be read here, "
+            "and no range scales them; scale the values and save them with 8 bits a channel."
+        )
 
 
 @dataclass(frozen=True)
@@ -55,32 +112,34 @@ class Photo:
 
     Attributes:
         pixels: uint8 RGB, (H, W, 3), the way it was held.
-        faint: the lowest and the highest value of a file of 16 bits whose values lie in the lowest
-            quarter of them, though nobody said their range; None of every other file.
+        faint: what is to be said of values that are read as a dark photo; None of every other file.
     """
 
     pixels: Pixels
-    faint: tuple[int, int] | None = None
+    faint: Faint | None = None
 
 
 def read_image(path: str | Path, value_range: tuple[int, int] | None = None) -> Pixels:
     """Read a photo as RGB, turned as its camera says.
 
-    An alpha channel is dropped, not blended; of several frames the first is read. Greyscale of 16 bits
-    is scaled so that 65535 becomes 255; cameras of 10 and 12 bits leave the upper bits empty, which
-    gives a dark photo and a warning that says the values found: say their range then.
+    An alpha channel is dropped, not blended; of several frames or pages the first is read. Greyscale of
+    more than 8 bits is scaled so that what its header calls white becomes 255: 65535 of 16 bits, 4095
+    of a TIFF or JPEG 2000 of 12, the maximum of a PGM. Cameras of 10 and 12 bits that write files of 16
+    leave the upper bits empty, which gives a dark photo and a warning that says the values found: say
+    their range then. Of colours of more than 8 bits the upper 8 are read.
 
     Args:
         path: of one of `FORMATS`; HEIC where pillow-heif is installed.
-        value_range: which values of 16-bit greyscale become black and white, such as (0, 1023); what
-            lies outside is cut off. Files of 8 bits do not have it applied. None: 0 to 65535.
+        value_range: which values of greyscale of more than 8 bits, as the file holds them, become black
+            and white, such as (0, 1023); what lies outside is cut off. Files of 8 bits do not have it
+            applied. None: 0 to what the header calls white.
 
     Returns:
         uint8, (H, W, 3): what a detector takes.
 
     Raises:
         ClipadError: no file, another format, damaged data or EXIF, too many pixels, far too long for
-            its height, or pixels without a defined range (floating point).
+            its height, pixels without a defined range (floating point), or a range for colours.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -90,16 +149,8 @@ def read_image(path: str | Path, value_range: tuple[int, int] | None = None) -> 
     """
     photo = read_photo(Path(path), value_range)
     if photo.faint is not None:
-        advice = f"value_range={likely_range(photo.faint[1])}"
-        warnings.warn(f"{path}: {faint_text(photo.faint)}; {advice} scales them.", stacklevel=2)
+        warnings.warn(f"{path}: {photo.faint.text('value_range=({}, {})')}", stacklevel=2)
     return photo.pixels
-
-
-def faint_text(values: tuple[int, int]) -> str:
-    """What is to be said of values that lie in the lowest quarter of 16 bits."""
-    return (
-        f"found values from {values[0]} to {values[1]} in 16 bits, which are read as a dark photo"
-    )
 
 
 def likely_range(highest: int) -> tuple[int, int]:
@@ -111,36 +162,59 @@ def likely_range(highest: int) -> tuple[int, int]:
     return 0, next(maximum for maximum in _CAMERA_MAXIMA if highest <= maximum)
 
 
+def check_range(value_range: tuple[int, int], name: str = "value_range") -> None:
+    """Refuse what is no range of values.
+
+    Args:
+        value_range: which values become black and white.
+        name: what the message calls it.
+
+    Raises:
+        ClipadError: not a lower and a higher value of 16 bits.
+    """
+    low, high = value_range
+    if not 0 <= low < high <= _SIXTEEN_BITS:
+        raise ClipadError(
+            f"{name}: found {low} to {high}, expected a lower and a higher value of 0 to {_SIXTEEN_BITS}."
+        )
+
+
 def read_photo(path: Path, value_range: tuple[int, int] | None = None) -> Photo:
     """As `read_image`, which warns of what is returned here.
 
     Raises:
         ClipadError: as `read_image`.
     """
-    low, high = value_range or SIXTEEN_BITS
-    if not 0 <= low < high <= SIXTEEN_BITS[1]:
-        raise ClipadError(
-            f"value_range: found {low} to {high}, expected a lower and a higher value of 0 to 65535."
-        )
+    if value_range is not None:
+        check_range(value_range)
     with _guarded(path), open_image(path, photo_formats()) as image:
         _check_shape(image, path)
         _refuse_preview(image, path)
-        deep_colours = _has_deep_colours(image)
-        if deep_colours and value_range not in (None, SIXTEEN_BITS):
+        depth, is_grey = stored_depth(image, path), _is_wide(image)
+        has_channels = len(image.getbands()) > 1
+        if value_range is not None and depth.white > _EIGHT.white and has_channels:
             raise ClipadError(
-                f"{path}: found colours of 16 bits, of which the upper 8 are read, expected 16-bit "
-                "greyscale where a range is said; save it with 8 bits a channel."
+                f"{path}: found several channels of more than 8 bits, of which the upper 8 are read, "
+                "expected greyscale where a range is said; save it with 8 bits a channel."
             )
         load_pixels(image, path)
         _check_exif(image, path)
-        pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image), path, (low, high)))
-        if value_range is not None or not (deep_colours or _is_wide(image)):
+        pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image), path, depth, value_range))
+        if value_range is not None or depth.white != _SIXTEEN_BITS:
             return Photo(pixels)
-        stored = pixels if deep_colours else np.asarray(image)
-        lowest, highest = int(stored.min()), int(stored.max())
-        if deep_colours and highest:
-            lowest, highest = 256 * lowest, 256 * highest + 255
-        return Photo(pixels, (lowest, highest) if 0 < highest <= _CAMERA_MAXIMA[-1] else None)
+        return Photo(pixels, _faint(np.asarray(image) if is_grey else pixels, is_grey))
+
+
+def _faint(values: npt.NDArray[np.integer], is_grey: bool) -> Faint | None:
+    """Whether values of 16 bits, or of colours their upper 8, are those of fewer bits, but for outliers."""
+    dark = values[values <= (_CAMERA_MAXIMA[-1] if is_grey else _CAMERA_MAXIMA[-1] // 256)]
+    outliers = values.size - dark.size
+    if outliers > _OUTLIERS * values.size or not dark.any():
+        return None
+    lowest, highest = int(dark.min()), int(dark.max())
+    if not is_grey:
+        lowest, highest = 256 * lowest, 256 * highest + 255
+    return Faint(lowest, highest, outliers, is_grey)
 
 
 @cache
@@ -219,22 +293,55 @@ def load_pixels(image: Image.Image, path: Path) -> None:
         ) from error
 
 
+def stored_depth(image: Image.Image, path: Path) -> Depth:
+    """What stands for white in an opened file whose pixels are not decoded yet.
+
+    Pillow gives a PGM scaled to 16 bits, JPEG 2000 shifted to them, and TIFF as it is stored.
+
+    Raises:
+        ClipadError: deep greyscale in which 0 is white, which Pillow gives as a negative.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return _SIXTEEN if _is_wide(image) else _EIGHT
+    arguments = image.tile[0][3]
+    if image.format == "PPM" and image.tile[0][0] != "raw" and isinstance(arguments, tuple):
+        return Depth(int(arguments[-1]), _SIXTEEN_BITS)
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        if _is_wide(image) and tags.get(_PHOTOMETRIC) == 0:
+            raise ClipadError(
+                f"{path}: found a TIFF of more than 8 bits in which 0 is white, which Pillow reads as a "
+                "negative, expected one in which 0 is black; save it so."
+            )
+        white = 2 ** int(tags.get(_BITS, (1,))[0]) - 1
+        return Depth(min(white, _SIXTEEN_BITS), min(white, _SIXTEEN_BITS))
+    if image.format == "JPEG2000":
+        precision = path.read_bytes().partition(_CODESTREAM)[2][_PRECISION_AT:][:1]
+        if not precision:  # damaged, as whoever decodes it will say
+            return _EIGHT
+        bits = (precision[0] & 0x7F) + 1
+        white = 2 ** min(bits, 16) - 1
+        return Depth(white, white << max(16 - bits, 0))
+    return _SIXTEEN if _is_wide(image) or ";16" in str(arguments) else _EIGHT
+
+
 def to_rgb(
-    image: Image.Image, path: Path, value_range: tuple[int, int] = SIXTEEN_BITS
+    image: Image.Image, path: Path, depth: Depth, value_range: tuple[int, int] | None = None
 ) -> Image.Image:
     """Any decoded image as 8-bit RGB, before anything is resized.
 
     Args:
-        value_range: of 16-bit greyscale, which values become 0 and 255.
+        depth: see `stored_depth`.
+        value_range: of greyscale of more than 8 bits, which values of the file become 0 and 255; None:
+            0 and what its header calls white.
 
     Raises:
         ClipadError: pixels without a defined 8-bit range (floating point, or whole numbers above 16
             bits).
     """
     if _is_wide(image):
-        return Image.fromarray(_sixteen_to_eight(np.asarray(image), path, value_range)).convert(
-            "RGB"
-        )
+        pixels = _wide_to_eight(np.asarray(image), path, depth, value_range or (0, depth.white))
+        return Image.fromarray(pixels).convert("RGB")
     if image.mode == "F":
         raise ClipadError(
             f"{path}: found floating-point pixels, expected 8 or 16 bits a channel; save the "
@@ -323,13 +430,6 @@ def _unreadable(path: Path, formats: Iterable[str]) -> str:
     return f"found no readable image, expected an image ({', '.join(formats)}); get it again."
 
 
-def _has_deep_colours(image: Image.Image) -> bool:
-    """Whether a file holds colours of 16 bits, of which Pillow gives the upper 8."""
-    if _is_wide(image) or not isinstance(image, ImageFile.ImageFile):
-        return False
-    return any(";16" in str(tile[3]) for tile in image.tile)
-
-
 def _is_wide(image: Image.Image) -> bool:
     return image.mode == "I" or image.mode.startswith("I;16")
 
@@ -347,15 +447,16 @@ def _refuse_two_colour_bmp(image: Image.Image, path: Path) -> None:
         )
 
 
-def _sixteen_to_eight(
-    pixels: npt.NDArray[np.generic], path: Path, value_range: tuple[int, int]
+def _wide_to_eight(
+    pixels: npt.NDArray[np.generic], path: Path, depth: Depth, value_range: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    values = pixels.astype(np.int64)
-    if values.min() < 0 or values.max() > SIXTEEN_BITS[1]:
+    decoded = pixels.astype(np.int64)
+    if decoded.min() < 0 or decoded.max() > _SIXTEEN_BITS:
         raise ClipadError(
-            f"{path}: found values from {values.min()} to {values.max()}, expected 0 to 65535 (16 "
-            "bits); save the image with 8 or 16 bits."
+            f"{path}: found values from {decoded.min()} to {decoded.max()}, expected 0 to "
+            f"{_SIXTEEN_BITS} (16 bits); save the image with 8 or 16 bits."
         )
+    values = (decoded * depth.white + depth.decoded // 2) // depth.decoded
     low, high = value_range
     span = high - low
     return (((values.clip(low, high) - low) * 255 + span // 2) // span).astype(np.uint8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +30,12 @@ _EXAMPLES = """examples:
 
 Writes OUT/index.html (open it in a browser), OUT/scores.csv, OUT/overlays/ and, with --raw-maps,
 OUT/maps/ (npy, float32, the method's own resolution). Higher score = more anomalous. A photo that
-cannot be scored is named in scores.csv and at the end; the others are written all the same.
+cannot be scored, one of --good as well, is named in scores.csv and at the end; the others are written
+all the same.
 
 JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF, PGM and PPM are read, HEIC where pillow-heif is
-installed. Files of a folder that are no images are named once. A run that was stopped goes on where it
+installed; of several frames or pages the first. Files of a folder that are no images are named once, and
+so are results of an earlier run, which are no photos. A run that was stopped goes on where it
 was: a photo is not scored again where its content and all that scores depend on (method, settings,
 weights, class name, references, code) are the same.
 
@@ -99,18 +103,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         nargs=2,
         type=int,
         metavar=("LOW", "HIGH"),
-        help="which values of 16-bit greyscale are black and white, such as 0 1023 for 10 bits",
+        help="which values of greyscale of more than 8 bits, as the file holds them, are black and white, "
+        "such as 0 1023 for 10 bits",
     )
     score.add_argument(
         "--workers", type=int, default=1, help="processes; each loads the weights (default: 1)"
     )
     score.add_argument("--raw-maps", action="store_true", help="keep the anomaly maps as npy")
-    score.add_argument("--quiet", action="store_true", help="no progress, only what is wrong")
+    score.add_argument(
+        "--quiet", action="store_true", help="no progress, only what is wrong or left out"
+    )
     score.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> Path:
     """Find everything that can be wrong before the weights are loaded, then score."""
+    from clipad_harness.base.files import alone
     from clipad_harness.photos.detectors import (
         DetectorRequest,
         about_weights,
@@ -121,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> Path:
         choose_weights,
         find_learner,
     )
-    from clipad_harness.photos.photos import check_output, find_photos
+    from clipad_harness.photos.photos import check_output, find_photos, path_text
     from clipad_harness.photos.scoring import PhotoScorer
 
     _check_arguments(arguments)
@@ -135,8 +143,12 @@ def _run(arguments: argparse.Namespace) -> Path:
     own = None if brings_config(checkpoint) else config
     check_request(method, own, arguments.class_name, checkpoint, bool(arguments.reference))
     files = find_photos(arguments.photos, skip=out)
-    references = _all_photos(arguments.reference)
-    good = _good_photos(arguments.good, references)
+    reference_files = _all_photos(arguments.reference, "--reference")
+    good_files = _all_photos(arguments.good, "--good")
+    references = reference_files.photos
+    good = _without_references(good_files.photos, references)
+    others = reference_files.others | good_files.others | files.others
+    files = replace(files, others=others)
     request = DetectorRequest(
         method=method,
         weights=weights,
@@ -150,50 +162,53 @@ def _run(arguments: argparse.Namespace) -> Path:
     )
     request.read_references()  # one that cannot be read is told before weights are loaded
 
-    backbone = request.backbone()
-    warning = about_weights(backbone, method)
-    if warning:
-        print(f"clipad: {warning}", file=sys.stderr)
-    detector = request.open(backbone)
     _make_folder(out)
-    scorer = PhotoScorer(
-        request.open, request.key(backbone), out / _KEPT, request.value_range, detector
-    )
-    return _score(arguments, scorer, files, good, _provenance(request, backbone), warning)
+    with alone(out / _KEPT) as is_alone:
+        if not is_alone:
+            raise ClipadError(
+                f"--out: found another run that writes into {path_text(out)} now, expected none; wait "
+                "for its end or choose another folder."
+            )
+        backbone = request.backbone()
+        warning = about_weights(backbone, method)
+        if warning:
+            print(f"clipad: {warning}", file=sys.stderr)
+        detector = request.open(backbone)
+        scorer = PhotoScorer(
+            request.open, request.key(backbone), out / _KEPT, request.value_range, detector
+        )
+        return _score(arguments, scorer, files, good, _provenance(request, backbone), warning)
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
     """Refuse numbers that are none before anything is loaded."""
+    from clipad_core.clip.image_file import check_range
     from clipad_harness.photos.scoring import check_quantile
 
     check_quantile(arguments.quantile)
     if arguments.workers < 1:
         raise ClipadError(f"--workers: found {arguments.workers}, expected a number from 1.")
     if arguments.range is not None:
-        low, high = arguments.range
-        if not 0 <= low < high <= 65535:
-            raise ClipadError(
-                f"--range: found {low} {high}, expected a lower and a higher value of 0 to 65535."
-            )
+        check_range(tuple(arguments.range), "--range")
 
 
-def _all_photos(words: Sequence[str]) -> list[Path]:
-    """The photos that some words name, where none may be missing."""
+def _all_photos(words: Sequence[str], name: str) -> PhotoFiles:
+    """What some words name, where none of the photos may be missing."""
     from clipad_harness.photos.photos import find_photos, path_text
 
-    files = find_photos(words)
+    files = find_photos(words, name=name)
     for folder, problem in files.unlisted.items():
-        raise ClipadError(f"{path_text(folder)}: {problem}")
-    return files.photos
+        raise ClipadError(f"{name}: {path_text(folder)}: {problem}")
+    return files
 
 
-def _good_photos(words: Sequence[str], references: Sequence[Path]) -> list[Path]:
+def _without_references(paths: Sequence[Path], references: Sequence[Path]) -> list[Path]:
     """The photos of --good without those that are references too, which score lower than others."""
     from clipad_harness.data.images import file_hash
 
-    paths, digests = _all_photos(words), {file_hash(path) for path in references}
+    digests = {file_hash(path) for path in references}
     good = [path for path in paths if not (path.is_file() and file_hash(path) in digests)]
-    if words and not good:
+    if paths and not good:
         raise ClipadError(
             f"--good: found {len(paths)} photos, all of them references, which score lower than other good "
             "ones; expected others."
@@ -219,22 +234,34 @@ def _score(
     out, quiet, workers = arguments.out, arguments.quiet, arguments.workers
     good_scored = score_photos(scorer, good, workers=workers, quiet=quiet, label="good")
     scores = [photo.score for photo in good_scored if photo.score is not None]
+    if good and not scores:
+        raise ClipadError(
+            f"--good: found {len(good)} photos of which none could be scored ({_first(good_scored)}), "
+            "expected some of good ones."
+        )
     threshold = threshold_of(scores, arguments.quantile) if good else None
     table = ScoreTable(out / TABLE, threshold)
     scored = score_photos(scorer, files.photos, workers=workers, quiet=quiet, write=table.add)
     scored += [Scored(path, problem=problem) for path, problem in files.unlisted.items()]
-    table.finish(scored)
-    notes = _about_range(scored + good_scored)
-    for note in [*notes, *_about_others(files, quiet)]:
+    # A photo may be among both.
+    paths = {photo.path for photo in scored}
+    failed_good = [
+        replace(photo, problem=f"--good: {photo.problem}")
+        for photo in good_scored
+        if photo.score is None and photo.path not in paths
+    ]
+    table.finish(scored + failed_good)
+    notes = [*_about_range(scored + good_scored), *_about_good(files.photos, good)]
+    for note in [*notes, *_about_others(files)]:
         print(f"clipad: {note}", file=sys.stderr)
     ranked(scored)  # where there is none, scores.csv says why
     cards, undrawn = draw_overlays(scored, out / OVERLAYS, scorer.value_range, quiet)
     if undrawn:
         scored = [undrawn.get(photo.path, photo) for photo in scored]
-        table.finish(scored)
+        table.finish(scored + failed_good)
     if arguments.raw_maps:
         write_maps(scored, out / MAPS)
-    failed = [photo for photo in scored + good_scored if photo.score is None]
+    failed = [photo for photo in scored + failed_good if photo.score is None]
     page = write_page(
         out / PAGE,
         cards,
@@ -255,7 +282,7 @@ def _score(
             f"clipad: {reused} of {len(scored)} photos were scored by a run that was stopped.",
             file=sys.stderr,
         )
-    _conclude(page, scored, failed, len(scored) + len(good), threshold)
+    _conclude(page, scored, failed, len(paths.union(good)), threshold)
     return page
 
 
@@ -272,40 +299,67 @@ def _conclude(
     above = f"{bad} of {len(scores)} photos {'is' if bad == 1 else 'are'} bad"
     if failed:
         raise ClipadError(
-            f"{len(failed)} of {total} photos could not be scored ({page} says why: {_first(failed)}); the "
-            f"others are there, too{f', where {above}' if bad else ''}."
+            f"{len(failed)} of {total} photos could not be scored ({page} says why: {_first(failed)}"
+            f"{_also(failed[1:])}); the others are there, too{f', where {above}' if bad else ''}."
         )
     if bad and threshold is not None:
+        few = ", of so few the highest" if threshold.is_highest else ""
         raise BadPhotos(
-            f"{above}: they score more than {threshold.value}, which {threshold.quantile:g} of the "
-            f"{threshold.photos} good ones do not; {page} shows them."
+            f"{above}: they score more than {threshold.value}, the {threshold.quantile:g} quantile of "
+            f"{threshold.photos} good photo{'s' if threshold.photos > 1 else ''}{few}; {page} shows them."
         )
 
 
 def _about_range(scored: Sequence[Scored]) -> list[str]:
-    """One warning of all photos whose 16 bits hold the values of fewer."""
-    from clipad_core.clip.image_file import faint_text, likely_range
-    from clipad_harness.photos.photos import path_text
+    """One warning of all photos whose 16 bits hold the values of fewer, and one of such in colours."""
+    from clipad_core.clip.image_file import Faint
 
-    faint = [(photo.path, photo.faint) for photo in scored if photo.faint is not None]
-    if not faint:
+    notes = []
+    for is_grey in (True, False):
+        photos = [(p.path, p.faint) for p in scored if p.faint and p.faint.is_grey is is_grey]
+        if photos:
+            values = Faint(
+                lowest=min(faint.lowest for _, faint in photos),
+                highest=max(faint.highest for _, faint in photos),
+                outliers=sum(faint.outliers for _, faint in photos),
+                is_grey=is_grey,
+            )
+            more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
+            notes.append(f"{_shown(photos[0][0])}{more}: {values.text('--range {} {}')}")
+    return notes
+
+
+def _about_good(photos: Sequence[Path], good: Sequence[Path]) -> list[str]:
+    """One warning of photos that are judged by a threshold of their own."""
+    places = {os.path.realpath(path) for path in good}
+    both = [path for path in photos if os.path.realpath(path) in places]
+    if not both:
         return []
-    values = min(low for _, (low, _) in faint), max(high for _, (_, high) in faint)
-    names = path_text(faint[0][0]) + (f" and {len(faint) - 1} more" if len(faint) > 1 else "")
-    low, high = likely_range(values[1])
-    return [f"{names}: {faint_text(values)}; --range {low} {high} scales them."]
+    return [
+        f"{len(both)} of {len(photos)} photos are among those of --good too, which give the threshold that "
+        f"these are judged by: {_names(both)}."
+    ]
 
 
-def _about_others(files: PhotoFiles, quiet: bool) -> list[str]:
+def _about_others(files: PhotoFiles) -> list[str]:
     """One line about what lies beside the photos and is none."""
+    if not files.others:
+        return []
+    return [f"left out, since they are no photos: {_names(list(files.others))}."]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """The first names, and how many more there are."""
+    more = len(paths) - _NAMES_TOLD
+    names = ", ".join(map(_shown, paths[:_NAMES_TOLD]))
+    return names + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(path: Path) -> str:
+    """A path on one line, of which a terminal obeys nothing."""
     from clipad_harness.photos.photos import path_text
 
-    if quiet or not files.others:
-        return []
-    names = [path_text(path) for path in files.others]
-    more = len(names) - _NAMES_TOLD
-    listed = ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
-    return [f"left out, since they are no photos: {listed}."]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path_text(path))
 
 
 def _make_folder(out: Path) -> None:
@@ -318,10 +372,13 @@ def _make_folder(out: Path) -> None:
 
 
 def _first(scored: Sequence[Scored]) -> str:
-    from clipad_harness.photos.photos import path_text
-
     photo = next(photo for photo in scored if photo.score is None)
-    return f"{path_text(photo.path)}: {photo.problem}"
+    return f"{_shown(photo.path)}: {photo.problem}"
+
+
+def _also(photos: Sequence[Scored]) -> str:
+    """What follows the first photo that could not be scored."""
+    return f"; also {_names([photo.path for photo in photos])}" if photos else ""
 
 
 def _provenance(request: DetectorRequest, backbone: Backbone) -> dict[str, str]:

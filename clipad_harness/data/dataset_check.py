@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,9 +33,6 @@ from clipad_harness.data.reading import folders_of
 
 _THREADS = 4
 _EXAMPLES = 5
-# Up to here the values of a mask are taken for numbers of kinds of defects, as VisA's are, above for
-# brightness.
-_LARGEST_KIND = 31
 
 
 def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -45,7 +43,8 @@ def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, lis
         no image or are damaged, masks that mark nothing or everything, or look inverted, images
         whose EXIF orientation is not their mask's, missing or foreign categories, counts that
         differ from the card's, images with the same bytes. Then a sentence for every kind of
-        remark: grey masks, masks of more than half an image, other images with an EXIF orientation.
+        remark: grey masks, masks of more than half an image, other images with an EXIF orientation,
+        anomalous training images.
 
     Raises:
         ClipadError: an unknown dataset, or a folder that holds nothing of it.
@@ -55,7 +54,7 @@ def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, lis
     problems = [*contents.problems]
     problems += foreign(root, card)
     problems += miscounts(contents.index, card)
-    remarks = _Remarks()
+    remarks = _Remarks(left_out=contents.left_out)
     problems += _contents(root, contents.index, remarks)
     return contents.index, list(dict.fromkeys(problems)), remarks.sentences()
 
@@ -109,24 +108,36 @@ def foreign(root: Path, card: DatasetCard) -> list[str]:
     return [f"{name}: a folder that is no category" for name in names if name not in expected_names]
 
 
+class _Grey(NamedTuple):
+    """The lowest and the highest value above 0 of a mask, the pixels by its rule and by the other."""
+
+    low: float
+    high: float
+    counted: int
+    other: int
+
+
 @dataclass
 class _Remarks:
     """What is remarkable in single files, gathered over a dataset: a sentence a kind."""
 
-    grey: dict[CountingRule, list[tuple[str, int, int]]] = field(default_factory=dict)
+    left_out: Sequence[str]
+    grey: dict[CountingRule, list[tuple[str, _Grey]]] = field(default_factory=dict)
     large: list[str] = field(default_factory=list)
     turned: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
         sentences = []
         for rule, masks in self.grey.items():
-            names, counts, others = zip(*masks, strict=True)
+            names, greys = zip(*masks, strict=True)
+            lows, highs, counts, others = zip(*greys, strict=True)
             other = (
                 "above 0" if rule is HALF_BRIGHTNESS else "at least half as bright as the brightest"
             )
             sentences.append(
-                f"{_files('grey mask', names)}: {sum(counts):,} pixels count, {sum(others):,} are "
-                f"{other}; {rule.words}"
+                f"{_files('grey mask', names)}: values from {min(lows):g} to {max(highs):g} where "
+                f"full white alone is usual; {sum(counts):,} pixels count, {sum(others):,} are {other}; "
+                f"{rule.words}"
             )
         if self.large:
             sentences.append(f"{_files('mask', self.large)}: more than half of the image is marked")
@@ -134,6 +145,11 @@ class _Remarks:
             sentences.append(
                 f"{_files('image', self.turned)}: an EXIF orientation, which is not applied: images "
                 "and masks are read as stored"
+            )
+        if self.left_out:
+            sentences.append(
+                f"{_files('anomalous training image', self.left_out)}: left out; references are normal "
+                "images"
             )
         return sentences
 
@@ -163,8 +179,8 @@ def _contents(root: Path, index: pd.DataFrame, remarks: _Remarks) -> Iterator[st
                 yield f"{image}: the same bytes as {first[content.digest]}"
             first.setdefault(content.digest, image)
             if content.grey is not None:
-                rule, counted, other = content.grey
-                remarks.grey.setdefault(rule, []).append((mask, counted, other))
+                rule, grey = content.grey
+                remarks.grey.setdefault(rule, []).append((mask, grey))
             remarks.large += [mask] if content.large else []
             remarks.turned += [image] if content.turned else []
 
@@ -176,14 +192,14 @@ class _Content:
     Attributes:
         digest: the hash of the image; "" where it cannot be read.
         problems: sentences.
-        grey: the rule that counts, and the pixels by it and by the other one, where they differ.
+        grey: the rule that counts, and how grey the mask is, where it is.
         large: whether the mask marks more than half of the image, and is no problem.
         turned: whether the image has an EXIF orientation, and that is no problem.
     """
 
     digest: str = ""
     problems: list[str] = field(default_factory=list)
-    grey: tuple[CountingRule, int, int] | None = None
+    grey: tuple[CountingRule, _Grey] | None = None
     large: bool = False
     turned: bool = False
 
@@ -227,12 +243,14 @@ def _shape(mask: MaskFile) -> str:
     return ""
 
 
-def _grey(mask: MaskFile) -> tuple[CountingRule, int, int] | None:
-    """The pixels that count, and those by the other rule, where a mask has values in between."""
-    brightest = mask.values.max()
-    if not brightest > _LARGEST_KIND:
+def _grey(mask: MaskFile) -> tuple[CountingRule, _Grey] | None:
+    """How grey a mask is that has more values than 0 and the full white of its kind of file.
+
+    Numbers of kinds of defects, as VisA's masks have them, look alike, and count as well.
+    """
+    values = mask.values[mask.values != 0]
+    if not values.size or (values == mask.white).all():
         return None
-    half = mask.rule is HALF_BRIGHTNESS
-    other = mask.values > 0 if half else mask.values >= brightest / 2
-    counted = int(mask.marked.sum()), int(other.sum())
-    return None if counted[0] == counted[1] else (mask.rule, *counted)
+    low, high = float(values.min()), float(values.max())
+    other = values > 0 if mask.rule is HALF_BRIGHTNESS else values >= high / 2
+    return mask.rule, _Grey(low, high, int(mask.marked.sum()), int(other.sum()))

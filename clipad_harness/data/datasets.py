@@ -43,10 +43,18 @@ class MissingDataset(ClipadError):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds and what is wrong with it; `layout` is the expected one, in words."""
+    """What a folder holds and what is wrong with it.
+
+    Attributes:
+        index: as `read_index` gives it.
+        problems: sentences.
+        left_out: anomalous training images, which serve nobody as references.
+        layout: the expected one, in words.
+    """
 
     index: pd.DataFrame
     problems: tuple[str, ...]
+    left_out: tuple[str, ...]
     layout: str
 
 
@@ -114,7 +122,7 @@ def read_index(
     """Index a folder in its dataset's layout: a row an image, the same on every file system.
 
     Headers are read to check that files are images and that masks fit; pixels are not, but for the
-    labels of KolektorSDD.
+    labels of KolektorSDD and masks beside normal images.
 
     Args:
         root: the dataset's folder.
@@ -131,8 +139,8 @@ def read_index(
     Raises:
         ClipadError: one message with all problems of the folder (the first five and their number):
             missing or empty, an unknown category, a category with no test images, an unreadable or
-            empty file, a defect image with no mask or with two, a mask without a defect image or
-            for a normal one, a mask of another size than its image.
+            empty file, a defect image with no mask or with two, a mask without a defect image, one
+            for a normal image that marks something, a mask of another size than its image.
     """
     contents = survey(root, dataset, categories, cards)
     if contents.problems:
@@ -197,7 +205,7 @@ def survey(
     order = ["category", "split", "defect", "image"]
     index = index.sort_values(order, kind="stable", ignore_index=True)
     words += " with a mask for every defect image" if reading.masked else ""
-    return Survey(index, tuple(reading.problems), words)
+    return Survey(index, tuple(reading.problems), tuple(reading.left_out), words)
 
 
 def index_hash(index: pd.DataFrame, root: Path) -> str:

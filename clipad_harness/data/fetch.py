@@ -15,7 +15,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import Archive, DatasetCard
 from clipad_harness.data.images import file_hash
 from clipad_harness.data.layouts import expected
-from clipad_harness.data.unpack import unpack
+from clipad_harness.data.unpack import check_space, unpack
 
 _BLOCK, _TIMEOUT = 1 << 20, 60
 
@@ -51,9 +51,11 @@ def fetch(card: DatasetCard, root: Path) -> tuple[Path, list[str]]:
         The folder, and a line for each archive that could not be checked.
 
     Raises:
-        ClipadError: no network, a wrong checksum, an unsafe archive, a folder that is not empty.
+        ClipadError: no network, a wrong checksum, an unsafe archive, a folder that is not empty, or
+            less space than the archives or their files need.
     """
     folder = root / ".downloads"
+    check_space(card.title, sum(_to_come(archive, folder) for archive in card.archives), folder)
     paths = [download(archive, folder) for archive in card.archives]
     target, unchecked = unpack_archives(card, root, paths)
     for path in paths:
@@ -97,6 +99,19 @@ def verify(archive: Archive, path: Path) -> str:
     return digest
 
 
+def _to_come(archive: Archive, folder: Path) -> int:
+    """How many bytes of an archive are not on the disk, as far as the card knows its size."""
+    paths = folder / archive.file, _part(archive, folder)
+    return max(
+        0, (archive.size or 0) - sum(path.stat().st_size for path in paths if path.is_file())
+    )
+
+
+def _part(archive: Archive, folder: Path) -> Path:
+    """Where an archive lies until it is whole."""
+    return folder / f"{archive.file}.part"
+
+
 def download(archive: Archive, folder: Path) -> Path:
     """Download an archive to ``folder``, or finish a download that was cut off.
 
@@ -104,10 +119,10 @@ def download(archive: Archive, folder: Path) -> Path:
     otherwise.
 
     Raises:
-        ClipadError: no address or no http(s) one, no answer, a connection that ended early (what
-            came is kept), or a wrong checksum (what came is deleted).
+        ClipadError: no address or no http(s) one, no answer, less space on the disk than it needs, a
+            connection that ended early (what came is kept), or a wrong checksum (what came is deleted).
     """
-    path, part = folder / archive.file, folder / f"{archive.file}.part"
+    path, part = folder / archive.file, _part(archive, folder)
     if not path.is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +166,8 @@ def _write(reply: HTTPResponse, part: Path, start: int, archive: Archive) -> Non
         start = 0
     length = reply.headers.get("Content-Length")
     total = start + int(length) if length else archive.size
+    there = part.stat().st_size if part.is_file() else 0  # goes on, or makes room for another start
+    check_space(archive.file, (total or 0) - there, part.parent)
     with (
         part.open("ab" if start else "wb") as file,
         tqdm(

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from clipad_core.clip.image_file import load_pixels, open_image, to_rgb
+from clipad_core.clip.image_file import load_pixels, open_image, stored_depth, to_rgb
 from clipad_core.errors import ClipadError
 
 Mask = npt.NDArray[np.bool_]
@@ -65,11 +65,14 @@ class MaskFile(NamedTuple):
     Attributes:
         values: (H, W), the brightest channel of every pixel; of a palette its index.
         rule: which values count.
+        white: the value of full white in a file of this kind; in a palette, whose values are names,
+            the largest.
         orientation: the file's own EXIF orientation, 1 to 8.
     """
 
     values: npt.NDArray[Any]
     rule: CountingRule
+    white: int
     orientation: int
 
     @property
@@ -77,6 +80,10 @@ class MaskFile(NamedTuple):
         """(H, W), True where a pixel is anomalous."""
         return self.values > self.rule.above
 
+
+# Full white by the kind of a file's numbers; whole numbers of 32 bits are how Pillow gives some files
+# of 16.
+_WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535, "float32": 1}
 
 # How an EXIF orientation says to turn the stored pixels; 1 is upright.
 _TURNS = {
@@ -143,8 +150,9 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path) -> Image.Image:
     """Read any image as 8-bit RGB; the module's text states the choices.
 
-    16-bit greyscale is divided by 257, so that 65535 becomes 255: no clipping, and no stretching
-    that would make brightness depend on the image. Of a file with several frames the first is read.
+    16-bit greyscale is divided by 257, so that 65535 becomes 255, and greyscale of 12 bits likewise by
+    what its header calls white: no clipping, and no stretching that would make brightness depend on the
+    image. Of a file with several frames the first is read.
 
     Args:
         path: a file of one of the formats of `image_file.FORMATS`, or a part of one.
@@ -164,8 +172,9 @@ def read_oriented(path: Path) -> tuple[Image.Image, int]:
     """
     path, part = _split(path)
     with open_image(path) as opened:
+        depth = stored_depth(opened, path)
         image, orientation = _stored(opened, path)
-        return to_rgb(_cut(image, part), path), orientation
+        return to_rgb(_cut(image, part), path, depth), orientation
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
@@ -214,7 +223,9 @@ def read_mask_file(path: Path) -> MaskFile:
         if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
             image = image.convert("RGB")
         pixels = np.asarray(image)
-    mask = MaskFile(pixels.reshape(*pixels.shape[:2], -1).max(axis=-1), rule, orientation)
+    values = pixels.reshape(*pixels.shape[:2], -1).max(axis=-1)
+    white = int(values.max()) if image.mode == "P" else _WHITE[pixels.dtype.name]
+    mask = MaskFile(values, rule, white, orientation)
     marked = mask.marked
     if rule is HALF_BRIGHTNESS and not marked.any() and part == (1, 1) and pixels.max() > 0:
         raise ClipadError(

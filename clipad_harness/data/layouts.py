@@ -11,21 +11,26 @@ A new dataset in MVTec's layout needs a card and no code; any other needs a card
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from clipad_core.errors import ClipadError
-from clipad_harness.data.images import image_size, part_of, read_mask
+from clipad_harness.data.images import image_size, part_of, read_mask, read_mask_file
 from clipad_harness.data.reading import Reading, folders_of
 
 _MASK_NAMES = ("{}", "{}_mask")  # MVTec AD's own is NNN_mask; anomalib's toy set has NNN
+# What people call a folder of normal images; in lower case.
+NORMAL_WORDS = ("good", "ok", "normal", "no", "negative", "healthy", "non_defective", "clean")
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def mvtec(reading: Reading, category: str) -> None:
     """MVTec AD, MPDD, BTAD, DTD-Synthetic: a folder for every split and every defect.
 
-    The card may name another folder for normal images (``good: ok`` for BTAD). Anomalous images stand
-    alone in a category that has no mask at all, and with a card of level ``image`` alone.
+    The card may name another folder for normal images (``good: ok`` for BTAD); a folder that is called
+    like normal ones beside it is a problem, since its images would count as anomalous. Anomalous
+    images stand alone in a category that has no mask at all, and with a card of level ``image`` alone.
+    Masks of normal images are ignored where they mark nothing.
     """
     folder, good = reading.root / category, str(reading.folders.get("good", "good"))
     tests = {subfolder.name: reading.images(subfolder) for subfolder in folders_of(folder / "test")}
@@ -37,30 +42,46 @@ def mvtec(reading: Reading, category: str) -> None:
         reading.problem(folder / "test", "no test images")
     for subfolder in folders_of(folder / "train"):
         for image in reading.images(subfolder):
-            if subfolder.name != good:
-                reading.problem(image, f"training image outside train/{good}")
-            else:
-                reading.row(category, "train", "good", image)
+            name = "good" if subfolder.name == good else subfolder.name
+            reading.row(category, "train", name, image)
+    for subfolder in [*folders_of(folder / "train"), *folders_of(folder / "test")]:
+        if subfolder.name != good and subfolder.name.lower() in NORMAL_WORDS:
+            reading.problem(subfolder, f"called like normal images, which are in {good}; rename it")
+    masked = reading.masked and any(masks for defect, masks in truth.items() if defect != good)
     for defect, images in tests.items():
         masks = {}
-        if defect != good and reading.masked and any(truth.values()):
+        if defect != good and masked:
             place = folder / "ground_truth" / defect
             masks = reading.pair(images, truth.get(defect, []), _MASK_NAMES, place)
         for image in images:
             name = "good" if defect == good else defect
             reading.row(category, "test", name, image, masks.get(image))
     for defect, unpaired in truth.items():
-        if defect == good or defect not in tests:
-            problem = "mask for a normal image" if defect == good else "mask without an image"
-            for mask in unpaired:
-                reading.problem(mask, problem)
+        for mask in unpaired:
+            if defect == good:
+                _check_blank(reading, mask)
+            elif defect not in tests:
+                reading.problem(mask, "mask without an image")
+
+
+def _check_blank(reading: Reading, mask: Path) -> None:
+    """Some tools write a mask for every image: that of a normal one has to mark nothing."""
+    if not reading.headers:
+        return
+    try:
+        marked = int(read_mask_file(mask).marked.sum())
+    except ClipadError as error:
+        reading.problem(mask, str(error).removeprefix(f"{mask}: ").split(", expected")[0])
+        return
+    if marked:
+        reading.problem(mask, f"mask for a normal image that marks {marked:,} pixels")
 
 
 def visa(reading: Reading, category: str) -> None:
     """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``.
 
     Images of the table that are not there are left out, as in a part of the dataset; masks only where
-    the category has none at all.
+    the category has none at all. Masks of normal images are ignored where they mark nothing.
     """
     name = str(reading.folders["split_file"])
     table = reading.table(name, VISA_COLUMNS)
@@ -74,6 +95,9 @@ def visa(reading: Reading, category: str) -> None:
         mask = reading.root / row["mask"] if row["mask"] else None
         unlisted -= {image, mask}
         normal = row["label"] == "normal"
+        if normal and mask is not None and mask in on_disk:
+            _check_blank(reading, mask)
+            mask = None
         if image.parent.parent != kinds[0]:
             reading.problem(image, f"named in {name}, but outside {reading.name(kinds[0])}")
         elif image not in on_disk:
@@ -172,8 +196,12 @@ def labels(reading: Reading, category: str) -> None:
     images = reading.images(folder)
     if folder.is_dir() and not images:
         reading.problem(folder, "no images")
+    by_stem: dict[str, Path] = {}
     for image in images:
-        value = label_by_stem.pop(image.stem, None)
+        if by_stem.setdefault(image.stem, image) != image:
+            reading.problem(image, f"a second image {image.stem} beside {by_stem[image.stem].name}")
+            continue
+        value = label_by_stem.get(image.stem)
         if value not in ("0", "1"):
             problem = "no line" if value is None else f"label {value!r}, neither 0 nor 1,"
             reading.problem(image, f"{problem} in {names['labels']}")

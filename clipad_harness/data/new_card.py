@@ -21,14 +21,16 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.datasets import dataset_folder, places, survey
-from clipad_harness.data.layouts import LAYOUTS, VISA_COLUMNS, expected
+from clipad_harness.data.layouts import LAYOUTS, NORMAL_WORDS, VISA_COLUMNS, expected
 from clipad_harness.data.reading import SUFFIXES, entries, folders_of
 
-# What people call a folder of normal images, of images beside masks, and of masks; in lower case.
-_NORMAL = ("good", "ok", "normal", "no", "negative", "healthy", "non_defective", "clean")
+# What people call a folder of images beside masks, and of masks; in lower case.
 _IMAGES = ("images", "image", "imgs", "img", "original", "photos", "data")
 _MASKS = ("masks", "mask", "ground_truth", "ground truth", "gt", "labels", "annotations")
 _PAIRS_LOOKED_AT = 50
+# The folders of a category in MVTec AD's layout.
+_MVTEC_FOLDERS = ("train", "test", "ground_truth")
+_SHOWN = 5
 # What a folder may look like, for the message about one that looks like nothing.
 _EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "mvtec": {},
@@ -95,7 +97,7 @@ def new_card(name: str, data_root: Path | None, cards: Path = CARDS) -> tuple[Pa
 
     Raises:
         ClipadError: a name that is no plain word or has a card, no such folder, a layout that is not
-            known, or no test images.
+            known, folders that have to be renamed, or no test images.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ClipadError(
@@ -173,13 +175,14 @@ def _yaml(value: object) -> str:
 
 
 def _guess(root: Path) -> _Guess:
+    _refuse_capitals(root)
     for guess in (_visa, _mvtec, _dagm, _pairs, _classes):
         if (result := guess(root)) is not None:
             return result
     names = [folder.name for folder in folders_of(root)]
-    if "test" in names:
+    if tests := [name for name in names if name.lower() == "test"]:
         raise ClipadError(
-            f"{root}: found test in it, expected a folder for every category with test in that; "
+            f"{root}: found {tests[0]} in it, expected a folder for every category with test in that; "
             f"move {', '.join(names)} into {root / 'CATEGORY'}, CATEGORY being what the images show."
         )
     layouts = "\n".join(f"  {expected(layout, names)}" for layout, names in _EXAMPLES.items())
@@ -189,16 +192,66 @@ def _guess(root: Path) -> _Guess:
     )
 
 
+def _refuse_capitals(root: Path) -> None:
+    """`Test/Good` is neither MVTec AD's, in small letters, nor DAGM's, without folders of defects."""
+    renamed = [
+        (inner, name)
+        for folder in folders_of(root)
+        for inner in folders_of(folder)
+        if (name := inner.name.lower().replace(" ", "_")) in _MVTEC_FOLDERS
+        and name != inner.name
+        and any(subfolder.lower() != "label" for subfolder in _names(inner))
+    ]
+    if renamed:
+        names = ", ".join(dict.fromkeys(name for _, name in renamed))
+        raise ClipadError(
+            f"{root}: found {_below(root, [inner for inner, _ in renamed])}, expected {names} in small "
+            "letters for folders that hold a folder for every defect; rename them."
+        )
+
+
+def _below(root: Path, folders: list[Path]) -> str:
+    """The first folders as a person would name them."""
+    more = ", ..." if len(folders) > _SHOWN else ""
+    return ", ".join(folder.relative_to(root).as_posix() for folder in folders[:_SHOWN]) + more
+
+
 def _mvtec(root: Path) -> _Guess | None:
     folders = [folder for folder in folders_of(root) if "test" in _names(folder)]
     if not folders:
         return None
     train = {name for folder in folders for name in _names(folder / "train")}
     test = {name for folder in folders for name in _names(folder / "test")}
-    good = train.pop() if len(train) == 1 else next(iter(_called(_NORMAL, train | test)), "good")
-    masked = any("ground_truth" in _names(folder) for folder in folders)
+    good = _normal_name(root, train, test)
+    masked = any(
+        "ground_truth" in _names(folder) and _names(folder / "ground_truth") != [good]
+        for folder in folders
+    )
     names = {} if good == "good" else {"good": good}
     return _Guess("mvtec", names, [folder.name for folder in folders], masked)
+
+
+def _normal_name(root: Path, train: set[str], test: set[str]) -> str:
+    """What the folders of normal images are called; a card has one name for all categories."""
+    names = _called(NORMAL_WORDS, sorted(train | test, reverse=True))  # small letters first
+    # Of training images alone in their folder nobody has to say that they are normal; where others
+    # are called normal, a name that test images have too is a defect's.
+    if len(train) == 1 and not (names and train <= test):
+        names += sorted(train.difference(names))
+    if len(names) == 1 or not (names or len(train) > 1):
+        return names[0] if names else "good"
+    name = names[0] if names else "good"
+    folders = [
+        subfolder
+        for category in folders_of(root)
+        for split in ("train", "test")
+        for subfolder in folders_of(category / split)
+        if subfolder.name in names[1:] or (split == "train" and not names)
+    ]
+    raise ClipadError(
+        f"{root}: found {_below(root, folders)}, expected normal images of all categories in folders of "
+        f"one name, {name}; rename these."
+    )
 
 
 def _visa(root: Path) -> _Guess | None:
@@ -219,8 +272,21 @@ def _visa(root: Path) -> _Guess | None:
 
 
 def _dagm(root: Path) -> _Guess | None:
-    categories = [folder.name for folder in folders_of(root) if "Test" in _names(folder)]
-    return _Guess("dagm", {}, categories, True) if categories else None
+    folders = [folder for folder in folders_of(root) if _images(folder / "Test")]
+    labels = [
+        label
+        for folder in folders
+        for split in ("Train", "Test")
+        for label in folders_of(folder / split)
+        if label.name.lower() == "label"
+    ]
+    if renamed := [label for label in labels if label.name != "Label"]:
+        raise ClipadError(
+            f"{root}: found {_below(root, renamed)}, expected Label for the masks of images in Train and "
+            "Test; rename them."
+        )
+    masked = any(label.parent.name == "Test" for label in labels)
+    return _Guess("dagm", {}, [folder.name for folder in folders], masked) if folders else None
 
 
 def _pairs(root: Path) -> _Guess | None:
@@ -247,7 +313,7 @@ def _pairs(root: Path) -> _Guess | None:
 
 def _classes(root: Path) -> _Guess | None:
     names = {name for name in _names(root) if _images(root / name)}
-    normal = _called(_NORMAL, names)
+    normal = _called(NORMAL_WORDS, names)
     anomalous = sorted(names.difference(normal))
     if len(normal) != 1 or len(anomalous) != 1:
         return None
@@ -269,4 +335,5 @@ def _called(words: tuple[str, ...], names: Iterable[str]) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in entries(folder) if path.suffix.lower() in SUFFIXES]
+    paths = entries(folder) if folder.is_dir() else []
+    return [path for path in paths if path.suffix.lower() in SUFFIXES]

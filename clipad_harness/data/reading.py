@@ -37,6 +37,7 @@ class Reading:
         self.root, self.folders, self.masked, self.headers = root, folders, masked, headers
         self.rows: list[dict[str, object]] = []
         self.problems: list[str] = []
+        self.left_out: list[str] = []
         self._listed: set[Path] = set()
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._tables: dict[str, pd.DataFrame] = {}
@@ -136,13 +137,14 @@ class Reading:
         """One image: ``defect`` is ``good`` for a normal one.
 
         An image that a table lists twice is a problem, and counts once. Anomalous training images
-        are left out: what a method refers to or calls normal is normal, in every layout.
+        are ``left_out``: what a method refers to or calls normal is normal, in every layout.
         """
         if image in self._listed:
             self.problem(image, "listed twice")
             return
         self._listed.add(image)
         if split == "train" and defect != "good":
+            self.left_out.append(self.name(image))
             return
         self.rows.append(
             {

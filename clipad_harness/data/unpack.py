@@ -3,9 +3,10 @@
 An archive is a list of names that somebody else chose. ``zipfile`` and the ``data`` filter of
 ``tarfile`` write nothing outside a folder, but they drop or rewrite what they do not like. Here it is
 refused: a name that is absolute, climbs with ``..`` or comes twice, and anything but a plain file or
-folder. Before anything is written, all members are looked at and their sizes added up; what describes
-a member may take only so many bytes. Everything goes to a scratch folder first and is renamed at the
-end: after a failure, nothing is left.
+folder. Before anything is written, the archive is read to its end, where formats keep what tells a
+whole one from a cut one, all members are looked at and their sizes added up; what describes a member
+may take only so many bytes. Everything goes to a scratch folder first and is renamed at the end: after
+a failure, nothing is left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import io
 import lzma
 import math
 import os
+import re
 import shutil
 import stat
 import sys
@@ -34,7 +36,7 @@ from tqdm.auto import tqdm
 from clipad_core.errors import ClipadError
 
 _FILE, _FOLDER, _LINK = "file", "folder", "a link or a device"
-_ZIP = b"PK"
+_ZIP, _ZIP_ENTRY = b"PK", b"PK\x01\x02"
 # What a packed tar begins with, and who reads it.
 _PACKED: Mapping[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -44,6 +46,9 @@ _PACKED: Mapping[bytes, Callable[..., Any]] = {
 }
 # A header holds a name and a few numbers; no dataset comes near any of these.
 _HEADER_BYTES, _MEMBERS, _DEEPEST = 1 << 20, 2_000_000, 100
+# Of what an archive says, messages quote so many characters.
+_QUOTED = 100
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
         ``target``.
 
     Raises:
-        ClipadError: a target that is not empty, a damaged archive, a member that would leave the
-            folder, is a link or a device, or comes twice, or a full disk. Nothing is left then.
+        ClipadError: a target that is not empty, a damaged, cut or empty archive, a member that would
+            leave the folder, is a link or a device, comes twice or has a name that the disk does not
+            take, or a full disk. Nothing is left then.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ClipadError(
@@ -101,25 +107,50 @@ def unpack(archives: Sequence[tuple[Path, str]], target: Path) -> Path:
     return target
 
 
+def check_space(name: str, needed: int, folder: Path) -> None:
+    """Refuse what is larger than the disk has space, before it is written.
+
+    Args:
+        name: what needs the space, for the message.
+        needed: in bytes.
+        folder: where it is to lie; need not be there yet.
+
+    Raises:
+        ClipadError: less space is free.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ClipadError(
+            f"{name}: needs {min(needed, sys.maxsize):,} bytes or more and {free:,} are free in {place}, "
+            "expected more space; free some and run again."
+        )
+
+
 def _check_space(archives: Sequence[Path], place: Path) -> None:
     """Refuse archives whose members together are larger than the disk has space."""
-    needed, free = 0, shutil.disk_usage(place).free
+    needed = 0
     for archive in archives:
         with _open(archive) as members:
             for member in tqdm(members, f"check {archive.name}", unit="file", delay=2):
                 needed += member.size
-                if needed > free:
-                    raise ClipadError(
-                        f"{archive.name}: its files have {needed} bytes or more and {free} are free, "
-                        "expected more space; free some and run again."
-                    )
+                check_space(archive.name, needed, place)
 
 
 def _extract(archive: Path, place: Path) -> None:
     with _open(archive) as members:
         for member in tqdm(members, f"unpack {archive.name}", unit="file", delay=2):
-            _check_place(archive, place, member)
-            member.write(place)
+            try:
+                _check_place(archive, place, member)
+                member.write(place)
+            except OSError as error:
+                if error.errno is None:  # of a damaged archive, not of the disk
+                    raise
+                raise ClipadError(
+                    f"{archive.name}: its member {_quoted(member.name)} cannot be written "
+                    f"({error.strerror}), expected a disk that takes such a name and has space for it; "
+                    "correct that, or unpack the archive by hand."
+                ) from error
 
 
 @contextmanager
@@ -140,14 +171,17 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; what gzip and bz2 raise of a damaged file has no number
         raise ClipadError(
-            f"{archive}: found no whole archive ({str(error) or type(error).__name__}), expected zip or "
-            "tar; get it again."
+            f"{archive}: found no whole archive ({str(error)[: 3 * _QUOTED] or type(error).__name__}), "
+            "expected zip or tar; get it again."
         ) from error
 
 
 def _zip_members(archive: Path, _first: bytes) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
+            # zipfile does not count entries: a wrong length makes the next ones part of a comment.
+            if _ZIP_ENTRY in member.comment:
+                raise zipfile.BadZipFile(f"a comment of {_quoted(member.filename)} without its end")
             # Archives made on Windows may hold backslashes, and no mode.
             member.filename = member.filename.replace("\\", "/")
             is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
@@ -166,12 +200,46 @@ def _tar_members(archive: Path, first: bytes) -> Iterator[_Member]:
         headers = _Headers(file)
         with tarfile.open(fileobj=headers, mode="r:") as opened:
             while (member := opened.next()) is not None:
+                # What is no number here tarfile takes for 0.
+                if not re.fullmatch("[0-9]{1,20}", size := member.pax_headers.get("size", "0")):
+                    raise tarfile.ReadError(f"{_quoted(member.name)} has the size {_quoted(size)}")
                 member.name = member.name.replace("\\", "/")
                 kind = _FOLDER if member.isdir() else _FILE if member.isreg() else _LINK
                 write = partial(opened.extract, member, set_attrs=False, filter="data")
                 headers.left = math.inf  # whoever writes the member reads all of it
                 yield _Member(member.name, kind, member.size, write)
                 headers.left = _HEADER_BYTES
+        _check_end(headers.last, file)
+
+
+def _check_end(last: bytes, file: IO[bytes]) -> None:
+    """Read a tar file beyond its last member, to the end of what it is packed in.
+
+    tarfile stops alike at the end of an archive (blocks of zeros; one alone is enough at the end of a
+    file), at a damaged header and at the end of a cut file. What follows the blocks is nobody's, as
+    long as it is no further member.
+
+    Args:
+        last: the block in which tarfile found no member.
+        file: at the byte behind it.
+
+    Raises:
+        tarfile.ReadError: the archive is damaged or cut, or another one follows it.
+    """
+    if len(last) < tarfile.BLOCKSIZE or any(last + file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError("a damaged header, or no mark of the end")
+    while block := file.read(_BLOCK):
+        for place in range(0, len(block.rstrip(b"\0")), tarfile.BLOCKSIZE):
+            if _is_header(block[place : place + tarfile.BLOCKSIZE]):
+                raise tarfile.ReadError("members behind the mark of the end")
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 class _Headers(io.BufferedIOBase):
@@ -184,6 +252,7 @@ class _Headers(io.BufferedIOBase):
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.left: float = _HEADER_BYTES
+        self.last = b""
 
     def tell(self) -> int:
         """Where the next byte stands."""
@@ -194,21 +263,24 @@ class _Headers(io.BufferedIOBase):
         return self.file.seek(place, whence)
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next bytes, where there may be so many."""
+        """The next bytes, where there may be so many; ``last`` keeps them."""
         if size is None or size < 0 or size > self.left:
             raise tarfile.ReadError(f"a header has more than {_HEADER_BYTES:,} bytes")
         self.left -= size
-        return self.file.read(size)
+        self.last = self.file.read(size)
+        return self.last
 
 
 def _checked(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
     """Members that may be written; the folder itself, as `tar -cf x.tar .` names it, is there already."""
+    files = 0
     for number, member in enumerate(members):
         path = PurePosixPath(member.name)
         parts = path.parts
         if not parts and member.name and member.kind == _FOLDER:
             continue
-        outside = not parts or path.is_absolute() or ".." in parts or ":" in parts[0]
+        on_drive = re.match("[A-Za-z]:", member.name)  # of Windows
+        outside = not parts or path.is_absolute() or ".." in parts or on_drive
         if outside or "\0" in member.name:
             raise _refuse(archive, member.name, "outside its folder")
         if member.kind == _LINK:
@@ -220,7 +292,12 @@ def _checked(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
                 "of a size below zero" if member.size < 0 else f"not among the first {_MEMBERS:,}"
             )
             raise _refuse(archive, member.name, fault)
+        files += member.kind == _FILE
         yield member
+    if not files:
+        raise ClipadError(
+            f"{archive}: found no file in it, expected an archive with files; get it again."
+        )
 
 
 def _check_place(archive: Path, place: Path, member: _Member) -> None:
@@ -232,6 +309,15 @@ def _check_place(archive: Path, place: Path, member: _Member) -> None:
 
 def _refuse(archive: Path, name: str, fault: str) -> ClipadError:
     return ClipadError(
-        f"{archive.name}: found the member {name!r}, which is {fault}, expected plain files in one "
+        f"{archive.name}: found the member {_quoted(name)}, which is {fault}, expected plain files in one "
         "folder. Nothing was unpacked; do not use this archive, get it from its source page."
     )
+
+
+def _quoted(text: str) -> str:
+    """What somebody else wrote, for a message.
+
+    >>> _quoted("a" * 1000)[-7:]
+    "aa' ..."
+    """
+    return f"{text[:_QUOTED]!r}{' ...' if len(text) > _QUOTED else ''}"

@@ -15,7 +15,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import read_safetensors
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.checkpoint import read_checkpoint
-from clipad_core.methods.method import Detector
+from clipad_core.methods.method import Category, Detector
 from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Weights, find_root, read_method, read_methods, read_profile
 from clipad_harness.base.weights import resolve
@@ -231,7 +231,8 @@ def open_detector(
         at_test: fields of the config that change after training.
 
     Raises:
-        ClipadError: an unknown method, or something that it needs is missing or cannot be used.
+        ClipadError: an unknown method, something that it needs is missing or cannot be used, or a class
+            name that makes a prompt too long.
     """
     room = find_method(check_method(method, rooms()))
     config, learner = config or room.config(), None
@@ -248,7 +249,13 @@ def open_detector(
             f"{method}.changes: found resize: centre_crop, which does not see the borders of a photo, "
             "expected tiles or stretch."
         )
-    return Detector(room, backbone, config, class_name.strip(), references, learner)
+    words = class_name.strip()
+    if room.needs(config).class_name:
+        try:
+            room.check_prompts(room.prepare(backbone, config), config, Category(words))
+        except ClipadError as error:
+            raise ClipadError(f"--class-name: {error}") from error
+    return Detector(room, backbone, config, words, references, learner)
 
 
 def brings_config(checkpoint: Path | None) -> bool:

@@ -20,7 +20,13 @@ from tqdm.auto import tqdm
 from clipad_core.clip.image_file import Pixels, read_photo
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing, write_text
-from clipad_harness.photos.photos import names_below, path_text, place_below
+from clipad_harness.photos.photos import (
+    OVERLAY_COMMENT,
+    TITLE,
+    names_below,
+    path_text,
+    place_below,
+)
 from clipad_harness.photos.scoring import SCORE_DIGITS, Scored, Threshold, ranked, without_score
 from clipad_harness.report.figures import overlay
 from clipad_harness.site.page import TEMPLATES, page
@@ -82,7 +88,8 @@ def draw_overlays(
             continue
         heat = overlay(pixels, resize_map(anomaly_map, pixels.shape[:2]), limits=limits)
         with replacing(file) as temporary:
-            Image.fromarray(heat).save(temporary, format="JPEG", quality=90)
+            picture = Image.fromarray(heat)
+            picture.save(temporary, format="JPEG", quality=90, comment=OVERLAY_COMMENT)
         if len(cards) < PHOTOS_ON_PAGE:
             card = PhotoCard(
                 name=path_text(name),
@@ -175,6 +182,7 @@ def write_page(
         cards=cards,
         scores=[round(score, SCORE_DIGITS) for score in scores],
         threshold=threshold,
+        is_highest=threshold is not None and threshold.is_highest,
         bad=sum(threshold.verdict(score) == "bad" for score in scores) if threshold else 0,
         failed=[(path_text(photo.path), photo.problem) for photo in failed],
         notes=notes,
@@ -182,7 +190,7 @@ def write_page(
         warning=warning,
         css=Markup((TEMPLATES / "photos.css").read_text(encoding="utf-8")),
     )
-    title = f"Photos by score: {subject}" if subject else "Photos by score"
+    title = f"{TITLE}: {subject}" if subject else TITLE
     html = page(
         title,
         body,
@@ -192,4 +200,4 @@ def write_page(
         has_record=False,
         script=(TEMPLATES / "photos.js").read_text(encoding="utf-8"),
     )
-    return write_text(path, html)
+    return write_text(path, path_text(html))  # class name, weights and command may hold any bytes

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import mimetypes
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +19,13 @@ from clipad_harness.data.reading import entries
 
 # What is written into the folder of `--out`.
 TABLE, PAGE, OVERLAYS, MAPS = "scores.csv", "index.html", "overlays", "maps"
+# By these a result is known for one, wherever it was moved and however it was renamed since.
+TITLE, OVERLAY_COMMENT = "Photos by score", b"a heat map that `clipad score` drew"
+_TABLE_HEADS = (b"file,score,problem\n", b"file,score,verdict,problem\n")
+_PAGE_HEAD = re.compile(rb"<title>" + TITLE.encode() + rb"[^<]* clipad</title>")
 # Python's own table: what a system adds to it differs from machine to machine.
 _TYPES = mimetypes.MimeTypes()
+_ARRAY = b"\x93NUMPY"
 # A file's name may have 255 bytes on every common system; a temporary one has some more.
 _LONGEST_NAME = 200
 
@@ -39,16 +45,18 @@ class PhotoFiles:
     others: dict[Path, str] = field(default_factory=dict)
 
 
-def find_photos(words: Sequence[str], skip: Path | None = None) -> PhotoFiles:
+def find_photos(words: Sequence[str], skip: Path | None = None, name: str = "photos") -> PhotoFiles:
     """The photos that files, folders (with all below them) and patterns name.
 
     Of a folder every file is taken that is an image by its content or its name, and one that is neither
     a text nor known to be something else: whoever reads them says which cannot be read. Linked folders
-    are followed; names that begin with a dot, and litter of file managers, are no photos.
+    are followed; names that begin with a dot, litter of file managers, and what an earlier run wrote are
+    no photos.
 
     Args:
         words: as on the command line; a file is taken whatever it is.
         skip: a folder that is never searched: what is written there is no input.
+        name: what messages call the words.
 
     Raises:
         ClipadError: a word that names nothing, or a folder without photos.
@@ -58,7 +66,7 @@ def find_photos(words: Sequence[str], skip: Path | None = None) -> PhotoFiles:
     for word in words:
         photos = search.photos(word)
         if not photos:
-            raise ClipadError(search.nothing_at(Path(word)))
+            raise ClipadError(f"{name}: {search.nothing_at(Path(word))}")
         for path in photos:
             identity = path.parent.resolve(), path.name
             if identity not in identities:
@@ -97,8 +105,11 @@ class _Search:
         if path in self.unlisted:
             return f"{path_text(path)}: {self.unlisted[path]}"
         problem = "a folder without photos" if path.is_dir() else "no such file, folder or match"
+        folder = path if path.is_dir() else path.parent
+        if folder in self.others:
+            problem += f" ({path_text(folder)}: {self.others[folder]})"
         return (
-            f"photos: found {problem} at {path_text(path)}, expected images "
+            f"found {problem} at {path_text(path)}, expected images "
             f"({', '.join(photo_formats())}); correct the path."
         )
 
@@ -123,25 +134,25 @@ class _Search:
         except ClipadError as error:
             self.unlisted[folder] = str(error).removeprefix(f"{folder}: ")
             return []
-        earlier = _is_output(folder)
         photos = []
         # A folder is searched under its own name rather than under that of a link to it.
         for path in sorted(paths, key=lambda path: path.is_symlink()):
             if not path.is_dir():
-                if not (earlier and path.name in (TABLE, PAGE)):
-                    photos += self._if_photo(path)
-            elif self.skip is not None and path.resolve() == self.skip:
-                continue
-            elif earlier and path.name in (OVERLAYS, MAPS):
-                self.others[path] = "an earlier run wrote it"
-            else:
+                photos += self._if_photo(path)
+            elif self.skip is None or path.resolve() != self.skip:
                 photos += self._below(path)
         return photos
 
     def _if_photo(self, path: Path) -> list[Path]:
-        if _may_be_photo(path):
+        head = _head(path)
+        if _is_result(head):
+            self.others[path.parent] = "an earlier run wrote files of it"
+        elif head is not None and head.startswith(_ARRAY):
+            self.others[path.parent] = "files of it are arrays, no images"
+        elif _may_be_photo(path, head):
             return [path]
-        self.others[path] = "no image"
+        else:
+            self.others[path] = "no image"
         return []
 
 
@@ -150,13 +161,18 @@ def check_output(folder: Path) -> None:
 
     Raises:
         ClipadError: a file instead of the folder; a table or a page that `clipad score` did not write; a
-            link or a file where a folder of results belongs.
+            link or a file where a folder of results belongs; a path that is no text.
     """
+    if path_text(folder) != str(folder):  # safetensors would read nothing of what it wrote there
+        raise ClipadError(
+            f"--out: found bytes that are no UTF-8 in {path_text(folder)}, expected a path of letters; "
+            "choose another."
+        )
     if folder.exists() and not folder.is_dir():
         raise ClipadError(
             f"--out: found a file at {path_text(folder)}, expected a folder; choose another name."
         )
-    foreign = [] if _is_output(folder) else [folder / TABLE, folder / PAGE]
+    foreign = [path for path in (folder / TABLE, folder / PAGE) if not _is_result(_head(path))]
     inner = [folder / OVERLAYS, folder / MAPS]
     foreign += [path for path in inner if path.is_symlink() or not path.is_dir()]
     for path in foreign:
@@ -167,30 +183,35 @@ def check_output(folder: Path) -> None:
             )
 
 
-def _is_output(folder: Path) -> bool:
-    """Whether `clipad score` wrote into a folder."""
+def _head(path: Path) -> bytes | None:
+    """How a file begins; None: it cannot be read."""
     try:
-        with (folder / TABLE).open("rb") as file:
-            return file.read(11) == b"file,score,"
+        if not path.is_file():  # a pipe would be waited for, for ever
+            return None
+        with path.open("rb") as file:
+            return file.read(4096)
     except OSError:
-        return False
+        return None
 
 
-def _may_be_photo(path: Path) -> bool:
+def _is_result(head: bytes | None) -> bool:
+    """Whether `clipad score` wrote a file that begins so: a table, a page or a heat map."""
+    return head is not None and (
+        head.startswith(_TABLE_HEADS)
+        or OVERLAY_COMMENT in head
+        or _PAGE_HEAD.search(head) is not None
+    )
+
+
+def _may_be_photo(path: Path, head: bytes | None) -> bool:
     """Whether a file is an image by name or content, or nobody knows what: whoever reads it will say."""
     kind = _TYPES.guess_type(path.name)[0] or ""
     if kind.startswith("image/") or is_image(path):
         return True
     if kind:
         return False
-    try:
-        if not path.is_file():
-            return True
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return True
-    return not _is_text(head) or Image.registered_extensions().get(path.suffix.lower()) is not None
+    is_known = Image.registered_extensions().get(path.suffix.lower()) is not None
+    return head is None or is_known or not _is_text(head)
 
 
 def _is_text(head: bytes) -> bool:
@@ -203,7 +224,7 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def path_text(path: Path) -> str:
+def path_text(path: Path | str) -> str:
     r"""A path as text that every file and page can hold: bytes that are no UTF-8 become \xNN.
 
     >>> path_text(Path("caf\udce9.png"))

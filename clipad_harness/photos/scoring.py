@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from clipad_core.clip.image_file import Photo, Pixels, read_photo
+from clipad_core.clip.image_file import Faint, Photo, Pixels, read_photo
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
@@ -49,7 +49,7 @@ class Scored:
     score: float | None = None
     problem: str = ""
     extent: tuple[float, float] = (0.0, 0.0)
-    faint: tuple[int, int] | None = None
+    faint: Faint | None = None
     reused: bool = False
     kept: tuple[Path, str] | None = None
 
@@ -84,6 +84,11 @@ class Threshold:
     photos: int
     above: int
 
+    @property
+    def is_highest(self) -> bool:
+        """Whether so few good photos were scored that it is simply the highest of their scores."""
+        return self.photos * (1 - self.quantile) < 1
+
     def verdict(self, score: float) -> str:
         """Whether a photo is good or bad."""
         return "bad" if round(score, SCORE_DIGITS) > self.value else "good"
@@ -103,16 +108,12 @@ def threshold_of(scores: Sequence[float], quantile: float) -> Threshold:
     """The lowest score of a good photo that at least this share of the good photos does not exceed.
 
     Raises:
-        ClipadError: no scores, or a share that is none.
+        ClipadError: a share that is none.
 
     >>> threshold_of([0.1, 0.2, 0.3, 0.4], 0.75)
     Threshold(value=0.3, quantile=0.75, photos=4, above=1)
     """
     check_quantile(quantile)
-    if not scores:
-        raise ClipadError(
-            "--good: found no photo that could be scored, expected some of good ones."
-        )
     value = round(float(np.quantile(scores, quantile, method="inverted_cdf")), SCORE_DIGITS)
     above = sum(round(score, SCORE_DIGITS) > value for score in scores)
     return Threshold(value, quantile, len(scores), above)
@@ -163,12 +164,15 @@ class PhotoScorer:
         tensors = None if kept is None else read_tensors(*kept)
         if kept is None or tensors is None:
             return None
-        faint = tensors["faint"].tolist() if "faint" in tensors else None
+        faint = None
+        if "faint" in tensors:
+            lowest, highest, outliers, is_grey = tensors["faint"].tolist()
+            faint = Faint(lowest, highest, outliers, bool(is_grey))
         return Scored(
             path,
             float(tensors["score"]),
             extent=_extent(tensors["map"]),
-            faint=None if faint is None else (faint[0], faint[1]),
+            faint=faint,
             reused=kept[0].name in self._earlier,
             kept=kept,
         )

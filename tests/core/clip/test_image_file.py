@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deep_files import jpeg2000, pgm, tiff
 from PIL import Image
 
 from clipad_core import ClipadError, read_image
 from clipad_core.clip import image_file
-from clipad_core.clip.image_file import is_image, read_photo
+from clipad_core.clip.image_file import Faint, is_image, read_photo
 
 LEFT, RIGHT = (250, 10, 10), (10, 10, 250)
 FORMATS = {
@@ -123,7 +124,7 @@ def test_values_of_a_camera_in_16_bits_are_told_and_scaled_on_demand(tmp_path, h
     with pytest.warns(UserWarning, match=f"from 0 to {highest} in 16 bits.*value_range=") as found:
         dark = read_image(path)
     assert dark.max() <= 63 and len(found) == 1
-    assert read_photo(path).faint == (0, highest)
+    assert read_photo(path).faint == Faint(0, highest, 0, is_grey=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bright = read_image(path, value_range=(0, highest))
@@ -157,10 +158,115 @@ def colours_of_16_bits(path: Path, value: int) -> Path:
 
 def test_colours_of_16_bits_with_the_values_of_10_are_told(tmp_path: Path) -> None:
     path = colours_of_16_bits(tmp_path / "photo.png", 1000)
-    with pytest.warns(UserWarning, match="from 768 to 1023 in 16 bits"):
+    with pytest.warns(
+        UserWarning, match="from 768 to 1023 in 16 bits.*no range scales them"
+    ) as told:
         assert read_image(path).max() == 3
+    assert "value_range" not in str(told[0].message)
     with pytest.raises(ClipadError, match="of which the upper 8 are read"):
         read_image(path, (0, 1023))
+
+
+TWELVE_BITS = np.array([[0, 1000, 1500, 2000], [2048, 3000, 4000, 4095]])
+DEEP_GREYS = {
+    "binary.pgm": lambda path: pgm(path, TWELVE_BITS, 4095),
+    "text.pgm": lambda path: pgm(path, TWELVE_BITS, 4095, plain=True),
+    "12.tif": lambda path: tiff(path, TWELVE_BITS, 12),
+    "12.jp2": lambda path: jpeg2000(path, TWELVE_BITS, 12),
+}
+
+
+@pytest.mark.parametrize("name", DEEP_GREYS)
+def test_a_range_is_of_the_values_of_the_file_and_the_header_says_white(tmp_path, name) -> None:
+    path = DEEP_GREYS[name](tmp_path / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = read_image(path)[..., 0]
+    assert np.array_equal(whole, np.round(TWELVE_BITS * 255 / 4095))
+    assert np.array_equal(read_image(path, (0, 4095))[..., 0], whole)
+    scaled = (TWELVE_BITS.clip(1000, 2000) - 1000) * 255 / 1000
+    assert np.array_equal(read_image(path, (1000, 2000))[..., 0], np.floor(scaled + 0.5))
+
+
+@pytest.mark.parametrize("name", ["12.ppm", "12.jp2"])
+def test_colours_of_12_bits_are_read_by_what_the_header_says_and_have_no_range(
+    tmp_path, name
+) -> None:
+    values = np.full((4, 4, 3), 2050)
+    if name == "12.ppm":
+        pgm(tmp_path / name, values, 4095)
+    else:
+        jpeg2000(tmp_path / name, values, 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert abs(read_image(tmp_path / name).astype(int) - 128).max() <= 1
+    with pytest.raises(ClipadError, match=f"{name}: found several channels of more than 8 bits"):
+        read_image(tmp_path / name, (0, 4095))
+
+
+def test_a_ppm_of_16_bits_with_the_values_of_10_is_told(tmp_path: Path) -> None:
+    path = pgm(tmp_path / "photo.ppm", np.full((4, 4, 3), 1000), 65535)
+    assert read_photo(path).faint == Faint(1024, 1279, 0, is_grey=False)
+
+
+def test_single_hot_pixels_do_not_hide_the_values_of_a_camera(tmp_path: Path) -> None:
+    values = np.full((50, 50), 900, np.uint16)
+    values[0, :2] = 65535
+    Image.fromarray(values).save(tmp_path / "hot.png")
+    with pytest.warns(UserWarning, match=r"to 900 in 16 bits \(but for 2 pixels\).*\(0, 1023\)"):
+        read_image(tmp_path / "hot.png")
+    values[0, :3] = 65535
+    Image.fromarray(values).save(tmp_path / "bright.png")
+    assert read_photo(tmp_path / "bright.png").faint is None
+
+
+def test_a_deep_tiff_in_which_0_is_white_is_not_read_as_a_negative(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "negative.tif", TWELVE_BITS, 16, photometric=0)
+    with pytest.raises(ClipadError, match="negative.tif: found a TIFF .* in which 0 is white"):
+        read_image(path)
+
+
+def palette_with_transparency() -> Image.Image:
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([0, 0, 0, 200, 30, 30])
+    image.info["transparency"] = 1
+    return image
+
+
+FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (8, 8), (30, 30, 200))]}
+RED = Image.new("RGB", (8, 8), (200, 30, 30))
+MODES = {
+    "ink.jpg": (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), {}, (255, 0, 0)),
+    "ink.tif": (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), {}, (255, 0, 0)),
+    "alpha.png": (Image.new("LA", (8, 8), (77, 0)), {}, (77, 77, 77)),
+    "palette.png": (palette_with_transparency(), {}, (200, 30, 30)),
+    "bits.tif": (Image.new("1", (8, 8), 1), {}, (255, 255, 255)),
+    "frames.gif": (RED, FRAMES, (200, 30, 30)),
+    "frames.webp": (RED, FRAMES | {"lossless": True}, (200, 30, 30)),
+    "frames.png": (RED, FRAMES, (200, 30, 30)),
+    "default.png": (RED, FRAMES | {"default_image": True}, (200, 30, 30)),
+    "pages.tif": (RED, FRAMES, (200, 30, 30)),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_colour_modes_frames_and_pages_follow_one_rule(tmp_path: Path, name: str) -> None:
+    image, options, colour = MODES[name]
+    image.save(tmp_path / name, **options)
+    pixels = read_image(tmp_path / name)
+    assert pixels.shape == (8, 8, 3) and abs(pixels.astype(int) - colour).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "suffix", ["jpg", "png", "tif", "webp", "gif", "jp2", "avif", "bmp", "ppm"]
+)
+def test_a_truncated_file_of_any_format_is_one_message(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"photo.{suffix}"
+    Image.effect_noise((64, 64), 80).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(ClipadError, match=f"photo.{suffix}: found") as told:
+        read_image(path)
+    assert str(told.value).count(str(path)) == 1 and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("value_range", [(5, 5), (-1, 10), (0, 65536), (10, 2)])

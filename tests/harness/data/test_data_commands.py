@@ -162,9 +162,90 @@ def test_check_says_which_rule_counts_in_masks_that_published_datasets_have(
     assert "grey" not in lines[0] or rule in lines[0]
 
 
-def test_numbers_of_kinds_of_defects_as_in_visa_are_no_grey(data):
-    masked(data, np.where(MEANT > 0, np.where(np.arange(32) < 12, 1, 3), 0).astype(np.uint8))
+KINDS = np.where(MEANT > 0, np.where(np.arange(32) < 12, 1, 3), 0).astype(np.uint8)
+FLOAT = MEANT.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize(
+    ("mask", "file", "values", "pixels"),
+    [
+        (KINDS, "000_mask.png", "1 to 3", "56 pixels count, 28 are"),
+        (
+            np.where(KINDS == 3, 30, KINDS * 2).astype(np.uint8),
+            "000_mask.png",
+            "2 to 30",
+            "56 pixels count, 28 are",
+        ),
+        (MEANT // 255, "000_mask.png", "1 to 1", "56 pixels count, 56 are"),
+        (MEANT // 255 * 254, "000_mask.bmp", "254 to 254", "56 pixels count, 56 are"),
+        (
+            np.where(KINDS == 1, 200, MEANT).astype(np.uint8),
+            "000_mask.png",
+            "200 to 255",
+            "56 pixels count, 56 are",
+        ),
+        (MEANT.astype(np.uint16), "000_mask.tif", "255 to 255", "56 pixels count, 56 are"),
+        (MEANT.astype(np.uint16) * 16, "000_mask.png", "4080 to 4080", "56 pixels count, 56 are"),
+        (FLOAT * np.float32(0.5), "000_mask.tif", "0.5 to 0.5", "56 pixels count, 56 are"),
+        (FLOAT * 255, "000_mask.tif", "255 to 255", "56 pixels count, 56 are"),
+        (
+            np.where(KINDS == 1, np.float32(0.25), FLOAT),
+            "000_mask.tif",
+            "0.25 to 1",
+            "56 pixels count, 28 are",
+        ),
+    ],
+)
+def test_check_says_which_rule_counts_in_masks_of_other_values_than_0_and_white(
+    data, mask, file, values, pixels
+):
+    name = masked(data, mask, file)
+    problems, remarks = check(data / "hazelnut_toy", "hazelnut_toy")[1:]
+    assert problems == [] and len(remarks) == 1
+    assert remarks[0].startswith(
+        f"1 grey mask ({name}): values from {values} where full white alone"
+    )
+    assert pixels in remarks[0] and ABOVE in remarks[0]
+
+
+PALETTE = Image.fromarray(MEANT // 255).convert("P")
+PALETTE.putpalette([0, 0, 0, 255, 255, 255] + [0, 0, 0] * 254)
+
+
+@pytest.mark.parametrize(
+    ("mask", "file"),
+    [
+        (MEANT, "000_mask.png"),
+        (Image.fromarray(MEANT).convert("1"), "000_mask.png"),
+        (Image.fromarray(MEANT).convert("RGB"), "000_mask.png"),
+        (MEANT.astype(np.uint16) * 257, "000_mask.png"),
+        (MEANT.astype(np.uint16) * 257, "000_mask.tif"),
+        (FLOAT, "000_mask.tif"),
+        (PALETTE, "000_mask.bmp"),
+    ],
+    ids=["grey", "one bit", "colour", "16 bits of PNG", "16 bits of TIFF", "floats", "palette"],
+)
+def test_masks_of_0_and_the_full_white_of_their_kind_are_no_remark(data, mask, file):
+    masked(data, mask, file)
     assert check(data / "hazelnut_toy", "hazelnut_toy")[1:] == ([], [])
+
+
+def test_check_says_which_anomalous_training_images_are_left_out(data, tmp_path):
+    mvtec(data / "hazelnut_toy", "hazelnut")
+    write(data / "hazelnut_toy" / "hazelnut" / "train" / "bad" / "000.png")
+    (data / "dagm").mkdir()
+    FOLDERS["dagm"][0](data / "dagm")
+    assert check(data / "hazelnut_toy", "hazelnut_toy")[1:] == (
+        [],
+        [
+            "1 anomalous training image (hazelnut/train/bad/000.png): left out; references are normal "
+            "images"
+        ],
+    )
+    assert (
+        "4 anomalous training images (Class1/Train/0577.PNG, "
+        in check(data / "dagm", "dagm")[2][-1]
+    )
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 6])

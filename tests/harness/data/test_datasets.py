@@ -51,6 +51,11 @@ LITTER = [
     "000.png:Zone.Identifier", "000.png\uf03aZone.Identifier", "000.png:AFP_AfpInfo", "Icon\r",
     "SYNOINDEX_MEDIA_INFO", "@eaDir/", "#recycle/", "@Recycle/", ".@__thumb/", ".Trash-1000/",
     "$RECYCLE.BIN/", "System Volume Information/", "lost+found/", "__MACOSX/",
+    "000.png~", "~$000.png", "000.png.bak", "#000.png#", "000.png:com.apple.quarantine",
+    "000.png\uf022com.apple.quarantine", "000.png\uf03acom.apple.metadata_kMDItemWhereFroms",
+    "000.png:$DATA", "000.png:Zone.Identifier:$DATA", "000.png:com.dropbox.attrs",
+    "000.PNG.part", "000.png.crdownload", "Unconfirmed 1234.crdownload", "000.png.tmp",
+    "000.png.download/", "~snapshot/", ".snapshot/", ".AppleDouble/", "found.000/",
 ]  # fmt: skip
 
 
@@ -68,7 +73,13 @@ def test_what_file_servers_and_browsers_leave_is_neither_read_nor_a_fault(root, 
     pd.testing.assert_frame_equal(read_index(root, "mini"), expected_index)
 
 
-@pytest.mark.parametrize("name", ["thumb.png", "recycle", "Identifier.png", "eaDir", "icon.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "thumb.png", "recycle", "Identifier.png", "eaDir", "icon.png", "Re: photo.png", "~1.png",
+        "12:30 com.apple.png", "part.png", "1.part.png", "snapshot", "$1.png", "#1.png", "tmp", "found.png",
+    ],
+)  # fmt: skip
 def test_names_that_only_resemble_litter_are_data(name):
     assert not is_litter(name)
 
@@ -147,7 +158,7 @@ def missing_mask(nut: Path) -> str:
 
 def mask_for_a_normal_image(nut: Path) -> str:
     write(nut / "ground_truth" / "good" / "000_mask.png")
-    return "nut/ground_truth/good/000_mask.png: mask for a normal image"
+    return "nut/ground_truth/good/000_mask.png: mask for a normal image that marks 48 pixels"
 
 
 def mask_without_an_image(nut: Path) -> str:
@@ -206,9 +217,15 @@ def nested_folder(nut: Path) -> str:
     return "nut/test/good/more: a folder"
 
 
-def damaged_training_image(nut: Path) -> str:
-    write(nut / "train" / "crack" / "000.png")
-    return "nut/train/crack/000.png: training image outside train/good"
+def training_images_called_normal(nut: Path) -> str:
+    write(nut / "train" / "ok" / "000.png")
+    return "nut/train/ok: called like normal images, which are in good; rename it"
+
+
+def a_test_folder_called_normal(nut: Path) -> str:
+    write(nut / "test" / "Good" / "000.png")
+    write(nut / "ground_truth" / "Good" / "000.png")
+    return "nut/test/Good: called like normal images, which are in good; rename it"
 
 
 FAULTS: list[Callable[[Path], str]] = [
@@ -226,7 +243,8 @@ FAULTS: list[Callable[[Path], str]] = [
     broken_header,
     foreign_file,
     nested_folder,
-    damaged_training_image,
+    training_images_called_normal,
+    a_test_folder_called_normal,
 ]
 
 

@@ -1,9 +1,12 @@
 """Downloads from a server of our own, and archives that try to leave their folder."""
 
+import bz2
 import contextlib
 import gzip
 import hashlib
 import io
+import lzma
+import os
 import shutil
 import subprocess
 import tarfile
@@ -167,6 +170,34 @@ def test_no_server_and_no_web_address_are_one_message(server, tmp_path):
         download(archive_of(server, url=(tmp_path / "secret").as_uri()), tmp_path)
 
 
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_download_that_the_disk_cannot_hold_is_refused_before_a_byte_is_written(
+    server, tmp_path, monkeypatch, sized
+):
+    size = len(server.content)
+    archive = archive_of(server) if sized else archive_of(server, size=None)
+    card = replace(read_card("cvc_colondb"), archives=(archive,))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(ClipadError, match=f"needs {size:,} bytes or more and 100 are free in"):
+        fetch(card, tmp_path)
+    assert [
+        path for path in tmp_path.rglob("*") if path.is_file() and "CVC" not in path.parts
+    ] == []
+    assert len(server.range_headers) == (0 if sized else 1)  # the card's size asks nobody
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
+    assert download(archive, tmp_path).read_bytes() == server.content
+
+
+def test_what_came_of_a_download_needs_no_space_again(server, tmp_path, monkeypatch):
+    (tmp_path / "set.zip.part").write_bytes(server.content[:-10])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
+    with pytest.raises(ClipadError, match=r"^set\.zip: needs 10 bytes or more and 9 are free"):
+        download(archive_of(server), tmp_path)
+    assert (tmp_path / "set.zip.part").stat().st_size == len(server.content) - 10
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    assert download(archive_of(server), tmp_path).read_bytes() == server.content
+
+
 def test_a_cut_download_leaves_no_dataset(server, tmp_path):
     server.cut = 100
     card = replace(read_card("cvc_colondb"), archives=(archive_of(server),))
@@ -269,7 +300,7 @@ def test_files_that_are_larger_than_the_disk_together_are_refused_before_one_is_
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=15))
     monkeypatch.setattr(tarfile.TarFile, "extract", lambda *_, **__: pytest.fail("written"))
     monkeypatch.setattr(zipfile.ZipFile, "extract", lambda *_: pytest.fail("written"))
-    with pytest.raises(ClipadError, match=r"^2: its files have 16 bytes or more and 15 are free"):
+    with pytest.raises(ClipadError, match=r"^2: needs 16 bytes or more and 15 are free in"):
         unpack([(first, ""), (second, "")], tmp_path / "set")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
@@ -376,6 +407,173 @@ def test_a_damaged_header_is_one_message(tmp_path, fault):
     (tmp_path / "set.tar").write_bytes(header)
     with pytest.raises(ClipadError, match=r"set\.tar: found"):
         unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+
+
+def three_members(form: int = tarfile.GNU_FORMAT, records: bool = False) -> bytes:
+    """A tar file: at 0, 1,536 and 3,072 a header, the end at 4,608; two blocks of zeros."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for number in range(3):
+            info = member(f"{number}.png")
+            info.size = 600
+            archive.addfile(info, io.BytesIO(b"x" * 600))
+    return buffer.getvalue() if records else buffer.getvalue()[: 4608 + 1024]
+
+
+def replaced(content: bytes, place: int, other: bytes) -> bytes:
+    return content[:place] + other + content[place + len(other) :]
+
+
+TAR, PACKERS = three_members(), {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+NOT_WHOLE = {
+    "cut at a later header": TAR[:1536],
+    "cut inside a later header": TAR[:1700],
+    "cut inside a file": TAR[:3900],
+    "cut at its end": TAR[:4608],
+    "cut inside the mark of its end": TAR[:5000],
+    "a zeroed header in the middle": replaced(TAR, 1536, bytes(512)),
+    "a zeroed header and zeros in the file": replaced(TAR, 1536, bytes(1536)),
+    "a changed bit in a header in the middle": replaced(TAR, 1536, b"q"),
+    "a changed bit in the last header": replaced(TAR, 3072, b"q"),
+    "another tar file behind it": TAR + TAR,
+    "gzip with another checksum": gzip.compress(TAR)[:-8] + bytes(8),
+    "gzip without its last bytes": gzip.compress(TAR)[:-8],
+    **{f"{name} cut": pack(TAR)[:-20] for name, pack in PACKERS.items()},
+    "packed in two, the second lost": gzip.compress(TAR[:3072]),
+}
+
+
+@pytest.mark.parametrize("fault", NOT_WHOLE)
+def test_an_archive_that_is_not_whole_is_refused_before_a_file_is_written(
+    tmp_path, monkeypatch, fault
+):
+    monkeypatch.setattr(tarfile.TarFile, "extract", lambda *_, **__: pytest.fail("written"))
+    (tmp_path / "set.tar").write_bytes(NOT_WHOLE[fault])
+    with pytest.raises(ClipadError, match=r"set\.tar: found no whole archive"):
+        unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set.tar"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        three_members(records=True),
+        TAR[:5120],
+        TAR + b"garbage" * 1000,
+        *(pack(TAR) for pack in PACKERS.values()),
+        gzip.compress(TAR[:3072]) + gzip.compress(TAR[3072:]),
+        three_members(tarfile.USTAR_FORMAT),
+    ],
+    ids=[
+        "records",
+        "one block of zeros",
+        "garbage behind the end",
+        *PACKERS,
+        "two of gzip",
+        "ustar",
+    ],
+)
+def test_whole_archives_unpack_whatever_follows_their_end(tmp_path, content):
+    (tmp_path / "set.tar").write_bytes(content)
+    folder = unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert sizes == {"0.png": 600, "1.png": 600, "2.png": 600}
+
+
+def folders_alone(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("images/", "")
+    else:
+        with tarfile.open(fileobj=buffer, mode=kind) as archive:
+            archive.addfile(member("images", tarfile.DIRTYPE))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(10240),
+        gzip.compress(bytes(10240)),
+        b"PK\x05\x06" + bytes(18),
+        *(folders_alone(kind) for kind in ("w", "w:gz", "zip")),
+    ],
+    ids=["zeros", "packed zeros", "zip", "folder of tar", "folder of tgz", "folder of zip"],
+)
+def test_an_archive_without_a_file_is_refused(tmp_path, content):
+    zipped(tmp_path / "1.zip")
+    (tmp_path / "2.zip").write_bytes(content)
+    with pytest.raises(ClipadError, match=r"2\.zip: found no file in it, expected"):
+        unpack([(tmp_path / "1.zip", ""), (tmp_path / "2.zip", "")], tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.zip", "2.zip"]
+
+
+@pytest.mark.parametrize("size", ["abc", "-5", "-1", " 3", "1_0", "9" * 4000, "9" * 5000, ""])
+def test_a_size_that_is_none_is_one_short_message(tmp_path, size):
+    info = member("1.png")
+    info.pax_headers = {"size": size}
+    (tmp_path / "set.tar").write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    with pytest.raises(
+        ClipadError, match=r"set\.tar: found no whole archive ..1\.png. has the size"
+    ) as caught:
+        unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("pack", [zipped, lambda path, *names: tarred(path, *map(member, names))])
+def test_a_name_that_the_disk_does_not_take_is_named_with_its_archive(tmp_path, pack):
+    archive = pack(tmp_path / "set.archive", f"images/{'b' * 300}.png")
+    with pytest.raises(
+        ClipadError, match=r"^set\.archive: its member 'images/bbb.*cannot be written"
+    ):
+        unpack([(archive, "")], tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set.archive"]
+
+
+@pytest.mark.parametrize("name", ["../" + "x" * 5000, "x\n" * 5000 + "/../.."])
+def test_of_a_long_name_a_message_has_the_beginning(tmp_path, name):
+    with pytest.raises(ClipadError, match="outside its folder") as caught:
+        unpack([(zipped(tmp_path / "set.zip", name), "")], tmp_path / "set")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes no colon in a name")
+def test_a_colon_is_a_drive_behind_one_letter_alone(tmp_path):
+    names = ["Re: photo.png", "12:30.png", "1:x.png", "images/c:x.png", ":.png", "ä:x.png"]
+    for number, pack in enumerate((zipped, lambda p, *n: tarred(p, *map(member, n)))):
+        archive = pack(tmp_path / f"{number}", *names)
+        folder = unpack([(archive, "")], tmp_path / f"from {number}")
+        assert all((folder / name).is_file() for name in names)
+        for name in ("c:x.png", "C:\\x.png", "z:/x.png"):
+            with pytest.raises(ClipadError, match="outside its folder"):
+                unpack([(pack(tmp_path / "drive", name), "")], tmp_path / "set")
+
+
+def test_names_equal_but_for_case_are_two_files_or_refused(tmp_path):
+    archive = zipped(tmp_path / "set.zip", "A.png", "a.png")
+    (tmp_path / "Case").mkdir()
+    if (tmp_path / "case").exists():
+        with pytest.raises(ClipadError, match="there twice"):
+            unpack([(archive, "")], tmp_path / "set")
+    else:
+        folder = unpack([(archive, "")], tmp_path / "set")
+        assert sorted(path.name for path in folder.iterdir()) == ["A.png", "a.png", "good.txt"]
+
+
+@pytest.mark.parametrize("fault", ["cut", "checksum", "name", "length of a comment"])
+def test_a_zip_file_that_is_not_whole_leaves_nothing(tmp_path, fault):
+    content = zipped(tmp_path / "set.zip", "1.png").read_bytes()
+    places = {
+        "checksum": content.index(b"evil"),
+        "name": content.index(b"1.png"),
+        "length of a comment": content.index(b"PK\x01\x02") + 33,  # of the first entry, in 256
+    }
+    content = content[:-30] if fault == "cut" else replaced(content, places[fault], b"q")
+    (tmp_path / "set.zip").write_bytes(content)
+    with pytest.raises(ClipadError, match=r"set\.zip: found no whole archive"):
+        unpack([(tmp_path / "set.zip", "")], tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
 
 
 def test_a_tar_file_that_ends_with_a_zip_file_is_a_tar_file(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from deep_files import tiff
 from PIL import Image
 
 from clipad_core.clip.image_file import FORMATS, read_photo
@@ -134,6 +135,11 @@ def test_every_format_is_read_as_stored_and_upright_where_that_is_asked_for(
     upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
     upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
     assert np.array_equal(read_photo(path).pixels, upright)
+
+
+def test_greyscale_of_12_bits_is_scaled_by_what_its_header_calls_white(tmp_path):
+    path = tiff(tmp_path / "deep.tif", np.array([[0, 2048], [4000, 4095]]), 12)
+    assert pixels(path)[..., 0].tolist() == [[0, 128], [249, 255]]
 
 
 def test_a_mask_stored_as_tiff_is_read_as_stored(save):

@@ -317,8 +317,20 @@ def head_ct_line_twice(root: Path) -> str:
     return "labels.csv: names image 000 twice"
 
 
+def head_ct_image_twice(root: Path) -> str:
+    write(root / "head_ct" / "head_ct" / "001.jpg")
+    return "head_ct/head_ct/001.png: a second image 001 beside 001.jpg"
+
+
+def visa_mask_of_a_normal_image(root: Path) -> str:
+    visa_masks_of_normal_images(root, slice(2, 4))
+    return "pcb1/Data/Masks/Normal/0003.png: mask for a normal image that marks 16 pixels"
+
+
 FAULTS = [
     visa_row_without_mask,
+    visa_mask_of_a_normal_image,
+    head_ct_image_twice,
     visa_line_twice,
     visa_line_in_both_splits,
     head_ct_line_twice,
@@ -336,6 +348,36 @@ FAULTS = [
     brain_mri_half_copied,
     cvc_colondb_extra_mask,
 ]
+
+
+def visa_masks_of_normal_images(root: Path, last: slice) -> None:
+    """Masks that mark nothing for all normal images of a category but the last one's."""
+    table = root / "split_csv" / "1cls.csv"
+    lines = table.read_text().splitlines()
+    for number, line in enumerate(lines):
+        category, _, label, image, _ = line.split(",")
+        if (category, label) == ("pcb1", "normal"):
+            mask = image.replace("Images", "Masks").replace("JPG", "png")
+            write_mask(root / mask, last if "0003" in mask else slice(0, 0))
+            lines[number] += mask
+    table.write_text("\n".join(lines) + "\n")
+
+
+def mvtec_masks_of_normal_images(root: Path) -> None:
+    for number in range(2):
+        mask = root / "bottle" / "ground_truth" / "good" / f"00{number}_mask.png"
+        write_mask(mask, slice(0, 0))
+
+
+@pytest.mark.parametrize("name", ["visa", "mvtec"])
+def test_masks_of_normal_images_that_mark_nothing_are_ignored(make, name):
+    root = make(name)
+    expected = read_index(root, name)
+    if name == "visa":
+        visa_masks_of_normal_images(root, slice(0, 0))
+    else:
+        mvtec_masks_of_normal_images(root)
+    pd.testing.assert_frame_equal(read_index(root, name), expected)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

@@ -1,5 +1,6 @@
 """`clipad data new`: a card from a folder of one's own."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,76 @@ def no_test(root: Path) -> str:
     return "found no test images"
 
 
-REFUSED = [nothing, no_category, no_layout, only_normal, no_test]
+def capitals(root: Path) -> str:
+    for part in ("Train/Good", "Test/Good", "Test/Bad"):
+        write(root / "part" / part / "000.png")
+    return r"found part/Test, part/Train, expected test, train in small letters .* rename them"
+
+
+def labels_in_small_letters(root: Path) -> str:
+    write(root / "part" / "Test" / "0001.PNG")
+    write_mask(root / "part" / "Test" / "label" / "0001_label.PNG")
+    return "found part/Test/label, expected Label for the masks .* rename them"
+
+
+def no_labels(root: Path) -> str:
+    write(root / "part" / "Test" / "0001.PNG")
+    return "found normal test images only and no masks, expected normal and anomalous"
+
+
+def capital_masks(root: Path) -> str:
+    mvtec(root, "part")
+    (root / "part" / "ground_truth").rename(root / "part" / "Ground Truth")
+    return r"found part/Ground Truth, expected ground_truth in small letters"
+
+
+def capitals_alone(root: Path) -> str:
+    write(root / "Test" / "Good" / "000.png")
+    return "found Test in it, expected a folder for every category .* move Test into"
+
+
+def two_names_in_a_category(root: Path) -> str:
+    mvtec(root, "nut")
+    write(root / "nut" / "test" / "ok" / "000.png")
+    return r"found nut/test/ok, expected normal .* in folders of one name, good; rename these"
+
+
+def other_letters_in_a_category(root: Path) -> str:
+    mvtec(root, "bolt")
+    mvtec(root, "nut", good="Good")
+    return "found nut/train/Good, nut/test/Good, expected normal .* of one name, good;"
+
+
+def other_name_of_training_images(root: Path) -> str:
+    write(root / "nut" / "train" / "images" / "000.png")
+    for name in ("good", "crack"):
+        write(root / "nut" / "test" / name / "000.png")
+    return "found nut/train/images, expected normal .* of one name, good;"
+
+
+def unknown_names_of_training_images(root: Path) -> str:
+    for name in ("a", "b"):
+        write(root / "nut" / "train" / name / "000.png")
+    write(root / "nut" / "test" / "c" / "000.png")
+    return "found nut/train/a, nut/train/b, expected normal .* of one name, good;"
+
+
+REFUSED = [
+    nothing,
+    no_category,
+    no_layout,
+    only_normal,
+    no_test,
+    capitals,
+    labels_in_small_letters,
+    no_labels,
+    capital_masks,
+    capitals_alone,
+    two_names_in_a_category,
+    other_letters_in_a_category,
+    other_name_of_training_images,
+    unknown_names_of_training_images,
+]
 
 
 @pytest.mark.parametrize("fault", REFUSED, ids=lambda fault: fault.__name__)
@@ -131,6 +201,63 @@ def test_a_folder_that_cannot_be_a_dataset_is_refused_and_no_card_is_written(
     with pytest.raises(ClipadError, match=message):
         new_card("own_parts", tmp_path, cards)
     assert list(cards.iterdir()) == []
+
+
+def capital_names(root: Path) -> tuple[int, int, int]:
+    for category in ("bolt", "nut"):
+        mvtec(root, category, good="Good")
+    return 4, 4, 4
+
+
+def anomalous_training_images(root: Path) -> tuple[int, int, int]:
+    mvtec(root, "nut")
+    write(root / "nut" / "train" / "crack" / "000.png")
+    return 2, 2, 2
+
+
+def training_images_of_a_defect_alone(root: Path) -> tuple[int, int, int]:
+    mvtec(root, "nut")
+    (root / "nut" / "train" / "good").rename(root / "nut" / "train" / "crack")
+    return 0, 2, 2
+
+
+def blank_masks_of_normal_images(root: Path) -> tuple[int, int, int]:
+    mvtec(root, "nut")
+    write_mask(root / "nut" / "ground_truth" / "good" / "000_mask.png", slice(0, 0))
+    return 2, 2, 2
+
+
+def blank_masks_alone(root: Path) -> tuple[int, int, int]:
+    blank_masks_of_normal_images(root)
+    shutil.rmtree(root / "nut" / "ground_truth" / "crack")
+    return 2, 2, 2
+
+
+AGREE = [
+    capital_names,
+    anomalous_training_images,
+    training_images_of_a_defect_alone,
+    blank_masks_of_normal_images,
+    blank_masks_alone,
+]
+
+
+@pytest.mark.parametrize("folder", AGREE, ids=lambda folder: folder.__name__)
+def test_the_card_the_command_the_check_and_the_index_count_alike(
+    tmp_path, cards, monkeypatch, capsys, folder
+):
+    monkeypatch.setattr(cards_module, "CARDS", cards)
+    counts = folder(tmp_path / "own_parts")
+    assert main(["data", "new", "own_parts", "--data", str(tmp_path)]) == 0
+    printed = f"({counts[0]} training images, {counts[1] + counts[2]} test images)"
+    assert printed in capsys.readouterr().out
+    card = read_card("own_parts", cards)
+    assert (card.counts.train, card.counts.normal, card.counts.anomalous) == counts
+    assert ("pixel" in card.levels) == (folder is not blank_masks_alone)
+    index, problems, _ = check(tmp_path / "own_parts", "own_parts", cards)
+    assert problems == []
+    assert read_index(tmp_path / "own_parts", "own_parts", cards=cards).equals(index)
+    assert len(index) == sum(counts)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "two words", "a\nb"])

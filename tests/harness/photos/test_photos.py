@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
+from deep_files import pgm
 from PIL import Image
 from project import LEARNED, REPOSITORY, WEIGHTS, make_project, variants_of
 
@@ -27,6 +29,7 @@ from clipad_core.methods.anomalyclip import checkpoint as anomalyclip_checkpoint
 from clipad_core.methods.checkpoint import checkpoint_bytes
 from clipad_core.methods.method import Detector
 from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
+from clipad_harness.base.files import alone
 from clipad_harness.cli.main import main
 from clipad_harness.photos import detectors, photos, scoring
 from clipad_harness.photos.detectors import choose_weights, find_learner, open_detector
@@ -146,12 +149,15 @@ def test_every_file_of_a_folder_is_a_photo_or_named(inside: Path) -> None:
 def test_folders_of_servers_and_earlier_results_are_no_photos_and_links_are_followed(
     inside: Path,
 ) -> None:
-    for name in ("@eaDir/a.png", "#recycle/a.png", "$RECYCLE.BIN/a.png", "scored/overlays/a.jpg"):
+    for name in ("@eaDir/a.png", "#recycle/a.png", "$RECYCLE.BIN/a.png", "scored/own.png"):
         draw(inside / "in" / name)
-    draw(inside / "in/scored/own.png")
-    draw(inside / "in/results/overlays/own.png")  # no folder of ours
-    (inside / "in/scored/scores.csv").write_text("file,score,problem\n")
-    (inside / "in/scored/index.html").write_text("a page")
+    draw(inside / "in/~snapshot/a.png")
+    litter = ("a.png~", "~$a.png", "a.png:com.apple.quarantine", "d.png.part", "e.png.crdownload")
+    for name in litter:
+        shutil.copy(inside / "in/a.png", inside / "in" / name)
+    # No results of ours, whatever they are called.
+    draw(inside / "in/results/overlays/own.png")
+    (inside / "in/results/scores.csv").write_text("file,score,operator\n")
     draw(inside / "elsewhere/linked.png")
     (inside / "in/link").symlink_to("../elsewhere")
     (inside / "in/b/loop").symlink_to("..")
@@ -160,10 +166,27 @@ def test_folders_of_servers_and_earlier_results_are_no_photos_and_links_are_foll
         *("in/a.png", "in/b/b 1.jpg", "in/b/c.bmp", "in/link/linked.png"),
         *("in/results/overlays/own.png", "in/scored/own.png"),
     ]
-    assert files.others[Path("in/scored/overlays")] == "an earlier run wrote it"
+    assert set(files.others) == {Path("in/results/scores.csv")}
     # Whoever names such a folder means it.
     assert len(photos.find_photos(["in/@eaDir"]).photos) == 1
-    assert len(photos.find_photos(["in/scored/overlays"]).photos) == 1
+
+
+def test_results_are_known_by_what_they_hold_wherever_they_were_moved(quick: Path, capsys) -> None:
+    assert score("in", "--raw-maps") == 0
+    before = photos.find_photos(["in"]).photos
+    os.renames("out/scores.csv", "in/march/old.csv")
+    os.renames("out/index.html", "in/march/page.htm")
+    os.renames("out/overlays", "in/pictures")
+    os.renames("out/maps", "in/maps")
+    files = photos.find_photos(["in"])
+    assert files.photos == before
+    folders = ["march", "pictures", "pictures/b", "maps", "maps/b"]
+    assert {path.as_posix() for path in files.others} == {f"in/{name}" for name in folders}
+    assert score("in/pictures") == 1
+    assert "a folder without photos (in/pictures: an earlier run wrote" in capsys.readouterr().err
+    assert score("in/pictures/*.jpg") == 1
+    assert "or match (in/pictures: an earlier run wrote files of it)" in capsys.readouterr().err
+    assert len(photos.find_photos(["in/pictures/a.png.jpg"]).photos) == 1  # a file is meant
 
 
 @pytest.mark.parametrize("foreign", ["scores.csv", "index.html", "overlays", "maps"])
@@ -178,7 +201,8 @@ def test_nothing_of_somebody_else_is_replaced_by_results(inside: Path, foreign: 
         photos.check_output(folder)
     (folder / foreign).unlink()
     (folder / "scores.csv").write_text("file,score,problem\n")
-    (folder / "index.html").write_text("a page")
+    words = {"subject": "nut", "warning": "", "provenance": {}, "command": "clipad score"}
+    write_page(folder / "index.html", [], [], **words)
     (folder / "maps").mkdir()
     photos.check_output(folder)
     (inside / "elsewhere").mkdir()
@@ -373,6 +397,17 @@ def test_values_of_10_bits_are_told_once_and_a_range_scales_them(quick: Path, ca
     assert max(dark) < 4 and min(float(row["score"]) for row in rows()) > 100
 
 
+def test_colours_of_16_bits_are_told_apart_from_greys_which_a_range_scales(
+    quick: Path, capsys
+) -> None:
+    pgm(quick / "in/grey.pgm", np.full((40, 40), 900), 65535)
+    pgm(quick / "in/colours.ppm", np.full((40, 40, 3), 900), 65535)
+    assert score("in") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "16 bits" in line]
+    assert "grey.pgm" in told[0] and "--range 0 1023 scales" in told[0]
+    assert "colours.ppm" in told[1] and "no range scales" in told[1] and len(told) == 2
+
+
 def test_good_photos_give_a_threshold_a_column_and_an_exit_code(quick: Path, capsys) -> None:
     for i in range(20):
         Image.new("RGB", (40, 40), (10 + i, 5, 5)).save(draw(quick / f"good/{i:02}.png"))
@@ -381,7 +416,7 @@ def test_good_photos_give_a_threshold_a_column_and_an_exit_code(quick: Path, cap
     Path("good/notes.txt").write_text("words")
     assert score("line", "--good", "good") == 3
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("clipad: 1 of 3 photos is bad: they score more than 28.0, which 0.95")
+    assert message.startswith("clipad: 1 of 3 photos is bad: they score more than 28.0, the 0.95")
     verdicts = {row["file"]: row["verdict"] for row in rows()}
     assert verdicts == {"line/bad.png": "bad", "line/edge.png": "good", "line/good.png": "good"}
     page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser")
@@ -400,6 +435,56 @@ def test_good_photos_give_a_threshold_a_column_and_an_exit_code(quick: Path, cap
     assert score("line", "--good", "good") == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert "1 of 24 photos could not be scored" in message and "1 of 3 photos is bad" in message
+
+
+def test_a_good_photo_that_cannot_be_read_is_named_like_any_other(quick: Path, capsys) -> None:
+    draw(quick / "good/a.png", seed=7)
+    Path("good/b\x1b[2J.jpg").write_bytes(b"no image")
+    Path("good/c.jpg").write_bytes(b"no image")
+    Path("good/notes.txt").write_text("words")
+    assert score("in", "--good", "good", "--quantile", "1") == 1
+    failed = [row for row in rows() if row["problem"]]
+    assert [row["file"] for row in failed] == ["good/b\x1b[2J.jpg", "good/c.jpg"]
+    assert all(row["problem"].startswith("--good: found no readable image") for row in failed)
+    left_out, message = capsys.readouterr().err.splitlines()[-2:]  # in spite of --quiet
+    assert left_out == "clipad: left out, since they are no photos: good/notes.txt."
+    assert "2 of 6 photos could not be scored" in message and "also good/c.jpg" in message
+    assert r"good/b\x1b[2J.jpg: --good: found no readable image" in message
+
+
+def test_photos_that_give_their_own_threshold_are_told(quick: Path, capsys) -> None:
+    Path("in/loop.png").symlink_to("loop.png")
+    assert score("in/a.png", "in/b", "--good", "in/a.png") == 3
+    assert score("in", "--good", "in/a.png") == 1
+    assert "1 of 4 photos are among those of --good too" in capsys.readouterr().err
+    Path("in/loop.png").unlink()
+    assert score("in", "--good", "in/a.png") == 3
+    error = capsys.readouterr().err
+    assert "1 of 3 photos are among those of --good too" in error and "by: in/a.png." in error
+    assert "quantile of 1 good photo, of so few the highest" in error
+    assert "among those of --good" in Path("out/index.html").read_text(encoding="utf-8")
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(
+    quick: Path, capsys
+) -> None:
+    with alone(Path("out/.scored")) as is_alone:
+        assert is_alone and score("in") == 1
+        assert "--out: found another run that writes into out now" in capsys.readouterr().err
+    assert score("in") == 0 and not list(Path("out").glob(".*"))
+
+
+def test_bytes_that_are_no_text_in_class_name_and_out_do_not_cost_the_page(quick, capsys) -> None:
+    word = os.fsdecode(b"caf\xe9")
+    assert main(["score", "in", "--class-name", word, "--out", word]) == 1
+    assert r"--out: found bytes that are no UTF-8 in caf\xe9" in capsys.readouterr().err
+    assert main(["score", "in", "--class-name", word, "--out", "out", "--quiet"]) == 0
+    assert (
+        "--class-name 'caf\\xe9'"
+        in BeautifulSoup(
+            Path("out/index.html").read_text(encoding="utf-8"), "html.parser"
+        ).get_text()
+    )
 
 
 def test_references_among_the_good_ones_give_no_threshold(quick: Path) -> None:
@@ -611,7 +696,7 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
         (["in", "--method", "vcpclip", "--checkpoint", "main@7"], "found the seed 7 of main"),
         (["in", "--quantile", "0"], "--quantile: found 0.0, expected a share above 0"),
         (["in", "--workers", "0"], "--workers: found 0, expected a number from 1"),
-        (["in", "--range", "9", "3"], "--range: found 9 3, expected a lower and a higher value"),
+        (["in", "--range", "9", "3"], "--range: found 9 to 3, expected a lower and a higher value"),
         (["in", "--good", "in/a.png", "--reference", "in/a.png"], "--good: found 1 photos, all of"),
         (["in", "--method", "vcpclip", "--checkpoint", "x.pth"], "x.pth does not exist"),
         (
@@ -629,7 +714,16 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
         (["in", "--out", "in/a.png"], "--out: found a file at in/a.png"),
         (["in", "--out", "in/a.png/x"], "--out: in/a.png/x cannot be made"),
         (["in", "--reference", "broken.png"], "broken.png: found no readable image"),
-        (["in", "--reference", "nowhere"], "found no such file, folder or match at nowhere"),
+        (
+            ["in", "--reference", "nowhere"],
+            "--reference: found no such file, folder or match at now",
+        ),
+        (["in", "--good", "empty"], "--good: found a folder without photos at empty"),
+        (
+            ["in", "--good", "broken.png"],
+            "of which none could be scored (broken.png: found no read",
+        ),
+        (["in", "--class-name", "x " * 99], "--class-name: prompt: found one of "),
         (["in", "--weights", "laion400m_e31"], "found one of them, expected both"),
         (["in", "--backbone", "ViT-B-16", "--weights", "laion9b"], "found 'laion9b' for ViT-B-16"),
     ],
