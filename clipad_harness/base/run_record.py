@@ -9,13 +9,14 @@ the record of another version of itself.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ from clipad_harness.base.files import write_text
 from clipad_harness.base.machine import machine_facts
 
 RUN_RECORD = "run.js"
+# Below the cache: a process that computes knows its device and its memory, and the one that writes the
+# record may be another. So each leaves a small file and replaces it as it goes.
+NOTES = "computed"
+CACHE = Path(".cache")
 _HEAD = "var clipadRun = "
 _MARK = re.compile(r'<html [^>]*data-page="([0-9a-f]+)"')
 
@@ -42,7 +47,7 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
     Returns:
         What `work` returned.
     """
-    start, used = time.monotonic(), _cpu_seconds()
+    start, used, began = time.monotonic(), _cpu_seconds(), time.time()
     written = work()
     record = {
         "seconds": round(time.monotonic() - start, 1),
@@ -51,7 +56,7 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         "when": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": platform.node(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "environment": machine_facts(),
+        "environment": machine_facts() | noted(root / CACHE, began),
         "commit": commit(root),
         "page": _mark(written),
     }
@@ -60,6 +65,34 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
     except (OSError, ClipadError) as error:  # the work is done all the same
         print(f"clipad: {RUN_RECORD} is not written ({error})", file=sys.stderr)
     return written
+
+
+def leave_note(cache: Path, facts: Mapping[str, str]) -> None:
+    """Note how this process computes, in the place of what it noted before.
+
+    Args:
+        cache: the folder of all that is kept.
+        facts: label and value.
+    """
+    write_text(cache / NOTES / f"{platform.node()}-{os.getpid()}.json", json.dumps(dict(facts)))
+
+
+def noted(cache: Path, since: float) -> dict[str, str]:
+    """What processes have noted since a time: of every label the values, each once.
+
+    >>> noted(Path("no such folder"), 0)
+    {}
+    """
+    notes = [
+        json.loads(path.read_bytes())
+        for path in sorted((cache / NOTES).glob("*.json"))
+        if path.stat().st_mtime >= since
+    ]
+    labels = dict.fromkeys(label for note in notes for label in note)
+    return {
+        label: "; ".join(dict.fromkeys(note[label] for note in notes if label in note))
+        for label in labels
+    }
 
 
 def _write_record(path: Path, stage: str, record: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ def in_batches(
     done = 0
     while done < len(items):
         count = min(size.images or size.most, len(items) - done)
-        ready += islice(results, count - len(ready))
+        ready += islice(results, max(0, count - len(ready)))
         try:
             count = min(size.measure(encode, ready[0]), count)
             encoded = encode(ready[:count])

@@ -41,6 +41,7 @@ from clipad_harness.base.settings import Weights
 from clipad_harness.base.weights import shared_backbone
 from clipad_harness.data.images import file_hash, image_size, read_image
 from clipad_harness.experiments.batches import batch_size, in_batches
+from clipad_harness.experiments.computed import note
 from clipad_harness.experiments.digests import code_digest
 
 Entry = dict[str, Tensor]
@@ -147,6 +148,8 @@ class FeatureStore:
         for batch, features in in_batches(images, size, self._views, self._encode):
             for image, own in zip(batch, split(moved(features, CPU)), strict=True):
                 write_tensors(entries[image], entries[image].stem, _to_tensors(own))
+            if self.backbone.device != CPU:
+                note(self.folder.parent, self.backbone, len(batch))
 
     def _views(self, image: Path) -> Views:
         views = views_of(self.backbone, np.asarray(read_image(image)), self.recipe)

@@ -15,6 +15,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import OF_PROFILE, check_names, read_parameterised
+from clipad_harness.base.run_record import CACHE
 from clipad_harness.base.settings import (
     MethodSettings,
     Profile,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from clipad_harness.experiments.variants import Shard, Variant
 
 # torch and open_clip take seconds to import, so every stage imports its own.
-CACHE = Path(".cache")
 TRAINED = Path("data/trained")
 # What all pages read: a folder a method, so that a stage can depend on all of them.
 RESULTS = Path("reports/results")
