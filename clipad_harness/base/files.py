@@ -163,8 +163,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``path`` and rename it over ``path`` when the block succeeds.
 
     Raises:
-        ClipadError: the folder cannot be written (read-only, or the disk is full).
+        ClipadError: the folder cannot be written (read-only, or the disk is full), or something else
+            than a file stands there, see `check_place`.
     """
+    check_place(path)
     name = None
     try:
         if not path.parent.is_dir():  # asking costs a fraction of trying
@@ -189,9 +191,12 @@ def alone(path: Path) -> Iterator[bool]:
     The lock goes with the process that holds it, however that ends.
 
     Raises:
-        ClipadError: the folder cannot be written (read-only, or the disk is full).
+        ClipadError: the folder cannot be written (read-only, or the disk is full), or something else
+            than a file stands there, see `check_place`.
     """
     lock = FileLock(f"{path}.lock", timeout=0)
+    check_place(path)
+    check_place(Path(lock.lock_file))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -208,9 +213,40 @@ def alone(path: Path) -> Iterator[bool]:
 
 
 def _unwritable(path: Path, error: OSError) -> ClipadError:
+    """The message about a file that the system does not let be written."""
     return ClipadError(
         f"{path}: cannot be written ({error.strerror or error}). Make its folder writable or free "
         "some space, then run again; what was finished is kept."
+    )
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path where no file can be read or written, since something else stands there.
+
+    A link that leads nowhere is no obstacle at the path itself, where a file takes its place, but it
+    is one in the place of a folder.
+
+    Raises:
+        ClipadError: a folder, a pipe or a device at the path; anything but a folder above it.
+    """
+    if os.path.isfile(path):
+        return
+    if os.path.exists(path):
+        standing = "a folder" if os.path.isdir(path) else "a pipe or a device"
+        raise _obstacle(path, standing, "a file")
+    for folder in path.parents:
+        if os.path.isdir(folder):
+            return
+        if os.path.lexists(folder):
+            is_file = os.path.exists(folder)
+            standing = "something that is no folder" if is_file else "a link that leads nowhere"
+            raise _obstacle(folder, standing, "a folder")
+
+
+def _obstacle(path: Path, standing: str, expected: str) -> ClipadError:
+    return ClipadError(
+        f"{path}: found {standing}, expected {expected} or nothing; move it away or remove it, then "
+        "run again; what was finished is kept."
     )
 
 
