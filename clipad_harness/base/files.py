@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,36 @@ def parse_yaml(text: str, source: object) -> Any:
         raise ClipadError(
             f"{source}: not valid YAML{line} ({problem}); correct it there."
         ) from error
+
+
+def yaml_line(value: object) -> str:
+    """A value on one line, as it can be pasted into a YAML file: with quotes where YAML needs them.
+
+    >>> yaml_line(["01", "no", "hex_nut"]), yaml_line("Ours: all."), yaml_line(None)
+    ("['01', 'no', hex_nut]", "'Ours: all.'", 'null')
+    """
+    flow = yaml.dump(
+        [value], Dumper=_LineDumper, default_flow_style=True, allow_unicode=True, width=10**6
+    )
+    return str(flow).strip()[1:-1]
+
+
+class _LineDumper(yaml.SafeDumper):
+    """PyYAML's own, which reads YAML 1.1; DVC reads 1.2, where 1e3 and 0o7 are numbers as well."""
+
+
+def _represent_text(dumper: _LineDumper, text: str) -> yaml.ScalarNode:
+    """Line breaks are escaped, which YAML does between double quotes alone."""
+    style = '"' if text.splitlines() not in ([], [text]) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_LineDumper.add_representer(str, _represent_text)
+_LineDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|0o[0-7]+$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass
