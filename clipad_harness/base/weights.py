@@ -142,14 +142,15 @@ def resolve(root: Path, weights: Weights) -> Weights:
             than one file of weights, or none.
     """
     path = root / weights.weights
-    if path.is_file() or (path.is_dir() and not is_tag(weights.backbone, weights.weights)):
+    is_folder = bool(weights.weights) and path.is_dir()  # no name is not the project's own folder
+    if path.is_file() or (is_folder and not is_tag(weights.backbone, weights.weights)):
         return replace(weights, weights=str(weights_file(path)))
     for registered in read_registered(root):
         if registered.name == weights.weights:
             if registered.backbone != weights.backbone:
                 raise ClipadError(
-                    f"backbone: found {weights.backbone}, expected {registered.backbone}, which the weights "
-                    f"{registered.name!r} are registered for."
+                    f"backbone: found {weights.backbone!r}, expected {registered.backbone}, which the "
+                    f"weights {registered.name!r} are registered for."
                 )
             file = str(root / FOLDER / registered.file)
             return replace(weights, weights=file, sha256=weights.sha256 or registered.sha256)
