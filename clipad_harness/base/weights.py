@@ -138,12 +138,15 @@ def resolve(root: Path, weights: Weights) -> Weights:
     """Weights with their registered name, relative file or folder replaced by the file it means.
 
     Raises:
-        ClipadError: registered weights of another architecture than is named, or a folder with more
-            than one file of weights, or none.
+        ClipadError: no name, registered weights of another architecture than is named, or a folder with
+            more than one file of weights, or none.
     """
     path = root / weights.weights
-    is_folder = bool(weights.weights) and path.is_dir()  # no name is not the project's own folder
-    if path.is_file() or (is_folder and not is_tag(weights.backbone, weights.weights)):
+    if not weights.weights:  # or it would mean the project's own folder
+        raise ClipadError(
+            "weights: found '', expected a file, a registered name, a published tag or random:SEED."
+        )
+    if path.is_file() or (path.is_dir() and not is_tag(weights.backbone, weights.weights)):
         return replace(weights, weights=str(weights_file(path)))
     for registered in read_registered(root):
         if registered.name == weights.weights:

@@ -46,6 +46,11 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
         "explore", help="write reports/explorer.html and docs/methods.png, the README's picture"
     )
     pages = commands.add_parser("pages", help="write reports/index.html")
+    pages.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="after a run that failed: say on the page which stages did not end well, and why",
+    )
     for stage in (draw, index, train, measure, notebook, explore, pages):
         stage.set_defaults(run=_run_stage)
 
@@ -86,9 +91,12 @@ def _stage(root: Path, arguments: argparse.Namespace) -> Path:
         from clipad_harness.site.explorer import explore
 
         return explore(root)
+    from clipad_harness.base.run_record import unfinished
     from clipad_harness.site.stages import pages
 
-    return pages(root)
+    failed = unfinished(root) if arguments.unfinished else {}
+    failed.pop(arguments.command, None)  # this one is at work
+    return pages(root, failed)
 
 
 def main(words: Sequence[str] | None = None) -> int:
