@@ -34,8 +34,8 @@ _DPI = 144
 # Of pictures that are files of their own, beside text.
 _FILE_DPI = 110
 _CSS_PIXELS_PER_INCH = 96
-# Characters of a line: two of them side by side leave room for the drawing.
-_LONGEST_LABEL = 40
+# Characters of a line, which leave room for the drawing beside it.
+_LONGEST_LABEL = 50
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,13 @@ def shortened(label: str) -> str:
     """A label without the middle of its long lines: names from data have any length.
 
     >>> shortened("hex_nut"), shortened("a_name_of_a_part_" * 4 + "17")
-    ('hex_nut', 'a_name_of_a_part_a_…_a_name_of_a_part_17')
+    ('hex_nut', 'a_name_of_a_part_a_name_…_part_a_name_of_a_part_17')
     """
     half = _LONGEST_LABEL // 2
     lines = label.split("\n")
     return "\n".join(
-        f"{line[: half - 1]}…{line[-half:]}" if len(line) > _LONGEST_LABEL else line for line in lines
+        f"{line[: half - 1]}…{line[-half:]}" if len(line) > _LONGEST_LABEL else line
+        for line in lines
     )
 
 

@@ -51,7 +51,7 @@ def test_a_name_of_any_length_leaves_room_for_the_drawing(tmp_path: Path) -> Non
         warnings.simplefilter("error")  # matplotlib gives up a layout with a warning
         save(figure, tmp_path / "plot.png")
     long, short, other = (text.get_text() for text in figure.axes[0].get_yticklabels())
-    assert (len(long), short, len(other)) == (40, "nut", 40)
+    assert (len(long), short, len(other)) == (50, "nut", 50)
     assert long.startswith("x_x_") and "…" in long and long.endswith("x_") and other[-1] == "2"
 
 
