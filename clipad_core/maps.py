@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,7 @@ def upsample_by_matrices(
     return rows @ maps @ columns.T
 
 
-@cache
+@lru_cache(maxsize=64)  # not more: photos come in any sizes
 def _weights(inside: int, outside: int, align_corners: bool) -> Float[Tensor, "o i"]:
     """Weights of linear interpolation along one side: what PyTorch makes of every unit vector.
 

@@ -9,6 +9,7 @@ the record of another version of itself.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import resource
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,14 @@ from clipad_harness.base.files import write_text
 from clipad_harness.base.machine import machine_facts
 
 RUN_RECORD = "run.js"
+# A file a stage that is at work, or did not end well; ./repro empties it before it starts.
+UNFINISHED = Path(".cache", "unfinished")
 _HEAD = "var clipadRun = "
 _MARK = re.compile(r'<html [^>]*data-page="([0-9a-f]+)"')
 
 
 def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
-    """Do the work of a stage and record how it went; a stage that fails leaves no record.
+    """Do the work of a stage and record how it went; one that does not end well is `unfinished`.
 
     Args:
         root: the project.
@@ -43,7 +47,15 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         What `work` returned.
     """
     start, used = time.monotonic(), _cpu_seconds()
-    written = work()
+    note = root / UNFINISHED / f"{stage}.txt"
+    _write_note(note, "It was stopped or killed.")
+    try:
+        written = work()
+    except Exception as error:
+        _write_note(note, str(error))
+        raise
+    with suppress(OSError):
+        note.unlink(missing_ok=True)
     record = {
         "seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": round(_cpu_seconds() - used, 1),
@@ -60,6 +72,21 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
     except (OSError, ClipadError) as error:  # the work is done all the same
         print(f"clipad: {RUN_RECORD} is not written ({error})", file=sys.stderr)
     return written
+
+
+def _write_note(path: Path, text: str) -> None:
+    with suppress(
+        OSError, ClipadError
+    ):  # the stage itself has more to say about a disk that is full
+        write_text(path, text)
+
+
+def unfinished(root: Path) -> dict[str, str]:
+    """The stages that did not end well when they ran last, each with the reason, without the root's path."""
+    return {
+        note.stem: note.read_text(encoding="utf-8").replace(f"{root}{os.sep}", "")
+        for note in sorted((root / UNFINISHED).glob("*.txt"))
+    }
 
 
 def _write_record(path: Path, stage: str, record: dict[str, Any]) -> None:
