@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def upsample_by_matrices(
     return rows @ maps @ columns.T
 
 
-@cache
+@lru_cache(maxsize=64)  # not more: photos come in any sizes
 def _weights(inside: int, outside: int, align_corners: bool) -> Float[Tensor, "o i"]:
     """Weights of linear interpolation along one side: what PyTorch makes of every unit vector.
 
@@ -111,7 +111,7 @@ def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W
         return rows @ maps @ columns.T
 
 
-@cache
+@lru_cache(maxsize=64)
 def _blur(side: int, sigma: float) -> Float[Tensor, "i i"]:
     """Weights of the filter along one side: what scipy makes of every unit vector."""
     return torch.from_numpy(gaussian_filter1d(np.eye(side), sigma, axis=0))

@@ -6,7 +6,7 @@ becomes one, a list becomes the tuple that a hint asks for, names with values be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date
 from functools import cache
@@ -60,6 +60,18 @@ def wrong(source: object, where: str, value: object, expected: str) -> ClipadErr
     return ClipadError(f"{_at(source, where)}: found {value_text}, expected {expected}.")
 
 
+def listed(values: Iterable[object]) -> str:
+    """Values in a message, so that each can be seen: "none", and quotes around what looks like nothing.
+
+    >>> listed(["hex_nut", 0]), listed([]), listed(["", "a ", "a, b"])
+    ('hex_nut, 0', 'none', "'', 'a ', 'a, b'")
+    """
+    texts = [str(value) for value in values]
+    plain = [text == text.strip() != "" and "," not in text for text in texts]
+    shown = [text if is_plain else repr(text) for text, is_plain in zip(texts, plain, strict=True)]
+    return ", ".join(shown) or "none"
+
+
 @cache
 def _validator(hint: Any) -> SchemaValidator:
     # Imported here: it takes longer than all of `clipad --help`.
@@ -98,7 +110,7 @@ def _refusal(
     ]
     unknown = [str(name) for name in value if name not in names]
     parts = [f"no {', '.join(missing)}"] if missing else []
-    parts += [f"an unknown {', '.join(unknown)}"] if unknown else []
+    parts += [f"an unknown {listed(unknown)}"] if unknown else []
     return ClipadError(
         f"{_at(source, where)}: found {' and '.join(parts)}, expected fields of {', '.join(names)}."
     )

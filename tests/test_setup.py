@@ -192,16 +192,18 @@ def test_a_python_without_pip_gets_one_inside_of_the_environment(
 
 @pytest.fixture
 def ready(tmp_path: Path) -> Callable[[str], Path]:
-    """A folder that is set up, whose `dvc` is a shell script."""
+    """A folder that is set up, whose `dvc` and other programs are shell scripts."""
 
-    def make(dvc: str) -> Path:
+    def make(dvc: str, **programs: str) -> Path:
         for name in ("repro", "pyproject.toml", "constraints.txt", "dvc.yaml"):
             shutil.copy(ROOT / name, tmp_path)
         program = tmp_path / ".venv" / "bin" / "dvc"
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f"#!/bin/sh\n{dvc}\n")
         program.chmod(0o755)
-        program.with_name("python").touch()
+        for name, line in (("python", "exit 0"), ("clipad", 'echo "clipad $*"'), *programs.items()):
+            program.with_name(name).write_text(f"#!/bin/sh\n{line}\n")
+            program.with_name(name).chmod(0o755)
         script = run_path(str(tmp_path / "repro"))
         script["STAMP"].write_text(script["key"]())
         (tmp_path / ".dvc").mkdir(exist_ok=True)
@@ -224,6 +226,46 @@ def test_what_dvc_refuses_is_not_called_done(ready: Callable[[str], Path]) -> No
     done = repro(ready('echo "ERROR: failed to reproduce" >&2; exit 3'))
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "ERROR: failed to reproduce\n"
+
+
+def test_after_a_stage_that_failed_the_home_page_is_written_and_the_exit_code_stays(
+    ready: Callable[[str], Path],
+) -> None:
+    note = ".cache/unfinished/measure.txt"
+    folder = ready(f'ls {note}; mkdir -p .cache/unfinished; : > {note}; echo "dvc $*"; exit 3')
+    for _ in range(2):  # notes of an earlier run are gone before the next one
+        done = repro(folder)
+        output = "dvc repro --keep-going\nclipad pages --unfinished\n"
+        assert (done.returncode, done.stdout) == (3, output)
+
+
+def test_settings_that_cannot_be_read_stop_before_dvc(ready: Callable[..., Path]) -> None:
+    done = repro(ready("echo dvc", python="echo 'repro: params.yaml: no' >&2; exit 1"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "repro: params.yaml: no\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "repro: params.yaml: not valid YAML at line"),
+        ("[]", "repro: params.yaml"),
+        ("profile: demo", "repro: params.yaml: found no 'profiles'"),
+        ("profile: paper\nprofiles: {demo: {}}", "repro: profiles: found no 'paper', only demo"),
+        (None, ""),
+    ],
+)
+def test_what_dvc_needs_of_the_settings_is_checked_in_our_words(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    (tmp_path / "params.yaml").write_text(text or (ROOT / "tests" / "settings.yaml").read_text())
+    check = run_path(str(ROOT / "repro"))["CHECK_SETTINGS"]
+    environ = environment(PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (1 if text else 0)
+    assert done.stderr.startswith(message) and done.stderr.count("\n") == (1 if text else 0)
 
 
 def test_ctrl_c_waits_for_dvc(ready: Callable[[str], Path]) -> None:

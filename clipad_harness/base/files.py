@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,36 @@ def parse_yaml(text: str, source: object) -> Any:
         raise ClipadError(
             f"{source}: not valid YAML{line} ({problem}); correct it there."
         ) from error
+
+
+def yaml_line(value: object) -> str:
+    """A value on one line, as it can be pasted into a YAML file: with quotes where YAML needs them.
+
+    >>> yaml_line(["01", "no", "hex_nut"]), yaml_line("Ours: all."), yaml_line(None)
+    ("['01', 'no', hex_nut]", "'Ours: all.'", 'null')
+    """
+    flow = yaml.dump(
+        [value], Dumper=_LineDumper, default_flow_style=True, allow_unicode=True, width=10**6
+    )
+    return str(flow).strip()[1:-1]
+
+
+class _LineDumper(yaml.SafeDumper):
+    """PyYAML's own, which reads YAML 1.1; DVC reads 1.2, where 1e3 and 0o7 are numbers as well."""
+
+
+def _represent_text(dumper: _LineDumper, text: str) -> yaml.ScalarNode:
+    """Line breaks are escaped, which YAML does between double quotes alone."""
+    style = '"' if text.splitlines() not in ([], [text]) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_LineDumper.add_representer(str, _represent_text)
+_LineDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|0o[0-7]+$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass
@@ -163,8 +194,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``path`` and rename it over ``path`` when the block succeeds.
 
     Raises:
-        ClipadError: the folder cannot be written (read-only, or the disk is full).
+        ClipadError: the folder cannot be written (read-only, or the disk is full), or something else
+            than a file stands there, see `check_place`.
     """
+    check_place(path)
     name = None
     try:
         if not path.parent.is_dir():  # asking costs a fraction of trying
@@ -189,9 +222,12 @@ def alone(path: Path) -> Iterator[bool]:
     The lock goes with the process that holds it, however that ends.
 
     Raises:
-        ClipadError: the folder cannot be written (read-only, or the disk is full).
+        ClipadError: the folder cannot be written (read-only, or the disk is full), or something else
+            than a file stands there, see `check_place`.
     """
     lock = FileLock(f"{path}.lock", timeout=0)
+    check_place(path)
+    check_place(Path(lock.lock_file))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -208,9 +244,40 @@ def alone(path: Path) -> Iterator[bool]:
 
 
 def _unwritable(path: Path, error: OSError) -> ClipadError:
+    """The message about a file that the system does not let be written."""
     return ClipadError(
         f"{path}: cannot be written ({error.strerror or error}). Make its folder writable or free "
         "some space, then run again; what was finished is kept."
+    )
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path where no file can be read or written, since something else stands there.
+
+    A link that leads nowhere is no obstacle at the path itself, where a file takes its place, but it
+    is one in the place of a folder.
+
+    Raises:
+        ClipadError: a folder, a pipe or a device at the path; anything but a folder above it.
+    """
+    if os.path.isfile(path):
+        return
+    if os.path.exists(path):
+        standing = "a folder" if os.path.isdir(path) else "a pipe or a device"
+        raise _obstacle(path, standing, "a file")
+    for folder in path.parents:
+        if os.path.isdir(folder):
+            return
+        if os.path.lexists(folder):
+            is_file = os.path.exists(folder)
+            standing = "something that is no folder" if is_file else "a link that leads nowhere"
+            raise _obstacle(folder, standing, "a folder")
+
+
+def _obstacle(path: Path, standing: str, expected: str) -> ClipadError:
+    return ClipadError(
+        f"{path}: found {standing}, expected {expected} or nothing; move it away or remove it, then "
+        "run again; what was finished is kept."
     )
 
 

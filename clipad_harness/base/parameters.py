@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from clipad_core.errors import ClipadError
-from clipad_core.validation import validate, wrong
+from clipad_core.validation import listed, validate, wrong
 from clipad_harness.base.files import parse_yaml
 from clipad_harness.base.settings import (
     HEADLINE,
@@ -115,7 +115,7 @@ def check_names(names: Iterable[str], supported: Iterable[str]) -> None:
     supported = list(supported)
     if unknown := [name for name in names if name not in supported]:
         raise ClipadError(
-            f"{SOURCE}: found {', '.join(unknown)}, expected some of {', '.join(supported)}; correct the "
+            f"{SOURCE}: found {listed(unknown)}, expected some of {', '.join(supported)}; correct the "
             "spelling."
         )
 

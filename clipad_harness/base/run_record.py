@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,14 @@ RUN_RECORD = "run.js"
 # record may be another. So each leaves a small file and replaces it as it goes.
 NOTES = "computed"
 CACHE = Path(".cache")
+# A file a stage that is at work, or did not end well; ./repro empties it before it starts.
+UNFINISHED = CACHE / "unfinished"
 _HEAD = "var clipadRun = "
 _MARK = re.compile(r'<html [^>]*data-page="([0-9a-f]+)"')
 
 
 def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
-    """Do the work of a stage and record how it went; a stage that fails leaves no record.
+    """Do the work of a stage and record how it went; one that does not end well is `unfinished`.
 
     Args:
         root: the project.
@@ -48,7 +51,15 @@ def recorded(root: Path, stage: str, work: Callable[[], Path]) -> Path:
         What `work` returned.
     """
     start, used, began = time.monotonic(), _cpu_seconds(), time.time()
-    written = work()
+    note = root / UNFINISHED / f"{stage}.txt"
+    _write_note(note, "It was stopped or killed.")
+    try:
+        written = work()
+    except Exception as error:
+        _write_note(note, str(error))
+        raise
+    with suppress(OSError):
+        note.unlink(missing_ok=True)
     record = {
         "seconds": round(time.monotonic() - start, 1),
         "cpu_seconds": round(_cpu_seconds() - used, 1),
@@ -92,6 +103,20 @@ def noted(cache: Path, since: float) -> dict[str, str]:
     return {
         label: "; ".join(dict.fromkeys(note[label] for note in notes if label in note))
         for label in labels
+    }
+
+
+def _write_note(path: Path, text: str) -> None:
+    # The stage itself has more to say about a disk that is full.
+    with suppress(OSError, ClipadError):
+        write_text(path, text)
+
+
+def unfinished(root: Path) -> dict[str, str]:
+    """The stages that did not end well when they ran last, each with the reason, without the root's path."""
+    return {
+        note.stem: note.read_text(encoding="utf-8").replace(f"{root}{os.sep}", "")
+        for note in sorted((root / UNFINISHED).glob("*.txt"))
     }
 
 

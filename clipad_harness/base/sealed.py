@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from clipad_core.learned.checkpoint_files import HEADER, UNREADABLE, tensor_digest
-from clipad_harness.base.files import replacing, write_text
+from clipad_harness.base.files import check_place, replacing, write_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -55,6 +55,9 @@ def read_json(path: Path, key: str, kind: Any = Any) -> Any:
         key: that it is kept under.
         kind: the type of what is kept; content of another type is damage too.
 
+    Raises:
+        ClipadError: something else than a file stands there, see `check_place`.
+
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = write_json(Path(folder) / "curve.json", "a key", [0.5, 0.25])
@@ -63,6 +66,7 @@ def read_json(path: Path, key: str, kind: Any = Any) -> Any:
     ...     (*whole, read_json(path, "a key"))
     ([0.5, 0.25], None, None)
     """
+    check_place(path)
     try:
         sealed = json.loads(path.read_bytes())
         content = sealed[_CONTENT]
@@ -93,7 +97,12 @@ def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path, key: str) -> dict[str, Any] | None:
-    """What `write_state` wrote under this key; None where it is missing, damaged or another's."""
+    """What `write_state` wrote under this key; None where it is missing, damaged or another's.
+
+    Raises:
+        ClipadError: something else than a file stands there, see `check_place`.
+    """
+    check_place(path)
     try:
         line, end, whole = path.read_bytes().partition(b"\n")
     except OSError:
@@ -132,7 +141,11 @@ def read_tensors(path: Path, key: str, names: Sequence[str] = ()) -> dict[str, T
 
     Returns:
         None where the file, or what is wanted of it, is missing, damaged or another's.
+
+    Raises:
+        ClipadError: something else than a file stands there, see `check_place`.
     """
+    check_place(path)
     try:
         with safe_open(path, "pt") as file:
             seal = json.loads((file.metadata() or {})[HEADER])

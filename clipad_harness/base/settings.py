@@ -330,8 +330,11 @@ def _section(root: Path, name: str) -> Mapping[str, Any]:
 
 
 def _check_method(settings: MethodSettings, name: str) -> None:
-    if not settings.seeds or not settings.ablation_seeds:
-        raise ClipadError(f"{name}.seeds, {name}.ablation_seeds: found none; add one to each.")
+    needed = {key: getattr(settings, key) for key in ("seeds", "ablation_seeds", "k_shots")}
+    shots = {f"ablations.{group}.k_shots": a.k_shots for group, a in settings.ablations.items()}
+    for where, numbers in {**needed, **shots}.items():
+        if not numbers:
+            raise wrong(PARAMS, f"{name}.{where}", [], "at least one number; add 0")
     for key in ("seeds", "ablation_seeds", "k_shots", "walk_shots", "walks"):
         values = getattr(settings, key)
         if len(set(values)) < len(values):
@@ -344,11 +347,7 @@ def _check_method(settings: MethodSettings, name: str) -> None:
         name: getattr(settings, name)
         for name in ("seeds", "ablation_seeds", "k_shots", "walk_shots")
     }
-    numbers_from_0 |= {
-        f"ablations.{group}.k_shots": ablation.k_shots
-        for group, ablation in settings.ablations.items()
-    }
-    for where, numbers in numbers_from_0.items():
+    for where, numbers in {**numbers_from_0, **shots}.items():
         if any(number < 0 for number in numbers):
             raise ClipadError(
                 f"{name}.{where}: found {list(numbers)}, expected whole numbers from 0."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from clipad_core.clip.backbone import Backbone, load_backbone
@@ -22,6 +22,8 @@ from clipad_harness.base.settings import Weights
 
 FOLDER = Path("data") / "weights"
 RECORD = ".record.json"
+# Backbones that stay in memory at once: of a page over all methods, each in its precision.
+_MOST_LOADED = 4
 # Where open_clip keeps what it fetches by address.
 CLIP_CACHE = Path("~/.cache/clip")
 
@@ -51,7 +53,7 @@ class Finding:
 def shared_backbone(weights: Weights, precision: str, device: str) -> Backbone:
     """A frozen backbone as `load_backbone` gives it, loaded once a process: methods share it.
 
-    A file that was written since is read anew.
+    The latest few are kept. A file that was written since is read anew.
     """
     path = Path(weights.weights)
     written = path.stat().st_mtime_ns if path.is_file() else None
@@ -59,7 +61,7 @@ def shared_backbone(weights: Weights, precision: str, device: str) -> Backbone:
     return _loaded(*named, precision, device, written)
 
 
-@cache
+@lru_cache(maxsize=_MOST_LOADED)
 def _loaded(
     backbone: str,
     weights: str,
@@ -144,18 +146,22 @@ def resolve(root: Path, weights: Weights) -> Weights:
     """Weights with their registered name, relative file or folder replaced by the file it means.
 
     Raises:
-        ClipadError: registered weights of another architecture than is named, or a folder with more
-            than one file of weights, or none.
+        ClipadError: no name, registered weights of another architecture than is named, or a folder with
+            more than one file of weights, or none.
     """
     path = root / weights.weights
+    if not weights.weights:  # or it would mean the project's own folder
+        raise ClipadError(
+            "weights: found '', expected a file, a registered name, a published tag or random:SEED."
+        )
     if path.is_file() or (path.is_dir() and not is_tag(weights.backbone, weights.weights)):
         return replace(weights, weights=str(weights_file(path)))
     for registered in read_registered(root):
         if registered.name == weights.weights:
             if registered.backbone != weights.backbone:
                 raise ClipadError(
-                    f"backbone: found {weights.backbone}, expected {registered.backbone}, which the weights "
-                    f"{registered.name!r} are registered for."
+                    f"backbone: found {weights.backbone!r}, expected {registered.backbone}, which the "
+                    f"weights {registered.name!r} are registered for."
                 )
             file = str(root / FOLDER / registered.file)
             return replace(weights, weights=file, sha256=weights.sha256 or registered.sha256)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
@@ -119,6 +120,9 @@ def _start_worker(worker: Worker, steps: Any) -> None:
     """Keep one worker a process, so that what it has loaded serves all its items."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
+    # Bars of this process alone: the lock over processes that tqdm makes unless it is given one would
+    # leak where the process is terminated.
+    plain_tqdm.set_lock(threading.RLock())
     _process_worker.append((worker, steps))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

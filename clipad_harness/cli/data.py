@@ -182,6 +182,7 @@ def _fetch(arguments: argparse.Namespace) -> Path:
 
 
 def _new(arguments: argparse.Namespace) -> Path:
+    from clipad_harness.base.files import yaml_line
     from clipad_harness.data.cards import CARDS
     from clipad_harness.data.new_card import new_card
 
@@ -189,8 +190,8 @@ def _new(arguments: argparse.Namespace) -> Path:
     test = index[index["split"] == "test"]
     print(
         f"Read the comments in the card of {arguments.name} ({len(index) - len(test)} training images, "
-        f"{len(test)} test images), then `clipad data check {arguments.name}`, then name it as "
-        "`dataset` of a profile in params.yaml."
+        f"{len(test)} test images), then `clipad data check {arguments.name}`, then write "
+        f"`dataset: {yaml_line(arguments.name)}` into a profile in params.yaml."
     )
     return card
 

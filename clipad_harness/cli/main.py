@@ -46,6 +46,11 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
         "explore", help="write reports/explorer.html and docs/methods.png, the README's picture"
     )
     pages = commands.add_parser("pages", help="write reports/index.html")
+    pages.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="after a run that failed: say on the page which stages did not end well, and why",
+    )
     for stage in (draw, index, train, measure, notebook, explore, pages):
         stage.set_defaults(run=_run_stage)
 
@@ -86,9 +91,12 @@ def _stage(root: Path, arguments: argparse.Namespace) -> Path:
         from clipad_harness.site.explorer import explore
 
         return explore(root)
+    from clipad_harness.base.run_record import unfinished
     from clipad_harness.site.stages import pages
 
-    return pages(root)
+    failed = unfinished(root) if arguments.unfinished else {}
+    failed.pop(arguments.command, None)  # this one is at work
+    return pages(root, failed)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -106,12 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"clipad: {where}cannot be read or written ({error.strerror or error}). Make the place "
-            "writable or free some space, then run again; what was finished is kept.",
-            file=sys.stderr,
-        )
+        print(f"clipad: {_about(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("clipad: stopped; what was finished is kept, run again to go on.", file=sys.stderr)
@@ -121,6 +124,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:
         return report_unexpected(error)
     return 0
+
+
+def _about(error: OSError) -> str:
+    """What to do about a file or folder that the system refuses."""
+    from clipad_harness.base.files import check_place
+
+    if isinstance(error.filename, (str, Path)):
+        place = Path(error.filename)
+        try:
+            # What exists where a folder was to be made is in the way of all files in it.
+            check_place(place / "file" if isinstance(error, FileExistsError) else place)
+        except ClipadError as obstacle:
+            return str(obstacle)
+    where = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{where}cannot be read or written ({error.strerror or error}). Make the place writable or free "
+        "some space, then run again; what was finished is kept."
+    )
 
 
 def as_typed(message: str, words: Sequence[str]) -> str:

@@ -139,6 +139,7 @@ def _add(arguments: argparse.Namespace) -> Path:
     from clipad_core.clip.published import recognise
     from clipad_core.clip.state_dict import weights_file
     from clipad_core.clip.weights import file_sha256
+    from clipad_harness.base.files import yaml_line
     from clipad_harness.base.settings import find_root
     from clipad_harness.base.weights import register
 
@@ -150,5 +151,6 @@ def _add(arguments: argparse.Namespace) -> Path:
             "--backbone: found none, and the file is not in open_clip's list; name its architecture."
         )
     record = register(root, file, backbone, arguments.name, arguments.sha256, arguments.link)
-    print(f"in params.yaml: backbone: {backbone}, weights: {arguments.name}")
+    names = {"backbone": backbone, "weights": arguments.name}
+    print("in params.yaml:", ", ".join(f"{key}: {yaml_line(name)}" for key, name in names.items()))
     return record

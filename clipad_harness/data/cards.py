@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from clipad_core.errors import ClipadError
-from clipad_core.validation import validate, wrong
+from clipad_core.validation import listed, validate, wrong
 from clipad_harness.base.files import read_yaml
 from clipad_harness.data.layouts import LAYOUTS
 
@@ -139,7 +139,7 @@ def _check(card: DatasetCard, path: Path) -> None:
         raise wrong(path, "layout", card.layout, f"one of {', '.join(LAYOUTS)}")
     unknown = sorted(set(card.counts.categories) - set(card.categories))
     if unknown:
-        raise ClipadError(f"{path}: counts {', '.join(unknown)}, which are no categories of it.")
+        raise ClipadError(f"{path}: counts {listed(unknown)}, which are no categories of it.")
     for archive in card.archives:
         if PurePosixPath(archive.file).name != archive.file:
             raise wrong(path, "archives", archive.file, "a plain name of a file")

@@ -26,6 +26,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
+from clipad_core.validation import listed
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.images import file_hash
 from clipad_harness.data.layouts import LAYOUTS, expected
@@ -192,7 +193,7 @@ def survey(
     unknown = sorted(set(categories) - set(present))
     if unknown:
         raise ClipadError(
-            f"categories: found {', '.join(unknown)}, expected some of {', '.join(present)} (the "
+            f"categories: found {listed(unknown)}, expected some of {', '.join(present)} (the "
             f"folders of {root})."
         )
     reading = Reading(root, folders, card is None or "pixel" in card.levels, headers)

@@ -15,10 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 
 from clipad_core.errors import ClipadError
-from clipad_harness.base.files import write_text
+from clipad_harness.base.files import write_text, yaml_line
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.datasets import dataset_folder, places, survey
 from clipad_harness.data.layouts import LAYOUTS, NORMAL_WORDS, VISA_COLUMNS, expected
@@ -158,20 +157,10 @@ def _text(name: str, guess: _Guess, levels: list[str], index: pd.DataFrame | Non
         "folders": dict(guess.folders),
         **counts,
     }
-    fields = {key: _yaml(value) for key, value in values.items()}
+    fields = {key: yaml_line(value) for key, value in values.items()}
     words = expected(guess.layout, guess.folders)
     text = _TEXT.format(name=name, folders_are=folders_are, words=words, **fields)
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
-
-
-def _yaml(value: object) -> str:
-    """A value on one line, with quotes where YAML needs them.
-
-    >>> _yaml(["01", "no", "hex_nut"]), _yaml("Ours: all."), _yaml(None)
-    ("['01', 'no', hex_nut]", "'Ours: all.'", 'null')
-    """
-    flow = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6)
-    return str(flow).strip()[1:-1]
 
 
 def _guess(root: Path) -> _Guess:

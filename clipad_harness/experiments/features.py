@@ -296,7 +296,7 @@ class Encodings:
             return self.weights
         if self.weights.weights != own:
             raise ClipadError(
-                f"profiles.{self.profile}.{self.name}.weights: found {self.weights.weights}, while the "
+                f"profiles.{self.profile}.{self.name}.weights: found {self.weights.weights!r}, while the "
                 f"preset and its changes ask for {own}; write {own} there, or "
                 f"`changes: {{{field}: {self.weights.weights}}}` below `{self.name}`."
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from clipad_core.errors import ClipadError
+from clipad_core.validation import listed
 from clipad_harness.base.settings import Profile
 from clipad_harness.data.datasets import MissingDataset
 from clipad_harness.data.stages import find_data
@@ -96,7 +97,7 @@ def with_references(
     why = f"{category} has {count or 'no'} normal training image{'' if count == 1 else 's'}"
     if not possible[0].k_shots:
         raise ClipadError(
-            f"{name}.k_shots: found {', '.join(map(str, shots))}, expected at most {count}, since "
+            f"{name}.k_shots: found {listed(shots)}, expected at most {count}, since "
             f"{why} in {main.tested_on}; add {count or '0, without references'}."
         )
     sentences = [f"{', '.join(f'{k}-shot' for k in shots)}: left out, since {why}"] if shots else []

@@ -13,7 +13,7 @@ import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
-from clipad_harness.base.files import write_text
+from clipad_harness.base.files import check_place, write_text
 from clipad_harness.base.parameters import OF_PROFILE, check_names, read_parameterised
 from clipad_harness.base.run_record import CACHE
 from clipad_harness.base.settings import (
@@ -375,6 +375,7 @@ def read_results(root: Path, name: str) -> pd.DataFrame:
 def _read_table(root: Path, path: Path, columns: Sequence[str], command: str) -> pd.DataFrame:
     """A table that a stage has written whole: its columns, numbers as values, a last line that ends."""
     place = path.relative_to(root)
+    check_place(path)
     if not path.is_file():
         raise ClipadError(f"{place}: does not exist yet; run `{command}` first.")
     try:

@@ -23,6 +23,7 @@ from clipad_core.clip.preprocess import CROPS
 from clipad_core.clip.published import architecture_config, learn_architecture
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Method
+from clipad_harness.base.files import yaml_line
 from clipad_harness.base.settings import (
     Profile,
     read_feature_memory,
@@ -340,7 +341,8 @@ def ways_down(runs: Sequence[Run], rate: float, workers: int) -> list[str]:
         return []
     profile, categories = runs[0].profile, runs[0].categories
     fewer = categories[:CATEGORIES_FEWER]
-    headline, few = "ablations: none", f"profiles.{profile.name}.categories: [{', '.join(fewer)}]"
+    headline = "ablations: none"
+    few = f"profiles.{profile.name}.categories: {yaml_line(list(fewer))}"
     ways: list[tuple[str, list[Run]]] = []
     if any(len(run.variants) > 1 for run in runs):
         ways.append((headline, [_headline(run) for run in runs]))

@@ -16,7 +16,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.checkpoint import checkpoint_bytes, find_training, read_checkpoint
 from clipad_core.methods.method import Category, Training
-from clipad_harness.base.files import replacing
+from clipad_harness.base.files import check_place, replacing
 from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_json
 from clipad_harness.base.workers import Advance, run_all
 from clipad_harness.data.dataset_images import DatasetImages
@@ -86,13 +86,20 @@ class Trainer:
         of_stage = self.finished / name
         return of_stage if of_stage.is_file() else self.folder / name
 
+    def resume_point(self, job: TrainingJob) -> Path:
+        """Where the state of a training is kept until it is finished."""
+        return self.encodings.folder / "training" / f"{self.key(job)}.pt"
+
     def check(self, job: TrainingJob) -> None:
         """Find what cannot be trained on, before anything is encoded.
 
         Raises:
             ClipadError: images that nothing can be learned from, prompts that are too long for the text
-                tower, a config that does not fit the backbone.
+                tower, a config that does not fit the backbone; a folder in the place of a file that is
+                to be written.
         """
+        for path in (self.path(job), self.path(job).with_suffix(".json"), self.resume_point(job)):
+            check_place(path)
         rows, backbone = self.rows(job), self.encodings.backbone(job.config)
         check_trainable(rows)
         for category in dict.fromkeys(rows["category"]):
@@ -102,8 +109,9 @@ class Trainer:
         """Check that a training is finished.
 
         Raises:
-            ClipadError: it is not.
+            ClipadError: it is not, or a folder stands in its place.
         """
+        check_place(self.path(job))
         if not self.path(job).is_file():
             raise ClipadError(
                 f"{self.folder}: found no {self.path(job).name}, the learner of this setting; run "
@@ -201,7 +209,7 @@ class Trainer:
         data, config = self.data(job), job.config
         backbone, key = self.encodings.backbone(config), self.key(job)
         learner = self.training.make_learner(backbone, config, config.seed)
-        saved = self.encodings.folder / "training" / f"{key}.pt"
+        saved = self.resume_point(job)
         curve = train(self.training, learner, data, job.dataset, saved, advance)
         write_json(path.with_suffix(".json"), key, curve)
         content = hash_of({"content": self._content(job)})

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from clipad_core.errors import ClipadError
@@ -33,6 +34,8 @@ _DPI = 144
 # Of pictures that are files of their own, beside text.
 _FILE_DPI = 110
 _CSS_PIXELS_PER_INCH = 96
+# Characters of a line, which leave room for the drawing beside it.
+_LONGEST_LABEL = 50
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def show(
         raise ClipadError(
             "alt: found an empty text, expected one sentence on what the figure says."
         )
+    _shorten_labels(figure)
     buffer = io.BytesIO()
     # The canvas draws once; savefig would draw an unseen time before, for the layout alone.
     figure.set_dpi(_DPI)
@@ -123,11 +127,38 @@ def save(figure: Figure, path: Path) -> Path:
     Raises:
         ClipadError: the folder cannot be written.
     """
+    _shorten_labels(figure)
     with replacing(path) as temporary:
         # Without the library's name and version.
         figure.savefig(temporary, format="png", dpi=_FILE_DPI, metadata={"Software": None})
     plt.close(figure)
     return path
+
+
+def shortened(label: str) -> str:
+    """A label without the middle of its long lines: names from data have any length.
+
+    >>> shortened("hex_nut"), shortened("a_name_of_a_part_" * 4 + "17")
+    ('hex_nut', 'a_name_of_a_part_a_name_…_part_a_name_of_a_part_17')
+    """
+    half = _LONGEST_LABEL // 2
+    lines = label.split("\n")
+    return "\n".join(
+        f"{line[: half - 1]}…{line[-half:]}" if len(line) > _LONGEST_LABEL else line
+        for line in lines
+    )
+
+
+def _shorten_labels(figure: Figure) -> None:
+    """Shorten whatever is written in a figure; alt texts and tables have the whole names."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [tick.get_text() for tick in axis.get_ticklabels()]
+            if labels != (short := [*map(shortened, labels)]):
+                axis.set_ticks(axis.get_ticklocs(), short)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(shortened(text.get_text()))
 
 
 def say_undefined(panel: Axes) -> None:

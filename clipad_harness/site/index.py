@@ -57,8 +57,20 @@ class _Entry:
     link: str
 
 
-def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> Path:
-    """Stage `pages`: the page that leads to the reports of these names, the essays, the explorer."""
+def write_home(
+    root: Path,
+    names: Sequence[str],
+    essays: Sequence[str] = (),
+    failed: Mapping[str, str] | None = None,
+) -> Path:
+    """Stage `pages`: the page that leads to the reports of these names, the essays, the explorer.
+
+    Args:
+        root: the project.
+        names: of the methods.
+        essays: names of the pages about all methods.
+        failed: the stages that did not end well, each with the reason.
+    """
     reports = root / "reports"
     summaries = [summary_path(root, name) for name in names]
     facts_ = {
@@ -77,6 +89,7 @@ def write_home(root: Path, names: Sequence[str], essays: Sequence[str] = ()) -> 
         provenance={"code hash": code_hash(names), **facts_},
         citations=list(dict.fromkeys(cited)),
         command="./repro",
+        failed=failed,
     )
 
 
@@ -88,6 +101,7 @@ def index_page(
     provenance: Mapping[str, str] | None = None,
     citations: Sequence[tuple[str, str]] = (),
     command: str | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page that leads to all others.
 
@@ -100,6 +114,7 @@ def index_page(
         provenance: what made the page, as label and value.
         citations: label and BibTeX of what to cite.
         command: what makes the reports again; shown at the end.
+        failed: the stages that did not end well, each with the reason.
 
     Returns:
         `output`.
@@ -107,7 +122,12 @@ def index_page(
     Raises:
         ClipadError: a metrics file that cannot be read.
     """
-    entries, missing = [], []
+    entries = []
+    missing = [
+        f"clipad {stage}: did not end well, so that what depends on it is missing, or of an earlier run. "
+        f"{reason}"
+        for stage, reason in (failed or {}).items()
+    ]
     for path in pages:
         if not path.is_file():
             missing.append(f"{path.stem}: this report has not been made yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -99,8 +100,13 @@ def _left_out_page(root: Path, name: str, reason: MethodLeftOut) -> Path:
     return page
 
 
-def pages(root: Path) -> Path:
-    """Stage `pages`: the page that leads to all reports."""
+def pages(root: Path, failed: Mapping[str, str] | None = None) -> Path:
+    """Stage `pages`: the page that leads to all reports.
+
+    Args:
+        root: the project.
+        failed: the stages that did not end well, each with the reason.
+    """
     from clipad_harness.site.index import write_home
 
-    return write_home(root, read_methods(root), ESSAYS)
+    return write_home(root, read_methods(root), ESSAYS, failed)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from clipad_core.errors import ClipadError
-from clipad_core.validation import validate, wrong
+from clipad_core.validation import listed, validate, wrong
 from clipad_harness.base.files import read_yaml, replacing, write_text
 from clipad_harness.base.sections import mapping
 from clipad_harness.standin.batch import PretrainConfig, pool_size
@@ -86,7 +86,7 @@ def pretrain(config: PretrainConfig, work: Path, output: Path, *, extend: bool =
     """
     if unknown := set(config.held_out) - set(PRETRAINING):
         raise ClipadError(
-            f"pretrain.held_out: found {', '.join(sorted(unknown))}, expected names out of "
+            f"pretrain.held_out: found {listed(sorted(unknown))}, expected names out of "
             f"{', '.join(PRETRAINING)}."
         )
     torch.set_num_threads(config.threads)

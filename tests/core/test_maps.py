@@ -1,5 +1,6 @@
 """Scores, upsampling and checks that all methods share."""
 
+import gc
 import math
 
 import pytest
@@ -71,3 +72,11 @@ def test_bilinear_by_matrices_is_that_of_torch_and_so_is_its_gradient(
     (upsampled * weight).sum().backward()
     (expected * weight).sum().backward()
     assert_close(matrix_input.grad, torch_input.grad, rtol=0, atol=1e-6)
+
+
+def test_maps_of_any_number_of_sizes_leave_a_bounded_number_of_matrices() -> None:
+    maps = torch.zeros(1, 3, 3)
+    for side in range(1000, 1100):
+        upsample_by_matrices(maps, (side, 5), align_corners=True)
+    tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+    assert sum(1000 <= len(tensor) < 1100 for tensor in tensors if tensor.ndim == 2) <= 64

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import parse_yaml as parse_as_dvc
 from project import settings, write_settings
 
 from clipad_core.errors import LONGEST_MESSAGE, ClipadError
 from clipad_core.methods import find_method
-from clipad_harness.base.files import parse_yaml, read_yaml
+from clipad_harness.base.files import parse_yaml, read_yaml, yaml_line
 from clipad_harness.base.parameters import from_text
 from clipad_harness.base.settings import (
     read_explorer,
@@ -165,3 +166,35 @@ def test_cards_and_notebook_parameters_are_read_by_the_same_rules(tmp_path: Path
         ClipadError, match=r"parameters: seeds: found .\[2020-02-30\]., expected a list"
     ):
         from_text("seeds", "[2020-02-30]")
+
+
+# Words that YAML 1.1, 1.2 or both take for something else, or that end before their end.
+MISREAD = [
+    *("01", "1e3", "1E3", "1.", ".5", "+1", "0x1f", "0o7", "1_000", "12:30", "2020-02-03"),
+    *("null", "~", "yes", "No", "on", "y", "n", "=", "<<", "[x]", "{x}", "a,b", "!x", "&x", "*x"),
+    *("%x", "@x", "`x", "-", "?", ":", "#", "|", ">", "'", '"', "a:", "a#b"),
+]
+SPACED = [
+    "",
+    " ",
+    " a",
+    "a ",
+    "a: b",
+    "a #b",
+    "- a",
+    "a\nb",
+    "two words",
+    "größer",
+    "a\tb",
+    "\u2028",
+]
+
+
+def test_a_line_that_is_offered_gives_the_same_texts_back_to_clipad_and_to_dvc() -> None:
+    words = [*MISREAD, *SPACED, "hex_nut"]
+    line = f"categories: {yaml_line(words)}"
+    assert "\n" not in line and line.endswith(", hex_nut]")
+    assert parse_yaml(line, "text") == {"categories": words}
+    assert parse_as_dvc(line, "text") == {"categories": words}
+    for word in words:
+        assert parse_yaml(f"dataset: {yaml_line(word)}", "text") == {"dataset": word}

@@ -1,5 +1,6 @@
 """Weights: what is published, OpenAI's archives, every way a file can be wrong, names for files."""
 
+import gc
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import re
 import shutil
 import warnings
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -244,6 +246,17 @@ def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -
     rewrite(stored, stored, lambda s: s | {"visual.proj": s["visual.proj"] + 1e-3})
     os.utime(stored, ns=(0, stored.stat().st_mtime_ns + 1))  # however coarse the disk's clock is
     assert shared().digest != first.digest
+
+
+def test_only_the_latest_backbones_stay_in_memory(micro: Backbone) -> None:
+    shared = [
+        weakref.ref(
+            weights.shared_backbone(Weights("clipad-micro", f"random:{seed}", None, {}), "float32")
+        )
+        for seed in range(9)
+    ]
+    gc.collect()
+    assert [seed for seed, backbone in enumerate(shared) if backbone() is not None] == [5, 6, 7, 8]
 
 
 def test_a_check_names_all_that_is_wrong_at_once(archive: Path, stored: Path) -> None:

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from tqdm import tqdm
 
+from clipad_core.errors import ClipadError
 from clipad_harness.base.workers import Advance, run_all
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,19 +25,39 @@ class Squares:
         return item**2
 
 
+class FailsAtTwo(Squares):
+    """The other process is at work when the second item fails, and is terminated."""
+
+    def finish(self, item: int, advance: Advance) -> int:
+        square = super().finish(item, advance)
+        if item == 2:
+            raise ClipadError("item: found 2.")
+        time.sleep(60)
+        return square
+
+
 def work() -> None:
     with tqdm(total=3, disable=True) as bar:
         groups = run_all(Squares(), [[1], [2], [3]], 2, bar)
         print(sorted(result for _, results in groups for result in results))
 
 
-def test_processes_that_did_their_work_leave_nothing_behind() -> None:
+def fail() -> None:
+    with tqdm(total=3, disable=True) as bar:
+        try:
+            list(run_all(FailsAtTwo(), [[1], [2], [3]], 2, bar))
+        except ClipadError as error:
+            print(error)
+
+
+@pytest.mark.parametrize("call, printed", [("work", "[1, 4, 9]\n"), ("fail", "item: found 2.\n")])
+def test_processes_that_worked_or_failed_leave_nothing_behind(call: str, printed: str) -> None:
     paths = [str(REPOSITORY), str(Path(__file__).parent)]
     done = subprocess.run(
-        [sys.executable, "-c", "import test_workers; test_workers.work()"],
+        [sys.executable, "-c", f"import test_workers; test_workers.{call}()"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert (done.stdout, done.stderr) == ("[1, 4, 9]\n", "")
+    assert (done.stdout, done.stderr) == (printed, "")

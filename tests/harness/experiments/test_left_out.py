@@ -7,6 +7,7 @@ import matplotlib
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from project import change, make_project, variants_of
 
 from clipad_core.errors import ClipadError
@@ -99,6 +100,27 @@ def test_a_method_without_its_auxiliary_dataset_is_left_out_by_name_to_its_page(
     summary = read_summary(reports / "summaries" / "vcpclip.json")
     assert summary.headline == {} and "vcpclip is left out" in summary.missing[0]
     assert "vcpclip is left out" in write_home(without_visa, ["vcpclip"]).read_text()
+
+
+def test_the_home_page_after_a_failure_says_which_stage_failed_and_why(
+    without_visa: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("CLIPAD_ROOT", str(without_visa))
+    monkeypatch.setattr(pipeline, "measure", stopped)
+    assert main(["measure", "vcpclip"]) == 1
+    page = without_visa / "reports" / "index.html"
+    assert main(["pages", "--unfinished"]) == 0
+    text = BeautifulSoup(page.read_text(), "html.parser").main.get_text()
+    assert (
+        "clipad measure vcpclip: did not end well" in text and "of an earlier run. no disk" in text
+    )
+    assert "vcpclip: this report has not been made yet" in text and "clipad pages" not in text
+    assert main(["pages"]) == 0  # the page of the pipeline depends on what is there alone
+    assert "did not end well" not in page.read_text()
+
+
+def stopped(*_: object) -> Path:
+    raise ClipadError("no disk <b>")
 
 
 def test_pages_about_all_methods_say_why_where_each_is_left_out(without_visa: Path) -> None:

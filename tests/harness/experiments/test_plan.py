@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from micro import MICRO
 from project import LEARNED, change, draw_all, make_project
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,6 +16,7 @@ from clipad_core.clip.packed import packed_operations
 from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
+from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments import pipeline, plan, train
 from clipad_harness.experiments.scorer import Scorer
 
@@ -204,6 +206,18 @@ def test_fewer_categories_take_less(project: Path, monkeypatch) -> None:
         for some in (runs, [plan._on(run, ["hex_nut"]) for run in runs])
     )
     assert all(less.seconds < job.seconds for less, job in zip(smaller, jobs, strict=True))
+
+
+def test_categories_are_offered_as_yaml_that_gives_them_back(project: Path, monkeypatch) -> None:
+    monkeypatch.setattr(plan, "CATEGORIES_FEWER", 1)
+    runs = []
+    for run in plan.open_runs(project, read_profile(project)):
+        images = run.datasets[run.profile.dataset]
+        index = images.index.assign(category=images.index["category"].replace("hex_nut", "no: [1]"))
+        renamed = DatasetImages(index, images.data)
+        runs.append(replace(run, datasets={**run.datasets, run.profile.dataset: renamed}))
+    line = plan.ways_down(runs, 1e6, 1)[1]
+    assert yaml.safe_load(line.partition("categories: ")[2]) == ["no: [1]"]
 
 
 def test_the_speed_is_that_of_the_product_which_nothing_slowed(monkeypatch) -> None:

@@ -122,6 +122,22 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     assert not list((project / ".cache" / "training").glob("*"))
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_training_and_measuring_say_the_same_of_a_folder_in_the_place_of_a_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    run = open_run(project, "vcpclip")
+    folder = run.trainer().path(trainings(run.variants)[0]).with_suffix(suffix)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(FeatureStore, "fill", pytest.fail)  # it is said before any work is done
+    message = f"^{folder}: found a folder, expected a file"
+    with pytest.raises(ClipadError, match=message):
+        pipeline.train(project, "vcpclip")
+    if suffix == ".safetensors":
+        with pytest.raises(ClipadError, match=message):
+            run.trainer().require(trainings(run.variants)[0])
+
+
 @pytest.mark.parametrize("method", LEARNED)
 def test_training_lowers_the_loss_and_changes_every_seed(project: Path, method: str) -> None:
     changes = {"epochs": 4, "batch_size": 4, **UNAUGMENTED[method]}

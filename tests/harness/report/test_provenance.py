@@ -231,8 +231,33 @@ def test_a_stage_that_fails_leaves_no_record_and_a_foreign_file_is_replaced(tmp_
     assert list(json.loads(text[len("var clipadRun = ") : -2])) == ["index"]
 
 
+def test_of_a_stage_that_did_not_end_well_the_reason_is_kept_until_it_does(tmp_path: Path) -> None:
+    def fail() -> Path:
+        raise ClipadError(f"{tmp_path}/data: no images.")
+
+    def stop() -> Path:
+        assert run_record.unfinished(tmp_path).keys() == {
+            "index",
+            "measure winclip",
+        }  # as in a kill
+        raise KeyboardInterrupt
+
+    with pytest.raises(ClipadError, match="no images"):
+        run_record.recorded(tmp_path, "index", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run_record.recorded(tmp_path, "measure winclip", stop)
+    assert run_record.unfinished(tmp_path) == {
+        "index": "data: no images.",
+        "measure winclip": "It was stopped or killed.",
+    }
+    for stage in ("index", "measure winclip"):
+        run_record.recorded(tmp_path, stage, lambda: tmp_path / "index.csv")
+    assert run_record.unfinished(tmp_path) == {}
+
+
 def test_a_record_that_cannot_be_written_fails_no_stage(tmp_path: Path, capsys) -> None:
     (tmp_path / "reports").touch()  # no folder
+    (tmp_path / ".cache").touch()
     output = tmp_path / "index.csv"
     assert run_record.recorded(tmp_path, "index", lambda: output) == output
     assert "run.js is not written" in capsys.readouterr().err

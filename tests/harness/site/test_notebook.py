@@ -422,5 +422,5 @@ def test_a_pandas_table_scrolls_and_aligns_only_its_numbers():
 
 def test_an_output_that_cannot_be_written_says_so(notebook, run, tmp_path):
     (tmp_path / "reports").write_text("a file where a folder is needed", encoding="utf-8")
-    with pytest.raises(ClipadError, match=r"toy\.ipynb: cannot be written"):
+    with pytest.raises(ClipadError, match="reports: found something that is no folder"):
         run(notebook(cell(DEFAULTS, tag="parameters")))

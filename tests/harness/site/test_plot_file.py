@@ -1,5 +1,6 @@
 """The picture that `dvc plots` shows: drawn from the table by category, the same bytes every time."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,7 @@ import pytest
 
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.pipeline import by_category, by_category_path
-from clipad_harness.report.figures import UNDEFINED
+from clipad_harness.report.figures import UNDEFINED, save
 from clipad_harness.site.plot_file import PLOTTED, category_figure, plot_path, write_plot
 
 
@@ -40,6 +41,18 @@ def test_what_is_undefined_is_said_in_its_panel(content: pd.DataFrame) -> None:
     empty = [UNDEFINED in [text.get_text() for text in panel.texts] for panel in figure.axes]
     assert empty == [content.empty or metric == "aupro" for metric in PLOTTED]
     plt.close(figure)
+
+
+def test_a_name_of_any_length_leaves_room_for_the_drawing(tmp_path: Path) -> None:
+    names = ["x_" * 120, "nut", "x_" * 120 + "2"]
+    content = pd.concat([table().iloc[:1].assign(category=name) for name in names])
+    figure = category_figure(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib gives up a layout with a warning
+        save(figure, tmp_path / "plot.png")
+    long, short, other = (text.get_text() for text in figure.axes[0].get_yticklabels())
+    assert (len(long), short, len(other)) == (50, "nut", 50)
+    assert long.startswith("x_x_") and "…" in long and long.endswith("x_") and other[-1] == "2"
 
 
 def test_a_picture_is_written_in_the_same_bytes(tmp_path: Path) -> None:
