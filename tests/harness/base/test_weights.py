@@ -239,7 +239,7 @@ def test_an_empty_file_and_one_of_another_architecture_are_named(stored: Path) -
 def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -> None:
     def shared() -> Backbone:
         settings = Weights("clipad-micro-quickgelu", str(stored), None, {})
-        return weights.shared_backbone(settings, "float32")
+        return weights.shared_backbone(settings, "float32", "cpu")
 
     first = shared()
     assert shared() is first
@@ -249,12 +249,8 @@ def test_methods_share_a_backbone_until_its_file_is_written_anew(stored: Path) -
 
 
 def test_only_the_latest_backbones_stay_in_memory(micro: Backbone) -> None:
-    shared = [
-        weakref.ref(
-            weights.shared_backbone(Weights("clipad-micro", f"random:{seed}", None, {}), "float32")
-        )
-        for seed in range(9)
-    ]
+    drawn = [Weights("clipad-micro", f"random:{seed}", None, {}) for seed in range(9)]
+    shared = [weakref.ref(weights.shared_backbone(named, "float32", "cpu")) for named in drawn]
     gc.collect()
     assert [seed for seed, backbone in enumerate(shared) if backbone() is not None] == [5, 6, 7, 8]
 
