@@ -30,11 +30,11 @@ CATEGORY_IMAGES = 83
 class Side:
     """A running side; `ask` sends one request and waits for its answer."""
 
-    def __init__(self, python: Path, name: str) -> None:
+    def __init__(self, python: Path, name: str, device: str = "cpu") -> None:
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(REPOSITORY)}
-        self.name = name
+        self.name, self.device = name, device
         self.process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.winclip_sides", name, str(WEIGHTS), "1"],
+            [str(python), "-m", "benchmarks.winclip_sides", name, str(WEIGHTS), "1", device],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.PIPE,
@@ -49,7 +49,7 @@ class Side:
         if not line:
             raise ClipadError(
                 f"benchmark side {self.name}: stopped; run `python -m benchmarks.winclip_sides "
-                f"{self.name} {WEIGHTS.relative_to(REPOSITORY)} 1` to see why."
+                f"{self.name} {WEIGHTS.relative_to(REPOSITORY)} 1 {self.device}` to see why."
             )
         return json.loads(line)
 

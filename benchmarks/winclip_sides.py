@@ -1,7 +1,8 @@
-"""One side of benchmarks/winclip.py: a process that answers one JSON request a line.
+"""One side of benchmarks/winclip.py and gpu.py: a process that answers one JSON request a line.
 
-Runs in either environment: `ours_float32`, `ours_bfloat16` here, `anomalib` in the peer's own. All
-hold the same seeded random ViT-B-16-plus-240, and read the same image tensors.
+Runs in either environment: `ours_PRECISION` here, `anomalib` in the peer's own; `anomalib_PRECISION` runs
+it as its trainer does there, under autocast. All hold the same seeded random ViT-B-16-plus-240, and read
+the same image tensors.
 """
 
 import json
@@ -23,11 +24,11 @@ def images(count: int, seed: int):
 class Clipad:
     """The detector on tensors: preprocessing is left out on both sides."""
 
-    def __init__(self, weights: Path, precision: str) -> None:
+    def __init__(self, weights: Path, precision: str, device: str) -> None:
         from clipad_core.clip.backbone import load_backbone
         from clipad_core.methods.winclip.config import find_preset
 
-        self.backbone = load_backbone(ARCHITECTURE, weights, precision=precision)
+        self.backbone = load_backbone(ARCHITECTURE, weights, precision=precision, device=device)
         self.config = find_preset("anomalib")
         self.text = None
         self.memory = None
@@ -47,7 +48,9 @@ class Clipad:
     def _encode(self, batch, k_shot: int):
         from clipad_core.methods.winclip.detector import encode, image_recipe
 
-        return encode(self.backbone, batch, image_recipe(self.config, k_shot))
+        batch = batch.to(self.backbone.device)
+        with self.backbone.computing():
+            return encode(self.backbone, batch, image_recipe(self.config, k_shot))
 
     def refer(self, k_shot: int) -> None:
         from clipad_core.methods.winclip.scoring import build_memory
@@ -70,7 +73,7 @@ class Clipad:
 class Anomalib:
     """anomalib's own model, with the same weights instead of the published ones."""
 
-    def __init__(self, weights: Path, _precision: str) -> None:
+    def __init__(self, weights: Path, precision: str, device: str) -> None:
         import open_clip
         import torch
         from anomalib.models.image.winclip import torch_model
@@ -85,10 +88,16 @@ class Anomalib:
 
         torch_model.open_clip.create_model_and_transforms = without_download
         self.torch = torch
-        self.model = torch_model.WinClipModel().eval()
+        self.device = torch.device("cuda" if device == "auto" else device)
+        self.half = {"bfloat16": torch.bfloat16, "float16_autocast": torch.float16}.get(precision)
+        self.model = torch_model.WinClipModel().eval().to(self.device)
+
+    def computing(self):
+        """As its trainer runs it: under autocast where half precision is asked for."""
+        return self.torch.autocast(self.device.type, self.half, enabled=self.half is not None)
 
     def set_up(self, name: str) -> None:
-        with self.torch.no_grad():
+        with self.torch.no_grad(), self.computing():
             self.model.setup(name)
 
     def forget(self) -> None:
@@ -97,14 +106,14 @@ class Anomalib:
     def refer(self, k_shot: int) -> None:
         self.model.k_shot = 0
         if k_shot:
-            with self.torch.no_grad():
+            with self.torch.no_grad(), self.computing():
                 self.model.reference_images = None
                 self.model.class_name = None
-                self.model.setup(None, images(k_shot, seed=99))
+                self.model.setup(None, images(k_shot, seed=99).to(self.device))
 
     def detect(self, batch) -> list[float]:
-        with self.torch.no_grad():
-            prediction = self.model(batch)
+        with self.torch.no_grad(), self.computing():
+            prediction = self.model(batch.to(self.device))
         return [*prediction.pred_score.tolist(), *prediction.anomaly_map.amax(dim=(1, 2)).tolist()]
 
 
@@ -155,7 +164,7 @@ def answer(side, request: dict) -> dict:
     """Do one request and time it in CPU seconds of this process."""
     action = request["do"]
     batch = images(request.get("batch", 0), seed=7)
-    start = time.process_time()
+    start, clock = time.process_time(), time.perf_counter()
     values = None
     if action == "set_up":
         side.set_up(request["name"])
@@ -167,18 +176,20 @@ def answer(side, request: dict) -> dict:
         values = variants_cost(side, request["batch_of"])
     else:
         values = side.detect(batch)
-    seconds = time.process_time() - start
+    # Values are numbers of the CPU, so that the device has finished.
+    seconds, clock = time.process_time() - start, time.perf_counter() - clock
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "megabytes": peak, "values": values}
+    return {"seconds": seconds, "clock": clock, "megabytes": peak, "values": values}
 
 
 def main() -> None:
-    name, weights, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    name, weights, threads, device = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     import torch
 
     torch.set_num_threads(threads)
-    kind = Anomalib if name == "anomalib" else Clipad
-    side = kind(weights, name.removeprefix("ours_"))
+    whose, _, precision = name.partition("_")
+    kind = Anomalib if whose == "anomalib" else Clipad
+    side = kind(weights, precision or "float32", device)
     print(json.dumps({"ready": torch.__version__}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(side, json.loads(line))), flush=True)

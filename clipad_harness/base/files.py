@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -260,18 +261,29 @@ def check_place(path: Path) -> None:
     Raises:
         ClipadError: a folder, a pipe or a device at the path; anything but a folder above it.
     """
-    if os.path.isfile(path):
-        return
-    if os.path.exists(path):
-        standing = "a folder" if os.path.isdir(path) else "a pipe or a device"
+    # Each is looked at once: another process may make or remove it between two looks.
+    mode = _mode(path)
+    if mode is not None:
+        if stat.S_ISREG(mode):
+            return
+        standing = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise _obstacle(path, standing, "a file")
     for folder in path.parents:
-        if os.path.isdir(folder):
+        mode = _mode(folder)
+        if mode is not None and stat.S_ISDIR(mode):
             return
-        if os.path.lexists(folder):
-            is_file = os.path.exists(folder)
-            standing = "something that is no folder" if is_file else "a link that leads nowhere"
-            raise _obstacle(folder, standing, "a folder")
+        if mode is not None:
+            raise _obstacle(folder, "something that is no folder", "a folder")
+        if folder.is_symlink():
+            raise _obstacle(folder, "a link that leads nowhere", "a folder")
+
+
+def _mode(path: Path) -> int | None:
+    """What stands at a path, links followed; None: nothing, or nobody may look."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return None
 
 
 def _obstacle(path: Path, standing: str, expected: str) -> ClipadError:

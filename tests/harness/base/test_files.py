@@ -8,7 +8,7 @@ import pytest
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base import sealed
-from clipad_harness.base.files import alone, write_text
+from clipad_harness.base.files import alone, check_place, write_text
 from clipad_harness.cli.main import main
 
 
@@ -103,3 +103,25 @@ def test_what_the_system_says_of_a_wrong_place_is_said_alike(
     monkeypatch.setattr("clipad_harness.cli.main._run_stage", stage)
     assert main(["index"]) == 1
     assert capsys.readouterr().err.startswith(f"clipad: {place}: {words}")
+
+
+def test_a_file_that_comes_and_goes_meanwhile_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process makes a folder or removes its lock between two looks at the same place."""
+    lock, folder = tmp_path / "entry.lock", tmp_path / "ab"
+    look = os.stat
+
+    def change(path: object, **options: bool) -> os.stat_result:
+        try:
+            return look(path, **options)
+        finally:
+            if str(path) == str(lock):
+                lock.unlink(missing_ok=True)
+            if str(path) == str(folder):
+                folder.mkdir(exist_ok=True)
+
+    lock.touch()
+    monkeypatch.setattr(os, "stat", change)
+    check_place(lock)
+    check_place(folder / "entry")
