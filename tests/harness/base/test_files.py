@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,8 @@ def test_a_file_that_comes_and_goes_meanwhile_is_no_obstacle(
             if str(path) == str(lock):
                 lock.unlink(missing_ok=True)
             if str(path) == str(folder):
-                folder.mkdir(exist_ok=True)
+                with suppress(FileExistsError):
+                    os.mkdir(folder)
 
     lock.touch()
     monkeypatch.setattr(os, "stat", change)
