@@ -50,8 +50,8 @@ AUTOCAST = "float16_autocast"
 PRECISIONS = {
     "float64": torch.float64,
     "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
     AUTOCAST: torch.float32,
+    "bfloat16": torch.bfloat16,
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from clipad_core.clip.device import compute_exactly, find_device
 from clipad_core.clip.features import Recipe
 from clipad_core.clip.preprocess import CROPS
 from clipad_core.clip.published import architecture_config, learn_architecture
@@ -48,7 +49,7 @@ from clipad_harness.experiments.variants import (
 # Forward and backward pass against a forward pass alone.
 TRAINING_FACTOR = 3.0
 # In float64 a number takes twice the bytes, a product twice the time (measured: 45, 90 GFLOP/s a core).
-WIDER = {"float64": 2.0, "float32": 1.0, "bfloat16": 1.0}
+WIDER = {"float64": 2.0, "float32": 1.0, "float16_autocast": 1.0, "bfloat16": 1.0}
 # Scores and metrics of an image in a variant, seconds a megapixel of its map. Measured on the demo:
 # 0.101 CPU seconds a shard of WinCLIP, 40 maps of 96 pixels.
 SECONDS_PER_MEGAPIXEL = 0.27
@@ -63,7 +64,9 @@ class Job:
     Attributes:
         shards, trainings, steps: how much of each; shards of equal keys are computed and counted once.
         images: test images of all datasets that are read.
-        seconds: of one core.
+        operations: floating-point operations of the towers, in float32; ``wider``: how many times the
+            time they take in the run's own precision on a CPU.
+        scoring: seconds of one core for scores and metrics.
         gigabytes: of features on disk.
         memory: gigabytes of one process.
     """
@@ -74,9 +77,43 @@ class Job:
     shards: int
     trainings: int
     steps: int
-    seconds: float
+    operations: float
+    wider: float
+    scoring: float
     gigabytes: float
     memory: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes: processes on cores, and perhaps accelerators that run the towers for them.
+
+    Attributes:
+        rate: operations of the towers a second, of a core or of an accelerator.
+        processes: that score, each on a core of its own.
+        accelerators: how many; 0: the towers run in the processes.
+    """
+
+    rate: float
+    processes: int
+    accelerators: int = 0
+
+    def seconds(self, job: Job) -> float:
+        """How long it takes for a job from nothing.
+
+        >>> job = Job("winclip", "mvtec", 9, 1, 0, 0, 8e9, 2.0, 4.0, 0.1, 2.0)
+        >>> Machine(1e9, processes=2).seconds(job), Machine(8e9, 2, accelerators=1).seconds(job)
+        (10.0, 3.0)
+        """
+        if self.accelerators:
+            towers = job.operations / self.rate / self.accelerators
+        else:
+            towers = job.wider * job.operations / self.rate / self.processes
+        return towers + job.scoring / self.processes
+
+
+# A GPU to name where none is here: half of what an A100's data sheet says of float32, 19.5 TFLOP/s.
+A_GPU = Machine(1e13, processes=8, accelerators=1)
 
 
 def tower_operations(config: dict[str, Any], tokens: int, part: str = "vision_cfg") -> float:
@@ -90,13 +127,16 @@ def tower_operations(config: dict[str, Any], tokens: int, part: str = "vision_cf
     return float(layers * (24 * width**2 * tokens + 4 * width * tokens**2))
 
 
-def speed(seconds: float = 1.5, side: int = 1024) -> float:
-    """Operations a second of one core, by a large product in float32.
+def speed(device: torch.device, seconds: float = 1.5) -> float:
+    """Operations a second of one core, or of an accelerator, by a large product in float32.
 
     The fastest of many, by the time of its thread alone: what else the machine does slows some of them
     and is not counted. The towers reach 0.98 (ViT-L/14 at 518 pixels) to 1.11 (ViT-B/16+ at 240) of it,
-    measured on random weights with one thread.
+    measured on random weights with one thread. On an accelerator it is the time of a clock.
     """
+    if device.type != "cpu":
+        return _speed_of(device, seconds)
+    side = 1024
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -111,14 +151,23 @@ def speed(seconds: float = 1.5, side: int = 1024) -> float:
     return float(2 * side**3 / min(times))
 
 
-def make_plan(
-    runs: Sequence[Run], operations_a_second: float, without_weights: Collection[str] = ()
-) -> list[Job]:
+def _speed_of(device: torch.device, seconds: float) -> float:
+    """Operations a second of an accelerator, by a large product in float32 without TF32."""
+    compute_exactly(device)
+    side, times = 4096, list[float]()
+    matrix, end = torch.ones(side, side, device=device), time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        start = time.perf_counter()
+        float((matrix @ matrix)[0, 0])  # a number of the CPU: the device has finished
+        times.append(time.perf_counter() - start)
+    return float(2 * side**3 / min(times))
+
+
+def make_plan(runs: Sequence[Run], without_weights: Collection[str] = ()) -> list[Job]:
     """A job for every run, checked as the run checks it.
 
     Args:
         runs: see `open_runs`.
-        operations_a_second: see `speed`.
         without_weights: names of methods whose weights are not here.
 
     Raises:
@@ -126,7 +175,7 @@ def make_plan(
     """
     for run in runs:
         _check(run, run.name not in without_weights)
-    return [_job(run, operations_a_second) for run in runs]
+    return [_job(run) for run in runs]
 
 
 def open_runs(root: Path, profile: Profile) -> list[Run]:
@@ -166,7 +215,7 @@ def _architecture(run: Run) -> dict[str, Any]:
     return dict(architecture_config(weights.backbone))
 
 
-def _job(run: Run, rate: float) -> Job:
+def _job(run: Run) -> Job:
     """What a method takes: its encodings, its trainings, its shards."""
     method, config, variants = run.method, _architecture(run), run.variants
     frames = {name: images.index for name, images in run.datasets.items()}
@@ -191,7 +240,9 @@ def _job(run: Run, rate: float) -> Job:
         len(shards),
         len(jobs),
         sum(_steps(job, images) for job, images in jobs),
-        wider * (encoded + learned) / rate + _scoring(shards, frames, size),
+        encoded + learned,
+        wider,
+        _scoring(shards, frames, size),
         4e-9 * wider * numbers,
         2.0
         + wider * _weights(config)
@@ -292,7 +343,7 @@ def _weights(config: dict[str, Any]) -> float:
     return 4e-9 * (numbers + config["text_cfg"]["vocab_size"] * config["text_cfg"]["width"])
 
 
-def as_table(jobs: list[Job], workers: int) -> str:
+def as_table(jobs: list[Job], machine: Machine) -> str:
     """The plan as text, a line a method."""
     rows = [
         (
@@ -302,9 +353,9 @@ def as_table(jobs: list[Job], workers: int) -> str:
             job.shards,
             job.trainings,
             job.steps,
-            _duration(job.seconds / workers),
+            _duration(machine.seconds(job)),
             f"{job.gigabytes:.1f} GB",
-            f"{job.memory * workers:.1f} GB",
+            f"{job.memory * machine.processes:.1f} GB",
         )
         for job in jobs
     ]
@@ -329,13 +380,31 @@ time       from nothing; what is finished already is not subtracted
 disk       features of images in .cache; memory: of all processes together"""
 
 
-def ways_down(runs: Sequence[Run], rate: float, workers: int) -> list[str]:
+def elsewhere(jobs: Sequence[Job], machine: Machine) -> list[str]:
+    """How long the same takes with more processes like these, and on a GPU; a line each."""
+    places = [
+        (
+            f"{count} processes like these, on one machine or several",
+            replace(machine, processes=count),
+        )
+        for count in (8, 64)
+        if count > machine.processes and not machine.accelerators
+    ]
+    if not machine.accelerators:
+        text = f"a GPU that multiplies float32 at {A_GPU.rate / 1e12:.0f} TFLOP/s, not measured, and 8 cores"
+        places.append((text, A_GPU))
+    return [
+        f"{_duration(sum(place.seconds(job) for job in jobs)):>10}  {text}"
+        for text, place in places
+    ]
+
+
+def ways_down(runs: Sequence[Run], machine: Machine) -> list[str]:
     """What takes less: the headline alone, fewer categories, both; a line each, all methods together.
 
     Args:
         runs: of the methods.
-        rate: operations a second.
-        workers: processes.
+        machine: that computes.
     """
     if not runs:
         return []
@@ -350,10 +419,9 @@ def ways_down(runs: Sequence[Run], rate: float, workers: int) -> list[str]:
         ways.append((few, [_on(run, fewer) for run in runs]))
     if len(ways) == 2:
         ways.append((f"{headline} and {few}", [_headline(_on(run, fewer)) for run in runs]))
-    times = [sum(_job(run, rate).seconds for run in smaller) for _, smaller in ways]
+    times = [sum(machine.seconds(_job(run)) for run in smaller) for _, smaller in ways]
     return [
-        f"{_duration(seconds / workers):>10}  {text}"
-        for (text, _), seconds in zip(ways, times, strict=True)
+        f"{_duration(seconds):>10}  {text}" for (text, _), seconds in zip(ways, times, strict=True)
     ]
 
 
@@ -376,25 +444,28 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
         ClipadError: what the run would stop at, but for what is missing.
     """
     profile = read_profile(root, name, dataset)
-    missing, workers = find_missing(root, profile), read_workers(root)
-    rate = speed()
+    missing, device = find_missing(root, profile), find_device(profile.device)
+    accelerators = 0 if device.type == "cpu" else 1
+    machine = Machine(speed(device), read_workers(root), accelerators)
     runs = open_runs(root, profile)
-    jobs = make_plan(runs, rate, missing.weights)
-    planned = [run.name for run in runs]
-    lines = [f"Profile {profile.name}, tested on {profile.dataset}."]
-    lines += [as_table(jobs, workers), WORDS] if jobs else ["No method can run: see below."]
+    jobs = make_plan(runs, missing.weights)
+    planned, core = [run.name for run in runs], f"on {device}" if accelerators else "and core"
+    lines = [f"Profile {profile.name}, tested on {profile.dataset}, computed on {device}."]
+    lines += [as_table(jobs, machine), WORDS] if jobs else ["No method can run: see below."]
     for method, datasets in missing.datasets.items():
         if jobs and datasets and method not in planned:
             title = find_method(method).title
             lines.append(f"{title} is not in the table, for want of {', '.join(datasets)}.")
     lines.append(
-        f"Times: tower operations at {rate / 1e9:.0f} billion a second and core (a large product, "
-        f"timed just now), {workers} processes; scores and metrics as measured on the demo. Disk: "
+        f"Times: tower operations at {machine.rate / 1e9:.0f} billion a second {core} (a large product, "
+        f"timed just now), {machine.processes} processes; scores and metrics as measured on the demo. Disk: "
         "features in .cache, by their sizes. Memory: weights by their sizes and an allowance for a "
         "batch that is not measured, all processes together."
     )
     lines += [f"{run.method.title}: {sentence}." for run in runs for sentence in run.left_out]
-    if less := ways_down(runs, rate, workers):
+    if jobs and (others := elsewhere(jobs, machine)):
+        lines.append("\n".join(["Elsewhere, all methods together:", *others]))
+    if less := ways_down(runs, machine):
         heading = "Ways down, in params.yaml, with the time of all methods together:"
         lines.append("\n".join([heading, *less]))
     lines += [f"Missing: {text}" for text in missing.sentences] or ["Nothing is missing."]

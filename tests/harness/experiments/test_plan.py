@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_forecast_counts_what_the_run_then_does(
     project: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [job] = [candidate for candidate in plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
+    [job] = [candidate for candidate in plan.make_plan(plan.open_runs(project, read_profile(project)))
              if candidate.method == method]  # fmt: skip
     done = {"trainings": 0, "steps": 0, "shards": 0}
     step, measure = train._take_step, Scorer.measure
@@ -77,27 +77,50 @@ def test_a_forecast_counts_what_the_run_then_does(
 
 
 def test_towers_take_time_by_the_speed_of_the_machine_and_metrics_do_not(project: Path) -> None:
-    profile = read_profile(project)
-    slow, fast, idle = (
-        plan.make_plan(plan.open_runs(project, profile), 1e9 * by) for by in (1, 2, 1e12)
-    )
-    for slow_job, fast_job, metrics in zip(slow, fast, idle, strict=True):
-        assert metrics.seconds > 0
-        towers = slow_job.seconds - metrics.seconds
-        assert towers > 0 and fast_job.seconds - metrics.seconds == pytest.approx(towers / 2)
-        assert replace(slow_job, seconds=0) == replace(fast_job, seconds=0)
+    for job in plan.make_plan(plan.open_runs(project, read_profile(project))):
+        slow, fast, idle = (plan.Machine(rate, 1).seconds(job) for rate in (1e9, 2e9, 1e30))
+        assert idle == pytest.approx(job.scoring) and job.scoring > 0
+        assert slow - idle > 0 and fast - idle == pytest.approx((slow - idle) / 2)
+        assert plan.Machine(1e9, 4).seconds(job) == pytest.approx(slow / 4)
+        on_a_gpu = plan.Machine(1e9, 4, accelerators=1).seconds(job)
+        assert on_a_gpu == pytest.approx(job.operations / 1e9 + job.scoring / 4)
+
+
+def test_more_processes_and_a_gpu_are_forecast_beside_this_machine(project: Path) -> None:
+    jobs = plan.make_plan(plan.open_runs(project, read_profile(project)))
+    lines = plan.elsewhere(jobs, plan.Machine(1e6, 2))
+    assert [line.split("  ")[-1].split(",")[0] for line in lines] == [
+        "8 processes like these",
+        "64 processes like these",
+        "a GPU that multiplies float32 at 10 TFLOP/s",
+    ]
+    assert len(plan.elsewhere(jobs, plan.Machine(1e6, 64))) == 1
+    assert plan.elsewhere(jobs, plan.Machine(1e12, 2, accelerators=1)) == []
+
+
+def test_a_forecast_is_within_a_factor_of_two_of_a_measured_run() -> None:
+    """The demo as it was measured on two cores of 90 GFLOP/s: one run, process by process."""
+    measured = json.loads((REPOSITORY / "benchmarks/results/demo_run.json").read_text())
+    profile = read_profile(REPOSITORY, "demo")
+    runs = [
+        run for run in plan.open_runs(REPOSITORY, profile) if run.name in measured["cpu_seconds"]
+    ]
+    machine = plan.Machine(measured["operations_a_second"], processes=1)
+    for job in plan.make_plan(runs):
+        ratio = machine.seconds(job) / measured["cpu_seconds"][job.method]
+        assert 0.5 < ratio < 2, (job.method, ratio)
 
 
 def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) -> None:
-    wide = plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
+    wide = plan.make_plan(plan.open_runs(project, read_profile(project)))
     before = (project / "params.yaml").read_text()
     for method in ("winclip", *LEARNED):
         change(project, "profiles", "demo", method, "changes", "precision", value="float32")
-    narrow = plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
+    narrow = plan.make_plan(plan.open_runs(project, read_profile(project)))
     (project / "params.yaml").write_text(before)
     for wide_job, narrow_job in zip(wide, narrow, strict=True):
         assert wide_job.gigabytes == pytest.approx(2 * narrow_job.gigabytes)
-        assert wide_job.memory > narrow_job.memory and wide_job.seconds > narrow_job.seconds
+        assert wide_job.memory > narrow_job.memory and wide_job.wider > narrow_job.wider
 
 
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
@@ -110,7 +133,7 @@ def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
 
 def run(project: Path, monkeypatch, capsys, *words: str) -> tuple[int, str]:
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
-    monkeypatch.setattr(plan, "speed", lambda: 1e10)
+    monkeypatch.setattr(plan, "speed", lambda device: 1e10)
     try:
         code = main(["plan", *words])
     except SystemExit as stopped:
@@ -158,7 +181,7 @@ def test_a_plan_fails_where_the_run_would(
     before = (project / "params.yaml").read_text()
     change(project, *keys, value=value)
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
-    monkeypatch.setattr(plan, "speed", lambda: 1e10)
+    monkeypatch.setattr(plan, "speed", lambda device: 1e10)
     try:
         assert main(["plan"]) == 1
     finally:
@@ -186,7 +209,7 @@ def test_the_table_explains_its_words_and_offers_less(project: Path, monkeypatch
     assert all(f"\n{word} " in text for word in columns)
     assert "ablations: none" in text and "categories: [" not in text  # two categories are few
     change(project, "ablations", value="none")
-    jobs = plan.make_plan(plan.open_runs(project, read_profile(project)), 1e9)
+    jobs = plan.make_plan(plan.open_runs(project, read_profile(project)))
     _, less = run(project, monkeypatch, capsys)
     (project / "params.yaml").write_text(before)
     assert "ablations: none" not in less
@@ -198,14 +221,14 @@ def test_fewer_categories_take_less(project: Path, monkeypatch) -> None:
     monkeypatch.setattr(plan, "CATEGORIES_FEWER", 1)
     profile = read_profile(project)
     runs = plan.open_runs(project, profile)
-    headline, few, both = plan.ways_down(runs, 1e6, 1)
+    headline, few, both = plan.ways_down(runs, plan.Machine(1e6, 1))
     assert headline.endswith("ablations: none") and "categories: [hex_nut]" in few
     assert both.endswith("ablations: none and profiles.demo.categories: [hex_nut]")
     jobs, smaller = (
-        [plan._job(run, 1e6) for run in some]
+        [plan._job(run) for run in some]
         for some in (runs, [plan._on(run, ["hex_nut"]) for run in runs])
     )
-    assert all(less.seconds < job.seconds for less, job in zip(smaller, jobs, strict=True))
+    assert all(less.operations < job.operations for less, job in zip(smaller, jobs, strict=True))
 
 
 def test_categories_are_offered_as_yaml_that_gives_them_back(project: Path, monkeypatch) -> None:
@@ -216,7 +239,7 @@ def test_categories_are_offered_as_yaml_that_gives_them_back(project: Path, monk
         index = images.index.assign(category=images.index["category"].replace("hex_nut", "no: [1]"))
         renamed = DatasetImages(index, images.data)
         runs.append(replace(run, datasets={**run.datasets, run.profile.dataset: renamed}))
-    line = plan.ways_down(runs, 1e6, 1)[1]
+    line = plan.ways_down(runs, plan.Machine(1e6, 1))[1]
     assert yaml.safe_load(line.partition("categories: ")[2]) == ["no: [1]"]
 
 
@@ -229,7 +252,7 @@ def test_the_speed_is_that_of_the_product_which_nothing_slowed(monkeypatch) -> N
         return clock[0]
 
     monkeypatch.setattr(plan.time, "thread_time", thread_time)
-    assert plan.speed(0, 8) == pytest.approx(2 * 8**3 / 7.0)
+    assert plan.speed(torch.device("cpu"), 0) == pytest.approx(2 * 1024**3 / 7.0)
 
 
 def test_an_unknown_profile_is_one_message(project: Path, monkeypatch, capsys) -> None:
