@@ -53,6 +53,11 @@ WIDER = {"float64": 2.0, "float32": 1.0, "float16_autocast": 1.0, "bfloat16": 1.
 # Scores and metrics of an image in a variant, seconds a megapixel of its map. Measured on the demo:
 # 0.101 CPU seconds a shard of WinCLIP, 40 maps of 96 pixels.
 SECONDS_PER_MEGAPIXEL = 0.27
+# A step of training beside its towers: of itself, and a megapixel of the maps of its loss. Measured on the
+# demo: 17 ms for 8 maps of 96 pixels, 36 ms for 32 of them.
+SECONDS_PER_STEP, SECONDS_PER_TRAINED_MEGAPIXEL = 0.01, 0.05
+# Imports and weights of a process; training and measuring start two each, beside the one that waits.
+SECONDS_PER_PROCESS, PROCESSES = 4.0, 6
 # Of a dataset, where a plan says what fewer would take.
 CATEGORIES_FEWER = 3
 
@@ -66,7 +71,7 @@ class Job:
         images: test images of all datasets that are read.
         operations: floating-point operations of the towers, in float32; ``wider``: how many times the
             time they take in the run's own precision on a CPU.
-        scoring: seconds of one core for scores and metrics.
+        beside: seconds of one core for all but the towers: scores, metrics, losses, starts of processes.
         gigabytes: of features on disk.
         memory: gigabytes of one process.
     """
@@ -79,7 +84,7 @@ class Job:
     steps: int
     operations: float
     wider: float
-    scoring: float
+    beside: float
     gigabytes: float
     memory: float
 
@@ -109,7 +114,7 @@ class Machine:
             towers = job.operations / self.rate / self.accelerators
         else:
             towers = job.wider * job.operations / self.rate / self.processes
-        return towers + job.scoring / self.processes
+        return towers + job.beside / self.processes
 
 
 # A GPU to name where none is here: half of what an A100's data sheet says of float32, 19.5 TFLOP/s.
@@ -242,7 +247,7 @@ def _job(run: Run) -> Job:
         sum(_steps(job, images) for job, images in jobs),
         encoded + learned,
         wider,
-        _scoring(shards, frames, size),
+        _scoring(shards, frames, size) + _losses(jobs) + SECONDS_PER_PROCESS * PROCESSES,
         4e-9 * wider * numbers,
         2.0
         + wider * _weights(config)
@@ -334,6 +339,16 @@ def _scoring(shards: Sequence[Shard], frames: dict[str, pd.DataFrame], size: int
     counts = {dataset: _per_category(frame) for dataset, frame in frames.items()}
     images = sum(int(counts[shard.variant.tested_on][shard.category]) for shard in shards)
     return SECONDS_PER_MEGAPIXEL * images * size**2 / 1e6
+
+
+def _losses(jobs: Sequence[tuple[TrainingJob, int]]) -> float:
+    """Seconds of all steps but for their towers: what a step costs, and maps as large as images."""
+    seconds = 0.0
+    for job, images in jobs:
+        maps = images * job.config.epochs * len(job.config.blocks)
+        seconds += SECONDS_PER_STEP * _steps(job, images)
+        seconds += SECONDS_PER_TRAINED_MEGAPIXEL * maps * job.config.image_size**2 / 1e6
+    return seconds
 
 
 def _weights(config: dict[str, Any]) -> float:
@@ -458,9 +473,9 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
             lines.append(f"{title} is not in the table, for want of {', '.join(datasets)}.")
     lines.append(
         f"Times: tower operations at {machine.rate / 1e9:.0f} billion a second {core} (a large product, "
-        f"timed just now), {machine.processes} processes; scores and metrics as measured on the demo. Disk: "
-        "features in .cache, by their sizes. Memory: weights by their sizes and an allowance for a "
-        "batch that is not measured, all processes together."
+        f"timed just now), {machine.processes} processes; scores, metrics and losses as measured on the "
+        "demo. Disk: features in .cache, by their sizes. Memory: weights by their sizes and an allowance "
+        "for a batch that is not measured, all processes together."
     )
     lines += [f"{run.method.title}: {sentence}." for run in runs for sentence in run.left_out]
     if jobs and (others := elsewhere(jobs, machine)):
