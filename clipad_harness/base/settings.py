@@ -21,7 +21,7 @@ ROOT_VARIABLE = "CLIPAD_ROOT"
 # More processes than any machine has cores, and more of anything else than a page or a drawing holds.
 MOST_WORKERS, MOST = 1024, 100_000
 # What may stand at the top of params.yaml besides the sections of methods.
-_TOP_NAMES = (
+TOP_NAMES = (
     "profile",
     "methods",
     "ablations",
@@ -180,7 +180,7 @@ def read_params(root: Path) -> dict[str, Any]:
         ClipadError: no valid YAML, or a name at its top that nobody reads.
     """
     params = mapping(read_yaml(root / PARAMS), PARAMS)
-    names = [*_TOP_NAMES, *rooms()]
+    names = [*TOP_NAMES, *rooms()]
     if unknown := [str(name) for name in params if name not in names]:
         nearest = get_close_matches(unknown[0], names, 1)
         advice = f"; {nearest[0]} is the nearest" if nearest else ""

@@ -276,9 +276,11 @@ def _shape(mask: MaskFile) -> str:
     """What a mask marks that cannot be meant; "" where it can."""
     marked = mask.marked
     if count := int((~np.isfinite(mask.values)).sum()):
-        return f"{count:,} pixels hold no number (NaN or infinite)"
+        return f"holds no number (NaN or infinite) in {_pixels(count)}"
     if count := int((mask.values < 0).sum()):
-        return f"{count:,} pixels are below 0, down to {mask.values.min():g}, and count as normal"
+        return (
+            f"is below 0 in {_pixels(count)}, which count as normal (down to {mask.values.min():g})"
+        )
     if not marked.any():
         return "marks no pixel of an anomalous image"
     if marked.all():
@@ -289,6 +291,10 @@ def _shape(mask: MaskFile) -> str:
     if mask.opaque is not None and (mask.opaque ^ marked).mean() not in (0, 1):
         return "its alpha channel, which is not read, shows another picture than its colours"
     return ""
+
+
+def _pixels(count: int) -> str:
+    return f"{count:,} pixel{'s' if count > 1 else ''}"
 
 
 def _grey(mask: MaskFile) -> tuple[CountingRule, _Grey] | None:

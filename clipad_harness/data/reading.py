@@ -197,7 +197,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise ClipadError(f"{path}: no such file, expected a table; get it again.") from error
     except (OSError, ValueError) as error:
-        fault = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        fault = str(error).strip().rpartition("C error: ")[2] or type(error).__name__
         raise ClipadError(
             f"{path}: no readable table ({fault}), expected UTF-8 and commas between the columns "
             f"{', '.join(columns)}; save it so."

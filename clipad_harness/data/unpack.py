@@ -184,7 +184,9 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
     except ClipadError:
         raise
     except NotImplementedError as error:
-        raise _foreign(archive, f"a zip file that zipfile cannot read ({error})") from error
+        raise _foreign(
+            archive, f"a zip file of a kind that Python cannot read ({error})"
+        ) from error
     except Exception as error:  # a damaged archive makes its reader raise anything
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; what gzip and bz2 raise of a damaged file has no number
@@ -196,8 +198,8 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
 
 def _foreign(archive: Path, kind: str) -> ClipadError:
     return ClipadError(
-        f"{archive}: found {kind}, expected an open zip or tar file; unpack it yourself, and name the folder "
-        "that holds the dataset's with --data."
+        f"{archive}: found {kind}, expected a zip or tar file that Python can read; unpack it yourself into a "
+        "folder called like the dataset, and say --data and the folder that holds that one."
     )
 
 
@@ -310,7 +312,9 @@ def _checked(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
             continue
         on_drive = re.match("[A-Za-z]:", member.name)  # of Windows
         outside = not parts or path.is_absolute() or ".." in parts or on_drive
-        if outside or "\0" in member.name:
+        if "\0" in member.name:
+            raise _refuse(archive, member.name, "of a name with a NUL byte")
+        if outside:
             raise _refuse(archive, member.name, "outside its folder")
         if member.kind == _LINK:
             raise _refuse(archive, member.name, member.kind)
