@@ -198,8 +198,8 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
 
 def _foreign(archive: Path, kind: str) -> ClipadError:
     return ClipadError(
-        f"{archive}: found {kind}, expected a zip or tar file that Python can read; unpack it yourself into a "
-        "folder called like the dataset, and say --data and the folder that holds that one."
+        f"{archive}: found {kind}, expected a zip or tar file that Python can read; unpack it yourself into "
+        "a folder called like the dataset, and say --data and the folder that holds that one."
     )
 
 

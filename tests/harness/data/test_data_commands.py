@@ -319,10 +319,10 @@ def test_folders_of_defects_that_sound_normal_are_named(data, monkeypatch, capsy
     mvtec(data / "own_parts", "nut")
     write(data / "own_parts" / "nut" / "test" / "parts fine" / "000.png")
     write_mask(data / "own_parts" / "nut" / "ground_truth" / "parts fine" / "000_mask.png")
-    remark = "to know: nut: 1 test image in parts fine, which sounds like normal images, count"
-    for verb in ("new", "check"):
-        assert main(["data", verb, "own_parts", "--data", str(data)]) == 0
-        assert remark in capsys.readouterr().out
+    remark = "nut: 1 test image in parts fine, which sounds like normal images, count as anomalous"
+    assert main(["data", "new", "own_parts", "--data", str(data)]) == 0
+    assert f"to know: {remark}" in capsys.readouterr().out
+    assert check(data / "own_parts", "own_parts", data / "cards")[1:] == ([], [remark])
 
 
 @pytest.mark.parametrize(
