@@ -46,20 +46,10 @@ _NORMAL = (
     "pass",
     *(
         pattern.format(damage)
-        for damage in (
-            "defect*",
-            "anomal*",
-            "damage*",
-            "fault*",
-            "flaw*",
-            "crack*",
-            "error*",
-            "disease*",
-        )
-        for pattern in ("no_{}", "non_{}", "not_{}", "without_{}", "{}_free", "{}less")
+        for damage in ("defect*", "anomal*", "damage*", "fault*", "flaw*", "crack*", "disease*")
+        for pattern in ("no_{}", "non_{}", "non{}", "not_{}", "without_{}", "{}_free", "{}less")
     ),
 )
-_NORMAL += tuple(name.replace("_", "") for name in _NORMAL if name.startswith("non_"))
 # Words in the names of folders that may be meant so, but need not: `no_screw` lacks one.
 _PERHAPS_NORMAL = frozenset(
     ("good", "goods", "ok", "okay", "normal", "normals", "healthy", "clean", "perfect", "intact")
@@ -115,13 +105,9 @@ def normal_names(names: Iterable[str]) -> list[str]:
     >>> normal_names(["crack", "No-Defect", "Normal parts", "good"])
     ['good', 'Normal parts', 'No-Defect']
     """
-    ranks = {
-        name: rank
-        for name in names
-        for rank, pattern in reversed([*enumerate(_NORMAL)])
-        if fnmatchcase(_plain(name), pattern)
-    }
-    return sorted(ranks, key=lambda name: ranks[name])
+    plain = {name: _plain(name) for name in names}
+    matches = (name for word in _NORMAL for name in plain if fnmatchcase(plain[name], word))
+    return list(dict.fromkeys(matches))
 
 
 def sounds_normal(name: str) -> bool:
