@@ -29,16 +29,6 @@ _PATTERNS = (
     "*.lnk",
     "*.url",
     "*.webloc",
-    # What cameras, phones and raw developers write beside a photo of the same name: edits, ratings,
-    # thumbnails, sound.
-    "*.aae",
-    "*.xmp",
-    "*.thm",
-    "*.pp3",
-    "*.dop",
-    "*.cos",
-    "*.nksc",
-    "*.rrdata",
     # What game engines and Python write beside files.
     "*.import",
     "__pycache__",
@@ -93,7 +83,8 @@ _PATTERNS = (
     "*.tmp",
 )
 
-# Texts, tables, labels and checksums that people and labelling tools put beside images.
+# Texts, tables, labels and checksums that people and labelling tools put beside images; last, edits,
+# ratings and thumbnails that cameras, phones and raw developers write beside a photo.
 _DOCUMENTS = frozenset(
     (
         ".txt",
@@ -112,11 +103,12 @@ _DOCUMENTS = frozenset(
     + (".csv", ".tsv", ".xls", ".xlsx", ".ods", ".lst", ".names", ".cfg", ".toml")
     + (".json", ".jsonl", ".xml", ".yaml", ".yml")
     + (".md5", ".sha1", ".sha256", ".sfv", ".bib", ".license")
+    + (".aae", ".xmp", ".thm", ".pp3", ".dop", ".cos", ".nksc", ".rrdata")
 )
 
 
 def is_document(name: str) -> bool:
-    """Whether a file of this name is written about images and holds none.
+    """Whether a file of this name is written about images and is none of them.
 
     In a folder of a dataset that is no fault; beside photos it is named, as every file that is not read.
 

@@ -56,8 +56,8 @@ LITTER = [
     "000.png:$DATA", "000.png:Zone.Identifier:$DATA", "000.png:com.dropbox.attrs",
     "000.PNG.part", "000.png.crdownload", "Unconfirmed 1234.crdownload", "000.png.tmp",
     "000.png.download/", "~snapshot/", ".snapshot/", ".AppleDouble/", "found.000/",
-    "IMG_1.AAE", "000.png.xmp", "000.png - Shortcut.lnk", "__pycache__/", "sync.ffs_db", "Thumbs (2).db",
-    "Picasa.ini (1)", "Thumbs.db.enc", "Folder.ini", "IMG_1.THM", "000.png.import",
+    "000.png - Shortcut.lnk", "__pycache__/", "sync.ffs_db", "Thumbs (2).db",
+    "Picasa.ini (1)", "Thumbs.db.enc", "Folder.ini", "000.png.import",
 ]  # fmt: skip
 
 
@@ -77,7 +77,18 @@ def test_what_file_servers_and_browsers_leave_is_neither_read_nor_a_fault(root, 
 
 @pytest.mark.parametrize(
     "name",
-    ["readme.md", "labels.XML", "classes.yaml", "list.lst", "sums.md5", "notes.docx", "log.log"],
+    [
+        "readme.md",
+        "labels.XML",
+        "classes.yaml",
+        "list.lst",
+        "sums.md5",
+        "notes.docx",
+        "log.log",
+        "1.AAE",
+        "1.png.xmp",
+        "1.THM",
+    ],
 )
 def test_what_is_written_about_images_may_lie_beside_them(root, name):
     expected_index = read_index(root, "mini")
