@@ -27,6 +27,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST, _LONGEST = 50, 10_000_000
 _INT64 = range(-(2**63), 2**63)
 _MERGE = "<<"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def read_yaml(path: Path) -> Any:
@@ -34,8 +35,10 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ClipadError: it is not valid YAML, or holds something else than plain data; see `parse_yaml`.
+        ClipadError: it is no file, is not valid YAML, or holds something else than plain data; see
+            `check_regular` and `parse_yaml`.
     """
+    check_regular(path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -156,7 +159,9 @@ class _PlainLoader(_LOADER):
     """PyYAML's own, with a message where it stops at a value or makes something that is not plain."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The value of a node."""
+        """The value of a node; 1:30 is a text, as in YAML 1.2, where 1.1 has a number to the base 60."""
+        if node.tag in _NUMBERS and ":" in node.value:
+            node.tag = "tag:yaml.org,2002:str"
         try:
             value = super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, OverflowError) as error:
@@ -266,8 +271,7 @@ def check_place(path: Path) -> None:
     if mode is not None:
         if stat.S_ISREG(mode):
             return
-        standing = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise _obstacle(path, standing, "a file")
+        raise _obstacle(path, _words(mode), "a file")
     for folder in path.parents:
         mode = _mode(folder)
         if mode is not None and stat.S_ISDIR(mode):
@@ -276,6 +280,28 @@ def check_place(path: Path) -> None:
             raise _obstacle(folder, "something that is no folder", "a folder")
         if folder.is_symlink():
             raise _obstacle(folder, "a link that leads nowhere", "a folder")
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file, before it is opened: a pipe would be waited for, for ever.
+
+    A path where nothing stands passes; whoever opens it says so.
+
+    Raises:
+        ClipadError: a folder, a pipe, a device or a link that leads nowhere.
+    """
+    mode = _mode(path)
+    if mode is None and not path.is_symlink() or mode is not None and stat.S_ISREG(mode):
+        return
+    standing = "a link that leads nowhere" if mode is None else _words(mode)
+    raise ClipadError(
+        f"{path}: found {standing}, expected a file; put the file there, or correct the path."
+    )
+
+
+def _words(mode: int) -> str:
+    """What is no regular file, in words."""
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def _mode(path: Path) -> int | None:

@@ -5,20 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from clipad_core.config import Choice
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method, rooms
-from clipad_core.validation import validate, wrong
-from clipad_harness.base.files import read_yaml
+from clipad_core.validation import listed, validate, wrong
+from clipad_harness.base.files import check_regular, read_yaml
 from clipad_harness.base.machine import cores
 from clipad_harness.base.sections import PARAMS, get, mapping
 
 ROOT_VARIABLE = "CLIPAD_ROOT"
 # More processes than any machine has cores, and more of anything else than a page or a drawing holds.
 MOST_WORKERS, MOST = 1024, 100_000
+# What may stand at the top of params.yaml besides the sections of methods.
+TOP_NAMES = (
+    "profile",
+    "methods",
+    "ablations",
+    "device",
+    "profiles",
+    "workers",
+    "feature_memory_mb",
+    "synthetic",
+    "explorer",
+    "pretrain",
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,7 @@ def find_root(start: Path | None = None) -> Path:
     """
     start = Path(os.environ.get(ROOT_VARIABLE) or start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
+        check_regular(folder / PARAMS)
         if (folder / PARAMS).is_file():
             return folder
     raise ClipadError(
@@ -159,8 +174,21 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def read_params(root: Path) -> dict[str, Any]:
-    """Read params.yaml as plain data."""
-    return mapping(read_yaml(root / PARAMS), PARAMS)
+    """Read params.yaml as plain data.
+
+    Raises:
+        ClipadError: no valid YAML, or a name at its top that nobody reads.
+    """
+    params = mapping(read_yaml(root / PARAMS), PARAMS)
+    names = [*TOP_NAMES, *rooms()]
+    if unknown := [str(name) for name in params if name not in names]:
+        nearest = get_close_matches(unknown[0], names, 1)
+        advice = f"; {nearest[0]} is the nearest" if nearest else ""
+        raise ClipadError(
+            f"{PARAMS}: found an unknown {listed(unknown)}, expected names of {', '.join(names)}{advice}. "
+            "Correct or delete it."
+        )
+    return params
 
 
 def read_profile(

@@ -184,6 +184,7 @@ def _fetch(arguments: argparse.Namespace) -> Path:
 def _new(arguments: argparse.Namespace) -> Path:
     from clipad_harness.base.files import yaml_line
     from clipad_harness.data.cards import CARDS
+    from clipad_harness.data.dataset_check import normal_sounding
     from clipad_harness.data.new_card import new_card
 
     card, index = new_card(arguments.name, _root(arguments), CARDS)
@@ -193,6 +194,8 @@ def _new(arguments: argparse.Namespace) -> Path:
         f"{len(test)} test images), then `clipad data check {arguments.name}`, then write "
         f"`dataset: {yaml_line(arguments.name)}` into a profile in params.yaml."
     )
+    for remark in normal_sounding(index):
+        print(f"  to know: {remark}")
     return card
 
 

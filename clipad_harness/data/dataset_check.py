@@ -7,7 +7,7 @@ should know: grey masks, large ones, images that their cameras turned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,8 @@ from clipad_harness.data.images import (
     read_mask_file,
     read_oriented,
 )
-from clipad_harness.data.layouts import LAYOUTS
-from clipad_harness.data.reading import folders_of
+from clipad_harness.data.layouts import LAYOUTS, sounds_normal
+from clipad_harness.data.reading import SUFFIXES, entries, folders_of, printable
 
 _THREADS = 4
 _EXAMPLES = 5
@@ -40,11 +40,13 @@ def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, lis
 
     Returns:
         The index of what was found. Then a sentence for every problem: files that do not pair, are
-        no image or are damaged, masks that mark nothing or everything, or look inverted, images
+        no image or are damaged, masks that mark nothing or everything, look inverted, hold values
+        that are no number or below 0 or another picture in their alpha channel, images
         whose EXIF orientation is not their mask's, missing or foreign categories, counts that
         differ from the card's, images with the same bytes. Then a sentence for every kind of
         remark: grey masks, masks of more than half an image, other images with an EXIF orientation,
-        anomalous training images.
+        anomalous training images, images in folders that nobody reads, names of defects that may be
+        meant for normal images.
 
     Raises:
         ClipadError: an unknown dataset, or a folder that holds nothing of it.
@@ -54,7 +56,11 @@ def check(root: Path, name: str, cards: Path = CARDS) -> tuple[pd.DataFrame, lis
     problems = [*contents.problems]
     problems += foreign(root, card)
     problems += miscounts(contents.index, card)
-    remarks = _Remarks(left_out=contents.left_out)
+    remarks = _Remarks(
+        left_out=contents.left_out,
+        unread=_unread(root, contents.listed),
+        normal_sounding=normal_sounding(contents.index),
+    )
     problems += _contents(root, contents.index, remarks)
     return contents.index, list(dict.fromkeys(problems)), remarks.sentences()
 
@@ -122,6 +128,8 @@ class _Remarks:
     """What is remarkable in single files, gathered over a dataset: a sentence a kind."""
 
     left_out: Sequence[str]
+    unread: Sequence[str]
+    normal_sounding: Sequence[str]
     grey: dict[CountingRule, list[tuple[str, _Grey]]] = field(default_factory=dict)
     large: list[str] = field(default_factory=list)
     turned: list[str] = field(default_factory=list)
@@ -151,7 +159,41 @@ class _Remarks:
                 f"{_files('anomalous training image', self.left_out)}: left out; references are normal "
                 "images"
             )
-        return sentences
+        if self.unread:
+            sentences.append(
+                f"{_files('image', self.unread)}: in no folder that is read, so neither measured nor a "
+                "reference"
+            )
+        return sentences + [*self.normal_sounding]
+
+
+def normal_sounding(index: pd.DataFrame) -> list[str]:
+    """A sentence for every folder of anomalous test images whose name may be meant for normal ones."""
+    test = index[(index["split"] == "test") & (index["label"] == 1)]
+    return [
+        f"{category}: {len(rows)} test image{'s' if len(rows) > 1 else ''} in {defect}, which sounds like "
+        "normal images, count as anomalous"
+        for (category, defect), rows in test.groupby(["category", "defect"])
+        if sounds_normal(str(defect))
+    ]
+
+
+def _unread(root: Path, listed: Set[Path]) -> list[str]:
+    """Images below a folder, links followed, that no layout's folders hold; by name."""
+    names, looked_at, folders = [], set(), [root]
+    while folders:
+        folder = folders.pop()
+        if (place := folder.resolve()) in looked_at:  # a link may lead back
+            continue
+        looked_at.add(place)
+        paths = entries(folder)
+        folders += [path for path in paths if path.is_dir()]
+        names += [
+            printable(path.relative_to(root).as_posix())
+            for path in paths
+            if path.suffix.lower() in SUFFIXES and path not in listed and not path.is_dir()
+        ]
+    return sorted(names)
 
 
 def _files(word: str, names: Sequence[str]) -> str:
@@ -207,8 +249,8 @@ class _Content:
 def _content(root: Path, image: str, mask: str) -> _Content:
     content, path = _Content(), root / image
     try:
-        content.digest = file_hash(path)
         orientation = read_oriented(path)[1]
+        content.digest = file_hash(path)
         if not mask:
             content.turned = orientation != 1
             return content
@@ -233,6 +275,12 @@ def _content(root: Path, image: str, mask: str) -> _Content:
 def _shape(mask: MaskFile) -> str:
     """What a mask marks that cannot be meant; "" where it can."""
     marked = mask.marked
+    if count := int((~np.isfinite(mask.values)).sum()):
+        return f"holds no number (NaN or infinite) in {_pixels(count)}"
+    if count := int((mask.values < 0).sum()):
+        return (
+            f"is below 0 in {_pixels(count)}, which count as normal (down to {mask.values.min():g})"
+        )
     if not marked.any():
         return "marks no pixel of an anomalous image"
     if marked.all():
@@ -240,7 +288,13 @@ def _shape(mask: MaskFile) -> str:
     border = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
     if border.all() and marked.mean() > 0.5:
         return f"marks {marked.mean():.0%} of its pixels and all of the border, as if inverted"
+    if mask.opaque is not None and (mask.opaque ^ marked).mean() not in (0, 1):
+        return "its alpha channel, which is not read, shows another picture than its colours"
     return ""
+
+
+def _pixels(count: int) -> str:
+    return f"{count:,} pixel{'s' if count > 1 else ''}"
 
 
 def _grey(mask: MaskFile) -> tuple[CountingRule, _Grey] | None:
@@ -248,7 +302,7 @@ def _grey(mask: MaskFile) -> tuple[CountingRule, _Grey] | None:
 
     Numbers of kinds of defects, as VisA's masks have them, look alike, and count as well.
     """
-    values = mask.values[mask.values != 0]
+    values = mask.values[np.isfinite(mask.values) & (mask.values > 0)]
     if not values.size or (values == mask.white).all():
         return None
     low, high = float(values.min()), float(values.max())

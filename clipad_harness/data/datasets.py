@@ -50,12 +50,14 @@ class Survey:
         index: as `read_index` gives it.
         problems: sentences.
         left_out: anomalous training images, which serve nobody as references.
+        listed: every image and mask of the folders that the layout looks into.
         layout: the expected one, in words.
     """
 
     index: pd.DataFrame
     problems: tuple[str, ...]
     left_out: tuple[str, ...]
+    listed: frozenset[Path]
     layout: str
 
 
@@ -206,7 +208,8 @@ def survey(
     order = ["category", "split", "defect", "image"]
     index = index.sort_values(order, kind="stable", ignore_index=True)
     words += " with a mask for every defect image" if reading.masked else ""
-    return Survey(index, tuple(reading.problems), tuple(reading.left_out), words)
+    problems, left_out = tuple(reading.problems), tuple(reading.left_out)
+    return Survey(index, problems, left_out, frozenset(reading.listed), words)
 
 
 def index_hash(index: pd.DataFrame, root: Path) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from clipad_core.clip.image_file import load_pixels, open_image, stored_depth, to_rgb
 from clipad_core.errors import ClipadError
+from clipad_harness.base.files import check_regular
 
 Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
@@ -68,12 +69,14 @@ class MaskFile(NamedTuple):
         white: the value of full white in a file of this kind; in a palette, whose values are names,
             the largest.
         orientation: the file's own EXIF orientation, 1 to 8.
+        opaque: (H, W), True where alpha is above its lowest value; None where it is the same all over.
     """
 
     values: npt.NDArray[Any]
     rule: CountingRule
     white: int
     orientation: int
+    opaque: Mask | None = None
 
     @property
     def marked(self) -> Mask:
@@ -116,9 +119,10 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; of a part, with its number and count.
 
     Raises:
-        ClipadError: a file that is not there or cannot be read.
+        ClipadError: no regular file, one that is not there or cannot be read.
     """
     path, part = _split(path)
+    check_regular(path)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
@@ -217,22 +221,23 @@ def read_mask_file(path: Path) -> MaskFile:
         # A JPEG file with several frames, as some cameras write it, is an MPO to Pillow.
         rule = HALF_BRIGHTNESS if opened.format in ("JPEG", "MPO") else ABOVE_ZERO
         image, orientation = _stored(opened, path)
-        image, alpha = _cut(image, part), (0, 0)
+        image, opaque = _cut(image, part), None
         if image.mode in ("RGBA", "LA", "PA"):
-            alpha = cast(tuple[int, int], image.getchannel("A").getextrema())
+            alpha = np.asarray(image.getchannel("A"))
+            opaque = alpha > alpha.min() if alpha.min() < alpha.max() else None
         if image.mode in ("RGBA", "LA", "PA", "CMYK", "YCbCr"):
             image = image.convert("RGB")
         pixels = np.asarray(image)
     values = pixels.reshape(*pixels.shape[:2], -1).max(axis=-1)
     white = int(values.max()) if image.mode == "P" else _WHITE[pixels.dtype.name]
-    mask = MaskFile(values, rule, white, orientation)
+    mask = MaskFile(values, rule, white, orientation, opaque)
     marked = mask.marked
     if rule is HALF_BRIGHTNESS and not marked.any() and part == (1, 1) and pixels.max() > 0:
         raise ClipadError(
             f"{path}: found a JPEG mask that is nowhere brighter than {pixels.max()}, expected "
             "white for anomalous pixels; save the mask as PNG with 0 and 255."
         )
-    if alpha[0] < alpha[1] and (marked.all() or not marked.any()):
+    if opaque is not None and (marked.all() or not marked.any()):
         raise ClipadError(
             f"{path}: found a mask whose alpha channel alone differs from pixel to pixel, and alpha "
             "is not read, expected 0 for normal pixels in its colours; save the alpha channel as a "

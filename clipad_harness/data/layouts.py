@@ -10,7 +10,9 @@ A new dataset in MVTec's layout needs a card and no code; any other needs a card
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +21,41 @@ from clipad_harness.data.images import image_size, part_of, read_mask, read_mask
 from clipad_harness.data.reading import Reading, folders_of
 
 _MASK_NAMES = ("{}", "{}_mask")  # MVTec AD's own is NNN_mask; anomalib's toy set has NNN
-# What people call a folder of normal images; in lower case.
-NORMAL_WORDS = ("good", "ok", "normal", "no", "negative", "healthy", "non_defective", "clean")
+# What people call a folder of normal images, the usual names first; as `_plain` gives them.
+_NORMAL = (
+    "good",
+    "ok",
+    "normal",
+    "no",
+    "negative",
+    "healthy",
+    "non_defective",
+    "clean",
+    "okay",
+    "goods",
+    "normals",
+    "normal_*",
+    "perfect",
+    "intact",
+    "sound",
+    "spotless",
+    "unbroken",
+    "undamaged",
+    "undefective",
+    "passed",
+    "pass",
+    *(
+        pattern.format(damage)
+        for damage in ("defect*", "anomal*", "damage*", "fault*", "flaw*", "crack*", "disease*")
+        for pattern in ("no_{}", "non_{}", "non{}", "not_{}", "without_{}", "{}_free", "{}less")
+    ),
+)
+# Words in the names of folders that may be meant so, but need not: `no_screw` lacks one.
+_PERHAPS_NORMAL = frozenset(
+    ("good", "goods", "ok", "okay", "normal", "normals", "healthy", "clean", "perfect", "intact")
+    + ("sound", "pass", "passed", "fine", "standard", "no", "non", "not", "without", "free")
+    + ("negative", "negatives", "reference", "references", "golden", "undamaged", "benign")
+)
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
 
@@ -45,7 +80,7 @@ def mvtec(reading: Reading, category: str) -> None:
             name = "good" if subfolder.name == good else subfolder.name
             reading.row(category, "train", name, image)
     for subfolder in [*folders_of(folder / "train"), *folders_of(folder / "test")]:
-        if subfolder.name != good and subfolder.name.lower() in NORMAL_WORDS:
+        if subfolder.name != good and normal_names([subfolder.name]):
             reading.problem(subfolder, f"called like normal images, which are in {good}; rename it")
     masked = reading.masked and any(masks for defect, masks in truth.items() if defect != good)
     for defect, images in tests.items():
@@ -62,6 +97,31 @@ def mvtec(reading: Reading, category: str) -> None:
                 _check_blank(reading, mask)
             elif defect not in tests:
                 reading.problem(mask, "mask without an image")
+
+
+def normal_names(names: Iterable[str]) -> list[str]:
+    """Those of these names that people give to folders of normal images, the most usual first.
+
+    >>> normal_names(["crack", "No-Defect", "Normal parts", "good"])
+    ['good', 'Normal parts', 'No-Defect']
+    """
+    plain = {name: _plain(name) for name in names}
+    matches = (name for word in _NORMAL for name in plain if fnmatchcase(plain[name], word))
+    return list(dict.fromkeys(matches))
+
+
+def sounds_normal(name: str) -> bool:
+    """Whether the name of a defect may be meant for normal images.
+
+    >>> sounds_normal("parts ok"), sounds_normal("no_screw"), sounds_normal("abnormal")
+    (True, True, False)
+    """
+    return bool(normal_names([name])) or not _PERHAPS_NORMAL.isdisjoint(_plain(name).split("_"))
+
+
+def _plain(name: str) -> str:
+    """A name in lower case, its words parted by single _."""
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 def _check_blank(reading: Reading, mask: Path) -> None:
@@ -81,7 +141,8 @@ def visa(reading: Reading, category: str) -> None:
     """VisA: a table with split, label, image and mask of every image, ``split_csv/1cls.csv``.
 
     Images of the table that are not there are left out, as in a part of the dataset; masks only where
-    the category has none at all. Masks of normal images are ignored where they mark nothing.
+    the category has none at all, or with a card of level ``image`` alone. Masks of normal images are
+    ignored where they mark nothing. Backslashes in the table are slashes.
     """
     name = str(reading.folders["split_file"])
     table = reading.table(name, VISA_COLUMNS)
@@ -89,10 +150,11 @@ def visa(reading: Reading, category: str) -> None:
     on_disk = {
         path for kind in kinds for folder in folders_of(kind) for path in reading.images(folder)
     }
-    unlisted, unmasked = set(on_disk), not folders_of(kinds[1])
+    unmasked = not reading.masked or all(kinds[1] not in path.parents for path in on_disk)
+    unlisted = set(on_disk)
     for row in table[table["object"] == category].to_dict("records"):
-        image = reading.root / row["image"]
-        mask = reading.root / row["mask"] if row["mask"] else None
+        image = reading.root / row["image"].replace("\\", "/")
+        mask = reading.root / row["mask"].replace("\\", "/") if row["mask"] else None
         unlisted -= {image, mask}
         normal = row["label"] == "normal"
         if normal and mask is not None and mask in on_disk:
@@ -104,7 +166,11 @@ def visa(reading: Reading, category: str) -> None:
             continue
         elif mask is not None and mask not in on_disk and not unmasked:
             reading.problem(mask, f"named in {name}, but not there")
-        elif normal != (mask is None) or row["split"] not in ("train", "test"):
+        elif (
+            (normal and mask is not None)
+            or (not normal and mask is None and not unmasked)
+            or row["split"] not in ("train", "test")
+        ):
             reading.problem(image, f"{row['split']}, {row['label']}, {row['mask']!r} in {name}")
         elif mask is not None and mask.stem != image.stem:
             reading.problem(mask, f"mask of another name than its image {image.name}")
@@ -122,12 +188,12 @@ def visa(reading: Reading, category: str) -> None:
 def dagm(reading: Reading, category: str) -> None:
     """DAGM: ``Train`` and ``Test`` with capitals; ``Label/NNNN_label.PNG`` marks an anomalous image.
 
-    Normal is what has no label.
+    Normal is what has no label. There may be no training images.
     """
     for split in ("Train", "Test"):
         folder = reading.root / category / split
         images = reading.images(folder, beside=("Label",))
-        if not images:
+        if not images and split == "Test":
             reading.problem(folder, "no images")
         masks = reading.pair(images, reading.images(folder / "Label"), ("{}_label",), None)
         for image in images:

@@ -6,10 +6,9 @@ corrected by hand and checked by `clipad data check NAME`.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,13 +19,15 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text, yaml_line
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.datasets import dataset_folder, places, survey
-from clipad_harness.data.layouts import LAYOUTS, NORMAL_WORDS, VISA_COLUMNS, expected
-from clipad_harness.data.reading import SUFFIXES, entries, folders_of
+from clipad_harness.data.layouts import LAYOUTS, VISA_COLUMNS, expected, normal_names
+from clipad_harness.data.reading import SUFFIXES, entries, folders_of, read_table
 
 # What people call a folder of images beside masks, and of masks; in lower case.
 _IMAGES = ("images", "image", "imgs", "img", "original", "photos", "data")
 _MASKS = ("masks", "mask", "ground_truth", "ground truth", "gt", "labels", "annotations")
 _PAIRS_LOOKED_AT = 50
+# Of a table the bytes of its first line that are looked at.
+_LONGEST_HEADER = 10_000
 # The folders of a category in MVTec AD's layout.
 _MVTEC_FOLDERS = ("train", "test", "ground_truth")
 _SHOWN = 5
@@ -120,15 +121,17 @@ def new_card(name: str, data_root: Path | None, cards: Path = CARDS) -> tuple[Pa
     with TemporaryDirectory() as folder:
         draft = Path(folder)
         write_text(draft / path.name, _text(name, guess, levels, None))
-        index = survey(root, name, cards=draft).index
+        contents = survey(root, name, cards=draft)
+        index = contents.index
         labels = set(index.loc[index["split"] == "test", "label"])
         levels = ["image"] if labels == {0, 1} else []
-        levels += ["pixel"] if guess.masked else []
+        levels += ["pixel"] if guess.masked and labels else []
         if not levels:
+            problems = "".join(f"\n  {problem}" for problem in contents.problems[:_SHOWN])
             raise ClipadError(
                 f"{root}: found {'no' if not labels else 'normal' if labels == {0} else 'anomalous'} "
                 f"test images{' only and no masks' if labels else ''}, expected normal and anomalous "
-                "ones or masks, so that something can be measured; add them."
+                f"ones or masks, so that something can be measured; add them.{problems}"
             )
         text = _text(name, guess, levels, index)
         write_text(draft / path.name, text)
@@ -222,7 +225,7 @@ def _mvtec(root: Path) -> _Guess | None:
 
 def _normal_name(root: Path, train: set[str], test: set[str]) -> str:
     """What the folders of normal images are called; a card has one name for all categories."""
-    names = _called(NORMAL_WORDS, sorted(train | test, reverse=True))  # small letters first
+    names = normal_names(sorted(train | test, reverse=True))  # small letters first
     # Of training images alone in their folder nobody has to say that they are normal; where others
     # are called normal, a name that test images have too is a defect's.
     if len(train) == 1 and not (names and train <= test):
@@ -246,18 +249,30 @@ def _normal_name(root: Path, train: set[str], test: set[str]) -> str:
 def _visa(root: Path) -> _Guess | None:
     folders = {folder.name for folder in folders_of(root)}
     for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]):
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                table = csv.DictReader(file)
-                if not set(VISA_COLUMNS) <= {*(table.fieldnames or ())}:
-                    continue
-                categories = sorted({row["object"] for row in table} & folders)
-        except (OSError, ValueError, csv.Error):
+        if not _names_columns(path, VISA_COLUMNS):
             continue
+        categories = sorted({*read_table(path, VISA_COLUMNS)["object"]} & folders)
         if categories:
             table_name = path.relative_to(root).as_posix()
-            return _Guess("visa", {"split_file": table_name}, categories, True)
+            masked = any(
+                _images(kind)
+                for category in categories
+                for kind in folders_of(root / category / "Data" / "Masks")
+            )
+            return _Guess("visa", {"split_file": table_name}, categories, masked)
     return None
+
+
+def _names_columns(path: Path, columns: Sequence[str]) -> bool:
+    """Whether the first line of a file has these words, however they are parted and encoded."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            line = file.readline(_LONGEST_HEADER).replace(b"\0", b"")
+    except OSError:
+        return False
+    return set(columns) <= {*re.findall(r"\w+", line.decode("ascii", "replace").lower())}
 
 
 def _dagm(root: Path) -> _Guess | None:
@@ -302,7 +317,7 @@ def _pairs(root: Path) -> _Guess | None:
 
 def _classes(root: Path) -> _Guess | None:
     names = {name for name in _names(root) if _images(root / name)}
-    normal = _called(NORMAL_WORDS, names)
+    normal = normal_names(sorted(names))
     anomalous = sorted(names.difference(normal))
     if len(normal) != 1 or len(anomalous) != 1:
         return None

@@ -14,11 +14,11 @@ import pandas as pd
 
 from clipad_core.clip.image_file import FORMATS, LONGEST_SIDE_RATIO
 from clipad_core.errors import ClipadError
+from clipad_harness.base.files import check_regular
 from clipad_harness.data.images import image_size
-from clipad_harness.data.litter import is_litter
+from clipad_harness.data.litter import is_document, is_litter
 
 SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
-_DOCUMENTS = {".txt", ".md", ".csv", ".json"}
 
 
 class Reading:
@@ -29,6 +29,11 @@ class Reading:
         folders: the names that its card gives to the layout.
         masked: whether every anomalous image has a mask.
         headers: whether to open the files; without, only names are read.
+
+    Attributes:
+        rows, problems: what is found, and sentences on what is wrong with it.
+        left_out: anomalous training images.
+        listed: every image and mask of the folders that the layout looks into.
     """
 
     def __init__(
@@ -38,7 +43,8 @@ class Reading:
         self.rows: list[dict[str, object]] = []
         self.problems: list[str] = []
         self.left_out: list[str] = []
-        self._listed: set[Path] = set()
+        self.listed: set[Path] = set()
+        self._rows_of: set[Path] = set()
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -53,8 +59,9 @@ class Reading:
                 if path.name not in beside:
                     self.problem(path, "a folder")
             elif path.suffix.lower() in SUFFIXES:
+                self.listed.add(path)
                 paths += [path] if self._readable(path) else []
-            elif path.suffix.lower() not in _DOCUMENTS:
+            elif not is_document(path.name):
                 self.problem(path, "no image by its name")
         return paths
 
@@ -67,24 +74,13 @@ class Reading:
         return self.root / names[0]
 
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """A table of texts; a missing or a foreign one is a problem and gives no rows.
-
-        Spaces around the names of columns are removed (HeadCT's second column is `` hemorrhage``).
-        """
+        """A table as `read_table` gives it; a missing or a foreign one is a problem and has no rows."""
         if name not in self._tables:
-            table = pd.DataFrame(columns=list(columns))
             try:
-                read = pd.read_csv(self.root / name, dtype=str, keep_default_na=False)
-                read.columns = read.columns.str.strip()
-                if set(columns) <= set(read.columns):
-                    table = read
-                else:
-                    message = f"columns {', '.join(read.columns)} instead of {', '.join(columns)}"
-                    self.problem(self.root / name, message)
-            except (OSError, ValueError) as error:
-                missing = isinstance(error, FileNotFoundError)
-                self.problem(self.root / name, "no such file" if missing else "no readable table")
-            self._tables[name] = table
+                self._tables[name] = read_table(self.root / name, columns)
+            except ClipadError as error:
+                self._tables[name] = pd.DataFrame(columns=list(columns))
+                self.problem(self.root / name, _finding(error, self.root / name))
         return self._tables[name]
 
     def pair(
@@ -139,10 +135,10 @@ class Reading:
         An image that a table lists twice is a problem, and counts once. Anomalous training images
         are ``left_out``: what a method refers to or calls normal is normal, in every layout.
         """
-        if image in self._listed:
+        if image in self._rows_of:
             self.problem(image, "listed twice")
             return
-        self._listed.add(image)
+        self._rows_of.add(image)
         if split == "train" and defect != "good":
             self.left_out.append(self.name(image))
             return
@@ -179,8 +175,48 @@ class Reading:
                 if max(size) > LONGEST_SIDE_RATIO * min(size):
                     self.problem(path, f"one side more than {LONGEST_SIDE_RATIO} times the other")
             except ClipadError as error:
-                self.problem(path, str(error).removeprefix(f"{path}: ").split(", expected")[0])
+                self.problem(path, _finding(error, path))
         return True
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table of texts, with or without a byte order mark.
+
+    Spaces around the names of columns are removed (HeadCT's second column is `` hemorrhage``).
+
+    Args:
+        path: of a file in UTF-8, commas between its columns.
+        columns: those that it must have.
+
+    Raises:
+        ClipadError: no such file, no table, or one that lacks a column.
+    """
+    check_regular(path)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ClipadError(f"{path}: no such file, expected a table; get it again.") from error
+    except (OSError, ValueError) as error:
+        fault = str(error).strip().rpartition("C error: ")[2] or type(error).__name__
+        raise ClipadError(
+            f"{path}: no readable table ({fault}), expected UTF-8 and commas between the columns "
+            f"{', '.join(columns)}; save it so."
+        ) from error
+    table.columns = table.columns.str.strip()
+    if set(columns) <= set(table.columns):
+        return table
+    fault = f"columns {', '.join(table.columns)} instead of {', '.join(columns)}"
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(table.columns) == 1 and mark in table.columns[0]:
+            fault = f"{word} between its columns instead of commas"
+    raise ClipadError(
+        f"{path}: {fault}, expected the columns {', '.join(columns)} with commas between them; save it so."
+    )
+
+
+def _finding(error: ClipadError, path: Path) -> str:
+    """What a message about a file says of it, without what was expected."""
+    return str(error).removeprefix(f"{path}: ").split(", expected")[0]
 
 
 def printable(name: str) -> str:

@@ -34,15 +34,25 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
+from clipad_harness.base.files import check_regular
 
 _FILE, _FOLDER, _LINK = "file", "folder", "a link or a device"
-_ZIP, _ZIP_ENTRY = b"PK", b"PK\x01\x02"
+_ZIP, _ZIP_ENTRY, _ENCRYPTED = b"PK", b"PK\x01\x02", 1
 # What a packed tar begins with, and who reads it.
 _PACKED: Mapping[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
     b"]\x00\x00": lzma.open,
+}
+# Archives that are whole, but of a kind that Python does not read, by what they begin with.
+_FOREIGN: Mapping[bytes, str] = {
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x28\xb5\x2f\xfd": "an archive packed with Zstandard",
+    b"\x04\x22\x4d\x18": "an archive packed with LZ4",
+    b"LZIP": "an archive packed with lzip",
+    b"\x1f\x9d": "an archive packed with compress",
 }
 # A header holds a name and a few numbers; no dataset comes near any of these.
 _HEADER_BYTES, _MEMBERS, _DEEPEST = 1 << 20, 2_000_000, 100
@@ -158,15 +168,25 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
     """The members of a zip or tar file, one after the other, each checked by its name and kind.
 
     Raises:
-        ClipadError: a damaged archive, or a member that would leave its folder or is no plain file.
+        ClipadError: a damaged archive, one that Python does not read, or a member that would leave
+            its folder or is no plain file.
     """
     try:
+        check_regular(archive)
         with archive.open("rb") as file:
             first = file.read(8)
+        if kind := next(
+            (words for start, words in _FOREIGN.items() if first.startswith(start)), ""
+        ):
+            raise _foreign(archive, kind)
         members = _zip_members if first.startswith(_ZIP) else _tar_members
         yield _checked(archive, members(archive, first))
     except ClipadError:
         raise
+    except NotImplementedError as error:
+        raise _foreign(
+            archive, f"a zip file of a kind that Python cannot read ({error})"
+        ) from error
     except Exception as error:  # a damaged archive makes its reader raise anything
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; what gzip and bz2 raise of a damaged file has no number
@@ -176,12 +196,23 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
         ) from error
 
 
+def _foreign(archive: Path, kind: str) -> ClipadError:
+    return ClipadError(
+        f"{archive}: found {kind}, expected a zip or tar file that Python can read; unpack it yourself into "
+        "a folder called like the dataset, and say --data and the folder that holds that one."
+    )
+
+
 def _zip_members(archive: Path, _first: bytes) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             # zipfile does not count entries: a wrong length makes the next ones part of a comment.
             if _ZIP_ENTRY in member.comment:
                 raise zipfile.BadZipFile(f"a comment of {_quoted(member.filename)} without its end")
+            if "\0" in member.orig_filename:  # zipfile cuts the name there
+                member.filename = member.orig_filename
+            if member.flag_bits & _ENCRYPTED:
+                raise _foreign(archive, "an encrypted zip file")
             # Archives made on Windows may hold backslashes, and no mode.
             member.filename = member.filename.replace("\\", "/")
             is_plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
@@ -281,7 +312,9 @@ def _checked(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
             continue
         on_drive = re.match("[A-Za-z]:", member.name)  # of Windows
         outside = not parts or path.is_absolute() or ".." in parts or on_drive
-        if outside or "\0" in member.name:
+        if "\0" in member.name:
+            raise _refuse(archive, member.name, "of a name with a NUL byte")
+        if outside:
             raise _refuse(archive, member.name, "outside its folder")
         if member.kind == _LINK:
             raise _refuse(archive, member.name, member.kind)

@@ -1,5 +1,6 @@
 """YAML as people write it by mistake, or to see what happens: one message, short, with the line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from dvc.utils.serialize import parse_yaml as parse_as_dvc
 from project import settings, write_settings
 
 from clipad_core.errors import LONGEST_MESSAGE, ClipadError
-from clipad_core.methods import find_method
+from clipad_core.methods import find_method, rooms
 from clipad_harness.base.files import parse_yaml, read_yaml, yaml_line
 from clipad_harness.base.parameters import from_text
 from clipad_harness.base.settings import (
+    TOP_NAMES,
+    find_root,
     read_explorer,
     read_feature_memory,
     read_method,
@@ -45,7 +48,6 @@ REFUSED = {
     "an object": ("a: !!python/object:os.system x", "could not determine a constructor"),
     "five thousand digits": (f"a: {'9' * 5000}", "999', which YAML takes for !!int"),
     "as many of base 16": (f"a: 0x{'f' * 5000}", "does not fit into 64 bits"),
-    "as many of base 60": (f"a: 1{':59' * 3000}", "does not fit into 64 bits"),
     "four hundred digits": (f"a: 1{'0' * 400}", "does not fit into 64 bits"),
     "infinity": ("a: -.inf", "is no finite number"),
     "no number": ("a: .nan", "is no finite number"),
@@ -128,6 +130,44 @@ def test_an_odd_value_in_params_is_one_short_message(
     with pytest.raises(ClipadError) as caught:
         read(tmp_path)
     assert str(caught.value).isprintable() and len(str(caught.value)) <= LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize("text", ["1:30", "-1:30", "1:30.5", f"1{':59' * 3000}"])
+def test_numbers_to_the_base_60_are_texts_as_dvc_reads_them(tmp_path: Path, text: str) -> None:
+    assert parse_yaml(f"a: {text}", "") == {"a": text}
+    (tmp_path / "params.yaml").write_text(f"workers: {text}")
+    with pytest.raises(ClipadError, match=f"workers: found '{text[:20]}.*, expected int"):
+        read_workers(tmp_path)
+
+
+def test_a_name_that_nobody_reads_is_refused_with_the_nearest(params: Path) -> None:
+    text = params.read_text(encoding="utf-8")
+    params.write_text(f"{text}\nworkes: 2\n", encoding="utf-8")
+    with pytest.raises(ClipadError, match=r"found an unknown workes, .*; workers is the nearest"):
+        read_profile(params.parent)
+
+
+def test_the_settings_have_every_name_that_may_stand_at_the_top() -> None:
+    assert {*settings()} - {*rooms()} == {*TOP_NAMES}
+
+
+STANDING: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (lambda path: path.mkdir(), "a folder"),
+    "a pipe": (os.mkfifo, "a pipe or a device"),
+    "a dead link": (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+}
+
+
+@pytest.mark.parametrize("standing", STANDING)
+@pytest.mark.parametrize("read", [lambda path: find_root(path.parent), read_yaml])
+def test_what_is_no_file_is_named_and_never_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standing: str, read: Callable[[Path], object]
+) -> None:
+    monkeypatch.delenv("CLIPAD_ROOT", raising=False)
+    make, words = STANDING[standing]
+    make(tmp_path / "params.yaml")
+    with pytest.raises(ClipadError, match=rf"params\.yaml: found {words}, expected a file"):
+        read(tmp_path / "params.yaml")
 
 
 def test_numbers_are_names_where_one_stands_for_another(params: Path) -> None:

@@ -10,9 +10,13 @@ import yaml
 from dataset_folders import FOLDERS, mvtec, pairs, write, write_mask
 from PIL import Image
 
+from clipad_core.clip.image_file import read_image as read_photo
+from clipad_core.errors import ClipadError
 from clipad_harness.cli.main import main
+from clipad_harness.data import cards as cards_module
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.dataset_check import check, completeness
+from clipad_harness.data.images import file_hash, read_image, read_mask_file
 
 
 @pytest.fixture
@@ -246,6 +250,100 @@ def test_check_says_which_anomalous_training_images_are_left_out(data, tmp_path)
         "4 anomalous training images (Class1/Train/0577.PNG, "
         in check(data / "dagm", "dagm")[2][-1]
     )
+
+
+def of_float(pixels: list[float]) -> np.ndarray:
+    values = MEANT.astype(np.float32) / 255
+    values[0, : len(pixels)] = pixels
+    return values
+
+
+def alpha_beside_one_pixel() -> np.ndarray:
+    pixels = np.zeros((*MEANT.shape, 4), dtype=np.uint8)
+    pixels[..., 3], pixels[0, 0, :3] = MEANT, 255
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("pixels", "file", "problem"),
+    [
+        (of_float([np.nan]), "000_mask.tif", "holds no number (NaN or infinite) in 1 pixel"),
+        (of_float([np.inf, 1]), "000_mask.tif", "holds no number (NaN or infinite) in 1 pixel"),
+        (
+            of_float([-1, -5]),
+            "000_mask.tif",
+            "is below 0 in 2 pixels, which count as normal (down to -5)",
+        ),
+        (
+            alpha_beside_one_pixel(),
+            "000_mask.png",
+            "its alpha channel, which is not read, shows another",
+        ),
+    ],
+    ids=["NaN", "infinite", "negative", "alpha"],
+)
+def test_check_names_values_and_channels_of_masks_that_cannot_be_meant(data, pixels, file, problem):
+    masked(data, pixels, file)
+    problems, remarks = check(data / "hazelnut_toy", "hazelnut_toy")[1:]
+    assert len(problems) == 1 and f"{file}: {problem}" in problems[0]
+    assert "nan" not in "".join(remarks)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_an_alpha_channel_that_shows_the_masks_own_picture_is_no_problem(data, inverse):
+    alpha = 255 - MEANT if inverse else MEANT
+    masked(data, np.dstack([MEANT, MEANT, MEANT, alpha]), "000_mask.png")
+    assert check(data / "hazelnut_toy", "hazelnut_toy")[1] == []
+
+
+def test_check_names_images_in_folders_that_nobody_reads(data):
+    root = data / "hazelnut_toy"
+    mvtec(root, "hazelnut")
+    places = ["", "hazelnut", "hazelnut/ground_truth", "hazelnut/test", "hazelnut/valid/good"]
+    names = sorted(f"{place}/loose.jpg".lstrip("/") for place in places)
+    for name in names:
+        write(root / name)
+    (root / "hazelnut" / "valid" / "loop").symlink_to("..")
+    assert check(root, "hazelnut_toy")[1:] == (
+        [],
+        [
+            f"5 images ({', '.join(names)}): in no folder that is read, so neither measured nor a "
+            "reference"
+        ],
+    )
+
+
+def test_folders_of_defects_that_sound_normal_are_named(data, monkeypatch, capsys):
+    monkeypatch.setattr(cards_module, "CARDS", data / "cards")
+    (data / "cards").mkdir()
+    mvtec(data / "own_parts", "nut")
+    write(data / "own_parts" / "nut" / "test" / "parts fine" / "000.png")
+    write_mask(data / "own_parts" / "nut" / "ground_truth" / "parts fine" / "000_mask.png")
+    remark = "nut: 1 test image in parts fine, which sounds like normal images, count as anomalous"
+    assert main(["data", "new", "own_parts", "--data", str(data)]) == 0
+    assert f"to know: {remark}" in capsys.readouterr().out
+    assert check(data / "own_parts", "own_parts", data / "cards")[1:] == ([], [remark])
+
+
+@pytest.mark.parametrize(
+    "place", ["test/good/p.png", "test/crack/000.png", "ground_truth/crack/000_mask.png"]
+)
+def test_a_pipe_is_named_and_never_waited_for(data, capsys, place):
+    path = data / "hazelnut_toy" / "hazelnut" / place
+    mvtec(data / "hazelnut_toy", "hazelnut")
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    for verb in ("check", "show"):
+        assert main(["data", verb, "hazelnut_toy", "--data", str(data)]) == 1
+        captured = capsys.readouterr()
+        assert (captured.out + captured.err).count(f"hazelnut/{place}: found no regular file") == 1
+
+
+@pytest.mark.parametrize("read", [file_hash, read_image, read_mask_file, read_photo])
+def test_no_reader_opens_a_pipe(tmp_path, read):
+    os.mkfifo(tmp_path / "p.png")
+    with pytest.raises(ClipadError, match=r"p\.png: found (no regular file|a pipe or a device)"):
+        read(tmp_path / "p.png")
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 6])

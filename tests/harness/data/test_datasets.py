@@ -56,6 +56,8 @@ LITTER = [
     "000.png:$DATA", "000.png:Zone.Identifier:$DATA", "000.png:com.dropbox.attrs",
     "000.PNG.part", "000.png.crdownload", "Unconfirmed 1234.crdownload", "000.png.tmp",
     "000.png.download/", "~snapshot/", ".snapshot/", ".AppleDouble/", "found.000/",
+    "000.png - Shortcut.lnk", "__pycache__/", "sync.ffs_db", "Thumbs (2).db",
+    "Picasa.ini (1)", "Thumbs.db.enc", "Folder.ini", "000.png.import",
 ]  # fmt: skip
 
 
@@ -76,8 +78,31 @@ def test_what_file_servers_and_browsers_leave_is_neither_read_nor_a_fault(root, 
 @pytest.mark.parametrize(
     "name",
     [
+        "readme.md",
+        "labels.XML",
+        "classes.yaml",
+        "list.lst",
+        "sums.md5",
+        "notes.docx",
+        "log.log",
+        "1.AAE",
+        "1.png.xmp",
+        "1.THM",
+    ],
+)
+def test_what_is_written_about_images_may_lie_beside_them(root, name):
+    expected_index = read_index(root, "mini")
+    for place in ("nut/train/good", "nut/test/crack", "nut/ground_truth/crack"):
+        (root / place / name).write_text("x")
+    pd.testing.assert_frame_equal(read_index(root, "mini"), expected_index)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
         "thumb.png", "recycle", "Identifier.png", "eaDir", "icon.png", "Re: photo.png", "~1.png",
         "12:30 com.apple.png", "part.png", "1.part.png", "snapshot", "$1.png", "#1.png", "tmp", "found.png",
+        "my_db", "000", "000.npy", "000.dng", "000.zip", "init.png", "linked",
     ],
 )  # fmt: skip
 def test_names_that_only_resemble_litter_are_data(name):
@@ -208,8 +233,8 @@ def broken_header(nut: Path) -> str:
 
 
 def foreign_file(nut: Path) -> str:
-    (nut / "test" / "good" / "notes.docx").write_text("x")
-    return "nut/test/good/notes.docx: no image by its name"
+    (nut / "test" / "good" / "000.npy").write_text("x")
+    return "nut/test/good/000.npy: no image by its name"
 
 
 def nested_folder(nut: Path) -> str:

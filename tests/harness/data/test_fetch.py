@@ -13,7 +13,7 @@ import tarfile
 import threading
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -216,6 +216,11 @@ def zipped(path: Path, *names: str, mode: int = 0) -> Path:
     return path
 
 
+def with_nul(path: Path) -> Path:
+    path.write_bytes(path.read_bytes().replace(b"imagesX1.png", b"images\x001.png"))
+    return path
+
+
 def tarred(path: Path, *members: tarfile.TarInfo) -> Path:
     with tarfile.open(path, "w:xz") as archive:
         for member in (tarfile.TarInfo("good.txt"), *members):
@@ -232,6 +237,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
 
 ESCAPES = {
     "zip climbs": lambda path: zipped(path, "../evil.txt"),
+    "zip name with a NUL": lambda path: with_nul(zipped(path, "imagesX1.png")),
     "zip climbs inside": lambda path: zipped(path, "images/../../evil.txt"),
     "zip climbs with backslashes": lambda path: zipped(path, "..\\evil.txt"),
     "zip absolute": lambda path: zipped(path, str(path.parent / "evil.txt")),
@@ -595,6 +601,41 @@ def test_a_python_without_the_filter_of_tarfile_says_so(tmp_path, monkeypatch):
     monkeypatch.delattr(tarfile, "data_filter")
     with pytest.raises(ClipadError, match=r"found Python 3\..* expected 3\.11\.4 or newer"):
         unpack([(tmp_path / "set.tar", "")], tmp_path / "set")
+
+
+def encrypted(path: Path) -> None:
+    content = bytearray(zipped(path).read_bytes())
+    content[content.index(b"PK\x03\x04") + 6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+
+
+def of_another_compression(path: Path) -> None:
+    content = bytearray(zipped(path).read_bytes())
+    content[content.index(b"PK\x03\x04") + 8] = 96
+    content[content.index(b"PK\x01\x02") + 10] = 96
+    path.write_bytes(content)
+
+
+UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "encrypted": (encrypted, "an encrypted zip file"),
+    "another compression": (of_another_compression, "a zip file of a kind that Python cannot read"),
+    "RAR": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x00" + b"x" * 99), "a RAR archive"),
+    "7z": (lambda path: path.write_bytes(b"7z\xbc\xaf'\x1c" + b"x" * 99), "a 7z archive"),
+    "tar.zst": (
+        lambda path: path.write_bytes(b"\x28\xb5\x2f\xfd" + b"x" * 99),
+        "an archive packed with Zstandard",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_whole_archive_that_python_cannot_read_is_called_what_it_is(tmp_path, kind):
+    make, words = UNREADABLE[kind]
+    make(tmp_path / "set.zip")
+    with pytest.raises(ClipadError, match=f"found {words}.*unpack it yourself .* say --data"):
+        unpack([(tmp_path / "set.zip", "")], tmp_path / "set")
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>sign in</html>", b"PK\x05\x06"])

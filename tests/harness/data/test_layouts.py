@@ -242,6 +242,24 @@ def visa_other_mask(root: Path) -> str:
     return "pcb1/Data/Masks/Anomaly/002.png: mask of another name than its image 001.JPG"
 
 
+def visa_semicolons(root: Path) -> str:
+    table = root / "split_csv" / "1cls.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    return "split_csv/1cls.csv: semicolons between its columns instead of commas"
+
+
+def visa_long_line(root: Path) -> str:
+    table = root / "split_csv" / "1cls.csv"
+    table.write_text(table.read_text() + "pcb1,test,normal,a,b,c\n")
+    return "split_csv/1cls.csv: no readable table (Expected 5 fields in line 16, saw 6)"
+
+
+def visa_table_is_a_pipe(root: Path) -> str:
+    (root / "split_csv" / "1cls.csv").unlink()
+    os.mkfifo(root / "split_csv" / "1cls.csv")
+    return "split_csv/1cls.csv: found a pipe or a device"
+
+
 def visa_other_table(root: Path) -> str:
     (root / "split_csv" / "1cls.csv").write_text("a,b\n1,2\n")
     return "split_csv/1cls.csv: columns a, b instead of object, split, label, image, mask"
@@ -338,6 +356,9 @@ FAULTS = [
     visa_row_outside,
     visa_other_mask,
     visa_other_table,
+    visa_semicolons,
+    visa_long_line,
+    visa_table_is_a_pipe,
     dagm_half_copied,
     kolektor_without_label,
     kolektor_damaged_label,
@@ -378,6 +399,43 @@ def test_masks_of_normal_images_that_mark_nothing_are_ignored(make, name):
     else:
         mvtec_masks_of_normal_images(root)
     pd.testing.assert_frame_equal(read_index(root, name), expected)
+
+
+def test_dagm_without_training_images_is_read(make):
+    root = make("dagm")
+    for category in ("Class1", "Class10"):
+        shutil.rmtree(root / category / "Train")
+    assert set(read_index(root, "dagm")["split"]) == {"test"}
+
+
+@pytest.mark.parametrize("folder", ["none", "empty"])
+def test_visa_without_masks_has_anomalous_images_alone(make, folder):
+    root = make("visa")
+    table = root / "split_csv" / "1cls.csv"
+    expected = read_index(root, "visa")
+    text = table.read_text()
+    for mask in sorted(root.glob("pcb1/Data/Masks/Anomaly/*")):
+        text = text.replace(mask.relative_to(root).as_posix(), "")
+        mask.unlink()
+    if folder == "none":
+        shutil.rmtree(root / "pcb1/Data/Masks")
+    table.write_text(text)
+    index = read_index(root, "visa")
+    assert index["image"].equals(expected["image"]) and index["label"].equals(expected["label"])
+    assert set(index.loc[index["category"] == "pcb1", "mask"]) == {""}
+    assert (index.loc[index["category"] == "candle", "mask"] != "").sum() == 3
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("/", "\\"),
+    lambda text: f"\ufeff{text}",
+    lambda text: text.replace(",label,", ", label ,", 1),
+], ids=["backslashes", "byte order mark", "spaces"])  # fmt: skip
+def test_tables_as_windows_writes_them_are_read(make, change):
+    root = make("visa")
+    expected, table = read_index(root, "visa"), root / "split_csv" / "1cls.csv"
+    table.write_text(change(table.read_text()), encoding="utf-8")
+    pd.testing.assert_frame_equal(read_index(root, "visa"), expected)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

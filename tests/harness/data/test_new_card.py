@@ -1,6 +1,7 @@
 """`clipad data new`: a card from a folder of one's own."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,39 @@ def two_names_in_a_category(root: Path) -> str:
     return r"found nut/test/ok, expected normal .* in folders of one name, good; rename these"
 
 
+def normal_by_another_word(root: Path) -> str:
+    mvtec(root, "nut")
+    for name in ("no_defect", "Normal parts", "defect-free"):
+        write(root / "nut" / "test" / name / "000.png")
+    return "found nut/test/Normal parts, nut/test/defect-free, nut/test/no_defect, expected normal"
+
+
+def table_with(change: Callable[[str], str]) -> Callable[[Path], Path]:
+    def make(root: Path) -> Path:
+        root.mkdir()
+        FOLDERS["visa"][0](root)
+        table = root / "split_csv" / "1cls.csv"
+        table.write_text(change(table.read_text()), encoding="utf-8")
+        return table
+
+    return make
+
+
+def semicolons(root: Path) -> str:
+    table_with(lambda text: text.replace(",", ";"))(root)
+    return r"1cls\.csv: semicolons between its columns instead of commas"
+
+
+def an_extra_comma(root: Path) -> str:
+    table_with(lambda text: f"{text}pcb1,test,normal,a,b,c\n")(root)
+    return r"1cls\.csv: no readable table \(Expected 5 fields in line 16, saw 6\)"
+
+
+def images_elsewhere(root: Path) -> str:
+    table_with(lambda text: text.replace("/Data/", "/Other/"))(root)
+    return r"found no test images, expected .*\n  candle/Other/Images/Normal/0000\.JPG: named in"
+
+
 def other_letters_in_a_category(root: Path) -> str:
     mvtec(root, "bolt")
     mvtec(root, "nut", good="Good")
@@ -187,6 +221,10 @@ REFUSED = [
     capital_masks,
     capitals_alone,
     two_names_in_a_category,
+    normal_by_another_word,
+    semicolons,
+    an_extra_comma,
+    images_elsewhere,
     other_letters_in_a_category,
     other_name_of_training_images,
     unknown_names_of_training_images,
@@ -207,6 +245,16 @@ def capital_names(root: Path) -> tuple[int, int, int]:
     for category in ("bolt", "nut"):
         mvtec(root, category, good="Good")
     return 4, 4, 4
+
+
+def a_table_with_a_byte_order_mark(root: Path) -> tuple[int, int, int]:
+    table_with(lambda text: f"\ufeff{text}")(root)
+    return 4, 4, 6
+
+
+def a_table_with_backslashes(root: Path) -> tuple[int, int, int]:
+    table_with(lambda text: text.replace("/", "\\"))(root)
+    return 4, 4, 6
 
 
 def anomalous_training_images(root: Path) -> tuple[int, int, int]:
@@ -235,6 +283,8 @@ def blank_masks_alone(root: Path) -> tuple[int, int, int]:
 
 AGREE = [
     capital_names,
+    a_table_with_a_byte_order_mark,
+    a_table_with_backslashes,
     anomalous_training_images,
     training_images_of_a_defect_alone,
     blank_masks_of_normal_images,
