@@ -312,7 +312,8 @@ def test_a_file_that_stays_dark_under_a_range_is_told(tmp_path, highest, said, e
     assert read_photo(path, said).faint == expected
     if expected == Faint(0, 1000, 0, True, 0, 4095):
         with pytest.warns(
-            UserWarning, match=r"under value_range=\(0, 4095\), which.*value_range=\(0, 1023\) scales"
+            UserWarning,
+            match=r"under value_range=\(0, 4095\), which.*value_range=\(0, 1023\) scales",
         ):
             read_image(path, said)
 
