@@ -69,7 +69,7 @@ def find_photos(words: Sequence[str], skip: Path | None = None, name: str = "pho
     Raises:
         ClipadError: a word that names nothing, or a folder without photos.
     """
-    search = _Search(None if skip is None else skip.resolve())
+    search = _Search(None if skip is None else os.path.realpath(skip))
     photos: dict[tuple[Path, str], Path] = {}
     for word in words:
         paths = search.photos(word)
@@ -88,7 +88,7 @@ class _Search:
         skip: a folder that is never searched, as its links resolve.
     """
 
-    def __init__(self, skip: Path | None) -> None:
+    def __init__(self, skip: str | None) -> None:
         self.skip = skip
         self.unlisted: dict[Path, str] = {}
         self._no_images: dict[Path, str] = {}
@@ -188,7 +188,7 @@ class _Search:
         except ClipadError as error:
             self.unlisted[folder] = str(error).removeprefix(f"{folder}: ")
             return []
-        paths = [path for path in paths if self.skip is None or path.resolve() != self.skip]
+        paths = [p for p in paths if not p.is_dir() or os.path.realpath(p) != self.skip]
         return sorted(paths, key=lambda path: path.is_symlink())
 
     def _if_photo(self, path: Path) -> list[Path]:

@@ -235,7 +235,7 @@ def test_results_beside_photos_are_named_and_not_the_folder_of_both(quick: Path,
     assert main(words) == 0
     [told] = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     names = told.partition("no photos: ")[2].rstrip(".").split(", ")
-    assert {"in/index.html", "in/scores.csv"} <= set(names) and "in" not in names
+    assert "in/index.html" in names and "in" not in names
     others = photos.find_photos(["in"]).others
     folders = {"in/overlays", "in/overlays/b", "in/maps", "in/maps/b"}
     assert {path.as_posix() for path in others} == {"in/index.html", "in/scores.csv"} | folders
@@ -293,20 +293,28 @@ def test_nothing_of_somebody_else_is_replaced_by_results(inside: Path, foreign: 
         photos.check_output(folder)
 
 
-def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> None:
+def refuse_to_list(name: str):
+    """As `entries`, but for folders of a name, which nobody may list."""
     listed = photos.entries
 
     def refuse(folder: Path) -> list[Path]:
-        if folder.name == "b":
+        if folder.name == name:
             raise ClipadError(f"{folder}: cannot be listed (Permission denied).")
         return listed(folder)
 
-    monkeypatch.setattr(photos, "entries", refuse)
+    return refuse
+
+
+def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> None:
+    monkeypatch.setattr(photos, "entries", refuse_to_list("b"))
     files = photos.find_photos(["in"])
     assert files.unlisted == {Path("in/b"): "cannot be listed (Permission denied)."}
     assert files.photos == [Path("in/a.png")]
     with pytest.raises(ClipadError, match="in/b: cannot be listed"):
         photos.find_photos(["in/b"])
+    with pytest.raises(ClipadError, match="in/b: cannot be listed"):
+        photos.find_photos(["in/b/*.bmp"])
+    assert photos.find_photos(["in/**/*.png"]).unlisted == files.unlisted
 
 
 @pytest.mark.parametrize(
@@ -916,7 +924,11 @@ def test_a_learner_that_was_trained_here_is_found_by_its_name(
 def test_the_notebook_takes_a_folder_anywhere_and_a_damaged_photo(
     quick: Path, monkeypatch, capsys
 ) -> None:
-    (quick / "in/a-damaged.jpg").write_bytes(b"no image")
+    for name in ("in/a-damaged.jpg", "in/b/a-damaged.jpg"):
+        (quick / name).write_bytes(b"no image")
+    (quick / "in/locked").mkdir()
+    monkeypatch.setattr(photos, "entries", refuse_to_list("locked"))
+    pgm(quick / "in/deep.pgm", np.full((40, 40), 900), 65535)
     notebook = json.loads((REPOSITORY / "notebooks/your_images.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     parameters = f"# Parameters\nphotos = [{str(quick / 'in')!r}]\nreference = []\n"
@@ -924,8 +936,11 @@ def test_the_notebook_takes_a_folder_anywhere_and_a_damaged_photo(
     with matplotlib.rc_context():  # the house style is the notebook's
         for source in [cells[0], parameters, *cells[1:]]:
             exec(source, names)
-    assert names["names"] and set(names["names"]) == {"a.png", "b/b 1.jpg", "b/c.bmp"}
-    assert [photo.problem != "" for photo in names["scored"]] == [True, False, False, False]
+    assert set(names["names"]) == {"a.png", "deep.pgm", "b/b 1.jpg", "b/c.bmp"}
+    assert set(names["problems"]) == {"a-damaged.jpg", "b/a-damaged.jpg"}
+    assert names["left_out"] == {"locked": "cannot be listed (Permission denied)."}
+    [told] = names["told"]
+    assert "deep.pgm: found values from 900 to 900 in 16 bits" in told
 
 
 def test_outside_a_project_method_and_weights_must_be_named(
