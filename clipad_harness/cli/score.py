@@ -36,9 +36,10 @@ all the same.
 
 JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF, PGM and PPM are read, HEIC where pillow-heif is
 installed; of several frames or pages the first. Files of a folder that are no images are named once, and
-so are results of an earlier run, which are no photos. A run that was stopped goes on where it
-was: a photo is not scored again where its content and all that scores depend on (method, settings,
-weights, class name, references, code) are the same.
+so are results of an earlier run, which are no photos. Those of an earlier run below OUT are removed
+when new ones are written. A run that was stopped goes on where it was: a photo is not scored again
+where its content and all that scores depend on (method, settings, weights, class name, references,
+code) are the same.
 
 Without --backbone and --weights, the profile of params.yaml is used; as delivered it is a stand-in
 whose scores mean nothing for real photos.
