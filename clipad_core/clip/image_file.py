@@ -183,7 +183,7 @@ def check_range(value_range: Iterable[int], name: str = "value_range") -> tuple[
     Raises:
         ClipadError: not a lower and a higher value of 16 bits.
 
-    >>> check_range(np.array([0, 1023]))
+    >>> check_range([0, 1023])
     (0, 1023)
     """
     expected = f"expected a lower and a higher value of 0 to {_SIXTEEN_BITS}"
