@@ -22,6 +22,7 @@ from clipad_core.clip.preprocess import (
     CROPS,
     Placement,
     Views,
+    is_rgb,
     make_views,
     views_of_normalised,
 )
@@ -187,8 +188,9 @@ def check_images(images: Images, size: tuple[int, int], name: str = "images") ->
         raise ClipadError(f"{name}: found none, expected {expected}.")
     for place, image in enumerate([] if isinstance(images, Tensor) else images):
         is_array = isinstance(image, np.ndarray)
-        if not is_array or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if not is_array or not is_rgb(image):
             description = f"{image.shape} of {image.dtype}" if is_array else type(image).__name__
+            description += ", without pixels" if is_array and image.size == 0 else ""
             raise ClipadError(f"{name}[{place}]: found {description}, expected {expected}.")
 
 

@@ -5,6 +5,7 @@ Whatever a file does to its decoder ends in one message that names the file.
 
 from __future__ import annotations
 
+import operator
 import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +45,8 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 LONGEST_SIDE_RATIO = 20
 
 _SIXTEEN_BITS = 65535
+# Computed at once in wider numbers: about a million pixels, whatever the size of a photo.
+_BAND = 2**20
 # What cameras of 8, 10, 12 and 14 bits write at most.
 _CAMERA_MAXIMA = (255, 1023, 4095, 16383)
 # A camera marks single hot or dead pixels with the highest value there is: they say nothing of its range.
@@ -70,19 +73,22 @@ _EIGHT, _SIXTEEN = Depth(255, 255), Depth(_SIXTEEN_BITS, _SIXTEEN_BITS)
 
 
 class Faint(NamedTuple):
-    """A file of 16 bits whose values lie in the lowest quarter of them, though nobody said their range.
+    """A file whose values lie in the lowest quarter of 16 bits, or of the range that somebody said.
 
     Attributes:
         lowest: of its values.
         highest: of its values, but for the outliers.
         outliers: pixels that lie far above all others, at most one in a thousand.
         is_grey: whether a range scales it: of several channels only the upper 8 bits are read.
+        black, white: the range that it was read by; 16 bits where nobody said one.
     """
 
     lowest: int
     highest: int
     outliers: int
     is_grey: bool
+    black: int = 0
+    white: int = _SIXTEEN_BITS
 
     def text(self, option: str) -> str:
         """What is to be said of such a file.
@@ -95,7 +101,9 @@ class Faint(NamedTuple):
         """
         plural = "s" if self.outliers > 1 else ""
         others = f" (but for {self.outliers} pixel{plural})" if self.outliers else ""
-        found = f"found values from {self.lowest} to {self.highest} in 16 bits{others}, which are read as"
+        is_said = (self.black, self.white) != (0, _SIXTEEN_BITS)
+        read_by = f"under {option.format(self.black, self.white)}" if is_said else "in 16 bits"
+        found = f"found values from {self.lowest} to {self.highest} {read_by}{others}, which are read as"
         if self.is_grey:
             return (
                 f"{found} a dark photo; {option.format(*likely_range(self.highest))} scales them."
@@ -162,21 +170,30 @@ def likely_range(highest: int) -> tuple[int, int]:
     return 0, next(maximum for maximum in _CAMERA_MAXIMA if highest <= maximum)
 
 
-def check_range(value_range: tuple[int, int], name: str = "value_range") -> None:
+def check_range(value_range: Iterable[int], name: str = "value_range") -> tuple[int, int]:
     """Refuse what is no range of values.
 
     Args:
-        value_range: which values become black and white.
+        value_range: which values become black and white: two whole numbers of any kind.
         name: what the message calls it.
+
+    Returns:
+        The two as plain numbers.
 
     Raises:
         ClipadError: not a lower and a higher value of 16 bits.
+
+    >>> check_range([0, 1023])
+    (0, 1023)
     """
-    low, high = value_range
+    expected = f"expected a lower and a higher value of 0 to {_SIXTEEN_BITS}"
+    try:
+        low, high = map(operator.index, value_range)
+    except (TypeError, ValueError) as error:
+        raise ClipadError(f"{name}: found {value_range!r}, {expected}, both whole.") from error
     if not 0 <= low < high <= _SIXTEEN_BITS:
-        raise ClipadError(
-            f"{name}: found {low} to {high}, expected a lower and a higher value of 0 to {_SIXTEEN_BITS}."
-        )
+        raise ClipadError(f"{name}: found {low} to {high}, {expected}.")
+    return low, high
 
 
 def read_photo(path: Path, value_range: tuple[int, int] | None = None) -> Photo:
@@ -186,7 +203,7 @@ def read_photo(path: Path, value_range: tuple[int, int] | None = None) -> Photo:
         ClipadError: as `read_image`.
     """
     if value_range is not None:
-        check_range(value_range)
+        value_range = check_range(value_range)
     with _guarded(path), open_image(path, photo_formats()) as image:
         _check_shape(image, path)
         _refuse_preview(image, path)
@@ -199,22 +216,47 @@ def read_photo(path: Path, value_range: tuple[int, int] | None = None) -> Photo:
             )
         load_pixels(image, path)
         _check_exif(image, path)
-        pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image), path, depth, value_range))
-        if value_range is not None or depth.white != _SIXTEEN_BITS:
-            return Photo(pixels)
-        return Photo(pixels, _faint(np.asarray(image) if is_grey else pixels, is_grey))
+        ImageOps.exif_transpose(image, in_place=True)  # a copy would be as large as the photo
+        pixels = np.asarray(to_rgb(image, path, depth, value_range))
+        if is_grey and (value_range is not None or depth.white == _SIXTEEN_BITS):
+            values = _stored(np.arange(_SIXTEEN_BITS + 1), depth)
+            return Photo(pixels, _faint(np.asarray(image), values, value_range))
+        if has_channels and depth.white == _SIXTEEN_BITS:
+            return Photo(pixels, _faint(pixels, 256 * np.arange(256), None))
+        return Photo(pixels)
 
 
-def _faint(values: npt.NDArray[np.integer], is_grey: bool) -> Faint | None:
-    """Whether values of 16 bits, or of colours their upper 8, are those of fewer bits, but for outliers."""
-    dark = values[values <= (_CAMERA_MAXIMA[-1] if is_grey else _CAMERA_MAXIMA[-1] // 256)]
-    outliers = values.size - dark.size
-    if outliers > _OUTLIERS * values.size or not dark.any():
+def _faint(
+    pixels: npt.NDArray[np.integer],
+    values: npt.NDArray[np.int64],
+    value_range: tuple[int, int] | None,
+) -> Faint | None:
+    """Whether the values of a file are those of fewer bits than their range has, but for outliers.
+
+    Args:
+        pixels: as they were decoded.
+        values: what each of them stands for in the file: of colours the upper 8 bits.
+        value_range: that somebody said.
+    """
+    is_grey = pixels.ndim == 2
+    black, white = value_range or (0, _SIXTEEN_BITS)
+    counts = np.zeros(values.size, np.int64)
+    for band in _bands(pixels):
+        counts += np.bincount(pixels[band].ravel(), minlength=values.size)
+    is_dark = values <= min(black + (white - black) // 4, _CAMERA_MAXIMA[-1])
+    outliers, dark = int(counts[~is_dark].sum()), values[is_dark & (counts > 0)]
+    if outliers > _OUTLIERS * pixels.size or not dark.any():
         return None
-    lowest, highest = int(dark.min()), int(dark.max())
-    if not is_grey:
-        lowest, highest = 256 * lowest, 256 * highest + 255
-    return Faint(lowest, highest, outliers, is_grey)
+    lowest, highest = int(dark.min()), int(dark.max()) + (0 if is_grey else 255)
+    if likely_range(highest)[1] >= white:
+        return None
+    return Faint(lowest, highest, outliers, is_grey, black, white)
+
+
+def _bands(pixels: npt.NDArray[np.generic]) -> Iterator[slice]:
+    """The rows of an image, some at a time."""
+    height, rows = len(pixels), max(1, _BAND // pixels[0].size)
+    return (slice(start, start + rows) for start in range(0, height, rows))
 
 
 @cache
@@ -448,15 +490,24 @@ def _refuse_two_colour_bmp(image: Image.Image, path: Path) -> None:
 
 
 def _wide_to_eight(
-    pixels: npt.NDArray[np.generic], path: Path, depth: Depth, value_range: tuple[int, int]
+    pixels: npt.NDArray[np.integer], path: Path, depth: Depth, value_range: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    decoded = pixels.astype(np.int64)
-    if decoded.min() < 0 or decoded.max() > _SIXTEEN_BITS:
+    lowest, highest = pixels.min(), pixels.max()
+    if lowest < 0 or highest > _SIXTEEN_BITS:
         raise ClipadError(
-            f"{path}: found values from {decoded.min()} to {decoded.max()}, expected 0 to "
+            f"{path}: found values from {lowest} to {highest}, expected 0 to "
             f"{_SIXTEEN_BITS} (16 bits); save the image with 8 or 16 bits."
         )
-    values = (decoded * depth.white + depth.decoded // 2) // depth.decoded
     low, high = value_range
     span = high - low
-    return (((values.clip(low, high) - low) * 255 + span // 2) // span).astype(np.uint8)
+    values = _stored(np.arange(_SIXTEEN_BITS + 1), depth).clip(low, high)
+    eight = (((values - low) * 255 + span // 2) // span).astype(np.uint8)
+    scaled = np.empty(pixels.shape, np.uint8)
+    for band in _bands(pixels):
+        scaled[band] = eight[pixels[band]]
+    return scaled
+
+
+def _stored(decoded: npt.NDArray[np.int64], depth: Depth) -> npt.NDArray[np.int64]:
+    """What decoded values are in the file."""
+    return (decoded * depth.white + depth.decoded // 2) // depth.decoded

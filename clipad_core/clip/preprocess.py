@@ -88,11 +88,12 @@ def make_views(
         dtype: of the views; what is not left to Pillow is computed in it.
 
     Raises:
-        ClipadError: unknown rule, or an image that is not uint8 RGB.
+        ClipadError: unknown rule, or an image that is not uint8 RGB or has no pixels.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if not is_rgb(image):
         raise ClipadError(
-            f"image: found shape {image.shape} of {image.dtype}, expected (height, width, 3) of uint8."
+            f"image: found shape {image.shape} of {image.dtype}, expected (height, width, 3) of uint8, "
+            "with pixels."
         )
     if channels == "bgr":
         image = np.ascontiguousarray(image[:, :, ::-1])
@@ -103,6 +104,15 @@ def make_views(
     canvas = (int(whole.shape[1]), int(whole.shape[2]))
     placement = Placement(tuple(corners), canvas, len(crops))
     return Views(normalise(views), normalise(crops), placement)
+
+
+def is_rgb(image: np.ndarray) -> bool:
+    """Whether an array is an image that can be cut into views.
+
+    >>> is_rgb(np.zeros((2, 3, 3), np.uint8)), is_rgb(np.zeros((0, 3, 3), np.uint8))
+    (True, False)
+    """
+    return image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size > 0
 
 
 def views_of_normalised(image: Float[Tensor, "3 H W"], multi_crop: str = "none") -> Views:

@@ -15,6 +15,7 @@ from clipad_core.errors import ClipadError
 
 if TYPE_CHECKING:
     from clipad_core.clip.backbone import Backbone
+    from clipad_core.clip.image_file import Faint
     from clipad_harness.photos.detectors import DetectorRequest
     from clipad_harness.photos.photos import PhotoFiles
     from clipad_harness.photos.scoring import PhotoScorer, Scored, Threshold
@@ -35,9 +36,10 @@ all the same.
 
 JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF, PGM and PPM are read, HEIC where pillow-heif is
 installed; of several frames or pages the first. Files of a folder that are no images are named once, and
-so are results of an earlier run, which are no photos. A run that was stopped goes on where it
-was: a photo is not scored again where its content and all that scores depend on (method, settings,
-weights, class name, references, code) are the same.
+so are results of an earlier run, which are no photos. Those of an earlier run below OUT are removed
+when new ones are written. A run that was stopped goes on where it was: a photo is not scored again
+where its content and all that scores depend on (method, settings, weights, class name, references,
+code) are the same.
 
 Without --backbone and --weights, the profile of params.yaml is used; as delivered it is a stand-in
 whose scores mean nothing for real photos.
@@ -129,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> Path:
         choose_weights,
         find_learner,
     )
-    from clipad_harness.photos.photos import check_output, find_photos, path_text
+    from clipad_harness.photos.photos import TABLE, check_output, find_photos, path_text
     from clipad_harness.photos.scoring import PhotoScorer
 
     _check_arguments(arguments)
@@ -160,10 +162,11 @@ def _run(arguments: argparse.Namespace) -> Path:
         value_range=None if arguments.range is None else tuple(arguments.range),
         device=choose_device(arguments.device),
     )
-    request.read_references()  # one that cannot be read is told before weights are loaded
+    # One that cannot be read is told before weights are loaded.
+    faint = [photo.faint for photo in request.read_references()]
 
     _make_folder(out)
-    with alone(out / _KEPT) as is_alone:
+    with alone(out / TABLE) as is_alone:
         if not is_alone:
             raise ClipadError(
                 f"--out: found another run that writes into {path_text(out)} now, expected none; wait "
@@ -177,7 +180,15 @@ def _run(arguments: argparse.Namespace) -> Path:
         scorer = PhotoScorer(
             request.open, request.key(backbone), out / _KEPT, request.value_range, detector
         )
-        return _score(arguments, scorer, files, good, _provenance(request, backbone), warning)
+        return _score(
+            arguments,
+            scorer,
+            files,
+            good,
+            dict(zip(references, faint, strict=True)),
+            _provenance(request, backbone),
+            warning,
+        )
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
@@ -189,7 +200,7 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.workers < 1:
         raise ClipadError(f"--workers: found {arguments.workers}, expected a number from 1.")
     if arguments.range is not None:
-        check_range(tuple(arguments.range), "--range")
+        check_range(arguments.range, "--range")
 
 
 def _all_photos(words: Sequence[str], name: str) -> PhotoFiles:
@@ -221,15 +232,27 @@ def _score(
     scorer: PhotoScorer,
     files: PhotoFiles,
     good: list[Path],
+    references: dict[Path, Faint | None],
     provenance: dict[str, str],
     warning: str,
 ) -> Path:
-    """Score, then write the overlays, the maps if asked for, and the page."""
+    """Score, then write the overlays, the maps if asked for, and the page.
+
+    Args:
+        references: with what is to be said of the values of each.
+    """
     import shutil
 
     from clipad_harness.photos.page import draw_overlays, write_maps, write_page
-    from clipad_harness.photos.photos import MAPS, OVERLAYS, PAGE, TABLE, path_text
-    from clipad_harness.photos.scoring import Scored, ScoreTable, ranked, score_photos, threshold_of
+    from clipad_harness.photos.photos import MAPS, OVERLAYS, PAGE, TABLE, clear_results, path_text
+    from clipad_harness.photos.scoring import (
+        Scored,
+        ScoreTable,
+        about_range,
+        ranked,
+        score_photos,
+        threshold_of,
+    )
 
     out, quiet, workers = arguments.out, arguments.quiet, arguments.workers
     good_scored = score_photos(scorer, good, workers=workers, quiet=quiet, label="good")
@@ -240,6 +263,7 @@ def _score(
             "expected some of good ones."
         )
     threshold = threshold_of(scores, arguments.quantile) if good else None
+    clear_results(out, [*files.photos, *good, *references])
     table = ScoreTable(out / TABLE, threshold)
     scored = score_photos(scorer, files.photos, workers=workers, quiet=quiet, write=table.add)
     scored += [Scored(path, problem=problem) for path, problem in files.unlisted.items()]
@@ -251,7 +275,8 @@ def _score(
         if photo.score is None and photo.path not in paths
     ]
     table.finish(scored + failed_good)
-    notes = [*_about_range(scored + good_scored), *_about_good(files.photos, good)]
+    faint = references | {photo.path: photo.faint for photo in scored + good_scored}
+    notes = [*about_range(faint, "--range {} {}"), *_about_good(files.photos, good)]
     for note in [*notes, *_about_others(files)]:
         print(f"clipad: {note}", file=sys.stderr)
     ranked(scored)  # where there is none, scores.csv says why
@@ -310,25 +335,6 @@ def _conclude(
         )
 
 
-def _about_range(scored: Sequence[Scored]) -> list[str]:
-    """One warning of all photos whose 16 bits hold the values of fewer, and one of such in colours."""
-    from clipad_core.clip.image_file import Faint
-
-    notes = []
-    for is_grey in (True, False):
-        photos = [(p.path, p.faint) for p in scored if p.faint and p.faint.is_grey is is_grey]
-        if photos:
-            values = Faint(
-                lowest=min(faint.lowest for _, faint in photos),
-                highest=max(faint.highest for _, faint in photos),
-                outliers=sum(faint.outliers for _, faint in photos),
-                is_grey=is_grey,
-            )
-            more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-            notes.append(f"{_shown(photos[0][0])}{more}: {values.text('--range {} {}')}")
-    return notes
-
-
 def _about_good(photos: Sequence[Path], good: Sequence[Path]) -> list[str]:
     """One warning of photos that are judged by a threshold of their own."""
     places = {os.path.realpath(path) for path in good}
@@ -350,16 +356,11 @@ def _about_others(files: PhotoFiles) -> list[str]:
 
 def _names(paths: Sequence[Path]) -> str:
     """The first names, and how many more there are."""
+    from clipad_harness.photos.photos import line_text
+
     more = len(paths) - _NAMES_TOLD
-    names = ", ".join(map(_shown, paths[:_NAMES_TOLD]))
+    names = ", ".join(map(line_text, paths[:_NAMES_TOLD]))
     return names + (f" and {more} more" if more > 0 else "")
-
-
-def _shown(path: Path) -> str:
-    """A path on one line, of which a terminal obeys nothing."""
-    from clipad_harness.photos.photos import path_text
-
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path_text(path))
 
 
 def _make_folder(out: Path) -> None:
@@ -372,8 +373,10 @@ def _make_folder(out: Path) -> None:
 
 
 def _first(scored: Sequence[Scored]) -> str:
+    from clipad_harness.photos.photos import line_text
+
     photo = next(photo for photo in scored if photo.score is None)
-    return f"{_shown(photo.path)}: {photo.problem}"
+    return f"{line_text(photo.path)}: {photo.problem}"
 
 
 def _also(photos: Sequence[Scored]) -> str:

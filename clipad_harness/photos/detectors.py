@@ -9,7 +9,7 @@ from typing import Any
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.device import AUTO
-from clipad_core.clip.image_file import Pixels, read_photo
+from clipad_core.clip.image_file import Photo, Pixels, read_photo
 from clipad_core.clip.state_dict import is_safetensors
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import read_safetensors
@@ -81,13 +81,13 @@ class DetectorRequest:
             self.device,
         )
 
-    def read_references(self) -> list[Pixels]:
+    def read_references(self) -> list[Photo]:
         """The photos of good ones.
 
         Raises:
             ClipadError: one that cannot be read, by name.
         """
-        return [read_photo(path, self.value_range).pixels for path in self.references]
+        return [read_photo(path, self.value_range) for path in self.references]
 
     def open(self, backbone: Backbone | None = None) -> Detector:
         """Open the detector, on a backbone that is loaded already or is loaded now.
@@ -100,7 +100,7 @@ class DetectorRequest:
             self.backbone() if backbone is None else backbone,
             config=self.config,
             class_name=self.class_name,
-            references=self.read_references(),
+            references=[photo.pixels for photo in self.read_references()],
             checkpoint=self.checkpoint,
             at_test=self.at_test,
         )

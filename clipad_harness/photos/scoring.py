@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from clipad_core.clip.image_file import Faint, Photo, Pixels, read_photo
+from clipad_core.clip.image_file import Faint, Photo, Pixels, likely_range, read_photo
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.sealed import hash_of, read_tensors, write_tensors
 from clipad_harness.base.workers import Advance, run_all
-from clipad_harness.photos.photos import path_text
+from clipad_harness.photos.photos import line_text, path_text
 
 Detect: TypeAlias = Callable[[Sequence[Pixels]], Detection]
 # Scored together: photos of one shape, and not more pixels than fit into a few hundred megabytes.
@@ -166,8 +166,8 @@ class PhotoScorer:
             return None
         faint = None
         if "faint" in tensors:
-            lowest, highest, outliers, is_grey = tensors["faint"].tolist()
-            faint = Faint(lowest, highest, outliers, bool(is_grey))
+            faint = Faint(*tensors["faint"].tolist())
+            faint = faint._replace(is_grey=bool(faint.is_grey))
         return Scored(
             path,
             float(tensors["score"]),
@@ -297,6 +297,43 @@ def readable(paths: Iterable[Path]) -> Iterator[Pixels]:
             yield read_photo(path).pixels
         except ClipadError:
             continue
+
+
+def about_range(photos: Mapping[Path, Faint | None], option: str) -> list[str]:
+    """What is to be said of photos that are read as dark: a line for all that one range scales.
+
+    Args:
+        photos: with what was found of each; None: nothing.
+        option: how a range is said, with two places for its ends.
+
+    >>> ten, twelve = Faint(3, 987, 0, True), Faint(0, 4000, 0, True)
+    >>> for line in about_range({Path("1.png"): ten, Path("2.png"): twelve}, "--range {} {}"):
+    ...     print(line.partition(",")[0])
+    1.png: found values from 3 to 987 in 16 bits
+    2.png: found values from 0 to 4000 in 16 bits
+    a range holds for all photos of a run: say the widest where one camera took them
+    """
+    groups: dict[tuple[bool, tuple[int, int]], dict[Path, Faint]] = {}
+    for path, faint in photos.items():
+        if faint is not None:
+            scale = likely_range(faint.highest) if faint.is_grey else (0, 0)
+            groups.setdefault((not faint.is_grey, scale), {})[path] = faint
+    notes = []
+    for _, group in sorted(groups.items(), key=lambda item: item[0]):
+        (path, faint), count = next(iter(group.items())), len(group)
+        faint = faint._replace(
+            lowest=min(faint.lowest for faint in group.values()),
+            highest=max(faint.highest for faint in group.values()),
+            outliers=sum(faint.outliers for faint in group.values()),
+        )
+        more = f" and {count - 1} more" if count > 1 else ""
+        notes.append(f"{line_text(path)}{more}: {faint.text(option)}")
+    if sum(not is_colour for is_colour, _ in groups) > 1:
+        notes.append(
+            "a range holds for all photos of a run: say the widest where one camera took them, and score "
+            "those of cameras of other ranges apart."
+        )
+    return notes
 
 
 def ranked(scored: Sequence[Scored]) -> list[Scored]:

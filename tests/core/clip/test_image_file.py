@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -274,6 +275,67 @@ def test_a_range_that_is_none_is_refused(tmp_path: Path, value_range) -> None:
     path = grey_of_16_bits(tmp_path / "photo.png", 1000)
     with pytest.raises(ClipadError, match="expected a lower and a higher value of 0 to 65535"):
         read_image(path, value_range)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    "value_range", [(0,), (0, 4095, 5), (), "04", "ab", (0, 4095.0), (None, 9), 4095, {}, b"\x00"]
+)
+def test_what_is_no_pair_of_whole_numbers_is_no_range(tmp_path: Path, value_range) -> None:
+    path = grey_of_16_bits(tmp_path / "photo.png", 1000)
+    with pytest.raises(ClipadError, match="^value_range: found .*expected a lower and a higher"):
+        read_image(path, value_range)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("kind", [np.array, list, np.uint16])
+def test_a_range_of_any_whole_numbers_is_one(tmp_path: Path, kind) -> None:
+    path = grey_of_16_bits(tmp_path / "photo.png", 1000)
+    value_range = kind([0, 1000])
+    assert np.array_equal(read_image(path, value_range), read_image(path, (0, 1000)))
+
+
+@pytest.mark.parametrize(
+    ("highest", "said", "expected"),
+    [
+        (1000, (0, 4095), Faint(0, 1000, 0, True, 0, 4095)),
+        (1000, (0, 65535), Faint(0, 1000, 0, True)),
+        (200, (512, 1023), Faint(0, 200, 0, True, 512, 1023)),
+        (1000, (0, 1023), None),
+        (4000, (0, 4095), None),
+        (60000, (60000, 65535), None),
+        (0, (0, 1023), None),
+    ],
+)
+def test_a_file_that_stays_dark_under_a_range_is_told(tmp_path, highest, said, expected) -> None:
+    path = grey_of_16_bits(tmp_path / "photo.png", highest)
+    assert read_photo(path, said).faint == expected
+    if expected == Faint(0, 1000, 0, True, 0, 4095):
+        with pytest.warns(
+            UserWarning,
+            match=r"under value_range=\(0, 4095\), which.*value_range=\(0, 1023\) scales",
+        ):
+            read_image(path, said)
+
+
+def test_a_file_whose_header_says_white_is_compared_with_a_range_by_its_own_values(tmp_path):
+    path = pgm(tmp_path / "photo.pgm", np.array([[5, 900], [600, 1000]]), 4095)
+    assert read_photo(path, (0, 4095)).faint == Faint(5, 1000, 0, True, 0, 4095)
+    assert read_photo(path, (0, 1023)).faint is None
+
+
+@pytest.mark.parametrize("value_range", [None, (0, 1023)])
+def test_memory_of_a_deep_photo_is_a_few_times_its_pixels(tmp_path: Path, value_range) -> None:
+    side = 2048
+    Image.fromarray(np.full((side, side), 900, np.uint16)).save(tmp_path / "large.png")
+    tracemalloc.start()
+    try:
+        read_photo(tmp_path / "large.png", value_range)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Of arrays, beside Pillow's own images: RGB twice while it is copied, and bands in wider numbers.
+    assert peak < 2 * 3 * side**2 + 32 * image_file._BAND
 
 
 @pytest.mark.parametrize("dpi", [None, (72, 72)])

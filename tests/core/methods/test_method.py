@@ -380,6 +380,8 @@ EXPECTED_IMAGES = (
         ([PHOTO, PHOTO[..., 0]], "images[1]: found (40, 52) of uint8"),
         ([PHOTO / 255], "images[0]: found (40, 52, 3) of float64"),
         ([np.zeros((40, 52, 4), np.uint8)], "images[0]: found (40, 52, 4) of uint8"),
+        ([PHOTO, PHOTO[:0]], "images[1]: found (0, 52, 3) of uint8, without pixels"),
+        ([PHOTO[:, :0]], "images[0]: found (40, 0, 3) of uint8, without pixels"),
         (["photo.png"], "images[0]: found str"),
         ([torch.zeros(3, 32, 32)], "images[0]: found Tensor"),
         (torch.zeros(3, 32, 32), "images: found a tensor (3, 32, 32) of torch.float32"),

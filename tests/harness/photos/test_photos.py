@@ -107,6 +107,45 @@ def test_folders_files_and_patterns_are_found_once_and_in_order(inside: Path) ->
     assert len(photos.find_photos(["in", "in/b/*", "./in/../in/b", "in/a.png"]).photos) == 4
 
 
+@pytest.mark.parametrize(
+    "pattern", ["in/**/*.png", "**/*.png", "in/**", "in/**/b/../**/*.png", "in/*", "in/*/"]
+)
+def test_a_pattern_follows_every_linked_folder_once(inside: Path, pattern: str) -> None:
+    for link in ("in/1", "in/2", "in/b/3"):
+        (inside / link).symlink_to(inside / "in")
+    draw(inside / "elsewhere/linked.png")
+    (inside / "in/elsewhere").symlink_to(inside / "elsewhere")
+    names = [path.name for path in photos.find_photos([pattern]).photos]
+    assert len(names) == len(set(names)) and {"a.png", "linked.png"} <= set(names)
+
+
+def test_patterns_match_what_a_search_of_the_folder_would_take(inside: Path) -> None:
+    for name in ("in/@eaDir/a.png", "in/.hidden/a.png", "in/out/a.png", "in/b/deep/d.png"):
+        draw(inside / name)
+
+    def names(pattern: str) -> list[str]:
+        found = photos.find_photos([pattern], skip=Path("in/out")).photos
+        return [path.relative_to("in").as_posix() for path in found]
+
+    assert names("in/**/*.png") == ["a.png", "b/deep/d.png"]
+    assert names("in/**/*.bmp") == names("in/?/*.bmp") == names("in/**/b/*.bmp") == ["b/c.bmp"]
+    assert names("in/*/") == names("in/*/**") == ["b/b 1.jpg", "b/c.bmp", "b/deep/d.png"]
+    assert names("in/@eaDir/*.png") == ["@eaDir/a.png"]
+    assert photos.find_photos([f"{inside}/in/*.png"]).photos == [inside / "in/a.png"]
+
+
+def test_brackets_in_the_name_of_a_folder_stand_for_themselves_too(inside: Path) -> None:
+    draw(inside / "line[1]/x[2].png")
+    draw(inside / "line1/y.png")
+    assert photos.find_photos(["line[1]/x*.png"]).photos == [Path("line[1]/x[2].png")]
+    assert photos.find_photos(["line[[]1]/*.png"]).photos == [Path("line[1]/x[2].png")]
+    assert len(photos.find_photos(["line[1]/*.png"]).photos) == 2
+    with pytest.raises(
+        ClipadError, match=r"correct the path \(in a pattern .* is written \[\[\]\)"
+    ):
+        photos.find_photos(["line[1]/x[2]*.png"])
+
+
 def test_every_file_of_a_folder_is_a_photo_or_named(inside: Path) -> None:
     folder = inside / "all"
     draw(folder / "photo.png")
@@ -185,8 +224,51 @@ def test_results_are_known_by_what_they_hold_wherever_they_were_moved(quick: Pat
     assert score("in/pictures") == 1
     assert "a folder without photos (in/pictures: an earlier run wrote" in capsys.readouterr().err
     assert score("in/pictures/*.jpg") == 1
-    assert "or match (in/pictures: an earlier run wrote files of it)" in capsys.readouterr().err
+    assert "or match (in/pictures: an earlier run wrote it)" in capsys.readouterr().err
     assert len(photos.find_photos(["in/pictures/a.png.jpg"]).photos) == 1  # a file is meant
+
+
+def test_results_beside_photos_are_named_and_not_the_folder_of_both(quick: Path, capsys) -> None:
+    words = ["score", "in", "--class-name", "nut", "--out", "in", "--quiet", "--raw-maps"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(words) == 0
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    names = told.partition("no photos: ")[2].rstrip(".").split(", ")
+    assert "in/index.html" in names and "in" not in names
+    others = photos.find_photos(["in"]).others
+    folders = {"in/overlays", "in/overlays/b", "in/maps", "in/maps/b"}
+    assert {path.as_posix() for path in others} == {"in/index.html", "in/scores.csv"} | folders
+    # One pattern finds both.
+    assert photos.find_photos(["in/*"]).others == others
+
+
+def test_no_result_of_an_earlier_run_stays_beside_new_scores(quick: Path, capsys) -> None:
+    assert score("in", "--raw-maps") == 0
+    np.save("out/maps/own.npy", np.zeros(3))
+    Path("out/overlays/notes.txt").write_text("own")
+    shutil.copy("in/a.png", "out/overlays/own.png")
+    draw(quick / "bad/empty.jpg").write_bytes(b"")
+    assert score("bad") == 1
+    files = {
+        path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()
+    }
+    assert files == {"scores.csv", "maps/own.npy", "overlays/notes.txt", "overlays/own.png"}
+    assert not Path("out/overlays/b").exists()
+    # Without maps a run leaves none, and one of other photos no overlay of the earlier ones.
+    assert score("in", "--raw-maps") == 0
+    assert score("in/b") == 0
+    assert not list(Path("out/maps").rglob("*.png.npy"))
+    assert {path.name for path in Path("out/overlays").rglob("*.jpg")} == {
+        "b 1.jpg.jpg",
+        "c.bmp.jpg",
+    }
+
+
+def test_an_overlay_that_is_the_input_of_the_next_run_stays(quick: Path) -> None:
+    assert score("in") == 0
+    assert score("out/overlays/a.png.jpg") == 0
+    assert rows()[0]["problem"] == "" and Path("out/overlays/a.png.jpg").is_file()
 
 
 @pytest.mark.parametrize("foreign", ["scores.csv", "index.html", "overlays", "maps"])
@@ -211,20 +293,28 @@ def test_nothing_of_somebody_else_is_replaced_by_results(inside: Path, foreign: 
         photos.check_output(folder)
 
 
-def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> None:
+def refuse_to_list(name: str):
+    """As `entries`, but for folders of a name, which nobody may list."""
     listed = photos.entries
 
     def refuse(folder: Path) -> list[Path]:
-        if folder.name == "b":
+        if folder.name == name:
             raise ClipadError(f"{folder}: cannot be listed (Permission denied).")
         return listed(folder)
 
-    monkeypatch.setattr(photos, "entries", refuse)
+    return refuse
+
+
+def test_a_folder_that_cannot_be_listed_is_named(inside: Path, monkeypatch) -> None:
+    monkeypatch.setattr(photos, "entries", refuse_to_list("b"))
     files = photos.find_photos(["in"])
     assert files.unlisted == {Path("in/b"): "cannot be listed (Permission denied)."}
     assert files.photos == [Path("in/a.png")]
     with pytest.raises(ClipadError, match="in/b: cannot be listed"):
         photos.find_photos(["in/b"])
+    with pytest.raises(ClipadError, match="in/b: cannot be listed"):
+        photos.find_photos(["in/b/*.bmp"])
+    assert photos.find_photos(["in/**/*.png"]).unlisted == files.unlisted
 
 
 @pytest.mark.parametrize(
@@ -397,6 +487,34 @@ def test_values_of_10_bits_are_told_once_and_a_range_scales_them(quick: Path, ca
     assert max(dark) < 4 and min(float(row["score"]) for row in rows()) > 100
 
 
+def test_values_of_10_and_of_12_bits_have_a_line_each_and_a_range_is_checked(
+    quick: Path, capsys
+) -> None:
+    for name, value in {"10.pgm": 900, "11.pgm": 1000, "12.pgm": 4000}.items():
+        (quick / "deep").mkdir(exist_ok=True)
+        pgm(quick / "deep" / name, np.full((40, 40), value), 65535)
+    assert score("deep") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "clipad: deep" in line]
+    assert "10.pgm and 1 more" in told[0] and "--range 0 1023 scales" in told[0]
+    assert "12.pgm: found" in told[1] and "--range 0 4095 scales" in told[1] and len(told) == 2
+    assert score("deep", "--range", "0", "4095") == 0
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "clipad: deep" in line]
+    assert "10.pgm and 1 more: found values from 900 to 1000 under --range 0 4095" in told
+    assert "--range 0 1023 scales" in told
+    assert score("deep", "--range", "0", "1023") == 0
+    assert "clipad: deep" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--reference", "--good"])
+def test_values_of_10_bits_are_told_of_good_photos_too(quick: Path, option, capsys) -> None:
+    (quick / "good").mkdir()
+    pgm(quick / "good/1.pgm", np.full((40, 40), 900), 65535)
+    score("in", option, "good")
+    told = capsys.readouterr().err
+    assert "good/1.pgm: found values from 900 to 900" in told and "--range 0 1023 scales" in told
+    assert "--range 0 1023" in Path("out/index.html").read_text(encoding="utf-8")
+
+
 def test_colours_of_16_bits_are_told_apart_from_greys_which_a_range_scales(
     quick: Path, capsys
 ) -> None:
@@ -468,10 +586,10 @@ def test_photos_that_give_their_own_threshold_are_told(quick: Path, capsys) -> N
 def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(
     quick: Path, capsys
 ) -> None:
-    with alone(Path("out/.scored")) as is_alone:
+    with alone(Path("out/scores.csv")) as is_alone:
         assert is_alone and score("in") == 1
         assert "--out: found another run that writes into out now" in capsys.readouterr().err
-    assert score("in") == 0 and not list(Path("out").glob(".*"))
+    assert score("in") == 0 and not [*Path("out").glob(".*"), *Path("out").glob("*.lock")]
 
 
 def test_bytes_that_are_no_text_in_class_name_and_out_do_not_cost_the_page(quick, capsys) -> None:
@@ -806,7 +924,11 @@ def test_a_learner_that_was_trained_here_is_found_by_its_name(
 def test_the_notebook_takes_a_folder_anywhere_and_a_damaged_photo(
     quick: Path, monkeypatch, capsys
 ) -> None:
-    (quick / "in/a-damaged.jpg").write_bytes(b"no image")
+    for name in ("in/a-damaged.jpg", "in/b/a-damaged.jpg"):
+        (quick / name).write_bytes(b"no image")
+    (quick / "in/locked").mkdir()
+    monkeypatch.setattr(photos, "entries", refuse_to_list("locked"))
+    pgm(quick / "in/deep.pgm", np.full((40, 40), 900), 65535)
     notebook = json.loads((REPOSITORY / "notebooks/your_images.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     parameters = f"# Parameters\nphotos = [{str(quick / 'in')!r}]\nreference = []\n"
@@ -814,8 +936,11 @@ def test_the_notebook_takes_a_folder_anywhere_and_a_damaged_photo(
     with matplotlib.rc_context():  # the house style is the notebook's
         for source in [cells[0], parameters, *cells[1:]]:
             exec(source, names)
-    assert names["names"] and set(names["names"]) == {"a.png", "b/b 1.jpg", "b/c.bmp"}
-    assert [photo.problem != "" for photo in names["scored"]] == [True, False, False, False]
+    assert set(names["names"]) == {"a.png", "deep.pgm", "b/b 1.jpg", "b/c.bmp"}
+    assert set(names["problems"]) == {"a-damaged.jpg", "b/a-damaged.jpg"}
+    assert names["left_out"] == {"locked": "cannot be listed (Permission denied)."}
+    [told] = names["told"]
+    assert "deep.pgm: found values from 900 to 900 in 16 bits" in told
 
 
 def test_outside_a_project_method_and_weights_must_be_named(
