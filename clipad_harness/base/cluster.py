@@ -56,11 +56,13 @@ class Conditions:
         facts: versions and digest of code, by name.
         sign: a file of the shared folder, made for this run.
         content: of that file.
+        patience: seconds until a shared disk shows it to another machine.
     """
 
     facts: Mapping[str, str]
     sign: Path
     content: str
+    patience: float
 
     def problem(self) -> str | None:
         """What this process does not share; None where it shares all."""
@@ -71,7 +73,7 @@ class Conditions:
                     f"found {name} {own.get(name, 'none')}, expected {expected} as in the process that "
                     "hands out work; start workers from the same folder and environment"
                 )
-        deadline = time.monotonic() + SECONDS_TO_SEE
+        deadline = time.monotonic() + self.patience
         while not self._is_seen():
             if time.monotonic() > deadline:
                 return (
@@ -218,7 +220,7 @@ def on_cluster(worker: Worker[Any, Any], cluster: Cluster) -> Iterator[_Dask]:
     """
     name = f"clipad-{token_hex(8)}"
     sign = cluster.root / SIGNS / name
-    conditions = Conditions(software(), sign, name)
+    conditions = Conditions(software(), sign, name, SECONDS_TO_SEE)
     with _connected(cluster) as client:
         engine = _Dask(client, cluster, name)
         try:
