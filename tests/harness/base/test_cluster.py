@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,8 @@ from pathlib import Path
 import dask
 import pytest
 from cluster_work import Products
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from dask_cluster import LIMIT, daemon, started, wait_for, write_certificates
+from distributed import Client
 from project import REPOSITORY, change, settings, write_settings
 from tqdm import tqdm
 
@@ -28,22 +28,6 @@ from clipad_harness.base.workers import run_all
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GROUPS = [[1, 2], [3, 4], [5], [6]]
-LIMIT = 30  # seconds for what takes one
-
-
-@contextmanager
-def started(workers: int, **options: object) -> Iterator[SpecCluster]:
-    """A scheduler and workers of this machine, as a user starts them beside clipad."""
-    common = {"dashboard": False, "silence_logs": 60, **options}
-    local = {"host": "127.0.0.1", "port": 0, **options, "dashboard": False}
-    spec = {
-        n: {"cls": Nanny, "options": {**common, "nthreads": 1, "memory_limit": 0}}
-        for n in range(workers)
-    }
-    scheduler = {"cls": Scheduler, "options": local}
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
-        with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=60, **options) as box:
-            yield box
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +59,6 @@ def files(folder: Path) -> dict[str, bytes]:
 def folder_of(tmp_path: Path, name: str) -> Path:
     (tmp_path / name).mkdir()
     return tmp_path / name
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -212,24 +189,6 @@ def test_a_worker_with_many_threads_is_one_message(tmp_path: Path) -> None:
         assert "found 3 threads, expected one" in message(Products(tmp_path), box.scheduler_address)
 
 
-@contextmanager
-def daemon(*words: str, code: Path = REPOSITORY) -> Iterator[subprocess.Popen]:
-    """A `dask scheduler` or `dask worker` of its own, with a copy of the code if one is named."""
-    path = os.pathsep.join([str(code), str(REPOSITORY / "tests")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dask", *words, "--no-dashboard"],
-        cwd=code,  # which Python looks through before all else
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_a_worker_of_another_code_version_is_one_message(tmp_path: Path) -> None:
     code, folder = tmp_path / "code", folder_of(tmp_path, "work")
     for package in ("clipad_core", "clipad_harness"):
@@ -298,16 +257,7 @@ def test_tls_without_certificates_is_one_message(tmp_path: Path) -> None:
 @pytest.fixture
 def certificates(tmp_path: Path) -> Iterator[None]:
     """Names a certificate and its key for all sides, as the variables of docs/cluster.md do."""
-    own = Security.temporary()
-    files = {
-        "ca-file": own.tls_ca_file,
-        "client.cert": own.tls_client_cert,
-        "client.key": own.tls_client_key,
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    paths = {f"distributed.comm.tls.{name}": str(tmp_path / name) for name in files}
-    with dask.config.set(paths):
+    with dask.config.set(write_certificates(tmp_path)):
         yield
 
 

@@ -1,0 +1,163 @@
+"""Stages on clusters: a real SLURM, two hosts with TLS between them; the bytes of one process each time."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from dask_cluster import LIMIT, as_variables, daemon, slurm, started, write_certificates
+from project import REPOSITORY, change, draw_all, make_project
+
+from clipad_harness.data.stages import write_index
+from clipad_harness.experiments import pipeline
+
+RESULTS = Path("reports/results/winclip/results.csv")
+TRAINED = Path("data/trained/anomalyclip")
+MEASURE = ("-m", "clipad_harness", "measure", "winclip")
+# Two hosts, each with one end of a cable.
+HOSTS = {"clipad-login": "10.213.7.1", "clipad-node": "10.213.7.2"}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose headline was measured, and one method trained, by this process."""
+    project = make_project(tmp_path_factory.mktemp("measured"))
+    for method in ("winclip", "anomalyclip"):
+        change(project, method, "ablations", value={})
+        change(project, method, "walks", value=[])
+    draw_all(project)
+    write_index(project)
+    pipeline.measure(project, "winclip")
+    pipeline.train(project, "anomalyclip")
+    return project
+
+
+@pytest.fixture
+def project(measured: Path, tmp_path: Path) -> Path:
+    """A copy in which nothing has been measured yet."""
+    copy = Path(shutil.copytree(measured, tmp_path / "project"))
+    for name in (".cache", "reports", "data/trained"):
+        shutil.rmtree(copy / name)
+    change(copy, "cluster_wait", value=2 * LIMIT)
+    return copy
+
+
+def trained(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / TRAINED).iterdir()}
+
+
+def test_stages_on_two_workers_give_the_bytes_of_one_process(measured: Path, project: Path) -> None:
+    with started(2) as box:
+        change(project, "cluster", value=box.scheduler_address)
+        pipeline.measure(project, "winclip")
+        pipeline.train(project, "anomalyclip")
+    assert (project / RESULTS).read_bytes() == (measured / RESULTS).read_bytes()
+    assert trained(project) == trained(measured)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def slurm_variables() -> Iterator[dict[str, str]]:
+    """A real SLURM, in a folder whose name is short enough for a socket."""
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as folder,
+        slurm(Path(folder), free_port()) as variables,
+    ):
+        yield variables
+
+
+def test_the_templates_of_slurm_give_the_bytes_of_one_process(
+    measured: Path, project: Path, slurm_variables: dict[str, str]
+) -> None:
+    shutil.copytree(REPOSITORY / "docs/cluster", project / "docs/cluster")
+    (project / ".venv").symlink_to(sys.prefix)
+    change(project, "cluster", value=".cache/cluster/scheduler.json")
+    script = (
+        ". docs/cluster/tls.sh; sbatch docs/cluster/scheduler.sbatch; "
+        "sbatch --array=1-2 docs/cluster/workers.sbatch; "
+        f"exec '{sys.executable}' {' '.join(MEASURE)}"
+    )
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=project,
+        env={**slurm_variables, "PYTHONPATH": str(REPOSITORY), "CLIPAD_ROOT": str(project)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=4 * LIMIT,
+    )
+    logs = [path.read_text() for path in (project / ".cache/cluster").glob("*.log")]
+    assert done.returncode == 0, (done.stderr, logs)
+    assert (project / RESULTS).read_bytes() == (measured / RESULTS).read_bytes()
+    written = json.loads((project / ".cache/cluster/scheduler.json").read_text())
+    assert written["address"].startswith("tls://")
+    assert (project / ".cache/cluster/key.pem").stat().st_mode & 0o77 == 0
+    assert len(logs) == 3
+
+
+@contextmanager
+def two_hosts() -> Iterator[None]:
+    """Two network namespaces with a cable between them; skips where they cannot be had."""
+    login, node = HOSTS
+    commands = [f"netns add {host}" for host in HOSTS]
+    commands += [f"link add {login} netns {login} type veth peer name {node} netns {node}"]
+    for host, address in HOSTS.items():
+        commands += [f"-n {host} addr add {address}/24 dev {host}", f"-n {host} link set {host} up"]
+        commands += [f"-n {host} link set lo up"]
+    if not shutil.which("ip") or os.geteuid():
+        pytest.skip("two hosts are made by root with iproute2")
+    with ExitStack() as ends:
+        for host in HOSTS:
+            ends.callback(subprocess.run, ["ip", "netns", "delete", host], check=False)
+        for command in commands:
+            made = subprocess.run(
+                ["ip", *command.split()], check=False, capture_output=True, text=True
+            )
+            if made.returncode:
+                pytest.skip(f"no network namespaces here: {made.stderr}")
+        yield
+
+
+def on(host: str) -> tuple[str, ...]:
+    return "ip", "netns", "exec", host
+
+
+def test_two_hosts_with_tls_between_them_give_the_bytes_of_one_process(
+    measured: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login, node = HOSTS
+    change(project, "cluster", value="scheduler.json")
+    for name, value in as_variables(write_certificates(tmp_path)).items():
+        monkeypatch.setenv(name, value)
+    file = ("--scheduler-file", str(project / "scheduler.json"))
+    own_address = ("--protocol", "tls", "--host", HOSTS[login], "--port", "0")
+    worker = ("--nthreads", "1", "--memory-limit", "0", "--death-timeout", "30", "--no-nanny")
+    with (
+        two_hosts(),
+        daemon("scheduler", *file, *own_address, before=on(login)),
+        daemon("worker", *file, *worker, before=on(node)),
+        daemon("worker", *file, *worker, before=on(node)),
+    ):
+        done = subprocess.run(
+            [*on(login), sys.executable, *MEASURE],
+            cwd=REPOSITORY,
+            env={**os.environ, "CLIPAD_ROOT": str(project)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=4 * LIMIT,
+        )
+    assert done.returncode == 0, done.stderr
+    assert (project / RESULTS).read_bytes() == (measured / RESULTS).read_bytes()
