@@ -39,6 +39,7 @@ SelectTypeParameters=CR_Core
 ReturnToService=2
 SlurmdParameters=config_overrides
 MpiDefault=none
+KillWait=2
 GresTypes=gpu
 NodeName={host} CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -148,10 +149,21 @@ def slurm(folder: Path, ports: int) -> Iterator[dict[str, str]]:
             assert done.returncode == 0, done.stderr
             ends.callback(_end, folder / f"{name}.pid")
             wait_for((folder / f"{name}.pid").exists)
-        ends.callback(
-            subprocess.run, ["scancel", "--me"], env=environment, check=False, timeout=LIMIT
-        )
+        ends.callback(_cancel_jobs, environment)
         yield environment
+
+
+def _cancel_jobs(environment: dict[str, str]) -> None:
+    """End all jobs, and wait until they have: they would outlive the daemons."""
+
+    def output(*command: str) -> str:
+        done = subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, timeout=LIMIT
+        )
+        return done.stdout
+
+    output("scancel", "--me")
+    wait_for(lambda: not output("squeue", "--noheader"))
 
 
 def _end(pid_file: Path) -> None:
