@@ -34,6 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("winclip", "anomalyclip"):
         change(project, method, "ablations", value={})
         change(project, method, "walks", value=[])
+    change(project, "winclip", "k_shots", value=[0])
     draw_all(project)
     write_index(project)
     pipeline.measure(project, "winclip")
@@ -183,6 +184,7 @@ def test_two_hosts_with_tls_between_them_give_the_bytes_of_one_process(
 ) -> None:
     login, node = HOSTS
     change(project, "cluster", value="scheduler.json")
+    change(project, "profiles", "demo", "categories", value=["hex_nut"])
     for name, value in as_variables(write_certificates(tmp_path)).items():
         monkeypatch.setenv(name, value)
     file = ("--scheduler-file", str(project / "scheduler.json"))
@@ -203,4 +205,8 @@ def test_two_hosts_with_tls_between_them_give_the_bytes_of_one_process(
             timeout=4 * LIMIT,
         )
     assert done.returncode == 0, done.stderr
-    assert (project / RESULTS).read_bytes() == (measured / RESULTS).read_bytes()
+    expected = (measured / RESULTS).read_text().splitlines()
+    assert (project / RESULTS).read_text().splitlines() == [
+        expected[0],
+        *(line for line in expected if ",hex_nut," in line),
+    ]
