@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import platform
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -375,11 +376,13 @@ def _local_gpus() -> Iterator[SpecCluster]:
         spec = SpecCluster(workers=workers, scheduler=scheduler, security=security, silence_logs=50)
     try:
         yield spec
-    finally:
-        for nanny in spec.workers.values():  # a process at work would be waited for
+    except BaseException:
+        for nanny in spec.workers.values():  # nobody waits for what is under way
             if nanny.pid is not None:
                 with suppress(ProcessLookupError):
-                    os.kill(nanny.pid, 9)
+                    os.kill(nanny.pid, signal.SIGKILL)
+        raise
+    finally:
         spec.close(timeout=SECONDS_TO_CONNECT)
 
 
