@@ -65,8 +65,11 @@ class Conditions:
     content: str
     patience: float
 
-    def problem(self) -> str | None:
-        """What this process does not share; None where it shares all."""
+    def problem(self, dask_worker: Any) -> str | None:
+        """What a worker does not share, asked in its process; None where it shares all."""
+        threads = dask_worker.state.nthreads
+        if threads != 1:
+            return f"found {threads} threads, expected one a worker; start it with `--nthreads 1`"
         own = software()
         for name, expected in self.facts.items():
             if own.get(name) != expected:
@@ -140,8 +143,9 @@ class Loaded(WorkerPlugin):
 
     def _ready(self) -> Worker[Any, Any]:
         if self._worker is None:
-            if problem := self.conditions.problem():
-                raise _unlike(get_worker().address, problem)
+            worker = get_worker()
+            if problem := self.conditions.problem(worker):
+                raise _unlike(worker.address, problem)
             self._worker = pickle.loads(self.pickled)
         return self._worker
 
@@ -261,12 +265,6 @@ def _check_workers(client: Client, conditions: Conditions) -> None:
     Raises:
         ClipadError: there is one.
     """
-    for address, threads in client.nthreads().items():
-        if threads != 1:
-            raise _unlike(
-                address,
-                f"found {threads} threads, expected one a worker; start it with `--nthreads 1`",
-            )
     for address, problem in client.run(conditions.problem, on_error="return").items():
         if isinstance(problem, Exception):
             raise _unlike(
@@ -295,9 +293,9 @@ def _client(place: Any, security: Security | None, cluster: Cluster) -> Iterator
         client = Client(place, security=security, timeout=limit, set_as_default=False)
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise ClipadError(
-            f"cluster: found nobody to work with at {place} ({_reason(error)}), expected a scheduler of "
-            "Dask that answers, over TLS with the certificates that DASK_DISTRIBUTED__COMM__TLS__... name "
-            "for both sides; start it as docs/cluster.md says."
+            f"cluster: {cluster.place}: found nobody to work with at {place} ({_reason(error)}), expected a "
+            "scheduler of Dask that answers, over TLS with the certificates that "
+            "DASK_DISTRIBUTED__COMM__TLS__... name for both sides; start it as docs/cluster.md says."
         ) from error
     try:
         yield client

@@ -11,6 +11,7 @@ from clipad_core.methods import find_method
 from clipad_harness.base.files import parse_yaml, read_yaml
 from clipad_harness.base.parameters import from_text
 from clipad_harness.base.settings import (
+    read_cluster,
     read_explorer,
     read_feature_memory,
     read_method,
@@ -104,6 +105,7 @@ ODD = [
 ]
 PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "workers": ("workers: {}", read_workers),
+    "waiting": ("cluster: null\ncluster_wait: {}", read_cluster),
     "memory": ("feature_memory_mb: {}", read_feature_memory),
     "methods": ("methods: {}", read_methods),
     "drawings": (
