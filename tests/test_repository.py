@@ -27,7 +27,7 @@ EXTRAS = {
     name: [Requirement(line) for line in lines]
     for name, lines in PROJECT["optional-dependencies"].items()
 }
-EVERYTHING = [*CORE, *EXTRAS["harness"], *EXTRAS["heif"], *EXTRAS["dev"]]
+EVERYTHING = [*CORE, *EXTRAS["harness"], *EXTRAS["heif"], *EXTRAS["cluster"], *EXTRAS["dev"]]
 MODULES = sorted([*ROOT.glob("clipad_core/**/*.py"), *ROOT.glob("clipad_harness/**/*.py")])
 
 
@@ -77,7 +77,7 @@ def test_environment_yml_is_what_pyproject_gives() -> None:
     pins = run_path(str(ROOT / "tools" / "pins.py"))
     expected = pins["environment"]((ROOT / "pyproject.toml").read_text())
     assert (ROOT / "environment.yml").read_text() == expected
-    assert list(EXTRAS) == ["harness", "heif", "dev"]
+    assert list(EXTRAS) == ["harness", "heif", "cluster", "dev"]
 
 
 @pytest.mark.parametrize("requirement", EVERYTHING, ids=str)
@@ -124,7 +124,7 @@ def test_the_core_imports_its_own_dependencies_only_and_never_the_harness() -> N
 
 
 def test_the_harness_imports_declared_dependencies_only() -> None:
-    declared = names(CORE) | names(EXTRAS["harness"])
+    declared = names(CORE) | names(EXTRAS["harness"]) | names(EXTRAS["cluster"])
     assert not undeclared("clipad_harness", declared | {"clipad_core", "clipad_harness"})
 
 

@@ -29,13 +29,18 @@ def machine_facts() -> dict[str, str]:
     name, features = _processor()
     return {
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "packages": ", ".join(f"{name} {number}" for name, number in package_versions().items()),
         "processor": name,
         "CPU features": ", ".join(features) or "not known",
         "cores": str(cores()),
         "switches": ", ".join(f"{k}={os.environ[k]}" for k in SWITCHES if k in os.environ)
         or "none",
     }
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that numbers and pages come from, by name."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def cores() -> int:

@@ -28,11 +28,16 @@ TOP_NAMES = (
     "device",
     "profiles",
     "workers",
+    "cluster",
+    "cluster_wait",
     "feature_memory_mb",
     "synthetic",
     "explorer",
     "pretrain",
 )
+# What `cluster` says for one worker a GPU of this machine, and what it may say of a scheduler.
+LOCAL_GPUS, PROTOCOLS = "local-gpus", ("tcp", "tls")
+A_WEEK = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,27 @@ class MethodSettings:
     def auxiliary_of(self, tested: str) -> str:
         """What is trained on for a tested dataset."""
         return self.auxiliary.get(tested) or str(get(self.auxiliary, "others", "auxiliary"))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where shards and trainings run beyond the processes of this machine: `cluster`, `cluster_wait`.
+
+    Attributes:
+        place: `local-gpus`, the address of a scheduler, or the path of a scheduler file.
+        wait: seconds without any worker after which a run gives up.
+        root: the project's folder, which every worker sees at the same path.
+    """
+
+    place: str
+    wait: int
+    root: Path
+
+    @property
+    def scheduler_file(self) -> Path | None:
+        """The file that a scheduler writes its address into; None where `place` is none."""
+        is_file = self.place != LOCAL_GPUS and "://" not in self.place
+        return self.root / self.place if is_file else None
 
 
 # What `ablations` says where the headline alone is measured, and what then stands in a section.
@@ -336,6 +362,35 @@ def read_workers(root: Path) -> int:
     """Processes to score with: `workers`, where 0 means one a core."""
     workers = get(read_params(root), "workers", PARAMS)
     return whole_number("workers", workers, 0, MOST_WORKERS) or cores()
+
+
+def read_cluster(root: Path) -> Cluster | None:
+    """What does the shards and trainings in place of processes of this machine; None: nothing does.
+
+    Raises:
+        ClipadError: no place that `cluster` may name, or a time that is none.
+    """
+    params = read_params(root)
+    place, wait = get(params, "cluster", PARAMS), get(params, "cluster_wait", PARAMS)
+    wait = whole_number("cluster_wait", wait, 1, A_WEEK)
+    if place is None:
+        return None
+    validate(str, place, PARAMS, "cluster")
+    protocol, is_address, host = place.partition("://")
+    name, _, port = host.rpartition(":")
+    if not place or (is_address and not (protocol in PROTOCOLS and name and port.isdigit())):
+        raise wrong(
+            PARAMS,
+            "cluster",
+            place,
+            f"null, {LOCAL_GPUS}, tls://host:port, tcp://localhost:port or the path of a scheduler file",
+        )
+    return Cluster(place, wait, root)
+
+
+def read_engine(root: Path) -> int | Cluster:
+    """What does the shards and trainings: a cluster where there is one, else so many processes."""
+    return read_cluster(root) or read_workers(root)
 
 
 def whole_number(where: str, value: Any, least: int, most: int) -> int:

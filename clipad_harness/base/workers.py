@@ -1,4 +1,4 @@
-"""Work over the cores of the machine: one worker a process, one thread each, one progress bar.
+"""Work over the cores of a machine or a cluster: a worker a process, a thread each, one progress bar.
 
 The number of processes does not change a bit of a result, which the number of threads of a matrix
 product would. What a worker finishes it writes atomically, so a killed run goes on where it stopped.
@@ -10,10 +10,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -21,6 +24,7 @@ from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
+from clipad_harness.base.settings import Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,10 +42,27 @@ class Worker(Protocol, Generic[Item_contra, Result_co]):
         """Do an item, or read what an earlier run has done of it."""
 
 
+class Engine(Protocol):
+    """What finishes groups of items beside this process, each in one place from first to last."""
+
+    def submit(self, group: Sequence[Any]) -> Future[list[Any]]:
+        """Have a group finished."""
+
+    def room(self) -> int:
+        """How many groups may be under way now.
+
+        Raises:
+            ClipadError: nobody will finish any.
+        """
+
+    def steps(self) -> int:
+        """Steps that the items under way and finished have reported."""
+
+
 def run_all(
     worker: Worker[Item, Result],
     groups: Sequence[Sequence[Item]],
-    workers: int,
+    workers: int | Cluster,
     bar: tqdm,
 ) -> Iterator[tuple[Sequence[Item], list[Result]]]:
     """Finish all items; yield every group with its results, in the order they are finished.
@@ -49,41 +70,86 @@ def run_all(
     Args:
         worker: does one item.
         groups: items that one process should do one after the other, since they share something.
-        workers: processes; 1 works in this one.
+        workers: processes, where 1 works in this one; or a cluster.
         bar: advances by the steps that the items report.
 
     Raises:
-        ClipadError: what an item raised, or a process that was killed.
+        ClipadError: what an item raised, a process that was killed, a cluster that is not there.
     """
-    if workers == 1:
+    if not isinstance(workers, Cluster):
+        workers = min(workers, len(groups))
+    if not groups or workers == 1:
         torch.set_num_threads(1)
         for group in groups:
             yield group, [worker.finish(item, bar.update) for item in group]
-    else:
-        yield from _in_processes(worker, groups, workers, bar)
+        return
+    with _engine(worker, workers, len(groups)) as engine:
+        yield from _in_turn(engine, groups, bar)
 
 
-def _in_processes(
-    worker: Worker[Item, Result],
-    groups: Sequence[Sequence[Item]],
-    workers: int,
-    bar: tqdm,
-) -> Iterator[tuple[Sequence[Item], list[Result]]]:
+def _engine(
+    worker: Worker[Any, Any], workers: int | Cluster, groups: int
+) -> AbstractContextManager[Engine]:
+    if not isinstance(workers, Cluster):
+        return _process_pool(worker, workers, groups)
+    try:
+        from clipad_harness.base.cluster import on_cluster
+    except ModuleNotFoundError as error:
+        raise ClipadError(
+            f"cluster: found {workers.place!r} in params.yaml, but no {error.name}, which it needs; "
+            'install it with `./repro uv pip install -c constraints.txt ".[cluster]"`, or write '
+            "`cluster: null`."
+        ) from error
+    return on_cluster(worker, workers)
+
+
+def _in_turn(
+    engine: Engine, groups: Sequence[Sequence[Item]], bar: tqdm
+) -> Iterator[tuple[Sequence[Item], list[Any]]]:
+    """Hand over as many groups as there is room for, then another for each that is finished."""
+    waiting = deque(groups)
+    tasks: dict[Future[list[Any]], Sequence[Item]] = {}
+    while waiting or tasks:
+        room = engine.room()
+        while waiting and len(tasks) < room:
+            group = waiting.popleft()
+            tasks[engine.submit(group)] = group
+        if not tasks:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            continue
+        done, _ = wait(tasks, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+        bar.update(engine.steps() - bar.n)
+        for task in done:
+            yield tasks.pop(task), task.result()
+
+
+@dataclass(frozen=True)
+class _ProcessPool:
+    """Processes of this machine, which take the next group by themselves."""
+
+    pool: ProcessPoolExecutor
+    groups: int
+    done: Any
+
+    def submit(self, group: Sequence[Any]) -> Future[list[Any]]:
+        return self.pool.submit(_finish_all, group)
+
+    def room(self) -> int:
+        return self.groups
+
+    def steps(self) -> int:
+        return int(self.done.value)
+
+
+@contextmanager
+def _process_pool(worker: Worker[Any, Any], processes: int, groups: int) -> Iterator[Engine]:
     spawn = multiprocessing.get_context("spawn")
     steps = spawn.Value("q", 0)
     with _quiet_workers():
-        pool = ProcessPoolExecutor(workers, spawn, _start_worker, (worker, steps))
+        pool = ProcessPoolExecutor(processes, spawn, _start_worker, (worker, steps))
         ended = False
         try:
-            tasks: dict[Future, Sequence[Item]] = {
-                pool.submit(_finish_all, group): group for group in groups
-            }
-            waiting = set(tasks)
-            while waiting:
-                done, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-                bar.update(steps.value - bar.n)
-                for task in done:
-                    yield tasks[task], task.result()
+            yield _ProcessPool(pool, groups, steps)
             pool.shutdown()  # by themselves: who is terminated leaks what it shares with the others
             ended = True
         except BrokenProcessPool as error:

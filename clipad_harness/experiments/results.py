@@ -1,4 +1,4 @@
-"""All shards of a method, over the cores of the machine, into one tidy results table."""
+"""All shards of a method, over the cores of the machine or a cluster, into one tidy results table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from clipad_core.metrics import METRIC_LABELS
+from clipad_harness.base.settings import Cluster
 from clipad_harness.base.workers import run_all
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN, Record
@@ -22,7 +23,7 @@ REFERENCE_COLUMNS = ["dataset", "category", "k_shot", "seed", "image"]
 
 
 def measure_all(
-    scorer: Scorer, shards: Sequence[Shard], workers: int
+    scorer: Scorer, shards: Sequence[Shard], workers: int | Cluster
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Finish all shards with a progress bar; return the results and the recorded references."""
     for shard in shards:
@@ -31,7 +32,7 @@ def measure_all(
     records: dict[Shard, Record] = {}
     groups = [list(group) for _, group in groupby(shards, scorer.shares)]
     with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:
-        for group, finished in run_all(scorer, groups, min(workers, len(groups)), bar):
+        for group, finished in run_all(scorer, groups, workers, bar):
             records |= dict(zip(group, finished, strict=True))
         bar.update(len(shards) - bar.n)
     return _tables(scorer, shards, records)

@@ -18,6 +18,7 @@ from clipad_core.methods.checkpoint import checkpoint_bytes, find_training, read
 from clipad_core.methods.method import Category, Training
 from clipad_harness.base.files import check_place, replacing
 from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_json
+from clipad_harness.base.settings import Cluster
 from clipad_harness.base.workers import Advance, run_all
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.digests import code_digest
@@ -228,7 +229,9 @@ class Trainer:
         return dict(self.__dict__) | {"_data": None}
 
 
-def train_all(trainer: Trainer, variants: Sequence[Variant], workers: int) -> pd.DataFrame:
+def train_all(
+    trainer: Trainer, variants: Sequence[Variant], workers: int | Cluster
+) -> pd.DataFrame:
     """Finish all trainings with one progress bar over their steps; return the loss curves.
 
     Returns:
@@ -240,9 +243,11 @@ def train_all(trainer: Trainer, variants: Sequence[Variant], workers: int) -> pd
     for job in jobs:
         trainer.check(job)
     # Encoded once, before the trainings that read it start side by side; not for what is finished.
+    # The workers of a cluster, who are faster at it, share the images among themselves.
     missing = [job for job in jobs if trainer.unusable(job)]
-    for job in {trainer.reads(job): job for job in missing}.values():
-        trainer.data(job)
+    if not isinstance(workers, Cluster):
+        for job in {trainer.reads(job): job for job in missing}.values():
+            trainer.data(job)
     total = sum(trainer.steps(job) for job in missing)
     with tqdm(total=total, desc=f"train {trainer.name}", unit="step", smoothing=0.05) as bar:
         for _ in run_all(trainer, [[job] for job in missing], workers, bar):

@@ -41,6 +41,10 @@ class TrainingJob:
     dataset: str
     categories: int | None
 
+    def __str__(self) -> str:
+        """What messages call it."""
+        return f"the training of {type(self.config).__name__} on {self.dataset}, seed {self.config.seed}"
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -97,6 +101,11 @@ class Shard:
     category: str
     k_shot: int
     seed: int
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        name, tested = self.variant.name, self.variant.tested_on
+        return f"shard {name}, {tested}/{self.category}, {self.k_shot} shots, seed {self.seed}"
 
     @property
     def config(self) -> Any:

@@ -15,6 +15,7 @@ from clipad_harness.base.parameters import from_text
 from clipad_harness.base.settings import (
     TOP_NAMES,
     find_root,
+    read_cluster,
     read_explorer,
     read_feature_memory,
     read_method,
@@ -107,6 +108,7 @@ ODD = [
 ]
 PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "workers": ("workers: {}", read_workers),
+    "waiting": ("cluster: null\ncluster_wait: {}", read_cluster),
     "memory": ("feature_memory_mb: {}", read_feature_memory),
     "methods": ("methods: {}", read_methods),
     "drawings": (
