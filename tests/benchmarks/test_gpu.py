@@ -1,4 +1,4 @@
-"""Benchmarks of machines that are not at hand: the programs run, small and on a CPU."""
+"""The benchmark of a GPU, which is not at hand: the program runs, small and on a CPU."""
 
 import json
 import subprocess
