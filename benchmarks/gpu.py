@@ -169,7 +169,7 @@ def scoring(name: str, weights: tuple[Any, ...], options: Any) -> list[Rate]:
     exact = Opened(name, weights, PRECISIONS[0], options)
     # Counted once: they are the same in every precision.
     count, exact_map, rates = operations(exact.score), exact.score(), []
-    for precision in PRECISIONS:
+    for precision in options.precisions:
         opened = Opened(name, weights, precision, options)
         took = seconds(opened.score, opened.device, options.rounds)
         peak = matrix_peak(opened.device, precision, options.side, options.rounds)
@@ -200,7 +200,7 @@ def windows(options: Any) -> list[Rate]:
     write_weights()
     peer = None if options.without_peer else peer_python()
     rates = []
-    for precision in PRECISIONS:
+    for precision in options.precisions:
         pythons = {"ours": Path(sys.executable)} | ({"anomalib": peer} if peer else {})
         names = {"ours": f"ours_{precision}", "anomalib": f"anomalib_{precision}"}
         sides = {s: Side(p, names[s], options.device) for s, p in pythons.items()}
@@ -277,6 +277,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5, help="turns of every side (default 5)")
     parser.add_argument("--side", type=int, default=8192, help="of the product that is the peak")
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--without-peer", action="store_true", help="do not install anomalib")
     parser.add_argument("--small", action="store_true", help="the stand-in, to try the program")
     parser.add_argument("--out", type=Path, default=RESULTS)
