@@ -35,7 +35,7 @@ from distributed.scheduler import KilledWorker
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.machine import package_versions
-from clipad_harness.base.settings import LOCAL_GPUS, Cluster
+from clipad_harness.base.settings import LOCAL_GPUS, Cluster, device_kind
 from clipad_harness.base.workers import Worker
 
 PACKAGES = Path(__file__).resolve().parents[2]
@@ -57,12 +57,15 @@ class Conditions:
         facts: versions and digest of code, by name.
         sign: a file of the shared folder, made for this run.
         content: of that file.
+        device: what the profile names; ``kind`` is what that is in the process that hands out work.
         patience: seconds until a shared disk shows it to another machine.
     """
 
     facts: Mapping[str, str]
     sign: Path
     content: str
+    device: str
+    kind: str
     patience: float
 
     def problem(self, dask_worker: Any) -> str | None:
@@ -77,6 +80,16 @@ class Conditions:
                     f"found {name} {own.get(name, 'none')}, expected {expected} as in the process that "
                     "hands out work; start workers from the same folder and environment"
                 )
+        try:
+            kind = device_kind(self.device)
+        except ClipadError as error:
+            return str(error)
+        if kind != self.kind:
+            return (
+                f"found {kind} for `device: {self.device}`, expected {self.kind} as in the process that hands "
+                "out work, since results say where they were computed; start that process on a machine like "
+                "the workers'"
+            )
         deadline = time.monotonic() + self.patience
         while not self._is_seen():
             if time.monotonic() > deadline:
@@ -225,7 +238,8 @@ def on_cluster(worker: Worker[Any, Any], cluster: Cluster) -> Iterator[_Dask]:
     """
     name = f"clipad-{token_hex(8)}"
     sign = cluster.root / SIGNS / name
-    conditions = Conditions(software(), sign, name, SECONDS_TO_SEE)
+    kind = device_kind(cluster.device)
+    conditions = Conditions(software(), sign, name, cluster.device, kind, SECONDS_TO_SEE)
     with _connected(cluster) as client:
         engine = _Dask(client, cluster, name)
         try:

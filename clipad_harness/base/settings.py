@@ -20,6 +20,8 @@ from clipad_harness.base.sections import PARAMS, get, mapping
 ROOT_VARIABLE = "CLIPAD_ROOT"
 # More processes than any machine has cores, and more of anything else than a page or a drawing holds.
 MOST_WORKERS, MOST = 1024, 100_000
+# One measures while the other encodes; each holds the weights.
+WORKERS_OF_A_DEVICE = 2
 # What may stand at the top of params.yaml besides the sections of methods.
 TOP_NAMES = (
     "profile",
@@ -152,11 +154,13 @@ class Cluster:
         place: `local-gpus`, the address of a scheduler, or the path of a scheduler file.
         wait: seconds without any worker after which a run gives up.
         root: the project's folder, which every worker sees at the same path.
+        device: the profile's, which is to be of one kind everywhere.
     """
 
     place: str
     wait: int
     root: Path
+    device: str = "cpu"
 
     @property
     def scheduler_file(self) -> Path | None:
@@ -358,14 +362,35 @@ def read_explorer(root: Path) -> Explorer:
     return settings
 
 
-def read_workers(root: Path) -> int:
-    """Processes to score with: `workers`, where 0 means one a core."""
+def read_workers(root: Path, device: str = "cpu") -> int:
+    """Processes to score with: `workers`, where 0 means one a core, or two that share an accelerator.
+
+    Args:
+        device: the profile's.
+    """
     workers = get(read_params(root), "workers", PARAMS)
-    return whole_number("workers", workers, 0, MOST_WORKERS) or cores()
+    number = whole_number("workers", workers, 0, MOST_WORKERS)
+    return number or (cores() if device_kind(device) == "cpu" else WORKERS_OF_A_DEVICE)
 
 
-def read_cluster(root: Path) -> Cluster | None:
+def device_kind(device: str) -> str:
+    """The kind of a profile's device; torch, which takes its time, is asked only where it is not the CPU.
+
+    >>> device_kind("cpu")
+    'cpu'
+    """
+    if device == "cpu":
+        return device
+    from clipad_core.clip.device import find_device
+
+    return str(find_device(device).type)
+
+
+def read_cluster(root: Path, device: str = "cpu") -> Cluster | None:
     """What does the shards and trainings in place of processes of this machine; None: nothing does.
+
+    Args:
+        device: the profile's.
 
     Raises:
         ClipadError: no place that `cluster` may name, or a time that is none.
@@ -385,12 +410,16 @@ def read_cluster(root: Path) -> Cluster | None:
             place,
             f"null, {LOCAL_GPUS}, tls://host:port, tcp://localhost:port or the path of a scheduler file",
         )
-    return Cluster(place, wait, root)
+    return Cluster(place, wait, root, device)
 
 
-def read_engine(root: Path) -> int | Cluster:
-    """What does the shards and trainings: a cluster where there is one, else so many processes."""
-    return read_cluster(root) or read_workers(root)
+def read_engine(root: Path, device: str = "cpu") -> int | Cluster:
+    """What does the shards and trainings: a cluster where there is one, else so many processes.
+
+    Args:
+        device: the profile's.
+    """
+    return read_cluster(root, device) or read_workers(root, device)
 
 
 def whole_number(where: str, value: Any, least: int, most: int) -> int:

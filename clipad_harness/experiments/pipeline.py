@@ -245,7 +245,7 @@ def train(root: Path, name: str) -> Path:
     curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
     if run is not None and run.method.training is not None:
         trainer = run.trainer()
-        curves = train_all(trainer, run.variants, read_engine(root))
+        curves = train_all(trainer, run.variants, read_engine(root, run.profile.device))
         remove_others(trainer, run.variants)
     return write_text(curves_path(root, name), _csv(curves, CURVE_DIGITS))
 
@@ -279,7 +279,7 @@ def _open_or_tell(root: Path, name: str) -> Run | None:
 def _measure_all(run: Run, scorer: Scorer) -> tuple[pd.DataFrame, pd.DataFrame]:
     from clipad_harness.experiments.results import measure_all
 
-    return measure_all(scorer, run.shards, read_engine(run.root))
+    return measure_all(scorer, run.shards, read_engine(run.root, run.profile.device))
 
 
 def results_of(run: Run, scorer: Scorer) -> pd.DataFrame:
@@ -328,7 +328,7 @@ def train_missing(run: Run, scorer: Scorer, variants: Sequence[Variant]) -> pd.D
     if scorer.trainer is None or run.as_in_params:
         return pd.DataFrame()
     with torch.enable_grad():  # a notebook may have switched gradients off
-        return train_all(scorer.trainer, variants, read_engine(run.root))
+        return train_all(scorer.trainer, variants, read_engine(run.root, run.profile.device))
 
 
 def _as_read(table: pd.DataFrame, digits: str) -> pd.DataFrame:

@@ -37,18 +37,18 @@ def two_workers() -> Iterator[str]:
         yield box.scheduler_address
 
 
-def run(work: Products, place: str | int, wait: int = LIMIT) -> dict[int, str]:
+def run(work: Products, place: str | int, wait: int = LIMIT, device: str = "cpu") -> dict[int, str]:
     """The results by item."""
-    workers = Cluster(place, wait, work.folder) if isinstance(place, str) else place
+    workers = Cluster(place, wait, work.folder, device) if isinstance(place, str) else place
     with tqdm(total=sum(map(len, GROUPS)), disable=True) as bar:
         finished = list(run_all(work, GROUPS, workers, bar))
     return {item: result for group, results in finished for item, result in zip(group, results)}
 
 
-def message(work: Products, place: str, wait: int = LIMIT) -> str:
+def message(work: Products, place: str, wait: int = LIMIT, device: str = "cpu") -> str:
     """The one message that a run ends with."""
     with pytest.raises(ClipadError) as caught:
-        run(work, place, wait)
+        run(work, place, wait, device)
     return str(caught.value)
 
 
@@ -167,10 +167,19 @@ def test_workers_that_do_not_see_the_folder_are_one_message(
     assert "found no /nowhere/clipad-" in error and "that all machines mount" in error
 
 
+def test_workers_of_another_kind_of_device_are_one_message(
+    tmp_path: Path, two_workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "device_kind", lambda device: "cuda")
+    error = message(Products(tmp_path), two_workers, device="auto")
+    assert "found cpu for `device: auto`, expected cuda as in the process" in error
+    assert not files(tmp_path)
+
+
 def elsewhere(conditions: cluster_module.Conditions) -> tuple[object, ...]:
     """Arrives at a worker as it would look there, if the folder were another one."""
-    arguments = conditions.facts, Path("/nowhere") / conditions.sign.name, conditions.content, 0
-    return cluster_module.Conditions, arguments
+    sign, device = Path("/nowhere") / conditions.sign.name, (conditions.device, conditions.kind)
+    return cluster_module.Conditions, (conditions.facts, sign, conditions.content, *device, 0)
 
 
 def test_what_kills_every_worker_is_named_and_the_rest_is_kept(

@@ -16,6 +16,7 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import encode_all, join, split
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
+from clipad_harness.base import settings
 from clipad_harness.base.run_record import leave_note, noted, recorded
 from clipad_harness.base.settings import read_profile
 from clipad_harness.experiments import features, pipeline
@@ -72,6 +73,17 @@ def test_a_profile_without_a_device_has_that_of_all(project: Path) -> None:
     change(project, "profiles", "demo", "device", value="gpu")
     with pytest.raises(ClipadError, match="^device: found 'gpu', expected auto, cpu, cuda"):
         pipeline.measure(project, "winclip")
+
+
+def test_two_processes_share_an_accelerator_unless_a_number_is_named(
+    project: Path, accelerator: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "cores", lambda: 16)
+    change(project, "workers", value=0)
+    assert settings.read_workers(project, "cpu") == 16
+    assert settings.read_workers(project, "auto") == settings.read_engine(project, NAME) == 2
+    change(project, "workers", value=5)
+    assert settings.read_workers(project, "auto") == 5
 
 
 def test_features_are_split_into_those_of_each_image(micro: Backbone) -> None:
