@@ -86,9 +86,9 @@ class Conditions:
             return str(error)
         if kind != self.kind:
             return (
-                f"found {kind} for `device: {self.device}`, expected {self.kind} as in the process that hands "
-                "out work, since results say where they were computed; start that process on a machine like "
-                "the workers'"
+                f"found {kind} for `device: {self.device}`, expected {self.kind} as in the process that "
+                "hands out work, since results say where they were computed; start that process on a machine "
+                "like the workers'"
             )
         deadline = time.monotonic() + self.patience
         while not self._is_seen():
