@@ -68,7 +68,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders or patterns")
     score.add_argument("--out", required=True, type=Path, help="folder to write into")
     score.add_argument("--class-name", default="", help='what the photos show, such as "bottle"')
-    score.add_argument("--method", default="", help="default: the first of params.yaml")
+    score.add_argument(
+        "--method",
+        default="",
+        help="default: the first of params.yaml, else the one that learns nothing and takes --reference",
+    )
     score.add_argument(
         "--reference", nargs="+", default=[], metavar="GOOD", help="photos of good ones (few-shot)"
     )

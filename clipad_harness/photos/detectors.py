@@ -157,18 +157,28 @@ def choose_device(name: str) -> str:
 def choose_method(name: str) -> str:
     """A method by name, else the first of the project's params.yaml.
 
+    Outside of a project it is the one that learns nothing and reads photos of good ones.
+
     Raises:
-        ClipadError: no name and no params.yaml.
+        ClipadError: a params.yaml that says no method, or no method that needs no training.
     """
     if name:
         return name
     try:
-        return read_methods(find_root())[0]
-    except ClipadError as error:
-        raise ClipadError(
-            f"--method: found none, nor a params.yaml here or above that lists some ({error}), expected "
-            f"one of {', '.join(rooms())}."
-        ) from error
+        root = find_root()
+    except ClipadError:
+        return _of_photos_alone()
+    return read_methods(root)[0]
+
+
+def _of_photos_alone() -> str:
+    for name in rooms():
+        method = find_method(name)
+        if method.training is None and method.references is not None:
+            return name
+    raise ClipadError(
+        f"--method: found none, nor a params.yaml here or above, expected one of {', '.join(rooms())}."
+    )
 
 
 def choose_weights(

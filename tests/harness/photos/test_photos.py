@@ -943,20 +943,17 @@ def test_the_notebook_takes_a_folder_anywhere_and_a_damaged_photo(
     assert "deep.pgm: found values from 900 to 900 in 16 bits" in told
 
 
-def test_outside_a_project_method_and_weights_must_be_named(
+def test_outside_a_project_weights_must_be_named_and_a_method_need_not(
     tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.delenv("CLIPAD_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "a.png")
     assert score("a.png") == 1
-    assert "--method: found none, nor a params.yaml here or above" in capsys.readouterr().err
-    chosen = ("a.png", "--method", "winclip")
-    assert score(*chosen) == 1
     assert "found neither, nor a params.yaml here or above" in capsys.readouterr().err
     tiny = WEIGHTS / "clipad-tiny.safetensors"
     if tiny.is_file():
-        assert score(*chosen, "--backbone", "clipad-tiny", "--weights", str(tiny)) == 0
+        assert score("a.png", "--backbone", "clipad-tiny", "--weights", str(tiny)) == 0
         assert len(rows()) == 1
 
 
