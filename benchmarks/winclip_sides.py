@@ -37,7 +37,8 @@ class Clipad:
         from clipad_core.methods.method import Category
         from clipad_core.methods.winclip.detector import prototypes
 
-        self.text = prototypes(self.backbone, self.config, Category(name))
+        with self.backbone.computing():
+            self.text = prototypes(self.backbone, self.config, Category(name))
 
     def forget(self) -> None:
         """A tower without the beginnings of prompts it has read."""
@@ -50,7 +51,8 @@ class Clipad:
 
         batch = batch.to(self.backbone.device)
         with self.backbone.computing():
-            return encode(self.backbone, batch, image_recipe(self.config, k_shot))
+            features = encode(self.backbone, batch, image_recipe(self.config, k_shot))
+        return features.widened(self.backbone.dtype)
 
     def refer(self, k_shot: int) -> None:
         from clipad_core.methods.winclip.scoring import build_memory
@@ -58,14 +60,16 @@ class Clipad:
         self.memory = None
         if k_shot:
             features = self._encode(images(k_shot, seed=99), k_shot)
-            self.memory = build_memory(self.backbone.vision, features, self.config)
+            with self.backbone.computing():
+                self.memory = build_memory(self.backbone.vision, features, self.config)
 
     def detect(self, batch) -> list[float]:
         from clipad_core.maps import upsample
         from clipad_core.methods.winclip.scoring import score
 
         features = self._encode(batch, int(self.memory is not None))
-        scores = score(self.backbone, features, self.text, self.config, self.memory)
+        with self.backbone.computing():
+            scores = score(self.backbone, features, self.text, self.config, self.memory)
         maps = upsample(scores.patch_scores, (240, 240))
         return [*scores.image_score.tolist(), *maps.amax(dim=(1, 2)).tolist()]
 

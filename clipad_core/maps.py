@@ -79,11 +79,13 @@ def upsample_by_matrices(
     >>> upsample_by_matrices(torch.tensor([[0.0, 1.0]]), (1, 3), align_corners=True)
     tensor([[0.0000, 0.5000, 1.0000]])
     """
+    maps = precise(maps)
     rows, columns = (
         _weights(inside, outside, align_corners).to(maps)
         for inside, outside in zip(maps.shape[-2:], size, strict=True)
     )
-    return rows @ maps @ columns.T
+    with torch.autocast(maps.device.type, enabled=False):  # half a map's gradient would vanish
+        return rows @ maps @ columns.T
 
 
 @lru_cache(maxsize=64)  # not more: photos come in any sizes

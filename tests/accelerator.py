@@ -88,8 +88,16 @@ class _Module(backend_registration._DummyBackendModule):
     def is_available(self) -> bool:
         return _Hook.is_here
 
+    def device_count(self) -> int:
+        return int(_Hook.is_here)
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16]
+
+    def get_rng_state(self, device: object = None) -> torch.Tensor:
+        return torch.zeros(0, dtype=torch.uint8)  # nothing is drawn there
+
+    def set_rng_state(self, state: torch.Tensor, device: object = None) -> None: ...
 
 
 class _Hook(backend_registration._DummyPrivateUse1Hook):

@@ -15,6 +15,8 @@ import pytest
 from distributed import Nanny, Scheduler, Security, SpecCluster
 from project import REPOSITORY
 
+from clipad_harness.base.cluster import environment_kept
+
 LIMIT = 30  # seconds for what takes one
 SLURM_CONF = """\
 ClusterName=tests
@@ -65,6 +67,7 @@ def started(workers: int, allowed_failures: int = 1) -> Iterator[SpecCluster]:
     local = {"host": "127.0.0.1", "port": 0, "dashboard": False}
     scheduler = {"cls": Scheduler, "options": local}
     with (
+        environment_kept(),
         dask.config.set({"distributed.scheduler.allowed-failures": allowed_failures}),
         SpecCluster(workers=spec, scheduler=scheduler, silence_logs=60) as box,
     ):

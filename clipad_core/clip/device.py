@@ -21,8 +21,9 @@ from clipad_core.errors import ClipadError
 
 AUTO, CPU = "auto", torch.device("cpu")
 EXPECTED = "auto, cpu, cuda, cuda:N or mps"
-# What cuBLAS must be told before CUDA starts, or its products differ from run to run.
-CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# What cuBLAS must be told before its first product, or products differ from run to run; torch looks once.
+CUBLAS, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+os.environ.setdefault(CUBLAS, WORKSPACES[0])
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,17 @@ def compute_exactly(device: torch.device) -> None:
 
     The newer of torch's two ways is taken where it is there, and the older one then never touched: to
     read it afterwards is an error of torch.
+
+    Raises:
+        ClipadError: an environment in which products are not.
     """
     if device.type == "cpu":
         return
-    os.environ.setdefault(*CUBLAS_WORKSPACE)
+    if os.environ[CUBLAS] not in WORKSPACES:
+        raise ClipadError(
+            f"{CUBLAS}: found {os.environ[CUBLAS]!r}, expected {' or '.join(WORKSPACES)}, with which "
+            "products are the same in every run; correct it or take it out of the environment."
+        )
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

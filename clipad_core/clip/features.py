@@ -111,6 +111,18 @@ class Features:
     def __len__(self) -> int:
         return len(self.image_embedding)
 
+    def widened(self, dtype: torch.dtype) -> Features:
+        """In a precision; of what autocast made, so that products alone are in half precision."""
+        return replace(
+            self,
+            image_embedding=self.image_embedding.to(dtype),
+            patch_tokens={block: tokens.to(dtype) for block, tokens in self.patch_tokens.items()},
+            window_embeddings={
+                s: windows.to(dtype) for s, windows in self.window_embeddings.items()
+            },
+            crops=None if self.crops is None else self.crops.to(dtype),
+        )
+
     def __getitem__(self, index: slice | Tensor) -> Features:
         """Some of the views, without crops and places."""
         return Features(
@@ -222,10 +234,20 @@ def encode_views(
     encode: Encode, backbone: Backbone, views: Sequence[Views], recipe: Recipe
 ) -> Features:
     """Encode the views of some images, where the backbone lies."""
-    pixels = torch.cat([view.pixels for view in views]).to(backbone.device, non_blocking=True)
-    crops = torch.cat([view.crops for view in views]).to(backbone.device, non_blocking=True)
+    pixels = _on_device([view.pixels for view in views], backbone.device)
+    crops = _on_device([view.crops for view in views], backbone.device)
     whole = replace(recipe.cut(), tiles=0)
     with backbone.computing():
         features = encode(backbone, pixels, recipe)
         of_crops = encode(backbone, crops, whole).image_embedding if len(crops) else None
-    return replace(features, crops=of_crops, placements=tuple(view.placement for view in views))
+    places = tuple(view.placement for view in views)
+    return replace(features, crops=of_crops, placements=places).widened(backbone.dtype)
+
+
+def _on_device(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Tensors one after the other; for a GPU in pinned memory, which it copies while the CPU goes on."""
+    if device.type != "cuda" or tensors[0].device == device:
+        return torch.cat(list(tensors)).to(device)
+    shape = (sum(map(len, tensors)), *tensors[0].shape[1:])
+    pinned = torch.empty(shape, dtype=tensors[0].dtype, pin_memory=True)
+    return torch.cat(list(tensors), out=pinned).to(device, non_blocking=True)

@@ -43,9 +43,10 @@ def resize_grid(tower: VisionTower, grid: tuple[int, int], rule: str) -> VisionT
     if grid == tower.grid:
         return tower
     first, patches = tower.positional_embedding[:1], tower.positional_embedding[1:]
-    square = rearrange(patches, "(h w) c -> 1 c h w", h=tower.grid[0])
+    square = rearrange(patches.cpu(), "(h w) c -> 1 c h w", h=tower.grid[0])
     resized: Tensor = F.interpolate(square, size=grid, **POSITIONAL_RULES[rule])
-    positional = torch.cat([first, rearrange(resized, "1 c h w -> (h w) c")])
+    moved = rearrange(resized, "1 c h w -> (h w) c").to(first.device)  # the same on every device
+    positional = torch.cat([first, moved])
     return replace(tower, positional_embedding=positional, grid=grid)
 
 

@@ -32,10 +32,11 @@ import torch
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
 
+from clipad_core.clip.device import find_device
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.machine import package_versions
-from clipad_harness.base.settings import LOCAL_GPUS, Cluster, device_kind
+from clipad_harness.base.settings import LOCAL_GPUS, Cluster
 from clipad_harness.base.workers import Worker
 
 PACKAGES = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ class Conditions:
                     "hands out work; start workers from the same folder and environment"
                 )
         try:
-            kind = device_kind(self.device)
+            kind = find_device(self.device).type
         except ClipadError as error:
             return str(error)
         if kind != self.kind:
@@ -238,8 +239,8 @@ def on_cluster(worker: Worker[Any, Any], cluster: Cluster) -> Iterator[_Dask]:
     """
     name = f"clipad-{token_hex(8)}"
     sign = cluster.root / SIGNS / name
-    kind = device_kind(cluster.device)
-    conditions = Conditions(software(), sign, name, cluster.device, kind, SECONDS_TO_SEE)
+    device = cluster.device, cluster.kind
+    conditions = Conditions(software(), sign, name, *device, SECONDS_TO_SEE)
     with _connected(cluster) as client:
         engine = _Dask(client, cluster, name)
         try:
@@ -295,7 +296,7 @@ def _connected(cluster: Cluster) -> Iterator[Client]:
     for logger in LOGGERS:  # each problem is told once, by a message
         logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
     if cluster.place == LOCAL_GPUS:
-        with _local_gpus() as spec:
+        with environment_kept(), _local_gpus() as spec:
             yield from _client(spec, spec.security, cluster)
     else:
         yield from _client(_address(cluster), None, cluster)
@@ -363,6 +364,17 @@ def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Dask sets the threads of its workers in this process's own environment; afterwards it is as before."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
     if line + end != _first_line(key, whole):
         return None
     try:
-        state = torch.load(io.BytesIO(whole), weights_only=True)
+        state = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, *UNREADABLE):
         return None
     return state if isinstance(state, dict) else None

@@ -154,13 +154,14 @@ class Cluster:
         place: `local-gpus`, the address of a scheduler, or the path of a scheduler file.
         wait: seconds without any worker after which a run gives up.
         root: the project's folder, which every worker sees at the same path.
-        device: the profile's, which is to be of one kind everywhere.
+        device: the profile's; ``kind`` is what that is here and is to be everywhere.
     """
 
     place: str
     wait: int
     root: Path
     device: str = "cpu"
+    kind: str = "cpu"
 
     @property
     def scheduler_file(self) -> Path | None:
@@ -362,35 +363,22 @@ def read_explorer(root: Path) -> Explorer:
     return settings
 
 
-def read_workers(root: Path, device: str = "cpu") -> int:
+def read_workers(root: Path, kind: str = "cpu") -> int:
     """Processes to score with: `workers`, where 0 means one a core, or two that share an accelerator.
 
     Args:
-        device: the profile's.
+        kind: of the device that computes.
     """
     workers = get(read_params(root), "workers", PARAMS)
     number = whole_number("workers", workers, 0, MOST_WORKERS)
-    return number or (cores() if device_kind(device) == "cpu" else WORKERS_OF_A_DEVICE)
+    return number or (cores() if kind == "cpu" else WORKERS_OF_A_DEVICE)
 
 
-def device_kind(device: str) -> str:
-    """The kind of a profile's device; torch, which takes its time, is asked only where it is not the CPU.
-
-    >>> device_kind("cpu")
-    'cpu'
-    """
-    if device == "cpu":
-        return device
-    from clipad_core.clip.device import find_device
-
-    return str(find_device(device).type)
-
-
-def read_cluster(root: Path, device: str = "cpu") -> Cluster | None:
+def read_cluster(root: Path, device: str = "cpu", kind: str = "cpu") -> Cluster | None:
     """What does the shards and trainings in place of processes of this machine; None: nothing does.
 
     Args:
-        device: the profile's.
+        device: the profile's; ``kind``: what that is here.
 
     Raises:
         ClipadError: no place that `cluster` may name, or a time that is none.
@@ -410,16 +398,16 @@ def read_cluster(root: Path, device: str = "cpu") -> Cluster | None:
             place,
             f"null, {LOCAL_GPUS}, tls://host:port, tcp://localhost:port or the path of a scheduler file",
         )
-    return Cluster(place, wait, root, device)
+    return Cluster(place, wait, root, device, kind)
 
 
-def read_engine(root: Path, device: str = "cpu") -> int | Cluster:
+def read_engine(root: Path, device: str = "cpu", kind: str = "cpu") -> int | Cluster:
     """What does the shards and trainings: a cluster where there is one, else so many processes.
 
     Args:
-        device: the profile's.
+        device: the profile's; ``kind``: what that is here.
     """
-    return read_cluster(root, device) or read_workers(root, device)
+    return read_cluster(root, device, kind) or read_workers(root, kind)
 
 
 def whole_number(where: str, value: Any, least: int, most: int) -> int:

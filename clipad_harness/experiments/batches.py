@@ -45,7 +45,14 @@ class BatchSize:
             item: one of them.
         """
         if self.images is None and self.device.type == "cuda":
-            one, two = (self._peak(encode, [item] * count) for count in (1, 2))
+            one = self._peak(encode, [item])
+            try:
+                two = self._peak(encode, [item] * 2)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                self.images = 1
+                return self.images
             free, _ = torch.cuda.mem_get_info(self.device)
             fitting = (USABLE * free - one) // max(1, two - one)
             self.images = max(1, min(self.most, int(fitting)))
@@ -61,21 +68,37 @@ class BatchSize:
         encode(items)
         return torch.cuda.max_memory_allocated(self.device) - before
 
-    def halve(self, error: torch.OutOfMemoryError) -> None:
+    def halve(self, images: int, reason: str) -> None:
         """Take half as many after memory ran out.
+
+        Args:
+            images: that were too many.
+            reason: what torch says.
 
         Raises:
             ClipadError: it was one image.
         """
-        if self.images is None or self.images == 1:
+        if images == 1:
             raise ClipadError(
-                f"device: the memory of {self.device} does not hold one image of this setting "
-                f"({str(error).splitlines()[0][:160]}), expected more; set `device: cpu`, or choose "
-                "bfloat16 or a smaller image_size."
-            ) from error
-        self.images //= 2
+                f"device: the memory of {self.device} does not hold one image of this setting ({reason}), "
+                "expected more; set `device: cpu`, or choose bfloat16 or a smaller image_size."
+            )
+        self.images = images // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def out_of_memory(error: RuntimeError) -> str:
+    """What torch says of a device whose memory ran out; "" of another error. Apple's has no class of its own.
+
+    >>> out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    'CUDA out of memory. Tried to allocate 2 GiB'
+    >>> out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    ''
+    """
+    lines = str(error).splitlines() or [""]
+    is_full = isinstance(error, torch.OutOfMemoryError) or "out of memory" in lines[0].lower()
+    return (lines[0] or "out of memory")[:160] if is_full else ""
 
 
 @cache
@@ -132,13 +155,18 @@ def in_batches(
     ready: list[Result] = []
     done = 0
     while done < len(items):
-        count = min(size.images or size.most, len(items) - done)
-        ready += islice(results, max(0, count - len(ready)))
+        ready += islice(results, max(0, 1 - len(ready)))
+        count, reason = 1, ""
         try:
-            count = min(size.measure(encode, ready[0]), count)
+            count = min(size.measure(encode, ready[0]), len(items) - done)
+            ready += islice(results, max(0, count - len(ready)))
             encoded = encode(ready[:count])
-        except torch.OutOfMemoryError as error:
-            size.halve(error)
+        except RuntimeError as error:
+            reason = out_of_memory(error)
+            if not reason:
+                raise
+        if reason:  # outside of the exception, which holds what is to be freed
+            size.halve(count, reason)
             continue
         yield items[done : done + count], encoded
         del ready[:count]

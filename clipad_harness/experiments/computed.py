@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ def note(folder: Path, backbone: Backbone, batch: int) -> None:
     leave_note(folder, facts)
 
 
+@cache
 def _device_name(device: torch.device) -> str:
     if device.type != "cuda":
         return str(device)
@@ -43,6 +45,7 @@ def _device_name(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB"
 
 
+@cache
 def _driver() -> str:
     """The version of the driver, which torch does not say."""
     program = shutil.which("nvidia-smi")

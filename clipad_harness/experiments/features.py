@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -86,6 +87,7 @@ class FeatureStore:
         """
         entries = {path: self._path(path) for path in paths}
         missing = [path for path, entry in entries.items() if not entry.is_file()]
+        missing_before = len(missing)
         # A short job needs no bar; one that is interrupted goes on where it stopped.
         with tqdm(
             total=len(missing), desc=f"encode {subject}", unit="image", leave=False, delay=2
@@ -102,6 +104,8 @@ class FeatureStore:
                 if len(busy) == len(missing):
                     time.sleep(SECONDS_TO_WAIT)
                 missing = busy
+        if missing_before and self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()  # for the processes that share the device
         return [entries[path] for path in paths]
 
     def _write_alone(self, entries: Mapping[Path, Path]) -> list[Path]:
@@ -152,11 +156,7 @@ class FeatureStore:
                 note(self.folder.parent, self.backbone, len(batch))
 
     def _views(self, image: Path) -> Views:
-        views = views_of(self.backbone, np.asarray(read_image(image)), self.recipe)
-        if self.backbone.device.type != "cuda":
-            return views
-        # What lies in pinned memory is copied while the device computes.
-        return replace(views, pixels=views.pixels.pin_memory(), crops=views.crops.pin_memory())
+        return views_of(self.backbone, np.asarray(read_image(image)), self.recipe)
 
     def _encode(self, views: Sequence[Views]) -> Features:
         return encode_views(self.encode, self.backbone, views, self.recipe)

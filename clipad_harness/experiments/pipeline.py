@@ -17,6 +17,7 @@ from clipad_harness.base.files import check_place, write_text
 from clipad_harness.base.parameters import OF_PROFILE, check_names, read_parameterised
 from clipad_harness.base.run_record import CACHE
 from clipad_harness.base.settings import (
+    Cluster,
     MethodSettings,
     Profile,
     read_engine,
@@ -245,7 +246,7 @@ def train(root: Path, name: str) -> Path:
     curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
     if run is not None and run.method.training is not None:
         trainer = run.trainer()
-        curves = train_all(trainer, run.variants, read_engine(root, run.profile.device))
+        curves = train_all(trainer, run.variants, _engine(run))
         remove_others(trainer, run.variants)
     return write_text(curves_path(root, name), _csv(curves, CURVE_DIGITS))
 
@@ -267,6 +268,14 @@ def measure(root: Path, name: str) -> Path:
     return write_text(results_path(root, name), _csv(results, RESULT_DIGITS))
 
 
+def _engine(run: Run) -> int | Cluster:
+    """What does the shards and trainings of a run."""
+    from clipad_core.clip.device import find_device
+
+    device = run.profile.device
+    return read_engine(run.root, device, find_device(device).type)
+
+
 def _open_or_tell(root: Path, name: str) -> Run | None:
     """The run of a stage; None where the method is left out, which is said and fails nothing."""
     try:
@@ -279,7 +288,7 @@ def _open_or_tell(root: Path, name: str) -> Run | None:
 def _measure_all(run: Run, scorer: Scorer) -> tuple[pd.DataFrame, pd.DataFrame]:
     from clipad_harness.experiments.results import measure_all
 
-    return measure_all(scorer, run.shards, read_engine(run.root, run.profile.device))
+    return measure_all(scorer, run.shards, _engine(run))
 
 
 def results_of(run: Run, scorer: Scorer) -> pd.DataFrame:
@@ -328,7 +337,7 @@ def train_missing(run: Run, scorer: Scorer, variants: Sequence[Variant]) -> pd.D
     if scorer.trainer is None or run.as_in_params:
         return pd.DataFrame()
     with torch.enable_grad():  # a notebook may have switched gradients off
-        return train_all(scorer.trainer, variants, read_engine(run.root, run.profile.device))
+        return train_all(scorer.trainer, variants, _engine(run))
 
 
 def _as_read(table: pd.DataFrame, digits: str) -> pd.DataFrame:

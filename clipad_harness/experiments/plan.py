@@ -461,7 +461,7 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
     profile = read_profile(root, name, dataset)
     missing, device = find_missing(root, profile), find_device(profile.device)
     accelerators = 0 if device.type == "cpu" else 1
-    machine = Machine(speed(device), read_workers(root, profile.device), accelerators)
+    machine = Machine(speed(device), read_workers(root, device.type), accelerators)
     runs = open_runs(root, profile)
     jobs = make_plan(runs, missing.weights)
     planned, core = [run.name for run in runs], f"on {device}" if accelerators else "and core"

@@ -149,7 +149,7 @@ def block_maps(
         ]
     )
     grids = rearrange(scores, "l b (h w) -> l b h w", h=backbone.vision.grid[0])
-    return precise(upsample_by_matrices(grids, backbone.input_size, align_corners=False))
+    return upsample_by_matrices(grids, backbone.input_size, align_corners=False)
 
 
 def loss(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.features import Features
-from clipad_core.maps import precise, smoothed, upsample_by_matrices
+from clipad_core.maps import smoothed, upsample_by_matrices
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 
@@ -74,7 +74,7 @@ def upsampled_difference(
              [0.0000, 0.5000, 1.0000]]])
     """
     difference = rearrange(logits[..., 1] - logits[..., 0], "... (h w) -> ... h w", h=grid[0])
-    return precise(upsample_by_matrices(difference, size, align_corners=True))
+    return upsample_by_matrices(difference, size, align_corners=True)
 
 
 def probabilities(

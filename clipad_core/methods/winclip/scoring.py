@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.backbone import Backbone, check_has_float64
 from clipad_core.clip.features import Features
 from clipad_core.clip.vision import VisionTower, project
 from clipad_core.maps import check_finite, check_maps, text_scores
@@ -114,6 +114,8 @@ def _fuse_scales(maps: list[Tensor], rule: str) -> Tensor:
 def _precision(features: Features, config: WinCLIPConfig) -> torch.dtype:
     """Of the aggregation: what the config asks for, never less than the features have."""
     dtype: torch.dtype = getattr(torch, config.aggregation_precision)
+    if dtype == torch.float64:
+        check_has_float64(features.image_embedding.device)
     return torch.promote_types(dtype, features.image_embedding.dtype)
 
 
@@ -214,6 +216,19 @@ def score(
     Raises:
         ClipadError: a score is NaN or infinite, or all windows of a scale have one score.
     """
+    with torch.autocast(
+        text.device.type, enabled=False
+    ):  # reciprocals of half a number are infinite
+        return _score(backbone, features, text, config, memory)
+
+
+def _score(
+    backbone: Backbone,
+    features: Features,
+    text: Tensor,
+    config: WinCLIPConfig,
+    memory: ReferenceMemory | None,
+) -> Scores:
     image, language, fused = language_scores(backbone, features, text, config)
     if memory is None:
         # caoyunkang's parallel fusion meets the language map twice where there is no reference.

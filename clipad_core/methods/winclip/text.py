@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipad_core.clip.text import TextTower, Tokenizer, encode_prompts
 from clipad_core.errors import ClipadError
+from clipad_core.maps import precise
 from clipad_core.methods.winclip.prompts import PromptEnsemble
 
 
@@ -31,6 +32,7 @@ def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
         raise ClipadError(
             f"text_average: found {rule!r}, expected 'mean_raw' or 'norm_mean'; choose one of them."
         )
+    embeddings = precise(embeddings)
     if rule == "norm_mean":
         embeddings = F.normalize(embeddings, dim=-1)
     return F.normalize(embeddings.mean(dim=0), dim=-1)

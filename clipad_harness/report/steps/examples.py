@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.device import CPU
 from clipad_core.clip.features import Features, Recipe, join, views_of
 from clipad_core.clip.preprocess import Views
@@ -48,7 +49,8 @@ def load_examples(
     """
     config = scorer.variants[0].config
     recipe, folder = find_method(scorer.name).recipe(config, k_shot), data or scorer.tested.data
-    return [_example(scorer, row, recipe, folder) for row in rows.to_dict("records")]
+    backbone = scorer.backbone(config).to(CPU)
+    return [_example(scorer, backbone, row, recipe, folder) for row in rows.to_dict("records")]
 
 
 def as_batch(examples: Sequence[Example]) -> tuple[Tensor, Features, Tensor]:
@@ -73,9 +75,10 @@ def pick_lessons(index: pd.DataFrame, count: int = 2) -> pd.DataFrame:
     return firsts.groupby("label", sort=False).head(count)
 
 
-def _example(scorer: Scorer, row: dict, recipe: Recipe, folder: Path) -> Example:
+def _example(
+    scorer: Scorer, backbone: Backbone, row: dict, recipe: Recipe, folder: Path
+) -> Example:
     method = find_method(scorer.name)
-    backbone = scorer.backbone(scorer.variants[0].config).to(CPU)
     recipe = recipe.without_crops()
     path = folder / str(row["image"])
     views = views_of(backbone, np.asarray(read_image(path)), recipe)
@@ -114,10 +117,11 @@ def load_references(scorer: Scorer, category: str, k_shot: int, seed: int) -> li
     references, main = find_method(scorer.name).references, scorer.variants[0]
     if k_shot < 1 or references is None:
         raise ClipadError(f"{scorer.name}.k_shots: found only 0, expected a number above 0; add 1.")
-    recipe = references.recipe(main.config)
+    recipe, backbone = references.recipe(main.config), scorer.backbone(main.config).to(CPU)
     return [
         _example(
             scorer,
+            backbone,
             {
                 "category": category,
                 "defect": "good",

@@ -1,5 +1,6 @@
 """Devices: their names, what is set there, and every method on an accelerator that needs no hardware."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
@@ -14,10 +15,11 @@ from vcpclip_cases import SMALL as VCPCLIP_SMALL
 from vcpclip_cases import pictures
 
 from clipad_core.clip.backbone import AUTOCAST, Backbone, load_backbone
-from clipad_core.clip.device import chunk_sizes, find_device
+from clipad_core.clip.device import CUBLAS, WORKSPACES, chunk_sizes, find_device
 from clipad_core.clip.features import encode_all
 from clipad_core.clip.text import TextTower
 from clipad_core.errors import ClipadError
+from clipad_core.maps import upsample_by_matrices
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.method import Detector
@@ -174,13 +176,36 @@ def test_autocast_is_a_precision_of_its_own_that_changes_the_third_digit(
     cast = load_backbone("clipad-micro-device", "random:0", precision=AUTOCAST)
     assert cast.precision == AUTOCAST and cast.dtype == torch.float32
     assert cast.key != exact.key and cast.digest == exact.digest
-    for name, settings in SETTINGS.items():
-        setting = next(iter(settings))
-        expected = detectors(name, setting, exact, 0)(PICTURES)
-        found = detectors(name, setting, cast, 0)(PICTURES)
+    cases = [(name, next(iter(settings)), 0) for name, settings in SETTINGS.items()]
+    for name, setting, shots in [*cases, ("winclip", "anomalib", 2)]:
+        expected = detectors(name, setting, exact, shots)(PICTURES)
+        found = detectors(name, setting, cast, shots)(PICTURES)
         assert found.anomaly_map.dtype == torch.float32
         difference = (found.anomaly_map - expected.anomaly_map).abs().max()
         assert 0 < float(difference) < 0.1
+
+
+def test_the_gradient_of_a_training_under_autocast_is_that_of_float32() -> None:
+    """Of large maps a pixel's share is too small for float16, where it would be 0."""
+    maps = torch.rand(32, 37, 37, generator=torch.Generator().manual_seed(0)) * 1e-3
+    gradients = []
+    for enabled in (False, True):
+        leaf = maps.clone().requires_grad_()
+        with torch.autocast("cpu", torch.float16, enabled=enabled):
+            large = upsample_by_matrices(leaf, (518, 518), align_corners=True)
+            (large.sigmoid().sum() / large.numel()).backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad)
+    assert_close(gradients[1], gradients[0])
+
+
+def test_an_environment_in_which_products_differ_is_one_message(
+    accelerator: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ[CUBLAS] in WORKSPACES
+    monkeypatch.setenv(CUBLAS, ":0:0")
+    with pytest.raises(ClipadError, match=f"^{CUBLAS}: found ':0:0', expected :4096:8 or :16:8"):
+        load_backbone("clipad-micro-device", "random:0", device=accelerator)
 
 
 def test_a_packed_backbone_goes_to_the_accelerator_and_back(

@@ -37,15 +37,19 @@ def two_workers() -> Iterator[str]:
         yield box.scheduler_address
 
 
-def run(work: Products, place: str | int, wait: int = LIMIT, device: str = "cpu") -> dict[int, str]:
+def run(
+    work: Products, place: str | int, wait: int = LIMIT, device: tuple[str, str] = ("cpu", "cpu")
+) -> dict[int, str]:
     """The results by item."""
-    workers = Cluster(place, wait, work.folder, device) if isinstance(place, str) else place
+    workers = Cluster(place, wait, work.folder, *device) if isinstance(place, str) else place
     with tqdm(total=sum(map(len, GROUPS)), disable=True) as bar:
         finished = list(run_all(work, GROUPS, workers, bar))
     return {item: result for group, results in finished for item, result in zip(group, results)}
 
 
-def message(work: Products, place: str, wait: int = LIMIT, device: str = "cpu") -> str:
+def message(
+    work: Products, place: str, wait: int = LIMIT, device: tuple[str, str] = ("cpu", "cpu")
+) -> str:
     """The one message that a run ends with."""
     with pytest.raises(ClipadError) as caught:
         run(work, place, wait, device)
@@ -168,10 +172,9 @@ def test_workers_that_do_not_see_the_folder_are_one_message(
 
 
 def test_workers_of_another_kind_of_device_are_one_message(
-    tmp_path: Path, two_workers: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, two_workers: str
 ) -> None:
-    monkeypatch.setattr(cluster_module, "device_kind", lambda device: "cuda")
-    error = message(Products(tmp_path), two_workers, device="auto")
+    error = message(Products(tmp_path), two_workers, device=("auto", "cuda"))
     assert "found cpu for `device: auto`, expected cuda as in the process" in error
     assert not files(tmp_path)
 
@@ -299,13 +302,14 @@ def test_ctrl_c_leaves_at_once_and_what_is_under_way_stops(
 
 def test_a_worker_a_gpu_each_sees_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5ac")
+    before = dict(os.environ)
     work = Products(tmp_path, slow=1)
     with meanwhile(
         lambda: (wait_for(lambda: len(files(tmp_path)) == 4), (tmp_path / "go").touch())
     ):
         run(work, "local-gpus")
     assert {gpu for _, _, gpu in work.done()} == {"3", "GPU-5ac"}
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,GPU-5ac"
+    assert dict(os.environ) == before
 
 
 def test_gpus_are_counted_without_waking_cuda(

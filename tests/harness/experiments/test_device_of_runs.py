@@ -19,6 +19,7 @@ from clipad_core.methods import find_method
 from clipad_harness.base import settings
 from clipad_harness.base.run_record import leave_note, noted, recorded
 from clipad_harness.base.settings import read_profile
+from clipad_harness.cli.main import main
 from clipad_harness.experiments import features, pipeline
 from clipad_harness.experiments.batches import BatchSize, in_batches, read_ahead
 
@@ -76,14 +77,15 @@ def test_a_profile_without_a_device_has_that_of_all(project: Path) -> None:
 
 
 def test_two_processes_share_an_accelerator_unless_a_number_is_named(
-    project: Path, accelerator: torch.device, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "cores", lambda: 16)
     change(project, "workers", value=0)
     assert settings.read_workers(project, "cpu") == 16
-    assert settings.read_workers(project, "auto") == settings.read_engine(project, NAME) == 2
+    assert settings.read_workers(project, "cuda") == 2
+    assert settings.read_engine(project, "auto", "mps") == 2
     change(project, "workers", value=5)
-    assert settings.read_workers(project, "auto") == 5
+    assert settings.read_workers(project, "cuda") == 5
 
 
 def test_features_are_split_into_those_of_each_image(micro: Backbone) -> None:
@@ -118,7 +120,45 @@ def test_a_batch_is_halved_until_the_memory_holds_it(accelerator: torch.device) 
     batches = list(in_batches(range(30), size, lambda item: item, encode))
     assert [number for batch, _ in batches for number in batch] == list(range(30))
     assert [encoded for _, encoded in batches] == [list(batch) for batch, _ in batches]
-    assert size.images == 4 and max(seen) == 4 and sum(seen) == 30
+    assert size.images == 3 and max(seen) == 3 and sum(seen) == 30
+
+
+def test_a_device_that_holds_one_image_but_not_two_takes_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a GPU says it: memory is measured with one image and with two."""
+    for name in ("reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: 10)
+
+    def encode(items: Sequence[int]) -> int:
+        if len(items) > 1:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+        return items[0]
+
+    size = BatchSize(torch.device("cuda"))
+    found = [encoded for _, encoded in in_batches(range(3), size, lambda item: item, encode)]
+    assert found == [0, 1, 2] and size.images == 1
+    free = {1: 10, 2: 30}
+    monkeypatch.setattr(size, "_peak", lambda encode, items: free[len(items)])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (200, 200))
+    size.images = None
+    assert size.measure(encode, 0) == 7  # 160 usable bytes, 10 of the first, 20 of each
+
+
+def test_memory_that_runs_out_elsewhere_is_one_message(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nGPU 0 has ...")
+
+    monkeypatch.setattr(pipeline, "train", full)
+    monkeypatch.setenv("CLIPAD_ROOT", str(project))
+    assert main(["train", "anomalyclip"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("clipad: device: its memory ran out (CUDA out of memory. Tried to")
+    assert len(error.splitlines()) == 1
 
 
 def test_a_device_that_holds_not_one_image_is_one_message(accelerator: torch.device) -> None:

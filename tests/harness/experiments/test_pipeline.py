@@ -584,7 +584,9 @@ def test_the_command_of_the_core_alone_says_what_to_install(words: list[str]) ->
 def test_another_epoch_than_the_presets_is_refused_not_replaced(project: Path) -> None:
     change(project, "profiles", "demo", "winclip", "weights", value="laion400m_e32")
     run = pipeline.open_run(project, "winclip")
-    with pytest.raises(ClipadError, match="found laion400m_e32, while the preset .* laion400m_e31"):
+    with pytest.raises(
+        ClipadError, match="found 'laion400m_e32', while the preset .* laion400m_e31"
+    ):
         run.scorer().backbone(run.variants[0].config)
 
 
