@@ -103,7 +103,7 @@ def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:
     return presets[name]
 
 
-def check_least(name: str, value: float, least: float) -> None:
+def check_least(name: str, value: int, least: int) -> None:
     """Refuse a value of a field that is too small.
 
     >>> check_least("image_size", 0, 1)
