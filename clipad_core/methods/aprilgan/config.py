@@ -75,7 +75,8 @@ class APRILGANConfig:
     temperature: float = 0.01
 
     # References, P 2.2.
-    memory_blocks: tuple[int, ...] = choice((6, 12, 18, 24), read="references")  # C
+    # C --few_shot_features; None: those of `blocks` (P 2.2)
+    memory_blocks: tuple[int, ...] | None = choice(None, read="references")
     few_shot_image_score: Literal["stretched", "added", "text"] = choice(
         "stretched",
         "each image by itself, text score plus the map's maximum, instead of half their sum with maxima "
@@ -115,7 +116,7 @@ class APRILGANConfig:
         for name in ("epochs", "epochs_mvtec"):
             check_least(name, getattr(self, name), 0)
         check_different_blocks("blocks", self.blocks)
-        check_different_blocks("memory_blocks", self.memory_blocks)
+        check_different_blocks("memory_blocks", compared_blocks(self))
         for name in ("temperature", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ClipadError(
@@ -133,6 +134,15 @@ class APRILGANConfig:
         (12,)
         """
         return changed(self, values, "aprilgan")
+
+
+def compared_blocks(config: APRILGANConfig) -> tuple[int, ...]:
+    """The blocks whose patches are compared with references, ascending.
+
+    >>> compared_blocks(APRILGANConfig().changed({"blocks": [12, 6]}))
+    (6, 12)
+    """
+    return tuple(sorted(config.blocks if config.memory_blocks is None else config.memory_blocks))
 
 
 def _check_prompts(config: APRILGANConfig) -> None:

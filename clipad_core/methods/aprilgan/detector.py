@@ -32,7 +32,7 @@ from clipad_core.maps import (
     upsampled_difference,
 )
 from clipad_core.methods.aprilgan.checkpoint import read_official
-from clipad_core.methods.aprilgan.config import MVTEC, PRESETS, APRILGANConfig
+from clipad_core.methods.aprilgan.config import MVTEC, PRESETS, APRILGANConfig, compared_blocks
 from clipad_core.methods.aprilgan.learner import (
     APRILGANLearner,
     empty_learner,
@@ -60,13 +60,13 @@ from clipad_core.methods.method import (
 
 def recipe(config: APRILGANConfig, k_shot: int = 0) -> Recipe:
     """What ``config`` reads of a test image: with references their blocks as well."""
-    blocks = {*config.blocks, *(config.memory_blocks if k_shot else ())}
+    blocks = {*config.blocks, *(compared_blocks(config) if k_shot else ())}
     return Recipe(image_size=config.image_size, blocks=tuple(sorted(blocks)))
 
 
 def reference_recipe(config: APRILGANConfig) -> Recipe:
     """What ``config`` reads of a reference."""
-    return Recipe(image_size=config.image_size, blocks=tuple(sorted(config.memory_blocks)))
+    return Recipe(image_size=config.image_size, blocks=compared_blocks(config))
 
 
 def prepare_backbone(backbone: Backbone, config: APRILGANConfig) -> Backbone:
@@ -76,7 +76,7 @@ def prepare_backbone(backbone: Backbone, config: APRILGANConfig) -> Backbone:
         ClipadError: blocks or an input size that do not fit this backbone.
     """
     check_has_blocks(backbone, config.blocks)
-    check_has_blocks(backbone, config.memory_blocks, "memory_blocks")
+    check_has_blocks(backbone, compared_blocks(config), "memory_blocks")
     activation = config.activation
     if activation == "by_size":
         activation = "backbone" if config.image_size == backbone.image_size else "gelu"

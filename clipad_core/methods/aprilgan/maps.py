@@ -14,7 +14,7 @@ from torch import Tensor
 from clipad_core.clip.features import Features
 from clipad_core.learned.linear_heads import head_logits
 from clipad_core.maps import precise, upsample_by_matrices, upsampled_difference
-from clipad_core.methods.aprilgan.config import APRILGANConfig
+from clipad_core.methods.aprilgan.config import APRILGANConfig, compared_blocks
 from clipad_core.methods.aprilgan.learner import APRILGANLearner
 
 # Unit-norm patch tokens of all references, by block.
@@ -53,7 +53,7 @@ def build_memory(references: Features, config: APRILGANConfig) -> Memory:
     """The raw patch tokens of all references, unit norm; nothing is learned about them (2.2)."""
     return {
         block: F.normalize(precise(references.patch_tokens[block].flatten(0, 1)), dim=-1)
-        for block in sorted(config.memory_blocks)
+        for block in compared_blocks(config)
     }
 
 

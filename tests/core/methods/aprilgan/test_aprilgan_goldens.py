@@ -30,7 +30,7 @@ from clipad_core.learned.official_init import Architecture
 from clipad_core.maps import upsampled_difference
 from clipad_core.methods.aprilgan import METHOD, learner
 from clipad_core.methods.aprilgan.checkpoint import from_official, official_name
-from clipad_core.methods.aprilgan.config import MVTEC, APRILGANConfig
+from clipad_core.methods.aprilgan.config import MVTEC, APRILGANConfig, compared_blocks
 from clipad_core.methods.aprilgan.detector import (
     APRILGAN,
     loss,
@@ -301,7 +301,7 @@ def test_memories_and_distances_equal_theirs(batch: Recorded, features: Features
             encoded = encode_all(encode, batch.backbone, images, reference_recipe(batch.config))
             memory = build_memory(encoded, batch.config)
             of_class = np.flatnonzero(classes == name)
-            for i, block in enumerate(batch.config.memory_blocks):
+            for i, block in enumerate(compared_blocks(batch.config)):
                 tokens = features.patch_tokens[block][of_class]
                 distances = patch_distances(tokens, memory[block]).reshape(-1, *GRID)
                 close(distances, values[f"few{k_shot}/distance_{i}"][of_class], 5e-6)
