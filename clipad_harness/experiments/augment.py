@@ -1,11 +1,11 @@
 """The training augmentations of released codes, every draw a function of seed and place.
 
-Those of VCP-CLIP (xiaozhen228/VCP-CLIP@4dd96ec, utils/dataset.py) are called "code"; it names operations of albumentations without
-a version and leaves their ranges to its defaults, which have changed since (noise became several
-times stronger, hue shifts two and a half times wider). Meant here are those of 1.4.0, current when
-the paper was written. albumentations itself is no longer maintained; what it calls is OpenCV, and so
-do we: given the same draws, the operations below give its pixels (rotated ones within two grey
-levels, since OpenCV 5 interpolates more finely than 4).
+"code" is that of VCP-CLIP (xiaozhen228/VCP-CLIP@4dd96ec, utils/dataset.py), which names operations of
+albumentations without a version and leaves their ranges to its defaults, which have changed since
+(noise became several times stronger, hue shifts two and a half times wider). Meant here are those of
+1.4.0, current when the paper was written. albumentations itself is no longer maintained; what it calls is
+OpenCV, and so do we: given the same draws, the operations below give its pixels (rotated ones within two
+grey levels, since OpenCV 5 interpolates more finely than 4).
 
 An image and its mask always go through the same geometric operations.
 

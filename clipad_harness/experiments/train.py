@@ -52,7 +52,7 @@ def train(
         training: how the method learns.
         learner: with its initial values.
         data: prepared; holds backbone and config.
-        trained_on: name of the auxiliary dataset, which the learning rate and the number of epochs may depend on.
+        trained_on: name of the auxiliary dataset, which learning rate and epochs may depend on.
         saved: where the state is kept meanwhile, named by the training's key; removed at the end.
         advance: told every step.
 

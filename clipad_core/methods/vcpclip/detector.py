@@ -1,8 +1,8 @@
 """VCP-CLIP (Qu et al., ECCV 2024): the image speaks into the prompt, the prompt looks back at it.
 
-Read top to bottom: `encode` runs the frozen tower once (in `clip.raw_tokens`), `loss` and `detect` turn what it said into
-a training signal and into maps, `VCPCLIP` is the detector that ties them together. The text side is
-in `vcpclip_text`, the maps are in `vcpclip_maps`, what is learned is in `vcpclip_learner`.
+Read top to bottom: `encode` runs the frozen tower once (`clip.raw_tokens`), `loss` and `detect` turn
+what it said into a training signal and into maps, `VCPCLIP` is the detector that ties them together.
+The text side is in `text`, the maps are in `maps`, what is learned is in `learner`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from clipad_core.clip.features import Features, encode_all
 from clipad_core.clip.preprocess import make_views
 from clipad_core.clip.prompt_ensemble import raw_text_embeddings
 from clipad_core.clip.raw_tokens import encode
+from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import dice_loss, focal_loss
 from clipad_core.learned.official_init import Architecture
@@ -192,6 +193,9 @@ def test_at_the_size_of_the_weights_the_tower_runs_as_they_say(
     close(encoded.image_embedding, values["native_size/image_features"], 2e-5)
     tokens = encoded.patch_tokens[config.blocks[-1]]
     close(tokens, values["native_size/patch_tokens_last"][:, 1:], 2e-5)
+    prompts = ensemble_of(config).prompts(batch.classes[0])[0][:4]
+    text = encode_prompts(native.text, native.tokenizer, prompts)
+    close(text, values["native_size/text_embeddings"], 2e-5)
 
 
 def test_text_equals_theirs(batch: Recorded) -> None:
