@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aprilgan_cases import SMALL
-from project import change, draw_all, make_project
+from project import change, draw_all, make_project, variants_of
 
 from clipad_core.errors import ClipadError
 from clipad_harness.data.stages import write_index
@@ -53,6 +53,18 @@ def test_image_scores_are_those_of_the_whole_category(
     monkeypatch.setattr(scorer, "chunks", lambda total, size: chunks(total, 2))
     in_pairs = run.scorer().detect(Shard(main, category, 1, 111))
     assert np.array_equal(in_pairs.image_scores, whole.image_scores)
+
+
+def test_a_step_of_a_walk_that_references_alone_read_trains_nothing_again() -> None:
+    steps = {variant.name: variant for variant in variants_of("aprilgan")}
+    start = steps["walk to paper/0 start"]
+    thrown = steps["walk to paper/1 few_shot_image_score"]
+    assert thrown.training(111) == start.training(111)
+    assert (start.tested_with(111).few_shot_image_score, thrown.at_test) == (
+        "stretched",
+        {"few_shot_image_score": "added"},
+    )
+    assert steps["walk to paper/2 batch_text"].training(111) != start.training(111)
 
 
 def test_photos_are_scored_one_by_one_and_say_so_where_a_category_is_needed(tmp_path: Path) -> None:

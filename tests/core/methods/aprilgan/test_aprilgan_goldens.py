@@ -384,7 +384,7 @@ def test_the_official_test_run_from_images_to_its_table(run: Recorded, k_shot: i
     check_table(run, detection, f"{prefix}/metrics", run.values["test/masks_resized"])
 
 
-def training_data(run: Recorded, folder: Path) -> TrainingData:
+def training_data(run: Recorded, folder: Path, dataset: str = MVTEC) -> TrainingData:
     """The recorded folder as the harness trains on it."""
     rows = []
     for path in run.values["test/paths"]:
@@ -397,7 +397,7 @@ def training_data(run: Recorded, folder: Path) -> TrainingData:
             mask = path.replace("/test/", "/ground_truth/")
             (folder / mask).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(run.values[f"mask/{path}"]).save(folder / mask)
-        rows.append((MVTEC, name, "test", defect, int(bool(mask)), path, mask))
+        rows.append((dataset, name, "test", defect, int(bool(mask)), path, mask))
     columns = ["dataset", "category", "split", "defect", "label", "image", "mask"]
     index = pd.DataFrame(rows, columns=columns)
 
@@ -459,6 +459,17 @@ def test_mosaics_look_as_theirs(run: Recorded, data: TrainingData) -> None:
         size = run.config.image_size
         pixels = make_views(values[f"mosaic/{number}/image"], size, "stretch").pixels[0]
         close(pixels, values[f"mosaic/{number}/image_preprocessed"], 1e-6)
+
+
+def test_no_other_dataset_than_mvtec_is_mixed(run: Recorded, tmp_path: Path) -> None:
+    data = training_data(run, tmp_path, "visa")
+    data.prepare("golden")
+    assert data._mosaics() == {}
+    encoded, _, masks, _ = data.batch(0, [0, 17])
+    alone = [data.batch(1, [place]) for place in (0, 17)]
+    for place, (features, _, mask, _) in enumerate(alone):
+        assert torch.equal(encoded.image_embedding[place], features.image_embedding[0])
+        assert torch.equal(masks[place], mask[0])
 
 
 VIT_L_336 = Architecture(
