@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aprilgan_cases import SMALL
-from project import change, draw_all, make_project, variants_of
+from project import change, draw_all, make_project
 
 from clipad_core.errors import ClipadError
 from clipad_harness.data.stages import write_index
@@ -55,8 +55,9 @@ def test_image_scores_are_those_of_the_whole_category(
     assert np.array_equal(in_pairs.image_scores, whole.image_scores)
 
 
-def test_a_step_of_a_walk_that_references_alone_read_trains_nothing_again() -> None:
-    steps = {variant.name: variant for variant in variants_of("aprilgan")}
+def test_a_step_of_a_walk_that_references_alone_read_trains_nothing_again(project: Path) -> None:
+    run = open_run(project, "aprilgan", {"walks": ["paper"]})
+    steps = {variant.name: variant for variant in run.variants}
     start = steps["walk to paper/0 start"]
     thrown = steps["walk to paper/1 few_shot_image_score"]
     assert thrown.training(111) == start.training(111)
