@@ -103,7 +103,7 @@ def drawn_mosaics(
         By epoch and place the places of four tiles, row by row.
 
     >>> drawn_mosaics([[[0], [1]]] * 2, [[1, 0]], mosaic_rate=1.0, seed=0)
-    {(0, 1): [0, 1, 0, 1], (0, 0): [1, 1, 1, 1]}
+    {(0, 1): [1, 1, 1, 1], (0, 0): [0, 1, 0, 0]}
     """
     draws, tiles = Random(seed), {}
     for epoch, order in enumerate(orders):

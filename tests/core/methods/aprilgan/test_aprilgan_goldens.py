@@ -14,6 +14,7 @@ from PIL import Image
 from recordings import (
     GOLDENS,
     PRECISIONS,
+    VIT_L_336,
     close,
     part,
     read_recording,
@@ -27,7 +28,6 @@ from clipad_core.clip.raw_tokens import encode
 from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import dice_loss, focal_loss
-from clipad_core.learned.official_init import Architecture
 from clipad_core.maps import upsampled_difference
 from clipad_core.methods.aprilgan import METHOD, learner
 from clipad_core.methods.aprilgan.checkpoint import from_official, official_name
@@ -315,8 +315,8 @@ def test_memories_and_distances_equal_theirs(batch: Recorded, features: Features
                     close(raw, rows[batch.classes.index(name)], 2e-5)
             if k_shot == 1 and 0 in of_class:
                 first = features[torch.tensor([0])]
-                found = reference_map(first, memory, GRID, batch.backbone.input_size)
-                close(found, values["few1/few_map_first"], 5e-5)
+                summed = reference_map(first, memory, GRID, batch.backbone.input_size)
+                close(summed, values["few1/few_map_first"], 5e-5)
 
 
 @pytest.mark.parametrize("k_shot", SHOTS)
@@ -470,19 +470,6 @@ def test_no_other_dataset_than_mvtec_is_mixed(run: Recorded, tmp_path: Path) -> 
     for place, (features, _, mask, _) in enumerate(alone):
         assert torch.equal(encoded.image_embedding[place], features.image_embedding[0])
         assert torch.equal(masks[place], mask[0])
-
-
-VIT_L_336 = Architecture(
-    vision_width=1024,
-    vision_depth=24,
-    patch_size=14,
-    grid=24,
-    text_width=768,
-    text_depth=12,
-    context=77,
-    vocabulary=49408,
-    joint=768,
-)
 
 
 def test_the_full_size_run_starts_draws_and_mixes_as_theirs(
