@@ -13,6 +13,7 @@ from vcpclip_cases import pictures
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.features import encode_all
+from clipad_core.clip.prepare import prepare
 from clipad_core.clip.raw_tokens import encode
 from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
@@ -163,13 +164,17 @@ def test_a_batch_is_trained_against_its_first_class_or_each_image_against_its_ow
 
 
 def test_the_activation_depends_on_the_size_unless_it_is_named(backbone: Backbone) -> None:
-    def quick(changes: dict[str, Any]) -> bool:
-        prepared = prepare_backbone(backbone, SMALL.changed(changes))
-        return prepared.vision.transformer.quick_gelu and prepared.text.transformer.quick_gelu
+    size = backbone.image_size
+    openai = prepare(backbone, size, SMALL.positional, "quick_gelu")  # as OpenAI's weights say
 
-    own = backbone.vision.transformer.quick_gelu
-    assert not quick({}) and quick({"image_size": backbone.image_size}) is own
-    assert quick({"activation": "quick_gelu"}) and not quick({"activation": "gelu"})
+    def quick(changes: dict[str, Any]) -> bool:
+        prepared = prepare_backbone(openai, SMALL.changed(changes))
+        towers = (prepared.vision.transformer, prepared.text.transformer)
+        assert towers[0].quick_gelu is towers[1].quick_gelu
+        return towers[0].quick_gelu
+
+    assert not quick({}) and quick({"image_size": size})
+    assert quick({"activation": "backbone"}) and not quick({"activation": "gelu"})
 
 
 def test_it_is_trained_longer_on_every_dataset_but_mvtec() -> None:
