@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from clipad_core.detection import Detection
     from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
     from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
+    from clipad_core.methods.aprilgan.config import APRILGANConfig
+    from clipad_core.methods.aprilgan.detector import APRILGAN
     from clipad_core.methods.vcpclip.config import VCPCLIPConfig
     from clipad_core.methods.vcpclip.detector import VCPCLIP
     from clipad_core.methods.winclip.config import WinCLIPConfig
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "APRILGAN",
+    "APRILGANConfig",
     "AnomalyCLIP",
     "AnomalyCLIPConfig",
     "ClipadError",
@@ -65,6 +69,14 @@ def __getattr__(name: str) -> object:
         from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 
         return AnomalyCLIPConfig
+    if name == "APRILGAN":
+        from clipad_core.methods.aprilgan.detector import APRILGAN
+
+        return APRILGAN
+    if name == "APRILGANConfig":
+        from clipad_core.methods.aprilgan.config import APRILGANConfig
+
+        return APRILGANConfig
     if name == "VCPCLIP":
         from clipad_core.methods.vcpclip.detector import VCPCLIP
 

@@ -101,3 +101,27 @@ def look_up_preset(presets: Mapping[str, Config], name: str) -> Config:
             f"preset: found {name!r}, expected one of {', '.join(presets)}; choose one of them."
         )
     return presets[name]
+
+
+def check_least(name: str, value: int, least: int) -> None:
+    """Refuse a value of a field that is too small.
+
+    >>> check_least("image_size", 0, 1)
+    Traceback (most recent call last):
+        ...
+    clipad_core.errors.ClipadError: image_size: found 0, expected at least 1.
+    """
+    if value < least:
+        raise ClipadError(f"{name}: found {value}, expected at least {least}.")
+
+
+def check_different_blocks(name: str, blocks: tuple[int, ...]) -> None:
+    """Refuse numbers of blocks that are none, or that name one twice."""
+    if not blocks or len(set(blocks)) < len(blocks) or min(blocks) < 1:
+        raise ClipadError(f"{name}: found {blocks}, expected different block numbers from 1 on.")
+
+
+def check_betas(betas: tuple[float, ...]) -> None:
+    """Refuse what Adam cannot have."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ClipadError(f"betas: found {betas}, expected two numbers from 0 to below 1.")

@@ -98,6 +98,33 @@ def _weights(inside: int, outside: int, align_corners: bool) -> Float[Tensor, "o
     return F.interpolate(units, outside, mode="linear", align_corners=align_corners)[0].T
 
 
+def upsampled_difference(
+    logits: Float[Tensor, "*l b p 2"], grid: tuple[int, int], size: tuple[int, int]
+) -> Float[Tensor, "*l b H W"]:
+    """Anomalous minus normal logit of every pixel, bilinear with ``align_corners=True``.
+
+    A softmax of two is the sigmoid of their difference, and upsampling is linear, so one map does.
+
+    >>> corner = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
+    >>> upsampled_difference(corner, (1, 2), (2, 3))
+    tensor([[[0.0000, 0.5000, 1.0000],
+             [0.0000, 0.5000, 1.0000]]])
+    """
+    difference = rearrange(logits[..., 1] - logits[..., 0], "... (h w) -> ... h w", h=grid[0])
+    return upsample_by_matrices(difference, size, align_corners=True)
+
+
+def probabilities(
+    difference: Float[Tensor, "*l b H W"],
+) -> tuple[Float[Tensor, "*l b H W"], Float[Tensor, "*l b H W"]]:
+    """Softmax of the two upsampled logits: normal and anomalous.
+
+    >>> probabilities(torch.zeros(1, 1, 1))
+    (tensor([[[0.5000]]]), tensor([[[0.5000]]]))
+    """
+    return torch.sigmoid(-difference), torch.sigmoid(difference)
+
+
 def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W"]:
     r"""Gaussian filter over the pixels of each map, mirrored at the border, cut at 4 sigma.
 

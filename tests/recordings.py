@@ -8,11 +8,24 @@ import torch
 from safetensors.torch import save_file
 
 from clipad_core.clip.backbone import Backbone, load_backbone
+from clipad_core.learned.official_init import Architecture
 
 # Equal to what was recorded within one tolerance, in both.
 PRECISIONS = ("float32", "float64")
 GOLDENS = Path(__file__).parent / "goldens"
 Recording = dict[str, np.ndarray]
+# What the official codes run; their draws at this size are recorded.
+VIT_L_336 = Architecture(
+    vision_width=1024,
+    vision_depth=24,
+    patch_size=14,
+    grid=24,
+    text_width=768,
+    text_depth=12,
+    context=77,
+    vocabulary=49408,
+    joint=768,
+)
 
 
 def read_recording(path: Path) -> Recording:

@@ -1,11 +1,12 @@
 """A frozen CLIP for another input size or activation: a changed copy, the original stays as it is.
 
-The two methods that learn run a 336 px model at 518 px, each with a rule of its own for the
-positional embedding; VCP-CLIP also runs OpenAI's weights with another GELU than they were made with.
+The methods that learn run a 336 px model at 518 px, by one of two rules for the positional
+embedding; VCP-CLIP and APRIL-GAN also run OpenAI's weights with another GELU than they were made with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import gcd
 from typing import Any
@@ -31,7 +32,7 @@ def resize_grid(tower: VisionTower, grid: tuple[int, int], rule: str) -> VisionT
 
     Args:
         grid: rows and columns of patches.
-        rule: "bilinear" (AnomalyCLIP) or "bicubic_antialias" (VCP-CLIP).
+        rule: "bilinear" (AnomalyCLIP) or "bicubic_antialias" (VCP-CLIP, APRIL-GAN).
 
     Returns:
         The same tower where the grid is its own already.
@@ -74,6 +75,22 @@ def prepare(backbone: Backbone, image_size: int, positional: str, activation: st
         vision = replace(vision, transformer=replace(vision.transformer, quick_gelu=quick))
         text = replace(text, transformer=replace(text.transformer, quick_gelu=quick))
     return replace(backbone, vision=vision, text=text, digest=digest)
+
+
+def check_has_blocks(backbone: Backbone, blocks: Sequence[int], name: str = "blocks") -> None:
+    """Refuse numbers of blocks that the image tower does not have.
+
+    Args:
+        name: of the field, for the message.
+
+    Raises:
+        ClipadError: a number above the tower's depth.
+    """
+    if max(blocks) > backbone.vision.depth:
+        raise ClipadError(
+            f"{name}: found {max(blocks)}, expected at most {backbone.vision.depth}, the depth of "
+            f"{backbone.label}; choose among its blocks."
+        )
 
 
 def _grid_of(backbone: Backbone, image_size: int) -> tuple[int, int]:

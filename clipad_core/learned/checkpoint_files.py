@@ -7,6 +7,7 @@ config and the hashes of what it was trained with in its header. Nothing that co
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 from collections.abc import Mapping
@@ -60,6 +61,13 @@ def read_pth(path: Path) -> dict[str, Any]:
     wrapper = tops.pop() if len(tops) == 1 else ""
     inner = content.get(wrapper) if wrapper in WRAPPERS else None
     return inner if isinstance(inner, dict) else content
+
+
+def to_pth(content: Mapping[str, Any]) -> bytes:
+    """The bytes of a file of ``torch.save``, as the official trainers store their learners."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def flatten(groups: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

@@ -78,13 +78,18 @@ class Augmentation:
 
     Attributes:
         name: of the rule; see `clipad_harness.experiments.augment`.
-        mosaic_rate: share of the images that are mixed of four.
+        mosaic_rate: share of the images that are replaced by one that is mixed of four.
         mosaics_of: the only dataset whose images are.
     """
 
     name: str
     mosaic_rate: float
     mosaics_of: str
+
+
+def epochs_of_config(config: Any, trained_on: str) -> int:
+    """For methods that train equally long on every dataset."""
+    return int(config.epochs)
 
 
 def unaugmented(config: Any) -> Augmentation | None:
@@ -106,6 +111,7 @@ class Training:
             sizes that the tensors have where the config leaves them open.
         read_official: a file of the authors, backbone, config -> learner.
         augmentation: of a config, what is done to every image; None: nothing.
+        epochs: config, name of the auxiliary dataset -> how many.
         prompts_of_images: whether prompts are made anew for every image, which costs.
     """
 
@@ -128,7 +134,17 @@ class Training:
     empty_learner: Callable[[Backbone, Any, Mapping[str, Tensor]], nn.Module]
     read_official: Callable[[Path, Backbone, Any], nn.Module]
     augmentation: Callable[[Any], Augmentation | None] = unaugmented
+    epochs: Callable[[Any, str], int] = epochs_of_config
     prompts_of_images: bool = False
+
+
+# Image scores of all test images of a category, from what each of them says by itself.
+Rescore = Callable[[Detection], Detection]
+
+
+def image_by_image(config: Any, k_shot: int) -> Rescore | None:
+    """For methods whose scores of an image depend on no other one."""
+    return None
 
 
 def no_prompts(backbone: Backbone, config: Any, category: Category) -> None:
@@ -166,7 +182,8 @@ class Method:
         weights: the config's field that names published weights; "" where every config takes any.
         references: where normal images of the category are read; None: they are not.
         training: where something is learned; None: nothing is.
-        whole_category: whether an image's score depends on all test images of its category.
+        whole_category: config, number of references -> what makes the scores of a category's test images
+            of what `detect` says of each; None: an image's score depends on no other image.
         check_prompts: prepared backbone, config, category -> refuses prompts that the text tower cannot
             read whole, at once and without embedding them: before a run, not in the middle of it.
     """
@@ -186,7 +203,7 @@ class Method:
     weights: str = ""
     references: References | None = None
     training: Training | None = None
-    whole_category: bool = False
+    whole_category: Callable[[Any, int], Rescore | None] = image_by_image
     check_prompts: Callable[[Backbone, Any, Category], None] = no_prompts
 
     def preset(self, name: str) -> Any:
@@ -198,12 +215,13 @@ class Method:
         return look_up_preset(self.presets, name)
 
     def needs(self, config: Any) -> Needs:
-        """What must be given beside test images, with this config."""
+        """What must be given beside test images, with this config and references where some are read."""
         return Needs(
             class_name=self.names_category(config),
             references=self.references is not None,
             training=self.training is not None,
-            whole_category=self.whole_category,
+            whole_category=self.whole_category(config, int(self.references is not None))
+            is not None,
         )
 
 
@@ -253,7 +271,7 @@ class Detector:
             self.knowledge = method.know(self.backbone, config, inspected, features, learner)
 
     def __call__(self, images: Images) -> Detection:
-        """Score images whose maps have one shape.
+        """Score images whose maps have one shape; where the method needs a whole category, these are it.
 
         Args:
             images: RGB images, arrays (height, width, 3) of uint8 of any sizes; or one normalised
@@ -264,7 +282,9 @@ class Detector:
         """
         features = encode_all(self.method.encode, self.backbone, images, self.recipe)
         with self.backbone.computing():
-            return self.method.detect(self.backbone, self.config, self.knowledge, features)
+            detection = self.method.detect(self.backbone, self.config, self.knowledge, features)
+        rescore = self.method.whole_category(self.config, self.k_shot)
+        return detection if rescore is None else rescore(detection)
 
     def to(self, device: str | torch.device) -> Detector:
         """The same detector on another device; this one stays where it is.

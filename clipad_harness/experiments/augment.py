@@ -1,19 +1,23 @@
-"""The training augmentation of VCP-CLIP's released code, every draw a function of seed and place.
+"""The training augmentations of released codes, every draw a function of seed and place.
 
-The code (xiaozhen228/VCP-CLIP@4dd96ec, utils/dataset.py) names operations of albumentations without
-a version and leaves their ranges to its defaults, which have changed since (noise became several
-times stronger, hue shifts two and a half times wider). Meant here are those of 1.4.0, current when
-the paper was written. albumentations itself is no longer maintained; what it calls is OpenCV, and so
-do we: given the same draws, the operations below give its pixels (rotated ones within two grey
-levels, since OpenCV 5 interpolates more finely than 4).
+"code" is that of VCP-CLIP (xiaozhen228/VCP-CLIP@4dd96ec, utils/dataset.py), which names operations of
+albumentations without a version and leaves their ranges to its defaults, which have changed since
+(noise became several times stronger, hue shifts two and a half times wider). Meant here are those of
+1.4.0, current when the paper was written. albumentations itself is no longer maintained; what it calls is
+OpenCV, and so do we: given the same draws, the operations below give its pixels (rotated ones within two
+grey levels, since OpenCV 5 interpolates more finely than 4).
 
 An image and its mask always go through the same geometric operations.
+
+"mosaic" is that of APRIL-GAN (ByChelsea/VAND-APRIL-GAN@f13b8a6, dataset.py): mosaics alone, with the very
+draws of the official training, which come one after the other in the order of its samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import cv2
 import numpy as np
@@ -25,6 +29,7 @@ from clipad_harness.data.images import Mask
 Pixels = npt.NDArray[np.uint8]
 
 AUGMENTATIONS = ("code", "none")
+MOSAIC = "mosaic"
 CHANCE = 0.5  # of each step; the last step takes one of three
 ROTATION = 30.0  # degrees either way
 CHANGE = 0.2  # of brightness, contrast, saturation and hue, either way; hue in turns
@@ -76,6 +81,37 @@ def augmented(
             mosaic([read(int(partner)) for partner in draws.choice(partners, TILES)]), draws
         )
     return augment(read(place), draws)
+
+
+def drawn_mosaics(
+    folders: Sequence[Sequence[Sequence[int]]],
+    orders: Sequence[Sequence[int]],
+    mosaic_rate: float,
+    seed: int,
+) -> dict[tuple[int, int], list[int]]:
+    """Which images a training replaces by mosaics, and by which four, as the official code draws them.
+
+    For every sample a number decides whether it is replaced; then each tile is of a folder of the
+    sample's category, all equally likely whatever they hold, and one of its images. Normal images have
+    a folder too, and the sample itself need not be among its tiles.
+
+    Args:
+        folders: of every image the folders of its category, each the places of its images.
+        orders: which image comes when, an epoch a list.
+
+    Returns:
+        By epoch and place the places of four tiles, row by row.
+
+    >>> drawn_mosaics([[[0], [1]]] * 2, [[1, 0]], mosaic_rate=1.0, seed=0)
+    {(0, 1): [1, 1, 1, 1], (0, 0): [0, 1, 0, 0]}
+    """
+    draws, tiles = Random(seed), {}
+    for epoch, order in enumerate(orders):
+        for place in order:
+            if draws.random() < mosaic_rate:
+                chosen = [draws.choice(draws.choice(folders[place])) for _ in range(TILES)]
+                tiles[epoch, place] = chosen
+    return tiles
 
 
 def mosaic(tiles: Sequence[Sample]) -> Sample:

@@ -23,7 +23,7 @@ from clipad_core.clip.features import Recipe
 from clipad_core.clip.preprocess import CROPS
 from clipad_core.clip.published import architecture_config, learn_architecture
 from clipad_core.methods import find_method
-from clipad_core.methods.method import Method
+from clipad_core.methods.method import Augmentation, Method
 from clipad_harness.base.files import yaml_line
 from clipad_harness.base.settings import (
     Profile,
@@ -34,6 +34,7 @@ from clipad_harness.base.settings import (
 from clipad_harness.base.weights import resolve
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.datasets import MissingDataset
+from clipad_harness.experiments.augment import MOSAIC
 from clipad_harness.experiments.left_out import MethodLeftOut
 from clipad_harness.experiments.missing import find_missing
 from clipad_harness.experiments.pipeline import Run, open_run
@@ -244,10 +245,10 @@ def _job(run: Run) -> Job:
         sum(int((frames[dataset]["split"] == "test").sum()) for dataset in read),
         len(shards),
         len(jobs),
-        sum(_steps(job, images) for job, images in jobs),
+        sum(_steps(method, job, images) for job, images in jobs),
         encoded + learned,
         wider,
-        _scoring(shards, frames, size) + _losses(jobs) + SECONDS_PER_PROCESS * PROCESSES,
+        _scoring(shards, frames, size) + _losses(method, jobs) + SECONDS_PER_PROCESS * PROCESSES,
         4e-9 * wider * numbers,
         2.0
         + wider * _weights(config)
@@ -317,21 +318,34 @@ def _maps(images: int, size: int) -> float:
     return 5e-9 * images * size**2
 
 
-def _steps(job: TrainingJob, images: int) -> int:
-    return -(-images // job.config.batch_size) * job.config.epochs
+def _epochs(method: Method, job: TrainingJob) -> int:
+    return 0 if method.training is None else method.training.epochs(job.config, job.dataset)
+
+
+def _steps(method: Method, job: TrainingJob, images: int) -> int:
+    return -(-images // job.config.batch_size) * _epochs(method, job)
+
+
+def _encoded_anew(augmentation: Augmentation | None, job: TrainingJob) -> float:
+    """The share of the images of an epoch that are new in it."""
+    if augmentation is None:
+        return 0.0
+    if augmentation.name != MOSAIC:
+        return 1.0
+    return augmentation.mosaic_rate if job.dataset == augmentation.mosaics_of else 0.0
 
 
 def _training(method: Method, job: TrainingJob, images: int, config: dict[str, Any]) -> float:
     """Operations of one training: the text side of every step, and towers where images change."""
     if method.training is None:
         return 0.0
-    passes = images * job.config.epochs
-    augmented = method.training.augmentation(job.config) is not None
-    every_image = augmented or method.training.prompts_of_images
-    prompts = 2 * (passes if every_image else _steps(job, images))
+    passes = images * _epochs(method, job)
+    anew = _encoded_anew(method.training.augmentation(job.config), job)
+    every_image = anew == 1 or method.training.prompts_of_images
+    prompts = 2 * (passes if every_image else _steps(method, job, images))
     text = TRAINING_FACTOR * prompts * tower_operations(config, 17, "text_cfg")
     tower, _ = _tower(config, method.recipe(job.config, 0))
-    return text + (passes * tower if augmented else 0.0)
+    return text + anew * passes * tower
 
 
 def _scoring(shards: Sequence[Shard], frames: dict[str, pd.DataFrame], size: int) -> float:
@@ -341,12 +355,12 @@ def _scoring(shards: Sequence[Shard], frames: dict[str, pd.DataFrame], size: int
     return SECONDS_PER_MEGAPIXEL * images * size**2 / 1e6
 
 
-def _losses(jobs: Sequence[tuple[TrainingJob, int]]) -> float:
+def _losses(method: Method, jobs: Sequence[tuple[TrainingJob, int]]) -> float:
     """Seconds of all steps but for their towers: what a step costs, and maps as large as images."""
     seconds = 0.0
     for job, images in jobs:
-        maps = images * job.config.epochs * len(job.config.blocks)
-        seconds += SECONDS_PER_STEP * _steps(job, images)
+        maps = images * _epochs(method, job) * len(job.config.blocks)
+        seconds += SECONDS_PER_STEP * _steps(method, job, images)
         seconds += SECONDS_PER_TRAINED_MEGAPIXEL * maps * job.config.image_size**2 / 1e6
     return seconds
 

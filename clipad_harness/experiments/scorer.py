@@ -7,7 +7,7 @@ killed run goes on with the next.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.device import chunk_sizes
+from clipad_core.clip.device import CPU, chunk_sizes, moved
 from clipad_core.clip.features import Recipe
 from clipad_core.clip.transformer import chunks
 from clipad_core.config import fields_read
+from clipad_core.detection import Detection, joined
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Category
 from clipad_harness.base.sealed import hash_of
@@ -179,24 +180,33 @@ class Scorer:
     def detect(self, shard: Shard) -> CategoryScores:
         """Score every test image of a shard's category."""
         method, config = find_method(self.name), shard.config
-        backbone, recipe = self.backbone(config), method.recipe(config, shard.k_shot)
-        knowledge, paths = self.know(shard), self._test_paths(shard)
-        images = self._images(shard, config, recipe)
-        crops = self.encodings.crops(config, recipe, paths, shard.category)
+        parts: Iterable[Detection] = self._detections(shard)
+        if (rescore := method.whole_category(config, shard.k_shot)) is not None:
+            parts = [rescore(joined([moved(part, CPU) for part in parts]))]
         scores: list[NDArray[np.float32]] = []
         maps: list[NDArray[np.float32]] = []
-        size = recipe.image_size or backbone.image_size
-        together = max(1, chunk_sizes(backbone.device).pixels // size**2)
-        for places in _parts(images, together, method.whole_category):
-            features = features_of(images, recipe, places, crops)
-            with backbone.computing():
-                detection = method.detect(backbone, config, knowledge, features)
+        for detection in parts:
             scores.append(as_measured(detection.image_score))
             maps += list(as_measured(detection.anomaly_map))
         dataset = self.datasets[shard.variant.tested_on]
         rows = dataset.rows(shard.category, "test")
         masks = dataset.masks(rows, maps, method.mask_rule(config))
         return CategoryScores(rows, np.concatenate(scores), maps, masks, self._names(shard))
+
+    def _detections(self, shard: Shard) -> Iterator[Detection]:
+        """What the method says of the test images, a bounded number at a time, each by itself."""
+        method, config = find_method(self.name), shard.config
+        backbone, recipe = self.backbone(config), method.recipe(config, shard.k_shot)
+        knowledge, paths = self.know(shard), self._test_paths(shard)
+        images = self._images(shard, config, recipe)
+        crops = self.encodings.crops(config, recipe, paths, shard.category)
+        size = recipe.image_size or backbone.image_size
+        together = max(1, chunk_sizes(backbone.device).pixels // size**2)
+        for places in _parts(images, together):
+            features = features_of(images, recipe, places, crops)
+            with backbone.computing():
+                detection = method.detect(backbone, config, knowledge, features)
+            yield detection
 
     def _names(self, shard: Shard) -> list[str]:
         folder = self.datasets[shard.variant.tested_on].data
@@ -259,12 +269,9 @@ class Scorer:
         return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}
 
 
-def _parts(images: ImageFeatures, together: int, whole: bool) -> Iterator[range]:
+def _parts(images: ImageFeatures, together: int) -> Iterator[range]:
     """Images that are scored together: neighbours of one canvas, a bounded number of them."""
     places = range(len(images.paths))
-    if whole:
-        yield places
-        return
     for _, group in groupby(places, images.canvas):
         same = list(group)
         for part in chunks(len(same), together):

@@ -52,7 +52,7 @@ def train(
         training: how the method learns.
         learner: with its initial values.
         data: prepared; holds backbone and config.
-        trained_on: name of the auxiliary dataset, which VCP-CLIP's learning rate depends on.
+        trained_on: name of the auxiliary dataset, which learning rate and epochs may depend on.
         saved: where the state is kept meanwhile, named by the training's key; removed at the end.
         advance: told every step.
 
@@ -66,7 +66,8 @@ def train(
     groups = training.parameter_groups(learner, config, trained_on)
     # Fused: the same update up to rounding in a fifth of the time.
     optimizer = torch.optim.Adam(groups, betas=tuple(config.betas), fused=True)
-    order = training.sample_order(config, data.backbone, len(data), config.epochs)
+    epochs = training.epochs(config, trained_on)
+    order = training.sample_order(config, data.backbone, len(data), epochs)
     batches = [
         (epoch, places[start : start + config.batch_size])
         for epoch, places in enumerate(order)

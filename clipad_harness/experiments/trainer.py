@@ -194,10 +194,13 @@ class Trainer:
             recipe.shared(self.encodings.recipes),
         )
 
+    def epochs(self, job: TrainingJob) -> int:
+        """How often a training sees every image."""
+        return self.training.epochs(job.config, job.dataset)
+
     def steps(self, job: TrainingJob) -> int:
         """How many steps a training takes."""
-        images, config = len(self.rows(job)), job.config
-        return -(-images // config.batch_size) * config.epochs
+        return -(-len(self.rows(job)) // job.config.batch_size) * self.epochs(job)
 
     def finish(self, job: TrainingJob, advance: Advance) -> Path:
         """Train, or find it trained; what is damaged is trained again."""

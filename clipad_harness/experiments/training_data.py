@@ -15,13 +15,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from clipad_core.clip.features import Features, Recipe, encode_all
+from clipad_core.clip.features import Features, Recipe, encode_all, join
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
+from clipad_core.methods.checkpoint import find_training
 from clipad_core.methods.method import Augmentation
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.images import image_size, read_image, read_mask, resize_mask
-from clipad_harness.experiments.augment import Sample, augmented
+from clipad_harness.experiments.augment import (
+    MOSAIC,
+    Sample,
+    augmented,
+    drawn_mosaics,
+    mosaic,
+)
 from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
 
 
@@ -58,6 +65,8 @@ class TrainingData:
         self._masks: dict[int, Tensor] = {}
         self._samples: dict[int, Sample] = {}
         self._bytes = 0
+        # Config and augmentation, and the mosaics that they draw.
+        self._drawn: tuple[object, Mapping[tuple[int, int], list[int]]] | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -69,7 +78,7 @@ class TrainingData:
 
     def prepare(self, subject: str) -> None:
         """Encode what is missing, with a progress bar."""
-        if self.augmentation is None:
+        if self.augmentation is None or self.augmentation.name == MOSAIC:
             self._stored = self.encodings.images(self.config, self.recipe, self.paths, subject)
 
     def batch(
@@ -78,11 +87,21 @@ class TrainingData:
         """Features, labels, masks at the size of the maps, and categories of some images."""
         labels = torch.tensor(self.rows["label"].to_numpy()[list(places)])
         names = [str(name) for name in self.rows["category"].to_numpy()[list(places)]]
+        mosaics = self._mosaics()
         if self._stored is None:
-            features, masks = self._augment(epoch, places)
-        else:
+            features, masks = self._encoded([self._augmented(epoch, place) for place in places])
+        elif all((epoch, place) not in mosaics for place in places):
             features = features_of(self._stored, self.recipe, places)
             masks = torch.cat([self._resized_mask(place) for place in places])
+        else:
+            parts = [
+                self._encoded([mosaic([self._sample(tile) for tile in mosaics[epoch, place]])])
+                if (epoch, place) in mosaics
+                else (features_of(self._stored, self.recipe, [place]), self._resized_mask(place))
+                for place in places
+            ]
+            features = join([part for part, _ in parts])
+            masks = torch.cat([mask for _, mask in parts])
         device = self.backbone.device
         return features, labels.to(device), masks.to(device, self.backbone.dtype), names
 
@@ -112,8 +131,31 @@ class TrainingData:
         side, rule = self.config.image_size, self.method.mask_rule(self.config)
         return torch.from_numpy(resize_mask(mask, (side, side), rule))[None]
 
-    def _augment(self, epoch: int, places: Sequence[int]) -> tuple[Features, Tensor]:
-        samples = [self._augmented(epoch, place) for place in places]
+    def _mosaics(self) -> Mapping[tuple[int, int], list[int]]:
+        """By epoch and place the tiles of every mosaic that replaces an image whole."""
+        augmentation, rows = self.augmentation, self.rows
+        if augmentation is None or augmentation.name != MOSAIC:
+            return {}
+        if not (rows["dataset"] == augmentation.mosaics_of).all():
+            return {}
+        key = (self.config, augmentation)
+        if self._drawn is None or self._drawn[0] != key:
+            training = find_training(self.encodings.name)
+            epochs = training.epochs(self.config, augmentation.mosaics_of)
+            orders = training.sample_order(self.config, self.backbone, len(rows), epochs)
+            rate, seed = augmentation.mosaic_rate, self.config.seed
+            self._drawn = (key, drawn_mosaics(self._folders, orders, rate, seed))
+        return self._drawn[1]
+
+    @cached_property
+    def _folders(self) -> list[list[list[int]]]:
+        """Of every image the folders of its category, in the order of their names."""
+        folders: dict[str, list[list[int]]] = {}
+        for (category, _), group in self.rows.groupby(["category", "defect"], sort=True):
+            folders.setdefault(str(category), []).append(list(group.index))
+        return [folders[str(category)] for category in self.rows["category"]]
+
+    def _encoded(self, samples: Sequence[Sample]) -> tuple[Features, Tensor]:
         images = [sample.image for sample in samples]
         features = encode_all(self.method.encode, self.backbone, images, self.recipe)
         return features, torch.cat([self._resized(sample.mask) for sample in samples])

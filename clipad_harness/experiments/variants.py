@@ -182,7 +182,8 @@ class _Reader:
         for step, changes in taken:
             fields = {**shortened, **own, **changes}
             if self.method.training is not None:
-                untrained = fields_read(type(base), "after training")
+                kind = type(base)
+                untrained = (*fields_read(kind, "after training"), *fields_read(kind, "references"))
                 late = {name: fields.pop(name) for name in untrained if name in fields}
                 fields["at_test"] = late
             name = f"{walk_group(title)}/{step}"

@@ -304,6 +304,12 @@ def check_request(
         raise ClipadError(f"--reference: found some, which {method} cannot use; leave them out.")
     if config is None:
         return
+    if has_references and needs.whole_category:
+        raise ClipadError(
+            f"--reference: found some for {method}, whose image scores with references depend on all test "
+            "images of a category with this setting, while photos are scored one by one; leave them out, or "
+            f"change the setting in params.yaml, {method}.changes."
+        )
     if needs.class_name and not class_name.strip():
         raise ClipadError(
             "--class-name: found none, expected what the photos show in a word or two, such as "

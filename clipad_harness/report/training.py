@@ -28,7 +28,7 @@ def training_facts(run: Run) -> Html:
         {
             "trained on": main.trained_on,
             "images": len(trainer.rows(training)),
-            "epochs": training.config.epochs,
+            "epochs": trainer.epochs(training),
             "steps": trainer.steps(training),
             "learned": f"{learned:,} numbers",
         }

@@ -9,12 +9,16 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
+from clipad_core.methods.aprilgan.config import APRILGANConfig
+from clipad_core.methods.aprilgan.detector import APRILGAN
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.detector import VCPCLIP
 from clipad_core.methods.winclip.config import WinCLIPConfig
 from clipad_core.methods.winclip.detector import WinCLIP
 
 OFFERED = {
+    "APRILGAN": APRILGAN,
+    "APRILGANConfig": APRILGANConfig,
     "AnomalyCLIP": AnomalyCLIP,
     "AnomalyCLIPConfig": AnomalyCLIPConfig,
     "ClipadError": ClipadError,

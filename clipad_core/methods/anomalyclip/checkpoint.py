@@ -6,7 +6,6 @@ and linear layers that are never used. Some forks leave the last out, or the gro
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from clipad_core.learned.checkpoint_files import (
     fill,
     flatten,
     read_pth,
+    to_pth,
 )
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.learner import (
@@ -86,9 +86,7 @@ def official_bytes(
     learner: AnomalyCLIPLearner, backbone: Backbone, config: AnomalyCLIPConfig
 ) -> bytes:
     """The official file's bytes."""
-    buffer = io.BytesIO()
-    torch.save(to_official(learner, backbone, config), buffer)
-    return buffer.getvalue()
+    return to_pth(to_official(learner, backbone, config))
 
 
 def from_official(

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from clipad_core.config import changed, choice, look_up_preset
+from clipad_core.config import (
+    changed,
+    check_betas,
+    check_different_blocks,
+    check_least,
+    choice,
+    look_up_preset,
+)
 from clipad_core.errors import ClipadError
 
 _C = "zqhang/AnomalyCLIP@45ed4dd"
@@ -115,13 +122,10 @@ class AnomalyCLIPConfig:
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""
         for name in ("image_size", "dpam_from_layer", "prompt_depth", "prompt_length"):
-            _at_least(name, getattr(self, name), 1)
+            check_least(name, getattr(self, name), 1)
         for name, least in (("context_length", 1), ("batch_size", 1), ("epochs", 0)):
-            _at_least(name, getattr(self, name), least)
-        if not self.blocks or len(set(self.blocks)) < len(self.blocks) or min(self.blocks) < 1:
-            raise ClipadError(
-                f"blocks: found {self.blocks}, expected different block numbers from 1 on."
-            )
+            check_least(name, getattr(self, name), least)
+        check_different_blocks("blocks", self.blocks)
         for name in ("temperature", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ClipadError(
@@ -130,8 +134,7 @@ class AnomalyCLIPConfig:
         for name in ("sigma", "local_weight"):
             if not getattr(self, name) >= 0:
                 raise ClipadError(f"{name}: found {getattr(self, name)}, expected 0 or more.")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ClipadError(f"betas: found {self.betas}, expected two numbers from 0 to below 1.")
+        check_betas(self.betas)
         if self.template.count(STATE) != 1 or self.template.count(OBJECT) != 1:
             raise ClipadError(
                 f"template: found {self.template!r}, expected {STATE} and {OBJECT} once each."
@@ -145,11 +148,6 @@ class AnomalyCLIPConfig:
         (6, 12)
         """
         return changed(self, values, "anomalyclip")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ClipadError(f"{name}: found {value}, expected at least {least}.")
 
 
 def _check_learning(config: AnomalyCLIPConfig) -> None:

@@ -6,12 +6,9 @@ them, at the top, every parameter of CLIP with "prompt" in its name.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.learned.checkpoint_files import (
@@ -19,6 +16,7 @@ from clipad_core.learned.checkpoint_files import (
     fill,
     flatten,
     read_pth,
+    to_pth,
 )
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner
@@ -72,9 +70,7 @@ def to_official(learner: VCPCLIPLearner) -> dict[str, Any]:
 
 def official_bytes(learner: VCPCLIPLearner) -> bytes:
     """The official file's bytes."""
-    buffer = io.BytesIO()
-    torch.save(to_official(learner), buffer)
-    return buffer.getvalue()
+    return to_pth(to_official(learner))
 
 
 def from_official(

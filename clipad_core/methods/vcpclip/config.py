@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from clipad_core.config import changed, choice, look_up_preset
+from clipad_core.config import (
+    changed,
+    check_betas,
+    check_different_blocks,
+    check_least,
+    choice,
+    look_up_preset,
+)
 from clipad_core.errors import ClipadError
 
 _C = "xiaozhen228/VCP-CLIP@4dd96ec"
@@ -130,16 +137,13 @@ class VCPCLIPConfig:
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""
         for name in ("image_size", "category_length", "deep_length", "heads", "top_pixels"):
-            _at_least_one(name, getattr(self, name))
-        _at_least_one("batch_size", self.batch_size)
+            check_least(name, getattr(self, name), 1)
+        check_least("batch_size", self.batch_size, 1)
         if self.epochs < 0:
             raise ClipadError(
                 f"epochs: found {self.epochs}, expected 0 (nothing is learned) or more."
             )
-        if not self.blocks or len(set(self.blocks)) < len(self.blocks) or min(self.blocks) < 1:
-            raise ClipadError(
-                f"blocks: found {self.blocks}, expected different block numbers from 1 on."
-            )
+        check_different_blocks("blocks", self.blocks)
         for name, top in (("alpha", 1), ("mosaic_rate", 1), ("dropout", 0.999)):
             if not 0 <= getattr(self, name) <= top:
                 raise ClipadError(f"{name}: found {getattr(self, name)}, expected 0 to {top}.")
@@ -150,8 +154,7 @@ class VCPCLIPConfig:
                 raise ClipadError(
                     f"{name}: found {getattr(self, name)}, expected a number above 0."
                 )
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ClipadError(f"betas: found {self.betas}, expected two numbers from 0 to below 1.")
+        check_betas(self.betas)
         _check_prompts(self)
 
     def changed(self, values: dict[str, Any]) -> VCPCLIPConfig:
@@ -161,11 +164,6 @@ class VCPCLIPConfig:
         (12,)
         """
         return changed(self, values, "vcpclip")
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ClipadError(f"{name}: found {value}, expected at least 1.")
 
 
 def _check_prompts(config: VCPCLIPConfig) -> None:

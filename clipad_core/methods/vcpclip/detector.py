@@ -1,8 +1,8 @@
 """VCP-CLIP (Qu et al., ECCV 2024): the image speaks into the prompt, the prompt looks back at it.
 
-Read top to bottom: `encode` runs the frozen tower once, `loss` and `detect` turn what it said into
-a training signal and into maps, `VCPCLIP` is the detector that ties them together. The text side is
-in `vcpclip_text`, the maps are in `vcpclip_maps`, what is learned is in `vcpclip_learner`.
+Read top to bottom: `encode` runs the frozen tower once (`clip.raw_tokens`), `loss` and `detect` turn
+what it said into a training signal and into maps, `VCPCLIP` is the detector that ties them together.
+The text side is in `text`, the maps are in `maps`, what is learned is in `learner`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
-from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
+from clipad_core.clip.raw_tokens import encode
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
-from clipad_core.maps import check_finite, check_maps
+from clipad_core.maps import check_finite, check_maps, probabilities, upsampled_difference
 from clipad_core.methods.method import Augmentation, Category, Detector, Method, Training
 from clipad_core.methods.vcpclip.checkpoint import (
     read_official,
@@ -35,9 +35,7 @@ from clipad_core.methods.vcpclip.maps import (
     fuse,
     mean_of_top,
     new_logits,
-    probabilities,
     raw_logits,
-    upsampled_difference,
 )
 from clipad_core.methods.vcpclip.text import check_templates, text_embeddings
 
@@ -55,30 +53,6 @@ def prepare_backbone(backbone: Backbone, config: VCPCLIPConfig) -> Backbone:
     """
     sizes_of(backbone, config)
     return prepare(backbone, config.image_size, config.positional, config.activation)
-
-
-@torch.no_grad()
-def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe) -> Features:
-    """Run the frozen tower on normalised images, a bounded number at a time.
-
-    Args:
-        backbone: the one that ``prepare_backbone`` gave.
-
-    Returns:
-        ``ln_post`` and projection of the class token, not normalised, and the raw tokens of the
-        recipe's blocks.
-    """
-    tower = backbone.vision
-    classes: list[Tensor] = []
-    tokens: dict[int, list[Tensor]] = {block: [] for block in recipe.blocks}
-    for part in tower.image_chunks(len(pixels)):
-        embedded, _ = embed_patches(tower, pixels[part])
-        last, patch_tokens = encode_whole(tower, pre_norm(tower, embedded), recipe.blocks)
-        classes.append(tower.ln_post(last) @ tower.proj)
-        for block in recipe.blocks:
-            tokens[block].append(patch_tokens[block])
-    joined = {block: torch.cat(parts) for block, parts in tokens.items()}
-    return Features(torch.cat(classes), joined)
 
 
 def loss(

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.prepare import check_has_blocks
 from clipad_core.errors import ClipadError
 from clipad_core.learned.official_init import Architecture, architecture_of
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
@@ -32,11 +33,7 @@ def sizes_of(backbone: Backbone, config: VCPCLIPConfig) -> Architecture:
             as wide as the joint space.
     """
     sizes = architecture_of(backbone)
-    if max(config.blocks) > sizes.vision_depth:
-        raise ClipadError(
-            f"blocks: found {max(config.blocks)}, expected at most {sizes.vision_depth}, the depth of "
-            f"{backbone.label}; choose among its blocks."
-        )
+    check_has_blocks(backbone, config.blocks)
     if sizes.text_width != sizes.joint:
         raise ClipadError(
             f"backbone: its text tower is {sizes.text_width} wide and the joint space {sizes.joint}, "

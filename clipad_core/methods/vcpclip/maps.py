@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.features import Features
-from clipad_core.maps import smoothed, upsample_by_matrices
+from clipad_core.learned.linear_heads import head_logits
+from clipad_core.maps import smoothed, upsampled_difference
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
-
-NORM_LEAST = 1e-12  # as torch.nn.functional.normalize has it
 
 
 def raw_logits(
@@ -30,13 +28,8 @@ def raw_logits(
 
     :math:`\langle n(W_l x + b_l), t \rangle / \tau_1` for every block l, ascending.
     """
-    scale, logits = learner.raw_logit_scale.exp(), []
-    for head, block in zip(learner.raw_heads, sorted(config.blocks), strict=True):
-        patches = head(features.patch_tokens[block])
-        # The two products are divided by the norm, not the whole patch: up to a fifth less time.
-        norm = patches.norm(dim=-1, keepdim=True).clamp_min(NORM_LEAST)
-        logits.append(scale * (patches @ text.transpose(1, 2)) / norm)
-    return logits
+    tokens = [features.patch_tokens[block] for block in sorted(config.blocks)]
+    return head_logits(learner.raw_heads, tokens, text, learner.raw_logit_scale.exp())
 
 
 def new_logits(
@@ -59,33 +52,6 @@ def new_logits(
         seen = patches if config.post_unit_tokens else tokens
         logits.append(scale * (patches @ learner.post_vcp(queries, seen).transpose(1, 2)))
     return logits
-
-
-def upsampled_difference(
-    logits: Float[Tensor, "*l b p 2"], grid: tuple[int, int], size: tuple[int, int]
-) -> Float[Tensor, "*l b H W"]:
-    """Anomalous minus normal logit of every pixel, bilinear with ``align_corners=True``.
-
-    A softmax of two is the sigmoid of their difference, and upsampling is linear, so one map does.
-
-    >>> corner = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
-    >>> upsampled_difference(corner, (1, 2), (2, 3))
-    tensor([[[0.0000, 0.5000, 1.0000],
-             [0.0000, 0.5000, 1.0000]]])
-    """
-    difference = rearrange(logits[..., 1] - logits[..., 0], "... (h w) -> ... h w", h=grid[0])
-    return upsample_by_matrices(difference, size, align_corners=True)
-
-
-def probabilities(
-    difference: Float[Tensor, "*l b H W"],
-) -> tuple[Float[Tensor, "*l b H W"], Float[Tensor, "*l b H W"]]:
-    """Softmax of the two upsampled logits: normal and anomalous.
-
-    >>> probabilities(torch.zeros(1, 1, 1))
-    (tensor([[[0.5000]]]), tensor([[[0.5000]]]))
-    """
-    return torch.sigmoid(-difference), torch.sigmoid(difference)
 
 
 def branch_map(

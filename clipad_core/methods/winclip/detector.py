@@ -18,13 +18,19 @@ from torch import Tensor
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import LAST_BLOCK, Features, Images, Recipe
 from clipad_core.clip.preprocess import Placement
+from clipad_core.clip.prompt_ensemble import (
+    PromptEnsemble,
+    StatePrompts,
+    raw_text_embeddings,
+    text_embeddings,
+)
 from clipad_core.clip.text import check_prompts, class_words
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.maps import text_scores, upsample
 from clipad_core.methods.method import Category, Detector, Method, References
 from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
-from clipad_core.methods.winclip.prompts import PromptEnsemble, find_ensemble
+from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
     TILE,
     TILE_STRIDE,
@@ -34,7 +40,6 @@ from clipad_core.methods.winclip.scoring import (
     score,
     temperature,
 )
-from clipad_core.methods.winclip.text import StatePrompts, raw_text_embeddings, text_embeddings
 from clipad_core.methods.winclip.windows import check_not_constant, encode_images, encode_tiles
 
 # How much of the few-shot image score is the text score, Eq. (6).

@@ -1,13 +1,12 @@
 """Prompt ensembles as data: states times templates, every published list under its own name.
 
 WinCLIP (Jeong et al., CVPR 2023), section 4.1 and Fig. 6 of its supplement. A prompt is a template
-around a state around the class name: "a blurry photo of the" + "damaged" + "bottle" + ".".
+around a state around the class name (`clipad_core.clip.prompt_ensemble`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+from clipad_core.clip.prompt_ensemble import PromptEnsemble
 from clipad_core.errors import ClipadError
 
 NORMAL_STATES = (
@@ -65,43 +64,6 @@ NOTE_003_STATES = tuple(
         "anomaly",
     )
 )
-
-
-@dataclass(frozen=True)
-class PromptEnsemble:
-    """States and templates; ``{}`` stands for the class name in a state, for the state in a template.
-
-    >>> ENSEMBLES["two_class"].prompts("bottle")
-    (('normal bottle',), ('anomalous bottle',))
-    >>> [len(group) for group in ENSEMBLES["full22_dot"].prompts("bottle")]
-    [154, 88]
-    """
-
-    normal_states: tuple[str, ...]
-    anomalous_states: tuple[str, ...]
-    templates: tuple[str, ...]
-    source: str
-
-    def prompts(self, class_name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """All normal and all anomalous prompts of a class, states outermost."""
-
-        def fill(states: tuple[str, ...]) -> tuple[str, ...]:
-            # str.replace, not str.format: a class name may hold braces.
-            named = [state.replace("{}", class_name) for state in states]
-            return tuple(t.replace("{}", state) for state in named for t in self.templates)
-
-        return fill(self.normal_states), fill(self.anomalous_states)
-
-    def beginnings(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What stands before the class name in every prompt, in the order of `prompts`."""
-        mark = "\0"
-        groups = self.prompts(mark)
-        normal, anomalous = (tuple(p.split(mark)[0] for p in group) for group in groups)
-        return normal, anomalous
-
-    def with_states(self, anomalous: tuple[str, ...]) -> PromptEnsemble:
-        """Add task-specific anomalous states, as in Table 7 ("{} with missing part")."""
-        return replace(self, anomalous_states=self.anomalous_states + anomalous)
 
 
 ENSEMBLES: dict[str, PromptEnsemble] = {

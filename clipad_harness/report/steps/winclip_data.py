@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from clipad_core.methods.winclip.prompts import PromptEnsemble
+from clipad_core.clip.prompt_ensemble import PromptEnsemble
 from clipad_harness.report.tables import Html, table
 
 

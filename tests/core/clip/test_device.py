@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from accelerator import NAME, OnDevice, Stray, accelerator
+from aprilgan_cases import SMALL as APRILGAN_SMALL
 from micro import MICRO, add_config
 from torch import nn
 from torch.testing import assert_close
@@ -44,6 +45,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "categories": ANOMALYCLIP_SMALL.changed({"object_word": "category"}),
         "ensemble": ANOMALYCLIP_SMALL.changed({"branch": "ensemble_qk", "shared_context": True}),
         "tower": ANOMALYCLIP_SMALL.changed({"branch": "none"}),
+    },
+    "aprilgan": {
+        "first release": APRILGAN_SMALL,
+        "one by one": APRILGAN_SMALL.changed(
+            {"few_shot_image_score": "added", "batch_text": "own"}
+        ),
+        "native size": APRILGAN_SMALL.changed({"image_size": 40, "class_name": "object"}),
     },
     "vcpclip": {
         "code": VCPCLIP_SMALL,

@@ -18,17 +18,13 @@ from safetensors.torch import save_file
 
 from clipad_core.clip.backbone import AUTOCAST, load_backbone
 from clipad_core.clip.features import encode_all
+from clipad_core.clip.raw_tokens import encode
 from clipad_core.methods.anomalyclip.checkpoint import from_official as anomalyclip_learner
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
 from clipad_core.methods.vcpclip.checkpoint import from_official as vcpclip_learner
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.detector import (
-    branch_maps,
-    encode,
-    prepare_backbone,
-    recipe,
-)
+from clipad_core.methods.vcpclip.detector import branch_maps, prepare_backbone, recipe
 from clipad_core.methods.winclip.config import find_preset
 from clipad_core.methods.winclip.detector import WinCLIP
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aprilgan_cases import SMALL as APRILGAN_SMALL
 from micro import MICRO, add_config
 from torch import nn
 from torch.testing import assert_close
@@ -26,6 +27,8 @@ from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.detector import METHOD as ANOMALYCLIP
 from clipad_core.methods.anomalyclip.detector import AnomalyCLIP
 from clipad_core.methods.anomalyclip.text import text_embeddings
+from clipad_core.methods.aprilgan.detector import APRILGAN
+from clipad_core.methods.aprilgan.detector import METHOD as APRILGAN_METHOD
 from clipad_core.methods.method import Category, Detector, Method, Needs
 from clipad_core.methods.vcpclip.detector import METHOD as VCPCLIP_METHOD
 from clipad_core.methods.vcpclip.detector import VCPCLIP
@@ -54,6 +57,7 @@ def learner_of(method: Method, backbone: Backbone, config: Any) -> nn.Module | N
 
 SMALL: dict[str, Any] = {
     "anomalyclip": ANOMALYCLIP_SMALL,
+    "aprilgan": APRILGAN_SMALL,
     "vcpclip": VCPCLIP_SMALL,
     "winclip": WINCLIP_SMALL,
 }
@@ -62,7 +66,8 @@ SMALL: dict[str, Any] = {
 def test_a_room_is_found_by_its_folder_and_an_unknown_one_is_one_message() -> None:
     assert set(SMALL) <= set(rooms()) and rooms() == sorted(rooms())
     assert find_method("winclip") is WINCLIP
-    assert [find_method(name).title for name in SMALL] == ["AnomalyCLIP", "VCP-CLIP", "WinCLIP"]
+    titles = ["AnomalyCLIP", "APRIL-GAN", "VCP-CLIP", "WinCLIP"]
+    assert [find_method(name).title for name in SMALL] == titles
     for name in ("clip", "method", "../winclip", ""):
         with pytest.raises(ClipadError) as raised:
             find_method(name)
@@ -96,6 +101,9 @@ def test_what_a_method_needs_depends_on_its_config() -> None:
     assert ANOMALYCLIP.needs(AnomalyCLIPConfig()) == Needs(False, False, True, False)
     assert ANOMALYCLIP.needs(AnomalyCLIPConfig(object_word="category")).class_name
     assert VCPCLIP_METHOD.needs(VCPCLIP_SMALL) == Needs(False, False, True, False)
+    assert APRILGAN_METHOD.needs(APRILGAN_SMALL) == Needs(True, True, True, True)
+    alone = APRILGAN_SMALL.changed({"few_shot_image_score": "added", "class_name": "object"})
+    assert APRILGAN_METHOD.needs(alone) == Needs(False, True, True, False)
 
 
 def imported(path: Path) -> set[str]:
@@ -207,11 +215,14 @@ def by_hand(
     recipe = method.recipe(config, len(shots))
     features = join([encode_all(method.encode, prepared, [image], recipe) for image in images])
     knowledge = method.know(prepared, config, Category("metal_nut"), references, learner)
-    return method.detect(prepared, config, knowledge, features)
+    detection = method.detect(prepared, config, knowledge, features)
+    rescore = method.whole_category(config, len(shots))
+    return detection if rescore is None else rescore(detection)
 
 
 MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
     "anomalyclip": lambda b, c, shots, learner: AnomalyCLIP(b, c, learner, "metal_nut"),
+    "aprilgan": lambda b, c, shots, learner: APRILGAN(b, c, learner, "metal_nut", shots),
     "vcpclip": lambda b, c, shots, learner: VCPCLIP(b, c, learner),
     "winclip": lambda b, c, shots, learner: WinCLIP(b, c, "metal_nut", shots),
 }
@@ -222,6 +233,9 @@ MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
     [
         ("anomalyclip", {}, 0),
         ("anomalyclip", {"object_word": "category"}, 0),
+        ("aprilgan", {}, 0),
+        ("aprilgan", {}, 2),
+        ("aprilgan", {"few_shot_image_score": "text"}, 1),
         ("vcpclip", {}, 0),
         ("winclip", {}, 0),
         ("winclip", {}, 2),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from aprilgan_cases import SMALL as APRILGAN_SMALL
 from micro import MICRO, add_config
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
@@ -16,6 +17,7 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip import detector as anomalyclip
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.aprilgan import detector as aprilgan
 from clipad_core.methods.vcpclip import detector as vcpclip
 from clipad_core.methods.winclip import scoring as winclip_scoring
 from clipad_core.methods.winclip.config import WinCLIPConfig
@@ -26,9 +28,14 @@ ANOMALYCLIP_SMALL = AnomalyCLIPConfig().changed(
 )
 LEARNED = {
     "anomalyclip": (anomalyclip, ANOMALYCLIP_SMALL),
+    "aprilgan": (aprilgan, APRILGAN_SMALL.changed({"class_name": "object"})),
     "vcpclip": (vcpclip, VCPCLIP_SMALL),
 }
-DETECTORS = {"anomalyclip": anomalyclip.AnomalyCLIP, "vcpclip": vcpclip.VCPCLIP}
+DETECTORS = {
+    "anomalyclip": anomalyclip.AnomalyCLIP,
+    "aprilgan": lambda backbone, config, learner: aprilgan.APRILGAN(backbone, config, learner, ""),
+    "vcpclip": vcpclip.VCPCLIP,
+}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from aprilgan_cases import SMALL as APRILGAN_SMALL
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.testing import assert_close
@@ -32,6 +33,7 @@ LEARNED: dict[str, Any] = {
     "anomalyclip": AnomalyCLIPConfig().changed(
         {"image_size": 48, "blocks": [1, 3], "dpam_from_layer": 2, "prompt_depth": 2, "sigma": 1.0}
     ),
+    "aprilgan": APRILGAN_SMALL,
     "vcpclip": VCPCLIP_SMALL,
 }
 

@@ -40,7 +40,7 @@ def printed_of(method: str) -> pd.DataFrame:
 
 
 def test_every_method_of_params_has_a_card() -> None:
-    assert paper_names() == sorted(tracked_params()["methods"])
+    assert set(tracked_params()["methods"]) <= set(paper_names())
 
 
 @every_paper

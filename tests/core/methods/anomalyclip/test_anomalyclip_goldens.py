@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_clip import golden_backbone
-from recordings import GOLDENS, PRECISIONS, close, part, read_recording
+from recordings import GOLDENS, PRECISIONS, VIT_L_336, close, part, read_recording
 
 from clipad_core.clip.features import Features
 from clipad_core.clip.preprocess import make_views
@@ -313,8 +313,6 @@ def test_maps_scores_and_table_of_the_official_test_run(run: Recorded) -> None:
 def test_initial_values_and_orders_at_full_size_equal_the_official_run(
     run: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_vcpclip_init import VIT_L_336
-
     from clipad_core.methods.anomalyclip import learner as anomalyclip_learner
 
     with np.load(GOLDENS / "anomalyclip" / "official_seed.npz") as opened:

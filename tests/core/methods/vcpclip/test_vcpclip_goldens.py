@@ -19,25 +19,21 @@ from recordings import (
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
 from clipad_core.clip.preprocess import make_views
+from clipad_core.clip.raw_tokens import encode
+from clipad_core.maps import probabilities, upsampled_difference
 from clipad_core.methods.vcpclip.checkpoint import from_official, official_name
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.detector import (
     VCPCLIP,
     branch_maps,
     detect,
-    encode,
     loss,
     parameter_groups,
     prepare_backbone,
     recipe,
 )
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
-from clipad_core.methods.vcpclip.maps import (
-    new_logits,
-    probabilities,
-    raw_logits,
-    upsampled_difference,
-)
+from clipad_core.methods.vcpclip.maps import new_logits, raw_logits
 from clipad_core.methods.vcpclip.text import text_embeddings
 from clipad_core.metrics.metrics import image_metrics, pixel_metrics
 from clipad_harness.data.images import resize_mask

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recordings import GOLDENS
+from recordings import GOLDENS, VIT_L_336
 from vcpclip_cases import SMALL, square
 
 from clipad_core.clip.backbone import Backbone
@@ -15,17 +15,6 @@ from clipad_core.methods.vcpclip.detector import prepare_backbone
 from clipad_core.methods.vcpclip.initial import make_learner, sample_order
 
 __all__ = ["square"]  # the fixture
-VIT_L_336 = Architecture(
-    vision_width=1024,
-    vision_depth=24,
-    patch_size=14,
-    grid=24,
-    text_width=768,
-    text_depth=12,
-    context=77,
-    vocabulary=49408,
-    joint=768,
-)
 
 
 def test_initial_values_and_orders_equal_the_official_run(

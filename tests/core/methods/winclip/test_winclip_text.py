@@ -9,13 +9,13 @@ from torch.testing import assert_close
 
 from clipad_core.clip import text
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.prompt_ensemble import average, raw_text_embeddings, text_embeddings
 from clipad_core.clip.text import encode_prompts
 from clipad_core.errors import ClipadError
 from clipad_core.methods.method import Category
 from clipad_core.methods.winclip.config import WinCLIPConfig
 from clipad_core.methods.winclip.detector import prototypes, raw_text
 from clipad_core.methods.winclip.prompts import find_ensemble
-from clipad_core.methods.winclip.text import average, raw_text_embeddings, text_embeddings
 
 
 def test_kept_beginnings_change_nothing_and_are_used_again(micro: Backbone) -> None:

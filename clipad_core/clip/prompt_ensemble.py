@@ -1,9 +1,13 @@
-"""Prompt ensembles to the two text prototypes of a class (WinCLIP, section 4.1)."""
+"""Prompt ensembles, states times templates, and the two text prototypes that they make of a class.
+
+WinCLIP (Jeong et al., CVPR 2023), section 4.1. A prompt is a template around a state around the class
+name: "a blurry photo of the" + "damaged" + "bottle" + ".". The lists stand in the methods' rooms.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,7 +18,41 @@ from torch import Tensor
 from clipad_core.clip.text import TextTower, Tokenizer, encode_prompts
 from clipad_core.errors import ClipadError
 from clipad_core.maps import precise
-from clipad_core.methods.winclip.prompts import PromptEnsemble
+
+
+@dataclass(frozen=True)
+class PromptEnsemble:
+    """States and templates; ``{}`` stands for the class name in a state, for the state in a template.
+
+    >>> PromptEnsemble(("{}",), ("damaged {}",), ("a photo of a {}.",), "").prompts("bottle")
+    (('a photo of a bottle.',), ('a photo of a damaged bottle.',))
+    """
+
+    normal_states: tuple[str, ...]
+    anomalous_states: tuple[str, ...]
+    templates: tuple[str, ...]
+    source: str
+
+    def prompts(self, class_name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """All normal and all anomalous prompts of a class, states outermost."""
+
+        def fill(states: tuple[str, ...]) -> tuple[str, ...]:
+            # str.replace, not str.format: a class name may hold braces.
+            named = [state.replace("{}", class_name) for state in states]
+            return tuple(t.replace("{}", state) for state in named for t in self.templates)
+
+        return fill(self.normal_states), fill(self.anomalous_states)
+
+    def beginnings(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What stands before the class name in every prompt, in the order of `prompts`."""
+        mark = "\0"
+        groups = self.prompts(mark)
+        normal, anomalous = (tuple(p.split(mark)[0] for p in group) for group in groups)
+        return normal, anomalous
+
+    def with_states(self, anomalous: tuple[str, ...]) -> PromptEnsemble:
+        """Add task-specific anomalous states, as in Table 7 ("{} with missing part")."""
+        return replace(self, anomalous_states=self.anomalous_states + anomalous)
 
 
 def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
@@ -23,7 +61,7 @@ def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
     WinCLIP (Jeong et al., CVPR 2023), section 4.1 averages per label and leaves the norm open:
 
     - ``mean_raw``: :math:`n(\frac1n \sum_i e_i)` (anomalib, zqhang, caoyunkang);
-    - ``norm_mean``: :math:`n(\frac1n \sum_i n(e_i))` (mala-lab, common CLIP practice).
+    - ``norm_mean``: :math:`n(\frac1n \sum_i n(e_i))` (mala-lab, APRIL-GAN, common CLIP practice).
 
     >>> average(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), "norm_mean")
     tensor([0.7071, 0.7071])
