@@ -25,9 +25,12 @@ class JointRecipe(Recipe):
 
     Attributes:
         class_ln_post: whether the class token passes ``ln_post``, as CLIP's own does.
+        class_alone: whether patches are never read of the same pass: they are a thousand times as much
+            to keep.
     """
 
     class_ln_post: bool = True
+    class_alone: bool = False
 
 
 def block_numbers(depth: int, blocks: tuple[int, ...]) -> tuple[int, ...]:

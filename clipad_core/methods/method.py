@@ -116,6 +116,7 @@ class Training:
         empty_learner: backbone, config, tensors of a file by name -> a learner without values, of the
             sizes that the tensors have where the config leaves them open.
         read_official: a file of the authors, backbone, config -> learner.
+        recipe: config -> what the training reads of an image; None: what is read of a test image.
         make_optimizer: parameter groups, config -> what steps.
         rate_factor: config, epoch counted from 0 -> by what its learning rates are multiplied.
         augmentation: of a config, what is done to every image; None: nothing.
@@ -140,6 +141,7 @@ class Training:
     sample_order: Callable[[Any, Backbone, int, int], list[list[int]]]
     empty_learner: Callable[[Backbone, Any, Mapping[str, Tensor]], nn.Module]
     read_official: Callable[[Path, Backbone, Any], nn.Module]
+    recipe: Callable[[Any], Recipe] | None = None
     make_optimizer: Callable[[list[dict[str, Any]], Any], torch.optim.Optimizer] = adam
     rate_factor: Callable[[Any, int], float] = constant_rate
     augmentation: Callable[[Any], Augmentation | None] = unaugmented
@@ -211,6 +213,11 @@ class Method:
             ClipadError: there is none; the message lists them.
         """
         return look_up_preset(self.presets, name)
+
+    def training_recipe(self, config: Any) -> Recipe:
+        """What must be encoded of an image that is trained on."""
+        own = None if self.training is None else self.training.recipe
+        return self.recipe(config, 0) if own is None else own(config)
 
     def needs(self, config: Any) -> Needs:
         """What must be given beside test images, with this config."""

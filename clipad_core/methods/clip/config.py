@@ -36,7 +36,10 @@ class CLIPConfig:
     # whose predictions are averaged.
     image_size: int = choice(518, "images of 240 pixels instead of 518", _W)
     resize: Literal["stretch", "tiles"] = choice(
-        "stretch", "square tiles along the longer edge instead of a squash", _W, together="image_size"
+        "stretch",
+        "square tiles along the longer edge instead of a squash",
+        _W,
+        together="image_size",
     )
     positional: Literal["bilinear", "bicubic_antialias"] = "bilinear"  # C: AnomalyCLIP_lib
     # C's class CLIP has it, its class AnomalyCLIP has not; issue 76 ran prompts that only the first embeds.

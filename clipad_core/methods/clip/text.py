@@ -59,9 +59,13 @@ def prompts(config: CLIPConfig, category: str) -> tuple[tuple[str, ...], ...]:
 
 def _around_name(config: CLIPConfig) -> list[list[tuple[str, str]]]:
     """What stands before and behind the name in every prompt, by state."""
-    states = (config.normal_state,) if config.one_class else (
-        config.normal_state,
-        config.anomalous_state,
+    states = (
+        (config.normal_state,)
+        if config.one_class
+        else (
+            config.normal_state,
+            config.anomalous_state,
+        )
     )
     groups = []
     for state in states:

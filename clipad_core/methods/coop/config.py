@@ -51,7 +51,9 @@ class CoOpConfig:
     # Loss: cross-entropy of the image label alone. None named: each image between the two prompts of
     # its own category [open]; C takes one softmax over the prompts of all, which must be named.
     joint_categories: tuple[str, ...] = choice((), read="training")
-    training_temperature: float | Literal["clip"] = choice("clip", read="training")  # P; [open] 0.07
+    training_temperature: float | Literal["clip"] = choice(
+        "clip", read="training"
+    )  # P; [open] 0.07
 
     # Training. P: SGD 0.002, first epoch at 1e-5, then a cosine; 50 epochs is what it gives its largest
     # set [open]. C: momentum, and the weight decay that its toolbox sets, in neither paper nor settings.
@@ -78,9 +80,7 @@ class CoOpConfig:
     )
     warmup_rate: float = choice(1e-5, read="training")
     momentum: float = choice(0.9, read="training")
-    weight_decay: float = choice(
-        5e-4, "no weight decay", _R, read="training", together="epochs"
-    )
+    weight_decay: float = choice(5e-4, "no weight decay", _R, read="training", together="epochs")
     betas: tuple[float, ...] = choice((0.5, 0.999), read="training")  # of Adam; A's code
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ which steps, in `learner`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,11 @@ def recipe(config: CoOpConfig, k_shot: int = 0) -> JointRecipe:
         blocks=tuple(sorted(config.blocks)),
         class_ln_post=config.class_ln_post,
     )
+
+
+def training_recipe(config: CoOpConfig) -> JointRecipe:
+    """What is read of an image that is trained on: its class token alone."""
+    return replace(recipe(config), blocks=(), class_alone=True)
 
 
 def prepare_backbone(backbone: Backbone, config: CoOpConfig) -> Backbone:
@@ -171,6 +177,7 @@ METHOD = Method(
         sample_order=sample_order,
         empty_learner=empty_learner,
         read_official=read_official,
+        recipe=training_recipe,
         make_optimizer=make_optimizer,
         rate_factor=rate_factor,
     ),

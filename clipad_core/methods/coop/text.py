@@ -1,6 +1,7 @@
-"""The text side of CoOp: "[V_1] ... [V_N] normal bottle." and "[V_1] ... [V_N] anomalous bottle."
+"""The text side of CoOp: one learned context, and behind it the state and the name of a category.
 
-The vectors are those of every prompt. The tower is causal, so sequences end at their end-of-text token.
+"[V_1] ... [V_N] normal bottle." and "[V_1] ... [V_N] anomalous bottle." share their vectors, with each
+other and with all categories. The tower is causal, so sequences end at their end-of-text token.
 """
 
 from __future__ import annotations
@@ -51,9 +52,7 @@ def check_category(backbone: Backbone, config: CoOpConfig, category: Category) -
     _tokenised(backbone, config, [category.name])
 
 
-def name_lengths(
-    backbone: Backbone, config: CoOpConfig, categories: Sequence[str]
-) -> list[int]:
+def name_lengths(backbone: Backbone, config: CoOpConfig, categories: Sequence[str]) -> list[int]:
     """Tokens of every class text, its state word counted and the period behind it not."""
     ids = backbone.tokenizer(class_texts(config, categories))
     lengths: list[int] = (ids.argmax(dim=-1) - 1).tolist()
@@ -115,6 +114,4 @@ def text_embeddings(
     learner: CoOpLearner, backbone: Backbone, config: CoOpConfig, categories: Sequence[str]
 ) -> Float[Tensor, "u 2 d"]:
     """The same with what was learned, of unit norm."""
-    return F.normalize(
-        encode_context(learner.context_tokens, backbone, config, categories), dim=-1
-    )
+    return F.normalize(encode_context(learner.context_tokens, backbone, config, categories), dim=-1)
