@@ -63,7 +63,7 @@ def test_a_room_is_found_by_its_folder_and_an_unknown_one_is_one_message() -> No
     assert set(SMALL) <= set(rooms()) and rooms() == sorted(rooms())
     assert find_method("winclip") is WINCLIP
     assert [find_method(name).title for name in SMALL] == ["AnomalyCLIP", "VCP-CLIP", "WinCLIP"]
-    for name in ("clip", "method", "../winclip", ""):
+    for name in ("blip", "method", "../winclip", ""):
         with pytest.raises(ClipadError) as raised:
             find_method(name)
         assert str(raised.value) == f"method: found {name!r}, expected one of {', '.join(rooms())}."

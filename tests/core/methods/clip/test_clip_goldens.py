@@ -1,6 +1,7 @@
 """CLIP and CLIP-AC against recordings of plain CLIP by zqhang/AnomalyCLIP@45ed4dd and open_clip 3.3.0."""
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,17 @@ from clipad_core.metrics.metrics import image_metrics, pixel_metrics
 from clipad_harness.data.images import resize_mask
 
 FOLDER = GOLDENS / "baselines"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Hundreds of small products, which threads only slow down."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 SMALL = CLIPConfig().changed({"image_size": 84})
 AC = PRESETS["clip_ac_anomalyclip"].changed({"image_size": 84})
 TEMPLATES = {"t80": "openai80", "t7": "simple7"}
