@@ -1,9 +1,9 @@
 """Every choice of the rows CLIP and CLIP-AC as one field, with its source, and presets by paper.
 
 Nobody published code for these rows, a few sentences define them. A is Zhou et al., AnomalyCLIP, ICLR
-2024 (arXiv 2310.18961v12), whose repository holds a plain CLIP that nothing there calls (C below); W is
-Jeong et al., WinCLIP, CVPR 2023 (arXiv 2303.14814). Both print a row CLIP-AC, and it is not the same.
-What neither prints is [open] below: a field with its readings.
+2024 (arXiv 2310.18961v12), whose repository holds a plain CLIP that nothing there calls (C is
+zqhang/AnomalyCLIP@45ed4dd); W is Jeong et al., WinCLIP, CVPR 2023 (arXiv 2303.14814). Both print a row
+CLIP-AC, and it is not the same. What neither prints is [open] below: a field with its readings.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from clipad_core.clip.features import LAST_BLOCK
 from clipad_core.config import changed, choice, look_up_preset
 from clipad_core.errors import ClipadError
 
-_A = "arXiv:2310.18961: A.2"
-_C = "zqhang/AnomalyCLIP@45ed4dd"
-_W = "arXiv:2303.14814: 3, 5.1, supplement A"
+_TEMPLATES = "arXiv:2310.18961, A.2; mlfoundations/open_clip@v3.3.0: zero_shot_metadata.py"
+_W = "arXiv:2303.14814, 3, 5.1 and supplement A, as in mala-lab/WinCLIP@4880fc4"
 
 Templates = Literal["single", "openai80", "simple7", "bare"]
 TextMean = Literal["unit_mean_unit", "mean_unit", "unit_mean", "mean"]
@@ -51,13 +50,13 @@ class CLIPConfig:
     templates: Templates = choice(
         "single",
         "the prompts: one sentence, the mean of 80 or 7 ImageNet templates, or the bare words",
-        f"{_A}; {_W}",
+        _TEMPLATES,
     )
     period: bool = True  # [open] A prints none, its issue 76 wrote one; of the one sentence alone
     article: Literal["agree", "a"] = choice(  # A.2 prints "an anomalous"; of the templates [open]
         "agree",
         "a anomalous instead of an anomalous, as a plain format writes it into 24 of the 80 templates",
-        _A,
+        _TEMPLATES,
         together="templates",
     )
     normal_state: str = "normal"

@@ -15,8 +15,7 @@ from clipad_core.clip.features import LAST_BLOCK
 from clipad_core.config import changed, choice, look_up_preset
 from clipad_core.errors import ClipadError
 
-_A = "arXiv:2310.18961: A.2"
-_R = "arXiv:2310.18961: rebuttal, Table 8"
+_R = "arXiv:2310.18961, rebuttal, Table 8; the loop of zqhang/AnomalyCLIP@45ed4dd: train.py, train.sh"
 
 
 @dataclass(frozen=True)
