@@ -125,6 +125,26 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
     assert not list((project / ".cache" / "training").glob("*"))
 
 
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("coop", [1e-5] * 4 + [2e-3] * 4), ("anomalyclip", [1e-3] * 10)],
+)
+def test_every_step_is_made_at_the_rate_of_its_epoch(
+    project: Path, method: str, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(project, "methods", value=[method])
+    rates: list[float] = []
+    step = train._take_step
+
+    def noted(*arguments: Any) -> dict[str, float]:
+        rates.append(arguments[2].param_groups[0]["lr"])
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "_take_step", noted)
+    pipeline.train(project, method)
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_method_that_trains_on_class_tokens_keeps_no_patches_of_its_images(
     project: Path,
 ) -> None:
