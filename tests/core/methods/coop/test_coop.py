@@ -67,7 +67,7 @@ def test_the_loss_is_the_cross_entropy_over_two_prompts_or_over_those_of_all(
         logits = [float(embeddings[image] @ row) / scale for row in text.detach()]
         own = logits[2 * compared.index(name) + label]
         total += math.log(sum(math.exp(logit) for logit in logits)) - own
-    assert float(loss_of(backbone, learner, config, NAMES)) == pytest.approx(total / 3, abs=1e-9)
+    assert loss_of(backbone, learner, config, NAMES).item() == pytest.approx(total / 3, abs=1e-9)
 
 
 def test_gradients_reach_the_context_and_nothing_else(backbone: Backbone) -> None:
