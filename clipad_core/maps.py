@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +17,11 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.features import Features
+from clipad_core.clip.joint import block_numbers
+from clipad_core.clip.preprocess import Placement
+from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 
 
@@ -33,7 +38,7 @@ def text_scores(
 
     Args:
         embeddings: unit-norm image, window or patch embeddings.
-        text: unit-norm prototypes, row 0 normal, row 1 anomalous.
+        text: prototypes, row 0 normal, row 1 anomalous; of unit norm, unless a reading says otherwise.
         temperature: greater than 0; small values push scores towards 0 and 1.
 
     Returns:
@@ -144,6 +149,90 @@ def smoothed(maps: Float[Tensor, "b H W"], sigma: float) -> Float[Tensor, "b H W
 def _blur(side: int, sigma: float) -> Float[Tensor, "i i"]:
     """Weights of the filter along one side: what scipy makes of every unit vector."""
     return torch.from_numpy(gaussian_filter1d(np.eye(side), sigma, axis=0))
+
+
+def placements_of(features: Features, size: tuple[int, int]) -> Sequence[Placement]:
+    """Where the views of every image lie; of images of one view each, that view is the canvas.
+
+    Args:
+        size: height and width of a view.
+    """
+    return features.placements or [Placement(((0, 0),), size)] * len(features)
+
+
+def average_views(views: Float[Tensor, "v H W"], placement: Placement) -> Float[Tensor, "h w"]:
+    """The map of an image from those of its views: averaged where they overlap.
+
+    >>> average_views(torch.tensor([[[0.0, 1.0]], [[3.0, 4.0]]]), Placement(((0, 0), (1, 0)), (1, 3)))
+    tensor([[0., 2., 4.]])
+    """
+    if len(views) == 1:  # it is the canvas
+        return views[0]
+    high, wide = views.shape[1:]
+    total, weight = views.new_zeros(placement.canvas), views.new_zeros(placement.canvas)
+    for view, (left, top) in zip(views, placement.corners, strict=True):
+        total[top : top + high, left : left + wide] += view
+        weight[top : top + high, left : left + wide] += 1
+    return total / weight
+
+
+def stack_maps(maps: Sequence[Tensor]) -> Float[Tensor, "b H W"]:
+    """The maps of some images as one tensor.
+
+    Raises:
+        ClipadError: they have different shapes.
+    """
+    shapes = {tuple(anomaly_map.shape) for anomaly_map in maps}
+    if len(shapes) > 1:
+        raise ClipadError(
+            f"images: their maps have the shapes {sorted(shapes)}, expected one; call once each."
+        )
+    return torch.stack(list(maps))
+
+
+def detect_between_prompts(
+    backbone: Backbone,
+    features: Features,
+    text: Float[Tensor, "s d"],
+    blocks: tuple[int, ...],
+    temperature: float,
+    sigma: float,
+) -> Detection:
+    r"""Plain CLIP between a normal and an anomalous prompt: of the image, and of every patch.
+
+    With :math:`p` the patches of a block, upsampled after the softmax, and :math:`G_\sigma` a Gaussian
+    filter; several views of an image are averaged, its score over them, its map where they overlap:
+
+    .. math:: s = P_a(f), \quad M = G_\sigma\left(\sum_l \mathrm{up}(P_a(p_l))\right), \quad
+        P_a(e) = \mathrm{softmax}(\langle e, t_n \rangle/\tau, \langle e, t_a \rangle/\tau)_a
+
+    Args:
+        features: of the joint space, as `encode_joint` gives them.
+        text: of both prompts, row 0 normal, row 1 anomalous; it is taken as it is, of unit norm or not.
+        blocks: that are read, as `block_numbers` takes them.
+
+    Returns:
+        Image scores in [0, 1] and maps in [0, number of blocks], as large as the image after resizing.
+
+    Raises:
+        ClipadError: scores that are not finite, a map that ranks nothing, or maps of different shapes.
+    """
+    size, numbers = backbone.input_size, block_numbers(backbone.vision.depth, blocks)
+    views = text_scores(features.image_embedding, text, temperature)
+    scores = torch.stack(
+        [text_scores(features.patch_tokens[number], text, temperature) for number in numbers]
+    )
+    grids = rearrange(scores, "l v (h w) -> l v h w", h=backbone.vision.grid[0])
+    view_maps = precise(upsample_by_matrices(grids, size, align_corners=False)).sum(dim=0)
+    image_scores, maps, start = [], [], 0
+    for placement in placements_of(features, size):
+        part = slice(start, start + len(placement.corners))
+        image_scores.append(views[part].mean())
+        maps.append(average_views(view_maps[part], placement))
+        start = part.stop
+    anomaly_maps = smoothed(stack_maps(maps), sigma)
+    check_maps(check_finite(anomaly_maps, "anomaly map"), "anomaly map")
+    return Detection(check_finite(torch.stack(image_scores), "image score"), anomaly_maps)
 
 
 def check_finite(scores: Tensor, label: str) -> Tensor:

@@ -45,11 +45,14 @@ def part(recording: Recording, prefix: str) -> dict[str, torch.Tensor]:
     }
 
 
-def recorded_backbone(recording: Recording, name: str, folder: Path, precision: str) -> Backbone:
+def recorded_backbone(
+    recording: Recording, name: str, folder: Path, precision: str, quick_gelu: bool = False
+) -> Backbone:
     """Write the recorded CLIP, whose tensors have OpenAI's names, into a folder and load it."""
     sizes = json.loads(str(recording["config_json"]))["clip"]
     architecture = {
         "embed_dim": sizes["embed_dim"],
+        "quick_gelu": quick_gelu,
         "vision_cfg": {
             "image_size": sizes["pre_res"],
             "layers": sizes["v_layers"],

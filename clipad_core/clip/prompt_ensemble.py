@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipad_core.clip.text import TextTower, Tokenizer, encode_prompts
+from clipad_core.clip.text import TextTower, Tokenizer, encode_prompts, mean_embedding
 from clipad_core.errors import ClipadError
 from clipad_core.maps import precise
 
@@ -70,10 +69,7 @@ def average(embeddings: Float[Tensor, "n d"], rule: str) -> Float[Tensor, " d"]:
         raise ClipadError(
             f"text_average: found {rule!r}, expected 'mean_raw' or 'norm_mean'; choose one of them."
         )
-    embeddings = precise(embeddings)
-    if rule == "norm_mean":
-        embeddings = F.normalize(embeddings, dim=-1)
-    return F.normalize(embeddings.mean(dim=0), dim=-1)
+    return mean_embedding(precise(embeddings), of_units=rule == "norm_mean", to_unit=True)
 
 
 @dataclass(frozen=True)

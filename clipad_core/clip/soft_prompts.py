@@ -7,14 +7,40 @@ tower is causal, so nothing behind it is ever seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.text import TextTower
 from clipad_core.clip.transformer import run_block, run_last_block
+from clipad_core.errors import ClipadError
+
+
+def tokenise_beside_context(
+    backbone: Backbone, prompts: Sequence[str], length: int, name: str
+) -> Int[Tensor, "n t"]:
+    """Token ids of prompts that fit into the text tower beside so many learned vectors, on the CPU.
+
+    Args:
+        length: of the learned context, in tokens; 0: there is none.
+        name: of the parameter that the prompts come from, for the message.
+
+    Raises:
+        ClipadError: a prompt that does not fit into the tower's context.
+    """
+    ids = backbone.tokenizer(list(prompts))
+    ends = ids.argmax(dim=-1)
+    limit, longest = len(backbone.text.positional_embedding), int(ends.max()) + 1
+    # A tokenizer cuts what is longer, so that a prompt which fills the context may have been cut.
+    if longest == ids.shape[1] or longest + length > limit:
+        raise ClipadError(
+            f"{name}: {prompts[int(ends.argmax())]!r} takes {longest} tokens or more and the context "
+            f"{length}, expected at most {limit} together; shorten it or context_length."
+        )
+    return ids
 
 
 def run_text_blocks(

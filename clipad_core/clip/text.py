@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -189,6 +190,22 @@ def encode_prompts(
     position = {distinct[row]: place for place, row in enumerate(order)}
     places = torch.tensor([position[prompt] for prompt in prompts])
     return torch.cat(embeddings)[places.to(tower.device)]
+
+
+def mean_embedding(
+    embeddings: Float[Tensor, "n d"], of_units: bool, to_unit: bool
+) -> Float[Tensor, " d"]:
+    r"""One embedding for several prompts: :math:`n(\frac1n \sum_i n(e_i))`, or less of it.
+
+    Args:
+        of_units: whether each prompt counts alike, whatever its length: the inner :math:`n`.
+        to_unit: whether the mean has unit norm: the outer :math:`n`.
+
+    >>> mean_embedding(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), of_units=True, to_unit=False)
+    tensor([0.5000, 0.5000])
+    """
+    mean = (F.normalize(embeddings, dim=-1) if of_units else embeddings).mean(dim=0)
+    return F.normalize(mean, dim=-1) if to_unit else mean
 
 
 def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> None:

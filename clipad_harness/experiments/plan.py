@@ -279,7 +279,7 @@ def _encodings(
         images[recipe] = images.get(recipe, 0) + int(_per_category(frames[dataset])[category])
     trained: dict[tuple[str, Recipe], int] = {}
     for job, count in jobs:
-        recipe = method.recipe(job.config, 0).shared(recipes)
+        recipe = method.training_recipe(job.config).shared(recipes)
         trained[job.dataset, recipe] = max(count, trained.get((job.dataset, recipe), 0))
     for (_, recipe), count in trained.items():
         images[recipe] = images.get(recipe, 0) + count
@@ -344,7 +344,7 @@ def _training(method: Method, job: TrainingJob, images: int, config: dict[str, A
     every_image = anew == 1 or method.training.prompts_of_images
     prompts = 2 * (passes if every_image else _steps(method, job, images))
     text = TRAINING_FACTOR * prompts * tower_operations(config, 17, "text_cfg")
-    tower, _ = _tower(config, method.recipe(job.config, 0))
+    tower, _ = _tower(config, method.training_recipe(job.config))
     return text + anew * passes * tower
 
 

@@ -64,8 +64,8 @@ def train(
     """
     config = data.config
     groups = training.parameter_groups(learner, config, trained_on)
-    # Fused: the same update up to rounding in a fifth of the time.
-    optimizer = torch.optim.Adam(groups, betas=tuple(config.betas), fused=True)
+    optimizer = training.make_optimizer(groups, config)
+    rates = [group["lr"] for group in optimizer.param_groups]
     epochs = training.epochs(config, trained_on)
     order = training.sample_order(config, data.backbone, len(data), epochs)
     batches = [
@@ -78,6 +78,8 @@ def train(
     last_save = time.monotonic()
     for step in range(progress.step, len(batches)):
         epoch, places = batches[step]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * training.rate_factor(config, epoch)
         parts = _take_step(training, learner, optimizer, data, epoch, places, step)
         _note(progress, epoch, len(places), parts)
         progress.step = step + 1

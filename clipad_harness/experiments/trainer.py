@@ -168,7 +168,7 @@ class Trainer:
     def data(self, job: TrainingJob) -> TrainingData:
         """What a training reads; the latest is kept, since trainings of a recipe share it."""
         config, augmentation = job.config, self.training.augmentation(job.config)
-        recipe = find_method(self.name).recipe(config, 0)
+        recipe = find_method(self.name).training_recipe(config)
         key = (
             job.dataset,
             job.categories,
@@ -187,7 +187,7 @@ class Trainer:
 
     def reads(self, job: TrainingJob) -> Hashable:
         """Equal for trainings that read the same stored features."""
-        recipe = find_method(self.name).recipe(job.config, 0)
+        recipe = find_method(self.name).training_recipe(job.config)
         return (
             job.dataset,
             self.encodings.backbone(job.config).key,

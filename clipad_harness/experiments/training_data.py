@@ -71,7 +71,7 @@ class TrainingData:
     @property
     def recipe(self) -> Recipe:
         """What the training reads of an image."""
-        return self.method.recipe(self.config, 0)
+        return self.method.training_recipe(self.config)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.soft_prompts import run_text_blocks
+from clipad_core.clip.soft_prompts import run_text_blocks, tokenise_beside_context
 from clipad_core.clip.text import class_words, read_out
 from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip.config import OBJECT, STATE, AnomalyCLIPConfig
@@ -91,17 +91,8 @@ def _tokenised(
 ) -> Int[Tensor, "n t"]:
     """Token ids of both prompts of every category, where they fit into the tower's context."""
     prompts = [words for category in categories for words in prompt_words(config, category)]
-    ids = backbone.tokenizer(prompts)
-    ends = ids.argmax(dim=-1)
     length = config.context_length if config.context == "learned" else 0
-    limit, longest = len(backbone.text.positional_embedding), int(ends.max()) + 1
-    # A tokenizer cuts what is longer, so that a prompt which fills the context may have been cut.
-    if longest == ids.shape[1] or longest + length > limit:
-        raise ClipadError(
-            f"template: {prompts[int(ends.argmax())]!r} takes {longest} tokens or more and the context "
-            f"{length}, expected at most {limit} together; shorten it or context_length."
-        )
-    return ids
+    return tokenise_beside_context(backbone, prompts, length, "template")
 
 
 def check_category(backbone: Backbone, config: AnomalyCLIPConfig, category: Category) -> None:

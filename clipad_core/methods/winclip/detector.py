@@ -26,8 +26,7 @@ from clipad_core.clip.prompt_ensemble import (
 )
 from clipad_core.clip.text import check_prompts, class_words
 from clipad_core.detection import Detection
-from clipad_core.errors import ClipadError
-from clipad_core.maps import text_scores, upsample
+from clipad_core.maps import average_views, placements_of, stack_maps, text_scores, upsample
 from clipad_core.methods.method import Category, Detector, Method, References
 from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
 from clipad_core.methods.winclip.prompts import find_ensemble
@@ -159,22 +158,12 @@ def detect(
     scores = score(backbone, features, knowledge.text, config, knowledge.memory)
     crops = features.image_embedding[:0] if features.crops is None else features.crops
     crop_scores = text_scores(crops, knowledge.text, temperature(backbone, config))
-    placements = features.placements or _whole(len(features), backbone.input_size)
-    stitched = stitch(scores, placements, crop_scores, config, backbone.input_size)
-    shapes = {tuple(anomaly_map.shape) for _, anomaly_map in stitched}
-    if len(shapes) > 1:
-        raise ClipadError(
-            f"images: their maps have the shapes {sorted(shapes)}, expected one; call once each."
-        )
+    places = placements_of(features, backbone.input_size)
+    images = stitch(scores, places, crop_scores, config, backbone.input_size)
     return Detection(
-        torch.stack([image_score for image_score, _ in stitched]),
-        torch.stack([anomaly_map for _, anomaly_map in stitched]),
+        torch.stack([image_score for image_score, _ in images]),
+        stack_maps([anomaly_map for _, anomaly_map in images]),
     )
-
-
-def _whole(images: int, size: tuple[int, int]) -> list[Placement]:
-    """Images of one view each, which is the canvas."""
-    return [Placement(((0, 0),), size)] * images
 
 
 def stitch(
@@ -197,7 +186,7 @@ def stitch(
         part = slice(start, start + len(placement.corners))
         crop_scores = crops[first : first + placement.crops]
         start, first = part.stop, first + placement.crops
-        anomaly_map = _assemble(scores.patch_scores[part], placement, size)
+        anomaly_map = average_views(upsample(scores.patch_scores[part], size), placement)
         if config.map_size is not None:
             anomaly_map = _resize_from_grid(scores.patch_scores[part], anomaly_map, config.map_size)
         image_score = scores.image_score[part].mean()
@@ -209,18 +198,6 @@ def stitch(
             )
         results.append((_or_maximum(image_score, anomaly_map, scores, config), anomaly_map))
     return results
-
-
-def _assemble(patch_scores: Tensor, placement: Placement, size: tuple[int, int]) -> Tensor:
-    """Upsample every view and average where they overlap."""
-    tiles, (high, wide) = upsample(patch_scores, size), size
-    if len(tiles) == 1:  # it is the canvas
-        return tiles[0]
-    total, weight = tiles.new_zeros(placement.canvas), tiles.new_zeros(placement.canvas)
-    for tile, (left, top) in zip(tiles, placement.corners, strict=True):
-        total[top : top + high, left : left + wide] += tile
-        weight[top : top + high, left : left + wide] += 1
-    return total / weight
 
 
 def _resize_from_grid(patch_scores: Tensor, stitched: Tensor, side: int) -> Tensor:

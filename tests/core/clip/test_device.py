@@ -23,6 +23,8 @@ from clipad_core.errors import ClipadError
 from clipad_core.maps import upsample_by_matrices
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.clip.config import PRESETS as CLIP_PRESETS
+from clipad_core.methods.coop.config import PRESETS as COOP_PRESETS
 from clipad_core.methods.method import Detector
 from clipad_core.methods.winclip.config import PRESETS as WINCLIP_PRESETS
 from clipad_core.methods.winclip.config import WinCLIPConfig
@@ -52,6 +54,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
             {"few_shot_image_score": "added", "batch_text": "own"}
         ),
         "native size": APRILGAN_SMALL.changed({"image_size": 40, "class_name": "object"}),
+    },
+    "clip": {
+        name: preset.changed({"image_size": 48, "sigma": 1.0})
+        for name, preset in CLIP_PRESETS.items()
+        if name != "clip_ac_winclip_ensemble"
+    }
+    | {"one class": CLIP_PRESETS["clip"].changed({"image_size": 48, "one_class": True})},
+    "coop": {
+        name: preset.changed({"image_size": 48, "sigma": 1.0, "blocks": [1, 3]})
+        for name, preset in COOP_PRESETS.items()
+    }
+    | {
+        "joint, in the middle": COOP_PRESETS["reading"].changed(
+            {"image_size": 48, "joint_categories": ["nut", "bolt"], "context_position": "middle"}
+        ),
+        "words": COOP_PRESETS["reading"].changed(
+            {"image_size": 48, "context_words": "a photo of a"}
+        ),
     },
     "vcpclip": {
         "code": VCPCLIP_SMALL,
@@ -164,7 +184,7 @@ def test_a_training_step_runs_on_the_accelerator_and_moves_what_the_cpu_moves(
         prepared = method.prepare(backbone.to(device), config)
         learner = learner_of(name, prepared, config)
         groups = method.training.parameter_groups(learner, config, "visa")
-        optimizer = torch.optim.Adam(groups, fused=True)
+        optimizer = method.training.make_optimizer(groups, config)
         features = encode_all(method.encode, prepared, PICTURES, method.recipe(config, 0))
         labels, drawn = torch.tensor([0, 1, 1]), torch.Generator().manual_seed(0)
         given = (features, labels.to(prepared.device), masks.to(prepared.device), drawn)

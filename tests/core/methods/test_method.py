@@ -68,7 +68,7 @@ def test_a_room_is_found_by_its_folder_and_an_unknown_one_is_one_message() -> No
     assert find_method("winclip") is WINCLIP
     titles = ["AnomalyCLIP", "APRIL-GAN", "VCP-CLIP", "WinCLIP"]
     assert [find_method(name).title for name in SMALL] == titles
-    for name in ("clip", "method", "../winclip", ""):
+    for name in ("blip", "method", "../winclip", ""):
         with pytest.raises(ClipadError) as raised:
             find_method(name)
         assert str(raised.value) == f"method: found {name!r}, expected one of {', '.join(rooms())}."

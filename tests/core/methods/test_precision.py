@@ -18,6 +18,8 @@ from clipad_core.errors import ClipadError
 from clipad_core.methods.anomalyclip import detector as anomalyclip
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.aprilgan import detector as aprilgan
+from clipad_core.methods.coop import detector as coop
+from clipad_core.methods.coop.config import CoOpConfig
 from clipad_core.methods.vcpclip import detector as vcpclip
 from clipad_core.methods.winclip import scoring as winclip_scoring
 from clipad_core.methods.winclip.config import WinCLIPConfig
@@ -30,11 +32,13 @@ LEARNED = {
     "anomalyclip": (anomalyclip, ANOMALYCLIP_SMALL),
     "aprilgan": (aprilgan, APRILGAN_SMALL.changed({"class_name": "object"})),
     "vcpclip": (vcpclip, VCPCLIP_SMALL),
+    "coop": (coop, CoOpConfig().changed({"image_size": 48, "sigma": 1.0})),
 }
 DETECTORS = {
     "anomalyclip": anomalyclip.AnomalyCLIP,
     "aprilgan": lambda backbone, config, learner: aprilgan.APRILGAN(backbone, config, learner, ""),
     "vcpclip": vcpclip.VCPCLIP,
+    "coop": lambda backbone, config, learner: coop.CoOp(backbone, config, learner, "nut"),
 }
 
 
@@ -117,7 +121,7 @@ def test_a_step_of_training_in_float64_is_near_float32(
     images, parts, grads = pictures([(48, 48)] * 3), {}, {}
     for precision, loaded in precisions.items():
         backbone = method.prepare_backbone(loaded, config)
-        features = encode_all(method.encode, backbone, images, method.recipe(config))
+        features = encode_all(method.METHOD.encode, backbone, images, method.recipe(config))
         learner = method.make_learner(loaded, config, 3)
         masks, draws = masks_of().to(backbone.dtype), torch.Generator().manual_seed(0)
         inputs = (features, torch.tensor([0, 1, 1]), masks, draws)
@@ -181,7 +185,7 @@ def test_nothing_of_a_learned_method_is_rounded_on_the_way(
     masks, draws = masks_of().double(), torch.Generator().manual_seed(0)
     with roundings:
         DETECTORS[name](precisions["float64"], config, learner)(images)
-        features = encode_all(method.encode, backbone, images, method.recipe(config))
+        features = encode_all(method.METHOD.encode, backbone, images, method.recipe(config))
         inputs = (features, torch.tensor([0, 1, 1]), masks, draws)
         method.loss(learner, backbone, config, *inputs, ["nut"] * 3)["total"].backward()
     # Which vectors drop out is drawn in float32: a comparison, not a number.

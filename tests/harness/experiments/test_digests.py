@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from project import REPOSITORY
 
-from clipad_core.methods import rooms
+from clipad_core.methods import find_method, rooms
+from clipad_harness.base.settings import Weights
 from clipad_harness.experiments.digests import code_digest, core_files, import_closure
+from clipad_harness.experiments.features import Encodings
 
 KEPT = {
     "features": "clipad_harness.experiments.features",
     "trainings": "clipad_harness.experiments.trainer",
     "shards": "clipad_harness.experiments.scorer",
 }
+
+WEIGHTS = REPOSITORY / "data" / "weights" / "clipad-tiny.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +95,25 @@ def test_an_import_inside_a_function_counts_and_one_for_types_does_not(tmp_path:
 
 def test_a_method_depends_on_no_other_room() -> None:
     for method in rooms():
-        folders = {path.parent.name for path in core_files(method)} & set(rooms())
-        assert folders == {method}
+        folders = {path.parent for path in core_files(method)}
+        assert {folder.name for folder in folders if folder.parent.name == "methods"} == {method}
+
+
+def test_rooms_that_encode_alike_by_code_of_no_room_share_their_features(tmp_path: Path) -> None:
+    weights = Weights("clipad-tiny", str(WEIGHTS), None, {})
+    about = {}
+    for name in ("clip", "coop", "anomalyclip"):
+        method = find_method(name)
+        config = method.config().changed({"image_size": 96})
+        if name == "anomalyclip":
+            config = config.changed({"blocks": [6], "prompt_depth": 3})
+        recipe = method.recipe(config, 0)
+        encodings = Encodings(name, "demo", weights, config, [recipe], tmp_path, 0, "cpu")
+        about[name] = encodings.store(config, recipe).about
+    assert about["clip"] == about["coop"]
+    # What a room encodes by its own code is its own.
+    assert about["anomalyclip"]["code"] == code_digest("anomalyclip", KEPT["features"])
+    assert about["anomalyclip"]["code"] != about["clip"]["code"]
 
 
 @pytest.mark.parametrize("name", ["scorer", "trainer", "features"])

@@ -36,7 +36,9 @@ CATEGORIES = {
 }
 # As few steps as show an epoch's end, a batch of one image, and a kill between.
 SHORT = {"epochs": 2, "batch_size": 4}
-UNAUGMENTED = {"anomalyclip": {}, "vcpclip": {"augmentation": "none"}}
+UNAUGMENTED = {"anomalyclip": {}, "vcpclip": {"augmentation": "none"}, "coop": {}}
+# 18 images in batches of 4; CoOp, by SGD and at another rate in every epoch, leaves out the last two.
+STEPS = {"anomalyclip": 10, "vcpclip": 10, "coop": 8}
 
 
 def draw(folder: Path, dataset: str) -> None:
@@ -66,7 +68,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = make_project(tmp_path_factory.mktemp("training"))
     for dataset in DATASETS:
         draw(project / "data" / "synthetic", dataset)
-    for method in LEARNED:
+    for method in STEPS:
         change(project, method, "seeds", value=[1])
         change(project, method, "walks", value=[])
         change(project, method, "ablations", value={})
@@ -90,10 +92,11 @@ def learned(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.trainer().path(job))
 
 
-@pytest.mark.parametrize("method", LEARNED)
+@pytest.mark.parametrize("method", STEPS)
 def test_a_training_that_is_killed_ends_as_one_that_is_not(
     project: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    change(project, "methods", value=[method])
     pipeline.train(project, method)
     run = open_run(project, method)
     whole = learned(run)
@@ -113,13 +116,45 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(
         pipeline.train(project, method)
     assert list((project / ".cache" / "training").glob("*.pt"))
     pipeline.train(project, method)
-    # 18 images in batches of 4: 5 steps an epoch, 10 in all, 6 before the kill, 4 after it.
-    assert next(steps) == 11
+    # 6 before the kill, the one that was killed, and what was left.
+    assert next(steps) == STEPS[method] + 1
     again = learned(run)
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert (project / "reports/results" / method / "training.csv").read_bytes() == curve
     assert not list((project / ".cache" / "training").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("coop", [1e-5] * 4 + [2e-3] * 4), ("anomalyclip", [1e-3] * 10)],
+)
+def test_every_step_is_made_at_the_rate_of_its_epoch(
+    project: Path, method: str, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(project, "methods", value=[method])
+    rates: list[float] = []
+    step = train._take_step
+
+    def noted(*arguments: Any) -> dict[str, float]:
+        rates.append(arguments[2].param_groups[0]["lr"])
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "_take_step", noted)
+    pipeline.train(project, method)
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_method_that_trains_on_class_tokens_keeps_no_patches_of_its_images(
+    project: Path,
+) -> None:
+    change(project, "methods", value=["coop"])
+    pipeline.train(project, "coop")
+    entries = list((project / ".cache" / "features").rglob("*.safetensors"))
+    assert len(entries) == 18
+    assert all(
+        set(load_file(entry)) == {"image_embedding", "corners", "canvas"} for entry in entries
+    )
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])

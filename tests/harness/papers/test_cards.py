@@ -9,7 +9,7 @@ from project import tracked_params
 
 from clipad_core.config import choices
 from clipad_core.errors import ClipadError
-from clipad_core.methods import find_method
+from clipad_core.methods import find_method, rooms
 from clipad_harness.base.settings import MethodSettings
 from clipad_harness.experiments.switch_steps import own_steps, walk_group
 from clipad_harness.papers.card import (
@@ -40,7 +40,8 @@ def printed_of(method: str) -> pd.DataFrame:
 
 
 def test_every_method_of_params_has_a_card() -> None:
-    assert set(tracked_params()["methods"]) <= set(paper_names())
+    # A method that is not run has its card and its section all the same.
+    assert set(tracked_params()["methods"]) <= set(paper_names()) <= set(rooms())
 
 
 @every_paper
