@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features
 from clipad_core.clip.joint import block_numbers
 from clipad_core.clip.preprocess import Placement
@@ -53,15 +54,6 @@ def text_scores(
     if len(text) == 1:
         return (1 - similarity[..., 0]) / 2
     return torch.sigmoid((similarity[..., 1] - similarity[..., 0]) / temperature)
-
-
-def precise(values: Tensor) -> Tensor:
-    """The same in float32 at least: scores are made of logits there, under autocast too.
-
-    >>> precise(torch.ones(1, dtype=torch.float16)).dtype
-    torch.float32
-    """
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def upsample(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b H W"]:

@@ -176,6 +176,15 @@ def computing(device: torch.device, dtype: torch.dtype, autocast: bool) -> Itera
         yield
 
 
+def precise(values: Tensor) -> Tensor:
+    """The same in float32 at least: scores are made of logits there, under autocast too.
+
+    >>> precise(torch.ones(1, dtype=torch.float16)).dtype
+    torch.float32
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def moved(value: Any, device: torch.device) -> Any:
     """A copy on another device: of a tensor, a module, or whatever holds some of them.
 

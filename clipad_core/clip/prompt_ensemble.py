@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipad_core.clip.device import precise
 from clipad_core.clip.text import TextTower, Tokenizer, encode_prompts, mean_embedding
 from clipad_core.errors import ClipadError
-from clipad_core.maps import precise
 
 
 @dataclass(frozen=True)

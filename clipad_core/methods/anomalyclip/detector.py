@@ -19,6 +19,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features, Recipe
 from clipad_core.clip.prepare import prepare
 from clipad_core.detection import Detection
@@ -26,7 +27,6 @@ from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
 from clipad_core.maps import (
     check_finite,
     check_maps,
-    precise,
     smoothed,
     upsample_by_matrices,
 )

@@ -11,9 +11,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features
 from clipad_core.learned.linear_heads import head_logits
-from clipad_core.maps import precise, upsample_by_matrices, upsampled_difference
+from clipad_core.maps import upsample_by_matrices, upsampled_difference
 from clipad_core.methods.aprilgan.config import APRILGANConfig, compared_blocks
 from clipad_core.methods.aprilgan.learner import APRILGANLearner
 
