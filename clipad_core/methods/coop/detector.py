@@ -17,12 +17,13 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features
 from clipad_core.clip.joint import JointRecipe, block_numbers, encode_joint
 from clipad_core.clip.prepare import prepare
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
-from clipad_core.maps import detect_between_prompts, precise
+from clipad_core.maps import detect_between_prompts
 from clipad_core.methods.coop.checkpoint import read_official
 from clipad_core.methods.coop.config import PRESETS, CoOpConfig
 from clipad_core.methods.coop.learner import (
