@@ -122,20 +122,23 @@ def main(words: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         raise  # `clipad_harness.cli.entry` says what to install
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower():  # torch's, of a device
+        from clipad_harness.experiments.batches import out_of_memory
+
+        reason = out_of_memory(error)
+        if not reason:
             return report_unexpected(error)
-        print(f"clipad: {_about_memory(error)}", file=sys.stderr)
+        print(f"clipad: {_about_memory(reason)}", file=sys.stderr)
         return 1
     except Exception as error:
         return report_unexpected(error)
     return 0
 
 
-def _about_memory(error: RuntimeError) -> str:
-    """What to do where the memory of a device ran out."""
+def _about_memory(reason: str) -> str:
+    """What to do where the memory of a device ran out, as torch says it."""
     return (
-        f"device: its memory ran out ({str(error).splitlines()[0][:160]}), expected more; what was finished "
-        "is kept. Run again with fewer `workers`, a smaller batch_size or bfloat16, or with `device: cpu`."
+        f"device: its memory ran out ({reason}), expected more; what was finished is kept. Run again with "
+        "fewer `workers`, a smaller batch_size or bfloat16, or with `device: cpu`."
     )
 
 
