@@ -24,7 +24,8 @@ STAGES = ("train@toy", "measure@toy", "notebook@toy", "essay@comparison", "explo
 def added(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that has measured WinCLIP, and then gets the toy's files."""
     project = make_repository(tmp_path_factory.mktemp("added"))
-    change(project, "methods", value=["winclip"])
+    for setting in ("methods", "pages"):
+        change(project, setting, value=["winclip"])
     change(project, "winclip", "ablations", value={})
     change(project, "winclip", "walks", value=[])
     dvc(project, "repro", "measure@winclip")
@@ -37,6 +38,7 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     toy = yaml.safe_load((TOY / "params.yaml").read_text(encoding="utf-8"))
     params["methods"].append("toy")
+    params["pages"].append("toy")
     params["profiles"]["demo"]["toy"] = toy["weights"]
     write_settings(project, params | {"toy": toy["toy"]})
     return project

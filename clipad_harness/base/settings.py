@@ -26,6 +26,7 @@ WORKERS_OF_A_DEVICE = 2
 TOP_NAMES = (
     "profile",
     "methods",
+    "pages",
     "ablations",
     "device",
     "profiles",
@@ -270,16 +271,43 @@ def read_methods(root: Path) -> tuple[str, ...]:
     Raises:
         ClipadError: none, one twice, or one that has no room in the core.
     """
-    names = get(read_params(root), "methods", PARAMS)
-    method_names = rooms()
-    validate(tuple[str, ...], names, PARAMS, "methods")
-    if not names or len(set(names)) < len(names):
+    names = _names(root, "methods")
+    if not names:
         raise wrong(PARAMS, "methods", names, "a list of names, each once")
+    method_names = rooms()
     if unknown := [name for name in names if name not in method_names]:
         raise ClipadError(
             f"methods: found {unknown[0]!r}, expected some of {', '.join(method_names)}, the folders of "
             "clipad_core/methods; correct it in params.yaml."
         )
+    return names
+
+
+def read_pages(root: Path) -> tuple[str, ...]:
+    """The methods that have a page of their own, made by a notebook of their name.
+
+    Raises:
+        ClipadError: one twice, one that is not run, or one without a notebook.
+    """
+    names, methods = _names(root, "pages"), read_methods(root)
+    if unknown := [name for name in names if name not in methods]:
+        raise ClipadError(
+            f"pages: found {unknown[0]!r}, expected some of `methods`, {', '.join(methods)}; add it there, "
+            "or remove it from `pages`, in params.yaml."
+        )
+    if missing := [name for name in names if not (root / "notebooks" / f"{name}.ipynb").is_file()]:
+        raise ClipadError(
+            f"pages: found {missing[0]!r}, but no notebooks/{missing[0]}.ipynb; write it, or remove the "
+            "name from `pages` in params.yaml."
+        )
+    return names
+
+
+def _names(root: Path, setting: str) -> tuple[str, ...]:
+    names = get(read_params(root), setting, PARAMS)
+    validate(tuple[str, ...], names, PARAMS, setting)
+    if len(set(names)) < len(names):
+        raise wrong(PARAMS, setting, names, "a list of names, each once")
     return tuple(names)
 
 

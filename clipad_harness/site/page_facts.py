@@ -12,7 +12,7 @@ from typing import Any
 
 from IPython.display import JSON, display
 
-from clipad_harness.base.settings import find_root, read_methods
+from clipad_harness.base.settings import find_root, read_pages
 from clipad_harness.data.datasets import index_hash
 from clipad_harness.experiments.pipeline import open_measured, open_run, results_of
 from clipad_harness.report.method import number_origins, provenance, summarise
@@ -28,7 +28,7 @@ def tell(name: str, parameters: Mapping[str, Any]) -> None:
         parameters: that the notebook was run with.
     """
     root = find_root()
-    if name in read_methods(root):
+    if name in read_pages(root):
         display(JSON(about_method(root, name, parameters)))
     else:
         display(JSON(about_essay(root, parameters)))

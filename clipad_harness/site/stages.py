@@ -10,7 +10,7 @@ from pathlib import Path
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import parameters_of
-from clipad_harness.base.settings import read_method, read_methods, read_profile
+from clipad_harness.base.settings import read_method, read_methods, read_pages, read_profile
 from clipad_harness.experiments.left_out import (
     MethodLeftOut,
     missing_datasets,
@@ -27,8 +27,8 @@ _AGAIN = (
     "it is there: `./repro dvc repro --single-item --force train@{name}`, then `./repro`. After a change "
     "of `params.yaml`, `./repro` alone."
 )
-# Notebooks about all methods together; they have no numbers of their own.
-ESSAYS = ("comparison", "why_numbers_differ")
+# Notebooks about several methods; they have no numbers of their own.
+ESSAYS = ("baselines", "comparison", "why_numbers_differ")
 
 
 def notebook(root: Path, name: str) -> Path:
@@ -37,18 +37,17 @@ def notebook(root: Path, name: str) -> Path:
     Raises:
         ClipadError: no such notebook, or a notebook that fails.
     """
-    every = read_methods(root)
-    if name not in (*every, *ESSAYS):
-        raise ClipadError(
-            f"notebook: found {name!r}, expected one of {', '.join((*every, *ESSAYS))}."
-        )
+    every, pages_of_methods = read_methods(root), read_pages(root)
+    if name not in (*pages_of_methods, *ESSAYS):
+        names = ", ".join((*pages_of_methods, *ESSAYS))
+        raise ClipadError(f"notebook: found {name!r}, expected one of {names}.")
     from clipad_harness.site.notebook import run_notebook
     from clipad_harness.site.plot_file import write_plot
 
     methods = every if name in ESSAYS else (name,)
     for method in methods:
         read_method(root, method)  # what is wrong there is a message about params.yaml
-    if name in every and (reason := _reason_to_leave_out(root, name)):
+    if name in pages_of_methods and (reason := _reason_to_leave_out(root, name)):
         return _left_out_page(root, name, reason)
     values = parameters_of(root, None if name in ESSAYS else name)
     cited = [citation for method in methods for citation in citations(method, values["dataset"])]
@@ -63,7 +62,7 @@ def notebook(root: Path, name: str) -> Path:
         command="./repro",
         glossary=glossary(methods),
     )
-    if name in every:
+    if name in pages_of_methods:
         write_text(summary_path(root, name), page.about["summary"])
         write_plot(root, name)
     return page.html
@@ -109,4 +108,4 @@ def pages(root: Path, failed: Mapping[str, str] | None = None) -> Path:
     """
     from clipad_harness.site.index import write_home
 
-    return write_home(root, read_methods(root), ESSAYS, failed)
+    return write_home(root, read_pages(root), ESSAYS, failed)

@@ -19,7 +19,7 @@ from clipad_harness.base.parameters import (
     parameters_of,
     read_parameterised,
 )
-from clipad_harness.base.settings import read_method, read_profile
+from clipad_harness.base.settings import read_method, read_methods, read_pages, read_profile
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 OWN = "# Parameters: None is what params.yaml says\npreset = None\nphotos = []  # paths\n"
@@ -191,3 +191,25 @@ def test_ablations_are_all_or_none(project: Path, value: object) -> None:
     change(project, "ablations", value=value)
     with pytest.raises(ClipadError, match="ablations: found .*, expected all, or none"):
         read_method(project, "winclip")
+
+
+@pytest.mark.parametrize(
+    ("pages", "message"),
+    [
+        (["winclip", "winclip"], "pages: found"),
+        (["winclip", "aprilgan"], "pages: found 'aprilgan', expected some of `methods`, winclip"),
+        (["vcpclip"], "pages: found 'vcpclip', but no notebooks/vcpclip.ipynb"),
+    ],
+)
+def test_a_page_belongs_to_a_method_that_is_run_and_has_a_notebook(
+    project: Path, pages: list[str], message: str
+) -> None:
+    (project / "notebooks" / "vcpclip.ipynb").unlink()
+    change(project, "pages", value=pages)
+    with pytest.raises(ClipadError, match=message):
+        read_pages(project)
+
+
+def test_a_method_without_a_page_is_measured_all_the_same(project: Path) -> None:
+    change(project, "pages", value=["winclip"])
+    assert read_pages(project) == ("winclip",) and len(read_methods(project)) > 1

@@ -20,6 +20,7 @@ from clipad_harness.base.settings import (
     read_feature_memory,
     read_method,
     read_methods,
+    read_pages,
     read_profile,
     read_synthetic,
     read_workers,
@@ -111,6 +112,7 @@ PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "waiting": ("cluster: null\ncluster_wait: {}", read_cluster),
     "memory": ("feature_memory_mb: {}", read_feature_memory),
     "methods": ("methods: {}", read_methods),
+    "pages": ("methods: [winclip]\npages: {}", read_pages),
     "drawings": (
         "synthetic: {{seed: 1, image_size: {}, train_good: 2, test_good: 3, test_damaged: 4}}",
         read_synthetic,

@@ -203,6 +203,7 @@ WRONG = [
     (("profiles", "demo", "vcpclip", "changes", "image_size"), {518: 97, 224: 97}, "multiple of 8"),
     (("ablations",), "some", "ablations: found 'some', expected all, or none"),
     (("methods",), ["winclip", "winclipp"], "methods: found 'winclipp'"),
+    (("methods",), ["winclip", "winclip"], "each once"),
 ]
 
 

@@ -20,8 +20,8 @@ from clipad_harness.site.explorer_data import read_explorer_data
 PAGES = tuple(
     f"{name}.html"
     for name in (
-        *("index", "comparison", "why_numbers_differ", "explorer"),
-        *settings()["methods"],
+        *("index", "baselines", "comparison", "why_numbers_differ", "explorer"),
+        *settings()["pages"],
     )
 )
 NO_SIDECAR = "net::ERR_FILE_NOT_FOUND"
