@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from threading import RLock
 from typing import Any
 
 import torch
@@ -152,6 +153,10 @@ def attention_backend(device: torch.device, dtype: torch.dtype, autocast: bool) 
     return "flash, efficient, math" if is_half else "efficient, math"
 
 
+# Which kernels may compute attention is a setting of the process: threads that compute take turns.
+_KERNELS = RLock()
+
+
 @contextmanager
 def computing(device: torch.device, dtype: torch.dtype, autocast: bool) -> Iterator[None]:
     """Compute with the attention kernels of `attention_backend`, in half precision where asked for.
@@ -172,6 +177,7 @@ def computing(device: torch.device, dtype: torch.dtype, autocast: bool) -> Itera
                 "math": SDPBackend.MATH,
             }
             names = attention_backend(device, dtype, autocast).split(", ")
+            stack.enter_context(_KERNELS)
             stack.enter_context(sdpa_kernel([kernels[name] for name in names]))
         yield
 

@@ -25,7 +25,7 @@ from clipad_core.methods.method import Training
 from clipad_core.validation import validate
 from clipad_harness.base.sealed import read_state, tell_damage, write_state
 from clipad_harness.base.workers import Advance
-from clipad_harness.experiments.training_data import TrainingData
+from clipad_harness.experiments.training_data import Batch, TrainingData
 
 SECONDS_BETWEEN_SAVES = 20.0
 
@@ -76,11 +76,12 @@ def train(
     progress = _resume(saved, learner, optimizer, [epoch for epoch, _ in batches])
     advance(progress.step)
     last_save = time.monotonic()
-    for step in range(progress.step, len(batches)):
+    remaining = data.batches(batches[progress.step :])
+    for step, batch in enumerate(remaining, progress.step):
         epoch, places = batches[step]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * training.rate_factor(config, epoch)
-        parts = _take_step(training, learner, optimizer, data, epoch, places, step)
+        parts = _take_step(training, learner, optimizer, data, batch, step)
         _note(progress, epoch, len(places), parts)
         progress.step = step + 1
         advance(1)
@@ -98,11 +99,10 @@ def _take_step(
     learner: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: TrainingData,
-    epoch: int,
-    places: Sequence[int],
+    batch: Batch,
     step: int,
 ) -> dict[str, float]:
-    features, labels, masks, names = data.batch(epoch, places)
+    features, labels, masks, names = batch
     generator = torch.Generator().manual_seed(_seed_of(data.config.seed, step))
     with data.backbone.computing():
         parts = training.loss(

@@ -6,8 +6,9 @@ an augmented image is new in every epoch, and is encoded when its turn comes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from clipad_core.clip.features import Features, Recipe, encode_all, join
+from clipad_core.clip.device import CPU, moved
+from clipad_core.clip.features import Features, Recipe, encode_views, join, views_of
+from clipad_core.clip.preprocess import Views
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.checkpoint import find_training
@@ -29,7 +32,11 @@ from clipad_harness.experiments.augment import (
     drawn_mosaics,
     mosaic,
 )
-from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
+from clipad_harness.experiments.batches import BATCHES_AHEAD, read_ahead
+from clipad_harness.experiments.features import Encodings, ImageFeatures
+
+# Features, labels, masks at the size of the maps, and categories of some images.
+Batch = tuple[Features, Tensor, Tensor, list[str]]
 
 
 class TrainingData:
@@ -64,7 +71,7 @@ class TrainingData:
         self._stored: ImageFeatures | None = None
         self._masks: dict[int, Tensor] = {}
         self._samples: dict[int, Sample] = {}
-        self._bytes = 0
+        self._bytes, self._counting = 0, Lock()
         # Config and augmentation, and the mosaics that they draw.
         self._drawn: tuple[object, Mapping[tuple[int, int], list[int]]] | None = None
 
@@ -81,29 +88,68 @@ class TrainingData:
         if self.augmentation is None or self.augmentation.name == MOSAIC:
             self._stored = self.encodings.images(self.config, self.recipe, self.paths, subject)
 
-    def batch(
-        self, epoch: int, places: Sequence[int]
-    ) -> tuple[Features, Tensor, Tensor, list[str]]:
-        """Features, labels, masks at the size of the maps, and categories of some images."""
+    def batches(self, steps: Sequence[tuple[int, Sequence[int]]]) -> Iterator[Batch]:
+        """Of every step its batch.
+
+        While an accelerator computes a step, threads read, augment and resize for the next ones; on a
+        CPU, whose cores all have a training of their own, each is read when its turn comes.
+
+        Args:
+            steps: epoch and places of each.
+        """
+        self._mosaics()  # drawn once, before threads look
+        ahead = 0 if self.backbone.device == CPU else BATCHES_AHEAD
+        for read in read_ahead(steps, self._read, ahead):
+            yield self._batch(*read)
+
+    def batch(self, epoch: int, places: Sequence[int]) -> Batch:
+        """That of one step."""
+        return next(self.batches([(epoch, places)]))
+
+    def _read(
+        self, step: tuple[int, Sequence[int]]
+    ) -> tuple[Sequence[int], list[list[Views] | Features], Tensor]:
+        """What a step needs of files: its places, masks, and features, or views where they are new.
+
+        Views that follow each other are encoded together, and so stand together.
+        """
+        epoch, places = step
+        mosaics, stored = self._mosaics(), self._stored
+        if stored is None:
+            samples = [self._augmented(epoch, place) for place in places]
+            return places, [self._views(samples)], self._masks_of(samples)
+        if all((epoch, place) not in mosaics for place in places):
+            masks = [self._resized_mask(place) for place in places]
+            features = join([stored.read(place, self.recipe) for place in places])
+            return places, [features], torch.cat(masks)
+        parts: list[list[Views] | Features] = []
+        masks = []
+        for place in places:
+            if tiles := mosaics.get((epoch, place)):
+                sample = mosaic([self._sample(tile) for tile in tiles])
+                parts.append(self._views([sample]))
+                masks.append(self._masks_of([sample]))
+            else:
+                parts.append(stored.read(place, self.recipe))
+                masks.append(self._resized_mask(place))
+        return places, parts, torch.cat(masks)
+
+    def _batch(
+        self, places: Sequence[int], parts: Sequence[list[Views] | Features], masks: Tensor
+    ) -> Batch:
+        """A batch where the backbone lies, its views encoded."""
+        device = self.backbone.device
+        encode = self.method.encode
+        features = [
+            moved(part, device)
+            if isinstance(part, Features)
+            else encode_views(encode, self.backbone, part, self.recipe)
+            for part in parts
+        ]
         labels = torch.tensor(self.rows["label"].to_numpy()[list(places)])
         names = [str(name) for name in self.rows["category"].to_numpy()[list(places)]]
-        mosaics = self._mosaics()
-        if self._stored is None:
-            features, masks = self._encoded([self._augmented(epoch, place) for place in places])
-        elif all((epoch, place) not in mosaics for place in places):
-            features = features_of(self._stored, self.recipe, places)
-            masks = torch.cat([self._resized_mask(place) for place in places])
-        else:
-            parts = [
-                self._encoded([mosaic([self._sample(tile) for tile in mosaics[epoch, place]])])
-                if (epoch, place) in mosaics
-                else (features_of(self._stored, self.recipe, [place]), self._resized_mask(place))
-                for place in places
-            ]
-            features = join([part for part, _ in parts])
-            masks = torch.cat([mask for _, mask in parts])
-        device = self.backbone.device
-        return features, labels.to(device), masks.to(device, self.backbone.dtype), names
+        masks = masks.to(device, self.backbone.dtype)
+        return join(features), labels.to(device), masks, names
 
     def _resized_mask(self, place: int) -> Tensor:
         """The mask of one image as it is."""
@@ -116,8 +162,9 @@ class TrainingData:
 
     def _fits(self, size: int) -> bool:
         """Whether so many more bytes may be kept; if so, they are counted."""
-        fits = self._bytes + size <= self.encodings.memory
-        self._bytes += size if fits else 0
+        with self._counting:
+            fits = self._bytes + size <= self.encodings.memory
+            self._bytes += size if fits else 0
         return fits
 
     def _mask(self, place: int) -> np.ndarray:
@@ -155,10 +202,11 @@ class TrainingData:
             folders.setdefault(str(category), []).append(list(group.index))
         return [folders[str(category)] for category in self.rows["category"]]
 
-    def _encoded(self, samples: Sequence[Sample]) -> tuple[Features, Tensor]:
-        images = [sample.image for sample in samples]
-        features = encode_all(self.method.encode, self.backbone, images, self.recipe)
-        return features, torch.cat([self._resized(sample.mask) for sample in samples])
+    def _views(self, samples: Sequence[Sample]) -> list[Views]:
+        return [views_of(self.backbone, sample.image, self.recipe) for sample in samples]
+
+    def _masks_of(self, samples: Sequence[Sample]) -> Tensor:
+        return torch.cat([self._resized(sample.mask) for sample in samples])
 
     def _augmented(self, epoch: int, place: int) -> Sample:
         assert self.augmentation is not None

@@ -1,6 +1,7 @@
 """The training augmentation: recorded operations, every draw reproducible, masks go along."""
 
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from types import SimpleNamespace
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerator import accelerator
 from PIL import Image
 from recordings import GOLDENS
 from vcpclip_cases import SMALL, square
@@ -28,7 +30,7 @@ from clipad_harness.experiments.augment import (
 )
 from clipad_harness.experiments.training_data import TrainingData
 
-__all__ = ["square"]  # the fixture
+__all__ = ["accelerator", "square"]  # the fixtures
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +185,30 @@ def test_training_sees_new_images_every_epoch_and_the_same_after_a_kill(
     assert torch.equal(again[2], masks)
     later = data.batch(1, [4, 1])
     assert not torch.equal(later[0].image_embedding, features.image_embedding)
+
+
+def test_threads_augment_for_the_next_steps_of_an_accelerator_and_change_no_batch(
+    square: Backbone, tmp_path: Path, accelerator: torch.device
+) -> None:
+    steps = [(epoch, [place, 5 - place]) for epoch in range(2) for place in range(3)]
+    here = training(tmp_path, square, "mvtec", mosaic_rate=0.5)
+    there = training(tmp_path, square.to(accelerator), "mvtec", mosaic_rate=0.5)
+    read, threads, third = there._read, [], Event()
+
+    def watched(step: tuple[int, list[int]]) -> object:
+        threads.append(current_thread())
+        if step == steps[2]:
+            third.set()
+        return read(step)
+
+    there._read = watched  # type: ignore[method-assign]
+    for expected, batch in zip(here.batches(steps), there.batches(steps), strict=True):
+        assert third.wait(10)  # it is read while the first one is worked on
+        torch.testing.assert_close(
+            batch[0].image_embedding.cpu(), expected[0].image_embedding, rtol=0, atol=1e-5
+        )
+        assert torch.equal(batch[2].cpu(), expected[2]) and batch[3] == expected[3]
+    assert len(threads) == len(steps) and main_thread() not in threads
 
 
 def test_only_mvtec_is_tiled_with_anomalous_images_of_the_same_category(
