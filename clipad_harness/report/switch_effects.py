@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
+from IPython.display import display
 from matplotlib.figure import Figure
 
 from clipad_core.config import Choice, choices, fields_read
@@ -17,11 +18,12 @@ from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.settings import MethodSettings
+from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.switch_steps import differing, walk_group
 from clipad_harness.experiments.variants import Variant
 from clipad_harness.papers.card import paper_names, read_paper
 from clipad_harness.report.ablations import how_many_categories, paper_of
-from clipad_harness.report.figures import PALETTE
+from clipad_harness.report.figures import PALETTE, show
 from clipad_harness.report.tables import Html, callout, percent, table
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")
@@ -64,6 +66,40 @@ def walks(results: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
     taken = steps[["walk", "k_shot"]].drop_duplicates().itertuples(index=False)
     names = [(str(name).removeprefix(walk_group("")), int(k_shot)) for name, k_shot in taken]
     return {(name, k_shot): walk(results, name, k_shot) for name, k_shot in names}
+
+
+def titled_walks(run: Run, results: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
+    """All walks of a method by the title that a reader sees: where each leads, and its steps.
+
+    Args:
+        run: of the method.
+        results: its results.
+    """
+    title, start, references = run.method.title, run.settings.preset, run.method.references
+    return {
+        f"{title}, {start} to {end}" + (f", {k_shot}-shot" if references else ""): (end, steps)
+        for (end, k_shot), steps in walks(results).items()
+    }
+
+
+def walk_panels(run: Run | None, results: pd.DataFrame) -> None:
+    """What the switches of a method are, then a waterfall and a table a walk.
+
+    Args:
+        run: of the method; None where this run has none of it.
+        results: its results.
+    """
+    if run is None:
+        display(callout("This method is not part of this run."))
+        return
+    panels = titled_walks(run, results)
+    if not panels:
+        display(callout(f"{run.method.title}: no walk is measured in this run."))
+        return
+    display(switch_table([steps for _, steps in panels.values()], run.name))
+    for title, (end, steps) in panels.items():
+        show(*waterfall(steps, title, end), caption=title)
+        display(effect_table(steps, run.variants, end, title))
 
 
 def effects(values: pd.DataFrame) -> pd.DataFrame:

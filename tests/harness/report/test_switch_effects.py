@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from html import unescape
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -49,6 +51,39 @@ def test_the_waterfall_names_its_largest_step() -> None:
         "To zqhang: image AUROC from 90.0 to 70.0, largest step clamp association −15.0; "
         "pixel AUROC from 80.0 to 90.0, largest step temperature +10.0."
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "title"),
+    [("winclip", "WinCLIP, paper to malalab, 1-shot"), ("clip", "CLIP, paper to malalab")],
+)
+def test_a_walk_is_titled_by_where_it_leads_and_by_references_where_some_are_read(
+    method: str, title: str
+) -> None:
+    run = SimpleNamespace(method=find_method(method), settings=SimpleNamespace(preset="paper"))
+    [(found, (end, steps))] = switch_effects.titled_walks(run, results(STEPS)).items()
+    assert (found, end) == (title, "malalab")
+    assert steps.equals(switch_effects.walk(results(STEPS), "malalab", 1))
+
+
+def test_every_walk_of_a_method_is_shown_below_what_its_switches_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [first, *_] = variants_of("winclip")
+    among = [replace(first, name=name) for name in results(STEPS)["variant"].unique()]
+    run = SimpleNamespace(
+        method=find_method("winclip"),
+        name="winclip",
+        settings=SimpleNamespace(preset="paper"),
+        variants=among,
+    )
+    switch_effects.walk_panels(run, results(STEPS))
+    shown = capsys.readouterr().out
+    assert shown.index("The switches") < shown.index("WinCLIP, paper to malalab, 1-shot")
+    switch_effects.walk_panels(run, results(STEPS).iloc[:0])
+    assert "WinCLIP: no walk is measured in this run." in capsys.readouterr().out
+    switch_effects.walk_panels(None, results(STEPS).iloc[:0])
+    assert "not part of this run" in capsys.readouterr().out
 
 
 def test_a_walk_to_a_code_without_maps_moves_none() -> None:
