@@ -24,6 +24,7 @@ from clipad_core.clip.transformer import (
     project_qkv,
 )
 from clipad_core.clip.vision import VisionTower, embed_patches, pre_norm
+from clipad_core.methods.anomalyclip.dense import READ_OUTS, read_out
 
 # Which of query, key and value is compared with itself.
 COMPARED = {"qq": 0, "kk": 1, "vv": 2}
@@ -35,7 +36,8 @@ class Branch:
     """What is computed beside the tower.
 
     Attributes:
-        kinds: "vv", "qq", "kk", or "qk" for the tower's own stream.
+        kinds: "vv", "qq", "kk", "qk" for the tower's own stream, or a name of `READ_OUTS`, which reads
+            the kept blocks alone.
         from_layer: first block (1-based) that has the branch; before it there is one stream.
         blocks: 1-based numbers of the blocks whose output is kept.
         stream: "sum": attention outputs add up on the input of the first block; "mlp": each block
@@ -52,7 +54,7 @@ class Branch:
 
     def last_block(self, depth: int) -> int:
         """The last block whose branch is needed; 0: none is."""
-        if set(self.kinds) == {TOWER} or max(self.blocks) < self.from_layer - 1:
+        if set(self.kinds) <= {TOWER, *READ_OUTS} or max(self.blocks) < self.from_layer - 1:
             return 0
         return depth if self.stream == "aliased" else max(self.blocks)
 
@@ -68,7 +70,7 @@ class _Streams:
     def add(self, transformer: Transformer, index: int, x: Tensor, qkv: Tensor) -> None:
         """Run the branch of one block; ``x`` is the input of the block, class token included."""
         for kind in self.branch.kinds:
-            if kind == TOWER:
+            if kind == TOWER or kind in READ_OUTS:
                 continue
             seen = self_attention(transformer, index, qkv, kind)
             if kind not in self.local:
@@ -77,6 +79,13 @@ class _Streams:
                 self.local[kind] = feed_forward(transformer, index, x[:, 1:] + seen)
             else:
                 self.local[kind] = self.local[kind] + seen
+
+    def read_out(
+        self, transformer: Transformer, index: int, x: Tensor, qkv: Tensor, grid: tuple[int, int]
+    ) -> None:
+        """What a kept block gives where it is read in another way; ``x`` is its input."""
+        for kind in READ_OUTS.keys() & set(self.branch.kinds):
+            self.local[kind] = read_out(transformer, index, x, qkv, kind, grid)
 
     def needs_tower(self) -> bool:
         """Whether a block that is kept now is kept from the tower's own stream."""
@@ -140,13 +149,16 @@ def run_branch(
         qkv = project_qkv(tower.transformer, index, x)
         if branch.from_layer <= index + 1 <= until:
             streams.add(tower.transformer, index, x, qkv)
-        needs_patches = index + 1 in branch.blocks and streams.needs_tower()
+        is_kept = index + 1 in branch.blocks
+        if is_kept:
+            streams.read_out(tower.transformer, index, x, qkv, tower.grid)
+        needs_patches = is_kept and streams.needs_tower()
         if index + 1 < tower.depth or needs_patches:
             x = finish_block(tower.transformer, index, x, qkv)
         else:
             rows = torch.zeros(len(x), dtype=torch.long, device=x.device)
             x = finish_block(tower.transformer, index, x[:, :1], qkv, rows=rows)
-        if index + 1 in branch.blocks:
+        if is_kept:
             streams.keep(index + 1, x)
     return x[:, 0], streams.finish()
 

@@ -25,7 +25,9 @@ _C = "zqhang/AnomalyCLIP@45ed4dd"
 # Where a prompt takes its state word and the name of what it shows.
 STATE, OBJECT = "{state}", "{object}"
 
-Branch = Literal["vv", "qq", "kk", "none", "ensemble", "ensemble_qk"]
+Branch = Literal[
+    "vv", "qq", "kk", "none", "ensemble", "ensemble_qk", "maskclip", "sclip", "naclip", "clearclip"
+]
 Stream = Literal["sum", "mlp", "aliased"]
 
 
@@ -50,6 +52,7 @@ class AnomalyCLIPConfig:
 
     # Local features. P App. C and C: V-V attention beside the tower; "none" is P Table 4 without T1.
     # P Fig. 6: Q-Q and K-K. R Table 12: logits of QQ, KK, VV averaged, and with the tower's own Q-K.
+    # Other papers' readings of CLIP for dense tasks, which change the read blocks alone: `dense`.
     branch: Branch = "vv"
     dpam_from_layer: int = 6  # P A.1; C DPAM_layer=20, the last 19 of 24 blocks
     blocks: tuple[int, ...] = choice(  # P 4.1

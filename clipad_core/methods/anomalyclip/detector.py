@@ -35,6 +35,7 @@ from clipad_core.methods.anomalyclip.checkpoint import (
     read_official,
 )
 from clipad_core.methods.anomalyclip.config import PRESETS, AnomalyCLIPConfig, members
+from clipad_core.methods.anomalyclip.dense import READ_OUTS
 from clipad_core.methods.anomalyclip.learner import (
     AnomalyCLIPLearner,
     empty_learner,
@@ -62,7 +63,7 @@ class BranchRecipe(Recipe):
 
 def recipe(config: AnomalyCLIPConfig, k_shot: int = 0) -> BranchRecipe:
     """What ``config`` reads of an image; there are no references."""
-    bare = config.branch == "none"
+    bare = config.branch in ("none", *READ_OUTS)
     return BranchRecipe(
         image_size=config.image_size,
         blocks=tuple(sorted(config.blocks)),

@@ -16,6 +16,7 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.learned.official_init import Architecture, architecture_of, draw_clip, draw_order
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.anomalyclip.dense import READ_OUTS
 
 DEVIATION = 0.02  # of all initial vectors; C
 # Width of linear layers that the official code makes, stores and never uses.
@@ -80,7 +81,7 @@ def sizes_of(backbone: Backbone, config: AnomalyCLIPConfig) -> Architecture:
         "prompt_depth": (config.prompt_depth, sizes.text_depth, "text tower"),
     }
     for name, (value, limit, tower) in limits.items():
-        unused = name == "dpam_from_layer" and config.branch == "none"
+        unused = name == "dpam_from_layer" and config.branch in ("none", *READ_OUTS)
         if value > limit and not unused:
             raise ClipadError(
                 f"{name}: found {value}, expected at most {limit}, the blocks of the {tower} of "
