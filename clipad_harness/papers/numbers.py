@@ -122,6 +122,31 @@ def dataset_titles(dataset: str) -> tuple[str, ...]:
     return printed or (dataset,)
 
 
+def _about(table: pd.DataFrame, dataset: str) -> pd.Series:
+    """Which rows are about a dataset: its name, and where papers mean several by it, the source.
+
+    Args:
+        table: as from `load_reported`.
+        dataset: ours, or a printed name, whatever papers mean by that.
+    """
+    named = table["dataset"].isin(dataset_titles(dataset))
+    if dataset not in card_names():
+        return named
+    sources = read_card(dataset).printed_in
+    if sources:
+        return named & table["source"].str.startswith(sources)
+    for titles, others in _meant_by_some():
+        named &= ~(table["dataset"].isin(titles) & table["source"].str.startswith(others))
+    return named
+
+
+@cache
+def _meant_by_some() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Printed names of datasets that only some sources mean by them, and those sources."""
+    cards = [read_card(name) for name in card_names()]
+    return [(card.printed_as, card.printed_in) for card in cards if card.printed_in]
+
+
 def printed_methods(method: str) -> tuple[str, ...]:
     """A method's printed names, the zero-shot one first; the name itself for others.
 
@@ -145,8 +170,7 @@ def select(
         reruns: let runs by others fill what the paper leaves empty.
     """
     qualities = _QUALITIES if reruns else _QUALITIES[:2]
-    titles = dataset_titles(dataset)
-    rows = table[table["method"].isin(printed_methods(method)) & table["dataset"].isin(titles)]
+    rows = table[table["method"].isin(printed_methods(method)) & _about(table, dataset)]
     rows = rows[rows["quality"].isin(qualities)]
     if variant:
         rows = rows[rows["variant"] == variant]
