@@ -394,7 +394,7 @@ def test_every_card_is_complete(name):
     optional = {"licence", "folders", "archives", "missing", "printed_as", "printed_in"}
     if card.layout is None:
         optional |= {"layout", "categories"}
-        assert " not published" in unpublished_message(name)
+        assert f"dataset {name}: not published, so that nobody" in unpublished_message(name)
     else:
         assert "{" not in expected(card.layout, card.folders)
     assert all(getattr(card, field) for field in set(vars(card)) - optional)
