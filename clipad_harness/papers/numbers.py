@@ -115,8 +115,8 @@ def refuse(path: Path, wrong: pd.Series, values: pd.Series, problem: str) -> Non
 def dataset_titles(dataset: str) -> tuple[str, ...]:
     """A dataset's printed names, the usual one first; its own name where no paper prints it.
 
-    >>> dataset_titles("btad"), dataset_titles("synthetic_target")
-    (('BTAD', 'BTech (BTAD)'), ('synthetic_target',))
+    >>> dataset_titles("kolektor_sdd"), dataset_titles("synthetic_target")
+    (('SDD', 'KSDD (SDD)'), ('synthetic_target',))
     """
     printed = read_card(dataset).printed_as if dataset in card_names() else ()
     return printed or (dataset,)
