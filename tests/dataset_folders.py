@@ -1,6 +1,7 @@
 """Every dataset's original layout in miniature, drawn to disk for tests."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,68 @@ def kolektor(root: Path) -> None:
             image.save(root / item / f"Part{number}_label.bmp")
 
 
+def kolektor2(root: Path) -> None:
+    """Every image has a label, most of them blank; one pair of train lies there twice."""
+    for split, numbers in (("train", range(10300, 10303)), ("test", range(20000, 20003))):
+        for number in numbers:
+            write(root / split / f"{number}.png")
+            write_mask(root / split / f"{number}_GT.png", slice(2, 4 if number % 10 == 2 else 2))
+    for name in ("10301", "10301_GT"):
+        copy = root / "train" / f"{name} (copy).png"
+        copy.write_bytes((root / "train" / f"{name}.png").read_bytes())
+
+
+def mvtec_loco(root: Path) -> None:
+    """The second logical anomaly has two masks."""
+    for number in range(2):
+        for folder in ("train/good", "validation/good", "test/good"):
+            write(root / "pushpins" / folder / f"00{number}.png")
+        for defect in ("logical_anomalies", "structural_anomalies"):
+            write(root / "pushpins" / "test" / defect / f"00{number}.png")
+            masks = root / "pushpins" / "ground_truth" / defect / f"00{number}"
+            write_mask(masks / "000.png", value=254)
+    write_mask(root / "pushpins/ground_truth/logical_anomalies/001/001.png", slice(4, 5))
+    (root / "pushpins" / "defects_config.json").write_text("[]")
+
+
+def mvtec_ad2(root: Path) -> None:
+    vial = root / "vial"
+    for light in ("regular", "shift_1"):
+        write(vial / "test_private" / f"000_{light}.png")
+        for folder in ("train/good", "validation/good", "test_public/good", "test_public/bad"):
+            write(vial / folder / f"000_{light}.png")
+        write_mask(vial / "test_public" / "ground_truth" / "bad" / f"000_{light}_mask.png")
+
+
+def real_iad(root: Path) -> None:
+    """An object a split and class, two views each; on one view the defect cannot be seen."""
+    splits: dict[str, list[dict[str, str | None]]] = {"train": [], "test": []}
+    samples = (("train", "OK/S0001"), ("test", "OK/S0002"), ("test", "NG/AK/S0003"))
+    for split, sample in samples:
+        for view in ("C1", "C2"):
+            seen = sample.startswith("NG") and view == "C1"
+            image, mask = f"{sample}/usb_{view}.jpg", f"{sample}/usb_{view}_mask.png"
+            write(root / "realiad_1024" / "usb" / image)
+            if seen:
+                write_mask(root / "realiad_1024" / "usb" / mask)
+            line = {"image_path": image, "mask_path": mask if seen else None}
+            splits[split].append(
+                {"category": "usb", "anomaly_class": "AK" if seen else "OK"} | line
+            )
+    path = root / "realiad_jsons" / "realiad_jsons" / "usb.json"
+    path.parent.mkdir(parents=True)
+    meta = {"normal_class": "OK", "prefix": "usb/"}
+    path.write_text(json.dumps({"meta": meta, **splits}))
+
+
+def bmad(root: Path, train: str, normal: str, anomalous: str, masks: str = "") -> None:
+    for number in range(2):
+        for folder in (train, normal, anomalous):
+            write(root / folder / f"0000{number}_60.png")
+        if masks:
+            write_mask(root / masks / f"0000{number}_60.png")
+
+
 def pairs(root: Path, images: str, masks: str, mask: str = "{}.png", image: str = "png") -> None:
     for stem in ("1", "2", "10"):
         write(root / images / f"{stem}.{image}")
@@ -102,8 +165,8 @@ def head_ct(root: Path) -> None:
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
 
 
-# Every card of the AnomalyCLIP paper's datasets: what its folder looks like, and what is in it as
-# (normal training, normal test, anomalous test).
+# Every card of a published dataset: what its folder looks like, and what is in it as (normal training,
+# normal test, anomalous test).
 FOLDERS: dict[str, tuple[Callable[[Path], None], tuple[int, int, int]]] = {
     "mvtec": (lambda root: mvtec(root, "bottle"), (2, 2, 2)),
     "visa": (visa, (4, 4, 6)),
@@ -135,4 +198,54 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], tuple[int, int, int]]] = {
     "brain_mri": (lambda root: classes(root, "no", "yes"), (0, 3, 3)),
     "br35h": (lambda root: classes(root, "no", "yes"), (0, 3, 3)),
     "covid19": (lambda root: classes(root, "NORMAL", "COVID-19"), (0, 3, 3)),
+    "kolektor_sdd2": (kolektor2, (2, 2, 1)),
+    "kolektor_sdd2_bayespfl": (lambda root: mvtec(root, "Metal", image="bmp"), (2, 2, 2)),
+    "rsdds_type1": (
+        lambda root: pairs(root, "Rail surface images", "GroundTruth", "{}.jpg", "jpg"),
+        (0, 0, 3),
+    ),
+    "rsdds_type2": (
+        lambda root: pairs(root, "Rail surface images", "GroundTruth", "{}.jpg", "jpg"),
+        (0, 0, 3),
+    ),
+    "rsdds_bayespfl": (lambda root: mvtec(root, "Metal15", image="bmp"), (2, 2, 2)),
+    "dagm_bayespfl": (lambda root: mvtec(root, "Fabric1", image="bmp"), (2, 2, 2)),
+    "mvtec_loco": (mvtec_loco, (2, 2, 4)),
+    "mvtec_ad2": (mvtec_ad2, (2, 2, 2)),
+    "real_iad": (real_iad, (2, 3, 1)),
+    "bmad_brain": (
+        lambda root: bmad(
+            root, "train/good", "test/good/img", "test/Ungood/img", "test/Ungood/label"
+        ),
+        (2, 2, 2),
+    ),
+    "bmad_liver": (
+        lambda root: bmad(
+            root, "train/good", "test/img/good", "test/img/Ungood", "test/label/Ungood"
+        ),
+        (2, 2, 2),
+    ),
+    "bmad_resc": (
+        lambda root: bmad(
+            root, "Train/train/good", "Test/test/good", "Test/test/Ungood", "Test/test_label/Ungood"
+        ),
+        (2, 2, 2),
+    ),
+    "bmad_oct2017": (
+        lambda root: bmad(root, "train/good", "test/good/img", "test/Ungood/img"),
+        (2, 2, 2),
+    ),
+    "bmad_chest": (
+        lambda root: bmad(root, "train/good", "test/good/img", "test/Ungood/img"),
+        (2, 2, 2),
+    ),
+    "bmad_histopathology": (
+        lambda root: bmad(root, "train/good", "test/good", "test/Ungood"),
+        (2, 2, 2),
+    ),
 }
+# Cards of datasets that nobody published.
+UNPUBLISHED = (
+    *("bsd_vcpclip", "btad_vcpclip", "dagm_vcpclip", "gc_vcpclip"),
+    *("kolektor_sdd2_vcpclip", "msd_vcpclip", "road_vcpclip", "rsdds_vcpclip"),
+)

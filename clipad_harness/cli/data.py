@@ -103,9 +103,12 @@ def _list(arguments: argparse.Namespace) -> None:
     rows = [("name", "on disk", "holds", "levels", "licence")]
     for name in card_names():
         card, folder = read_card(name), dataset_folder(name, root)
+        on_disk = "yes" if folder else "no"
         holds = completeness(folder, card) if folder else "-"
+        if card.layout is None:
+            on_disk, holds = "no", "not published"
         licence = card.licence or "not known"
-        rows.append((name, "yes" if folder else "no", holds, ", ".join(card.levels), licence))
+        rows.append((name, on_disk, holds, ", ".join(card.levels), licence))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip())
@@ -159,10 +162,10 @@ def _fetch(arguments: argparse.Namespace) -> Path:
     print(terms(card))
     if not arguments.archives and not offered(card):
         print(by_hand(card, arguments.data or Path(f"${DATA_VARIABLE}")))
-        raise ClipadError(
-            f"{card.name}: nothing was downloaded, because its publisher offers no file that a program "
-            "may get; do what stands above."
-        )
+        reason = "its publisher offers no file that a program may get; do what stands above"
+        if card.layout is None:
+            reason = "it is not published"
+        raise ClipadError(f"{card.name}: nothing was downloaded, because {reason}.")
     root = arguments.data or default_root()
     target = root / card.name
     if target.is_dir() and any(target.iterdir()):

@@ -68,8 +68,10 @@ class DatasetCard:
         title: the name in print.
         printed_as: its names in the numbers of papers, the usual one first; none where no paper's
             numbers are taken for it.
+        printed_in: beginnings of the `source` of printed numbers. Under its `printed_as` these sources
+            mean this dataset and no other; empty where all sources do that no other card names.
         task: one sentence on what is shown and asked.
-        categories: of the complete dataset, in alphabetical order.
+        categories: of the complete dataset, in alphabetical order; none where nobody published them.
         levels: of `image` and `pixel`, the ones at which metrics are defined: without masks only
             `image`, without normal images only `pixel`.
         counts: what a complete copy holds.
@@ -77,10 +79,12 @@ class DatasetCard:
         licence: of the images; None where it is not known.
         citation: what to cite.
         source_page: where the dataset is published.
-        obtain: what to do to have it.
-        layout: how its folder is read, a function of `clipad_harness.data.layouts`.
+        obtain: what to do to have it, or why nobody can.
+        layout: how its folder is read, a name of `clipad_harness.data.layouts`; None of a dataset that
+            nobody published, of which there is no folder.
         folders: names that the layout needs and that differ between datasets.
         archives: the files to download.
+        missing: what its publisher's own evaluation has and a run here never; every page says it.
     """
 
     name: str
@@ -95,9 +99,11 @@ class DatasetCard:
     citation: str
     source_page: str
     obtain: str
-    layout: str
+    layout: str | None
     folders: Mapping[str, str | list[str]]
     archives: tuple[Archive, ...]
+    missing: tuple[str, ...] = ()
+    printed_in: tuple[str, ...] = ()
 
 
 def card_names(folder: Path = CARDS) -> list[str]:
@@ -132,11 +138,13 @@ def read_card(name: str, folder: Path = CARDS) -> DatasetCard:
 
 def _check(card: DatasetCard, path: Path) -> None:
     """What a YAML file can say and a card must not."""
-    for part in ("categories", "levels"):
+    for part in ("categories", "levels") if card.layout is not None else ("levels",):
         if not getattr(card, part):
             raise wrong(path, part, [], "at least one")
-    if card.layout not in LAYOUTS:
+    if card.layout is not None and card.layout not in LAYOUTS:
         raise wrong(path, "layout", card.layout, f"one of {', '.join(LAYOUTS)}")
+    if card.layout is None and (card.folders or card.archives):
+        raise wrong(path, "layout", None, "a name, since the card has folders or archives")
     unknown = sorted(set(card.counts.categories) - set(card.categories))
     if unknown:
         raise ClipadError(f"{path}: counts {listed(unknown)}, which are no categories of it.")

@@ -22,14 +22,15 @@ from clipad_harness.data.cards import CARDS, DatasetCard, read_card
 from clipad_harness.data.datasets import Survey, survey
 from clipad_harness.data.images import (
     HALF_BRIGHTNESS,
+    SUFFIXES,
     CountingRule,
     MaskFile,
     file_hash,
     read_mask_file,
     read_oriented,
 )
-from clipad_harness.data.layouts import LAYOUTS, sounds_normal
-from clipad_harness.data.reading import SUFFIXES, entries, folders_of, printable
+from clipad_harness.data.layouts import LAYOUTS, category_folder, sounds_normal
+from clipad_harness.data.reading import entries, folders_of, printable
 
 _THREADS = 4
 _EXAMPLES = 5
@@ -104,13 +105,13 @@ def miscounts(index: pd.DataFrame, card: DatasetCard) -> list[str]:
 
 def foreign(root: Path, card: DatasetCard) -> list[str]:
     """Folders beside the categories that do not belong to the dataset."""
-    if not LAYOUTS[card.layout].by_category:
+    if card.layout is None or not LAYOUTS[card.layout].by_category:
         return []
     expected_names = {
         *card.categories,
         *(Path(str(name)).parts[0] for name in card.folders.values()),
     }
-    names = [folder.name for folder in folders_of(root)]
+    names = [folder.name for folder in folders_of(category_folder(root, card.folders))]
     return [f"{name}: a folder that is no category" for name in names if name not in expected_names]
 
 

@@ -27,9 +27,9 @@ from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_core.validation import listed
-from clipad_harness.data.cards import CARDS, card_names, read_card
+from clipad_harness.data.cards import CARDS, DatasetCard, card_names, read_card
 from clipad_harness.data.images import file_hash
-from clipad_harness.data.layouts import LAYOUTS, expected
+from clipad_harness.data.layouts import LAYOUTS, category_folder, expected
 from clipad_harness.data.reading import Reading, entries, folders_of
 
 INDEX_COLUMNS = ("dataset", "category", "split", "defect", "label", "image", "mask")
@@ -39,7 +39,7 @@ _SHOWN = 5
 
 
 class MissingDataset(ClipadError):
-    """A dataset that is not on this machine."""
+    """A dataset that is not on this machine, or on no machine but its authors'."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,13 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
     """The folder of a dataset, as `dataset_folder` finds it.
 
     Raises:
-        MissingDataset: no such folder with something in it; the message lists where it looked and how
-            to get the dataset.
+        MissingDataset: a dataset that nobody published; no such folder with something in it: then the
+            message lists where it looked and how to get the dataset.
         ClipadError: an unknown name.
     """
     card = read_card(name, cards)
+    if card.layout is None:
+        raise unpublished(card)
     folder = dataset_folder(name, data_root)
     if folder is not None:
         return folder
@@ -86,6 +88,14 @@ def find_dataset(name: str, data_root: Path | None, cards: Path = CARDS) -> Path
         f"dataset {name}: found none in {places(name, data_root)}. Expected {words} in it. "
         f"{card.obtain.strip()} Then set data_root in params.yaml or {DATA_VARIABLE} to the folder "
         f"that holds {name}/."
+    )
+
+
+def unpublished(card: DatasetCard) -> MissingDataset:
+    """The error about a dataset that nobody can have, with the reason."""
+    return MissingDataset(
+        f"dataset {card.name}: not published, so that nobody but its authors can have it. "
+        f"{' '.join(card.obtain.split())}"
     )
 
 
@@ -125,7 +135,7 @@ def read_index(
     """Index a folder in its dataset's layout: a row an image, the same on every file system.
 
     Headers are read to check that files are images and that masks fit; pixels are not, but for the
-    labels of KolektorSDD and masks beside normal images.
+    labels of KolektorSDD and KolektorSDD2 and masks beside normal images.
 
     Args:
         root: the dataset's folder.
@@ -136,7 +146,8 @@ def read_index(
     Returns:
         Columns ``dataset, category, split ("train" or "test"), defect ("good" for normal), label
         (0 or 1), image, mask``; paths are POSIX and relative to ``root`` and may name a part of a
-        file (`clipad_harness.data.images.part_of`); no mask is ``""``. Training images are normal.
+        file (`clipad_harness.data.images.part_of`), a mask also a folder, whose files are one mask;
+        no mask is ``""``. Training images are normal.
         Sorted by category, split, defect and image, by code point.
 
     Raises:
@@ -174,12 +185,15 @@ def survey(
 
     Raises:
         ClipadError: the folder is missing or holds no category of the dataset, or an unknown
-            category.
+            category; a dataset that nobody published.
     """
     card = read_card(dataset, cards) if dataset in card_names(cards) else None
     layout, folders = (card.layout, card.folders) if card else ("mvtec", {})
+    if layout is None:
+        raise unpublished(read_card(dataset, cards))
     words = expected(layout, folders)
-    present = [folder.name for folder in folders_of(root)] if root.is_dir() else []
+    place = category_folder(root, folders)
+    present = [folder.name for folder in folders_of(place)] if root.is_dir() else []
     if not present:
         raise ClipadError(
             f"{root}: {_state(root)}, expected {words}; correct the path or unpack the dataset."
@@ -188,7 +202,7 @@ def survey(
         own_categories = [name for name in card.categories if name in present]
         if LAYOUTS[layout].by_category and not own_categories:
             raise ClipadError(
-                f"{root}: found the folders {', '.join(present[:_SHOWN])}, expected {words} for "
+                f"{place}: found the folders {', '.join(present[:_SHOWN])}, expected {words} for "
                 f"{', '.join(card.categories)}; correct the path or get the dataset again."
             )
         present = own_categories if LAYOUTS[layout].by_category else list(card.categories)
@@ -196,7 +210,7 @@ def survey(
     if unknown:
         raise ClipadError(
             f"categories: found {listed(unknown)}, expected some of {', '.join(present)} (the "
-            f"folders of {root})."
+            f"folders of {place})."
         )
     reading = Reading(root, folders, card is None or "pixel" in card.levels, headers)
     for category in present:

@@ -38,6 +38,8 @@ def terms(card: DatasetCard) -> str:
 
 def by_hand(card: DatasetCard, root: Path) -> str:
     """What to do where nothing can be downloaded without a person, and what should be there then."""
+    if card.layout is None:
+        return f"  {card.obtain.strip()}"
     return (
         f"  {card.obtain.strip()}\n"
         f"  expected in {root / card.name}: {expected(card.layout, card.folders)}"

@@ -9,7 +9,8 @@ the datasets were drawn on the pixels as stored. That holds for images and masks
 only photos of a user's own, which have no mask, are turned (``upright=True``).
 
 A path may name a part of a file: ``Part0.jpg@1of2`` is the upper half of ``Part0.jpg``, as
-KolektorSDD is cut; `part_of` makes such a path, and every function here reads it.
+KolektorSDD is cut; `part_of` makes such a path, and every function here reads it. A mask may be a
+folder, as in MVTec LOCO AD: a pixel is anomalous where it is in any of the folder's files.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from clipad_core.clip.image_file import load_pixels, open_image, stored_depth, to_rgb
+from clipad_core.clip.image_file import FORMATS, load_pixels, open_image, stored_depth, to_rgb
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import check_regular
+from clipad_harness.data.litter import is_litter
 
 Mask = npt.NDArray[np.bool_]
 MaskRule = Literal["nearest", "bilinear_half"]
 MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
+# Of the names of images, in small letters.
+SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 
 
 class CountingRule(NamedTuple):
@@ -118,9 +122,14 @@ def part_of(path: Path, number: int, count: int) -> Path:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; of a part, with its number and count.
 
+    Of a folder of masks that of the names and hashes of its files.
+
     Raises:
         ClipadError: no regular file, one that is not there or cannot be read.
     """
+    if path.is_dir():
+        lines = [f"{file_hash(file)} {file.name}\n" for file in _mask_files(path)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     path, part = _split(path)
     check_regular(path)
     try:
@@ -210,12 +219,16 @@ def read_mask_file(path: Path) -> MaskFile:
     file counts by its index, as numpy sees it; one whose colours say something else is refused.
     Every value above 0 counts, as in the published codes (`ABOVE_ZERO`). Of a JPEG file, whose
     compression leaves grey around every edge, a pixel counts from half brightness
-    (`HALF_BRIGHTNESS`; AnomalyCLIP counts the grey as well).
+    (`HALF_BRIGHTNESS`; AnomalyCLIP counts the grey as well). Of a folder every pixel has the largest
+    value that counts in one of its files.
 
     Raises:
         ClipadError: an unreadable file, an ambiguous palette, a picture in the alpha channel beside
-            colours that mark all or nothing, or a JPEG file that is dark all over.
+            colours that mark all or nothing, or a JPEG file that is dark all over; a folder without
+            images, or with images of different sizes.
     """
+    if path.is_dir():
+        return _union(path)
     path, part = _split(path)
     with open_image(path) as opened:
         # A JPEG file with several frames, as some cameras write it, is an MPO to Pillow.
@@ -251,6 +264,23 @@ def read_mask_file(path: Path) -> MaskFile:
                 "normal and black; save the mask as greyscale with 0 for normal pixels."
             )
     return mask
+
+
+def _union(folder: Path) -> MaskFile:
+    """The masks of a folder as one."""
+    masks = [read_mask_file(file) for file in _mask_files(folder)]
+    if len({mask.values.shape for mask in masks}) != 1:
+        found = "masks of different sizes" if masks else "no images"
+        raise ClipadError(f"{folder}: found {found}, expected the masks of one image; correct it.")
+    values = np.maximum.reduce([np.where(mask.marked, mask.values, 0) for mask in masks])
+    white = max(mask.white for mask in masks)
+    return MaskFile(values, ABOVE_ZERO, white, masks[0].orientation)
+
+
+def _mask_files(folder: Path) -> list[Path]:
+    """The images of a folder by their names, sorted by code point."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return sorted((path for path in paths if not is_litter(path.name)), key=lambda path: path.name)
 
 
 def resize_mask(mask: Mask, size: tuple[int, int], rule: MaskRule) -> Mask:

@@ -19,8 +19,9 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text, yaml_line
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.datasets import dataset_folder, places, survey
+from clipad_harness.data.images import SUFFIXES
 from clipad_harness.data.layouts import LAYOUTS, VISA_COLUMNS, expected, normal_names
-from clipad_harness.data.reading import SUFFIXES, entries, folders_of, read_table
+from clipad_harness.data.reading import entries, folders_of, read_table
 
 # What people call a folder of images beside masks, and of masks; in lower case.
 _IMAGES = ("images", "image", "imgs", "img", "original", "photos", "data")
@@ -77,6 +78,10 @@ layout: {layout}
 folders: {folders}
 # Files to download, each with file, url, sha256, size and folder (data/cards/btad.yaml has one).
 archives: []
+# What pages shall say that its own evaluation has and a run here never; a sentence each.
+missing: []
+# Beginnings of the source of printed numbers, where other papers mean another dataset by the name.
+printed_in: []
 """
 
 

@@ -12,13 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from clipad_core.clip.image_file import FORMATS, LONGEST_SIDE_RATIO
+from clipad_core.clip.image_file import LONGEST_SIDE_RATIO
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import check_regular
-from clipad_harness.data.images import image_size
+from clipad_harness.data.images import SUFFIXES, image_size
 from clipad_harness.data.litter import is_document, is_litter
-
-SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 
 
 class Reading:
@@ -64,6 +62,22 @@ class Reading:
             elif not is_document(path.name):
                 self.problem(path, "no image by its name")
         return paths
+
+    def image_folders(self, folder: Path) -> list[Path]:
+        """The folders of a folder, sorted, each with the images of one mask; all else is a problem."""
+        folders = folders_of(folder)
+        for path in self.images(folder, [inner.name for inner in folders]):
+            self.problem(path, "no folder of masks")
+        for inner in folders:
+            paths = self.images(inner)
+            sizes = {self._sizes[path] for path in paths if path in self._sizes}
+            if not paths:
+                self.problem(inner, "no masks in it")
+            elif len(sizes) > 1:
+                self.problem(inner, "masks of different sizes")
+            elif sizes:
+                self._sizes[inner] = sizes.pop()
+        return folders
 
     def place(self, names: Sequence[str]) -> Path:
         """The first of these folders that exists; none of them is a problem."""

@@ -115,11 +115,36 @@ def refuse(path: Path, wrong: pd.Series, values: pd.Series, problem: str) -> Non
 def dataset_titles(dataset: str) -> tuple[str, ...]:
     """A dataset's printed names, the usual one first; its own name where no paper prints it.
 
-    >>> dataset_titles("btad"), dataset_titles("synthetic_target")
-    (('BTAD', 'BTech (BTAD)'), ('synthetic_target',))
+    >>> dataset_titles("kolektor_sdd"), dataset_titles("synthetic_target")
+    (('SDD', 'KSDD (SDD)'), ('synthetic_target',))
     """
     printed = read_card(dataset).printed_as if dataset in card_names() else ()
     return printed or (dataset,)
+
+
+def _about(table: pd.DataFrame, dataset: str) -> pd.Series:
+    """Which rows are about a dataset: its name, and where papers mean several by it, the source.
+
+    Args:
+        table: as from `load_reported`.
+        dataset: ours, or a printed name, whatever papers mean by that.
+    """
+    named = table["dataset"].isin(dataset_titles(dataset))
+    if dataset not in card_names():
+        return named
+    sources = read_card(dataset).printed_in
+    if sources:
+        return named & table["source"].str.startswith(sources)
+    for titles, others in _meant_by_some():
+        named &= ~(table["dataset"].isin(titles) & table["source"].str.startswith(others))
+    return named
+
+
+@cache
+def _meant_by_some() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Printed names of datasets that only some sources mean by them, and those sources."""
+    cards = [read_card(name) for name in card_names()]
+    return [(card.printed_as, card.printed_in) for card in cards if card.printed_in]
 
 
 def printed_methods(method: str) -> tuple[str, ...]:
@@ -145,8 +170,7 @@ def select(
         reruns: let runs by others fill what the paper leaves empty.
     """
     qualities = _QUALITIES if reruns else _QUALITIES[:2]
-    titles = dataset_titles(dataset)
-    rows = table[table["method"].isin(printed_methods(method)) & table["dataset"].isin(titles)]
+    rows = table[table["method"].isin(printed_methods(method)) & _about(table, dataset)]
     rows = rows[rows["quality"].isin(qualities)]
     if variant:
         rows = rows[rows["variant"] == variant]

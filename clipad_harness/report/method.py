@@ -169,7 +169,7 @@ def headline(row: dict) -> Headline:
 def incomplete(scorer: Scorer) -> list[str]:
     """What a complete run of the dataset would have and this one has not, a sentence each."""
     images, card = scorer.tested, read_card(scorer.profile.dataset)
-    missing = list(scorer.left_out)
+    missing = [*scorer.left_out, *card.missing]
     if absent := [name for name in card.categories if name not in images.categories]:
         names = f"{len(absent)} of the {len(card.categories)} categories are not run"
         missing.append(f"{names}: {', '.join(absent)}")

@@ -16,6 +16,7 @@ from clipad_harness.cli.main import main
 from clipad_harness.data import cards as cards_module
 from clipad_harness.data.cards import CARDS, card_names, read_card
 from clipad_harness.data.dataset_check import check, completeness
+from clipad_harness.data.datasets import read_index
 from clipad_harness.data.images import file_hash, read_image, read_mask_file
 
 
@@ -440,6 +441,31 @@ def test_show_draws_every_layout(data, name, capsys):
     with Image.open(out) as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
     assert ((255, 0, 170) in colours) == ("pixel" in read_card(name).levels)
+
+
+def test_a_dataset_that_nobody_published_says_so_in_one_sentence(data, capsys):
+    """A folder of its name does not make it the dataset."""
+    mvtec(data / "bsd_vcpclip", "nut")
+    for verb in ("check", "show"):
+        assert main(["data", verb, "bsd_vcpclip", "--data", str(data)]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("clipad: dataset bsd_vcpclip: not published, so that nobody")
+        assert "asked (issue 16 of their repository)" in output.err
+        assert output.err.count("\n") == 1
+    with pytest.raises(ClipadError, match="bsd_vcpclip: not published"):
+        read_index(data / "bsd_vcpclip", "bsd_vcpclip")
+    assert main(["data", "list", "--data", str(data)]) == 0
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "bsd" in text]
+    assert line.split(maxsplit=2)[:2] == ["bsd_vcpclip", "no"] and "not published" in line
+
+
+def test_a_card_without_a_layout_has_nothing_to_download(tmp_path):
+    text = (CARDS / "bsd_vcpclip.yaml").read_text()
+    changed = text.replace("folders: {}", "folders: {good: ok}")
+    (tmp_path / "bsd_vcpclip.yaml").write_text(changed)
+    with pytest.raises(ClipadError, match="layout: found None, expected a name, since the card"):
+        read_card("bsd_vcpclip", tmp_path)
 
 
 def test_every_command_has_an_example_in_its_help(capsys):

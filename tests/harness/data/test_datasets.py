@@ -13,7 +13,13 @@ from PIL import Image
 from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import CARDS, read_card
 from clipad_harness.data.dataset_images import DatasetImages
-from clipad_harness.data.datasets import INDEX_COLUMNS, find_dataset, index_hash, read_index
+from clipad_harness.data.datasets import (
+    INDEX_COLUMNS,
+    MissingDataset,
+    find_dataset,
+    index_hash,
+    read_index,
+)
 from clipad_harness.data.layouts import expected
 from clipad_harness.data.litter import is_litter
 from clipad_harness.standin.drawing.catalogue import AUXILIARY, TARGET
@@ -376,12 +382,22 @@ def test_an_unknown_dataset_lists_the_known_ones(tmp_path):
         find_dataset("mvtek", tmp_path)
 
 
+def unpublished_message(name: str) -> str:
+    with pytest.raises(MissingDataset) as caught:
+        find_dataset(name, None)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in CARDS.glob("*.yaml")))
 def test_every_card_is_complete(name):
     card = read_card(name)
-    optional = {"licence", "folders", "archives", "printed_as"}
+    optional = {"licence", "folders", "archives", "missing", "printed_as", "printed_in"}
+    if card.layout is None:
+        optional |= {"layout", "categories"}
+        assert f"dataset {name}: not published, so that nobody" in unpublished_message(name)
+    else:
+        assert "{" not in expected(card.layout, card.folders)
     assert all(getattr(card, field) for field in set(vars(card)) - optional)
-    assert "{" not in expected(card.layout, card.folders)
     assert card.counts.source
     if card.counts.categories and card.counts.normal is not None:
         assert sum(card.counts.categories.values()) == card.counts.test

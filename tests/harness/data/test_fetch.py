@@ -720,8 +720,10 @@ def test_a_dataset_behind_a_form_says_its_page_and_layout(name, tmp_path, capsys
     assert main(["data", "fetch", name]) == 1
     output = capsys.readouterr()
     assert read_card(name).source_page in output.out
-    assert f"expected in $CLIPAD_DATA/{name}: " in output.out
+    published = read_card(name).layout is not None
+    assert (f"expected in $CLIPAD_DATA/{name}: " in output.out) == published
     assert "nothing was downloaded" in output.err
+    assert ("it is not published" in output.err) == (not published)
 
 
 @pytest.mark.parametrize("name", [n for n in card_names() if offered(read_card(n))])

@@ -1,5 +1,6 @@
 """Original folder layouts, each in miniature, and the traps that the published scripts fall into."""
 
+import json
 import os
 import re
 import shutil
@@ -8,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from dataset_folders import FOLDERS, SIZE, head_ct, pairs, write, write_mask
+from dataset_folders import FOLDERS, SIZE, UNPUBLISHED, bmad, head_ct, pairs, write, write_mask
 from PIL import Image
 
 from clipad_core.errors import ClipadError
 from clipad_harness.data.cards import CARDS, card_names, read_card
+from clipad_harness.data.dataset_check import check
 from clipad_harness.data.dataset_images import DatasetImages, choose_references
-from clipad_harness.data.datasets import index_hash, read_index
+from clipad_harness.data.datasets import index_hash, read_index, survey
 from clipad_harness.data.fetch import offered
 from clipad_harness.data.images import file_hash, image_size, read_image, read_mask
 from clipad_harness.experiments.shards import CategoryScores, measure
 
-PIXEL_ONLY = ["cvc_clinicdb", "cvc_colondb", "endotect", "isic2016", "kvasir_seg", "tn3k"]
+POLYPS = ["cvc_clinicdb", "cvc_colondb", "endotect", "kvasir_seg"]
+PIXEL_ONLY = [*POLYPS, "isic2016", "tn3k", "rsdds_type1", "rsdds_type2"]
 IMAGE_ONLY = ["br35h", "brain_mri", "covid19", "head_ct"]
+BMAD_WITHOUT_MASKS = ["bmad_chest", "bmad_histopathology", "bmad_oct2017"]
 
 
 @pytest.fixture
@@ -40,10 +44,13 @@ def problems(root: Path, name: str) -> str:
     return str(caught.value)
 
 
-def test_all_datasets_of_the_paper_have_a_card_and_a_miniature():
+def test_every_published_dataset_has_a_card_and_a_miniature():
     drawn = {"hazelnut_toy", "synthetic_auxiliary", "synthetic_target"}
-    assert set(card_names()) - drawn == set(FOLDERS)
-    assert len(FOLDERS) == 17 + 1  # KolektorSDD as published and as AnomalyCLIP's authors cut it
+    assert set(card_names()) - drawn - set(UNPUBLISHED) == set(FOLDERS)
+    # Of the AnomalyCLIP paper 17 and KolektorSDD as its authors cut it; six of BMAD; RSDDs twice,
+    # KolektorSDD2, DAGM and RSDDs as Bayes-PFL cuts them.
+    assert len(FOLDERS) == (17 + 1) + 6 + (2 + 1 + 3) + len(("mvtec_loco", "mvtec_ad2", "real_iad"))
+    assert {name for name in card_names() if read_card(name).layout is None} == set(UNPUBLISHED)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -87,7 +94,8 @@ def test_image_and_mask_pair_by_name_and_not_by_position(make, name):
         assert re.sub(r"@.*", "", image.stem) in mask.stem
     if name == "kolektor_sdd" or masked.empty:
         return
-    (root / masked.iloc[0]["mask"]).unlink()
+    gap = root / masked.iloc[0]["mask"]
+    shutil.rmtree(gap) if gap.is_dir() else gap.unlink()
     if name == "dagm":  # an image without a label is a normal one here
         gone = read_index(root, name)
         assert len(gone[gone["mask"] != ""]) == len(masked) - 1
@@ -99,7 +107,7 @@ def test_image_and_mask_pair_by_name_and_not_by_position(make, name):
     )
 
 
-@pytest.mark.parametrize("name", PIXEL_ONLY + IMAGE_ONLY)
+@pytest.mark.parametrize("name", PIXEL_ONLY + IMAGE_ONLY + BMAD_WITHOUT_MASKS)
 def test_one_sided_datasets_say_so(name):
     card = read_card(name)
     assert card.levels == (("pixel",) if name in PIXEL_ONLY else ("image",))
@@ -116,7 +124,8 @@ def test_every_category_is_known():
     assert words["kolektor_sdd"] == ("electrical commutators",)
     assert words["btad"] == ("01", "02", "03")
     assert words["dagm"][:3] == ("Class1", "Class10", "Class2")
-    assert {words[name] for name in PIXEL_ONLY[:3]} == {("colon",)}
+    assert {words[name] for name in POLYPS} == {("colon",)}
+    assert len(words["real_iad"]) == 30
 
 
 def test_counts_are_those_of_the_papers_table_of_test_sets():
@@ -186,6 +195,94 @@ def test_kolektor_images_are_cut_into_an_upper_and_a_lower_half(make):
     mask = read_mask(root / index["mask"]["kos02/Part1.jpg@2of2"], (4, 8))
     assert mask.sum(axis=1).tolist() == [8, 0, 0, 0]
     assert len({file_hash(path) for path in (upper, lower, root / "kos02/Part1.jpg")}) == 3
+
+
+def test_kolektor2_labels_say_what_is_anomalous_and_copies_are_not_read(make):
+    root = make("kolektor_sdd2")
+    contents = survey(root, "kolektor_sdd2")
+    assert (contents.problems, contents.left_out) == ((), ("train/10302.png",))
+    assert contents.index["image"].tolist() == [
+        *("test/20002.png", "test/20000.png", "test/20001.png"),
+        *("train/10300.png", "train/10301.png"),
+    ]
+    assert contents.index["mask"].tolist() == ["test/20002_GT.png", "", "", "", ""]
+
+
+def test_the_masks_of_an_image_of_loco_are_one_mask(make):
+    root = make("mvtec_loco")
+    index = read_index(root, "mvtec_loco").set_index("image")
+    mask = index["mask"]["pushpins/test/logical_anomalies/001.png"]
+    assert mask == "pushpins/ground_truth/logical_anomalies/001"
+    assert read_mask(root / mask, SIZE).any(axis=1).tolist() == [False, False, *[True] * 3, False]
+    assert "pushpins/validation/good/000.png" not in index.index
+    before = file_hash(root / mask), index_hash(index.reset_index(), root)
+    write_mask(root / mask / "001.png", slice(5, 6))
+    after = file_hash(root / mask), index_hash(index.reset_index(), root)
+    assert before[0] != after[0] and before[1] != after[1]
+    (root / mask / "._001.png").write_bytes(b"of a file manager")
+    assert file_hash(root / mask) == after[0]
+    write_mask(root / mask / "002.png", size=(3, 3))
+    with pytest.raises(ClipadError, match="logical_anomalies/001: found masks of different sizes"):
+        read_mask(root / mask, SIZE)
+
+
+def test_of_mvtec_ad2_the_public_test_images_are_measured(make):
+    root = make("mvtec_ad2")
+    index, problems, remarks = check(root, "mvtec_ad2")
+    test = index[index["split"] == "test"]
+    assert {Path(image).parts[1] for image in test["image"]} == {"test_public"}
+    assert set(test["defect"]) == {"good", "bad"}
+    assert not any("test_p" in problem for problem in problems)
+    (remark,) = remarks
+    assert "4 images (vial/test_private/000_regular.png, " in remark
+    assert "vial/validation/good/000_regular.png" in remark
+
+
+def test_a_view_of_real_iad_without_the_defect_is_normal(make):
+    root = make("real_iad")
+    index = read_index(root, "real_iad").set_index("image")
+    views = index["label"][[f"realiad_1024/usb/NG/AK/S0003/usb_C{view}.jpg" for view in (1, 2)]]
+    assert views.tolist() == [1, 0]
+    assert index["defect"][views.index[0]] == "AK"
+
+
+@pytest.mark.parametrize("size", ["512", "256"])
+def test_smaller_images_of_real_iad_are_read_where_the_large_ones_are_not_there(make, size):
+    root = make("real_iad")
+    expected = read_index(root, "real_iad")
+    (root / "realiad_1024").rename(root / f"realiad_{size}")
+    index = read_index(root, "real_iad")
+    assert index["image"].str.replace(size, "1024", 1).equals(expected["image"])
+
+
+def test_a_part_of_real_iad_is_read_and_nothing_outside_of_it(make):
+    root = make("real_iad")
+    write(root.parent / "secret.jpg")
+    (root / "realiad_1024/usb/OK/S0002/usb_C2.jpg").unlink()
+    outside = {"image_path": "../../../secret.jpg", "mask_path": None, "anomaly_class": "OK"}
+    change_real_iad(root, lambda content: content["test"].append(outside))
+    index = read_index(root, "real_iad")
+    assert len(index) == 5 and not index["image"].str.contains("secret").any()
+    with pytest.raises(ClipadError, match="categories: found toy, expected some of usb"):
+        read_index(root, "real_iad", ["toy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    [
+        ("bmad_brain", ["train/good", "test/good/img", "test/Ungood/img", "test/Ungood/label"]),
+        ("bmad_liver", ["train/good", "test/good/img", "test/ungood/img", "test/ungood/label"]),
+        ("bmad_resc", ["train/good", "test/good/img", "test/ungood/img", "test/ungood/label"]),
+        ("bmad_chest", ["train/good/img", "test/good", "test/Ungood"]),
+    ],
+)
+def test_bmad_is_read_as_its_archives_and_its_readme_have_it(make, tmp_path, name, inner):
+    other = tmp_path / "other" / name
+    bmad(other, *inner)
+    expected, index = read_index(make(name), name), read_index(other, name)
+    columns = ["category", "split", "defect", "label"]
+    assert index[columns].equals(expected[columns])
+    assert (index["mask"] != "").equals(expected["mask"] != "")
 
 
 def test_a_jpeg_mask_counts_from_half_brightness(tmp_path):
@@ -345,7 +442,128 @@ def visa_mask_of_a_normal_image(root: Path) -> str:
     return "pcb1/Data/Masks/Normal/0003.png: mask for a normal image that marks 16 pixels"
 
 
+def kolektor_sdd2_without_label(root: Path) -> str:
+    (root / "test" / "20000_GT.png").unlink()
+    return "test/20000.png: no mask in test"
+
+
+def kolektor_sdd2_damaged_label(root: Path) -> str:
+    path = root / "train" / "10300_GT.png"
+    path.write_bytes(path.read_bytes()[:-24])
+    return "train/10300_GT.png: found a damaged or truncated image"
+
+
+def kolektor_sdd2_half_copied(root: Path) -> str:
+    shutil.rmtree(root / "test")
+    return "test: no images"
+
+
+def mvtec_loco_without_masks(root: Path) -> str:
+    (root / "pushpins/ground_truth/structural_anomalies/001/000.png").unlink()
+    return "pushpins/ground_truth/structural_anomalies/001: no masks in it"
+
+
+def mvtec_loco_mask_of_another_size(root: Path) -> str:
+    write_mask(root / "pushpins/ground_truth/logical_anomalies/001/002.png", size=(8, 8))
+    return "pushpins/ground_truth/logical_anomalies/001: masks of different sizes"
+
+
+def mvtec_loco_image_of_another_size(root: Path) -> str:
+    write(root / "pushpins/test/logical_anomalies/001.png", (8, 8))
+    return "pushpins/ground_truth/logical_anomalies/001: mask of 6 x 8 pixels for an image of 8 x 8"
+
+
+def mvtec_loco_mask_without_its_folder(root: Path) -> str:
+    write_mask(root / "pushpins/ground_truth/logical_anomalies/000.png")
+    return "pushpins/ground_truth/logical_anomalies/000.png: no folder of masks"
+
+
+def mvtec_ad2_without_mask(root: Path) -> str:
+    (root / "vial/test_public/ground_truth/bad/000_shift_1_mask.png").unlink()
+    return "vial/test_public/bad/000_shift_1.png: no mask in vial/test_public/ground_truth/bad"
+
+
+def bmad_brain_without_mask(root: Path) -> str:
+    (root / "test/Ungood/label/00001_60.png").unlink()
+    return "test/Ungood/img/00001_60.png: no mask in test/Ungood/label"
+
+
+def bmad_chest_half_copied(root: Path) -> str:
+    shutil.rmtree(root / "train")
+    return "train/good/img: no such folder"
+
+
+REAL_IAD = "realiad_jsons/realiad_jsons/usb.json"
+REAL_IAD_NG = "realiad_1024/usb/NG/AK/S0003/usb_C1"
+
+
+def change_real_iad(root: Path, change) -> None:
+    path = root / REAL_IAD
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def real_iad_without_splits(root: Path) -> str:
+    (root / REAL_IAD).unlink()
+    return f"{REAL_IAD}: no such file"
+
+
+def real_iad_cut_splits(root: Path) -> str:
+    (root / REAL_IAD).write_text("{")
+    return f"{REAL_IAD}: no lists of the images of train and test (JSONDecodeError)"
+
+
+def real_iad_other_json(root: Path) -> str:
+    change_real_iad(root, lambda content: content.pop("test"))
+    return f"{REAL_IAD}: no lists of the images of train and test (KeyError)"
+
+
+def real_iad_line_without_image(root: Path) -> str:
+    change_real_iad(root, lambda content: content["test"][0].pop("image_path"))
+    return f"{REAL_IAD}: test[0].image_path: found None"
+
+
+def real_iad_image_without_line(root: Path) -> str:
+    write(root / "realiad_1024/usb/OK/S0001/usb_C9.jpg")
+    return f"realiad_1024/usb/OK/S0001/usb_C9.jpg: not in {REAL_IAD}"
+
+
+def real_iad_without_mask(root: Path) -> str:
+    (root / f"{REAL_IAD_NG}_mask.png").unlink()
+    return f"{REAL_IAD_NG}_mask.png: named in {REAL_IAD}, but not there"
+
+
+def real_iad_line_without_mask(root: Path) -> str:
+    change_real_iad(root, lambda content: content["test"][2].update(mask_path=None))
+    return f"{REAL_IAD_NG}.jpg: no mask in {REAL_IAD}"
+
+
+def real_iad_without_images(root: Path) -> str:
+    shutil.rmtree(root / "realiad_1024" / "usb")
+    (root / "realiad_1024" / "usb" / "OK").mkdir(parents=True)
+    return "realiad_1024/usb: no images"
+
+
 FAULTS = [
+    kolektor_sdd2_without_label,
+    kolektor_sdd2_damaged_label,
+    kolektor_sdd2_half_copied,
+    mvtec_loco_without_masks,
+    mvtec_loco_mask_of_another_size,
+    mvtec_loco_image_of_another_size,
+    mvtec_loco_mask_without_its_folder,
+    mvtec_ad2_without_mask,
+    bmad_brain_without_mask,
+    bmad_chest_half_copied,
+    real_iad_without_splits,
+    real_iad_cut_splits,
+    real_iad_other_json,
+    real_iad_line_without_image,
+    real_iad_image_without_line,
+    real_iad_without_mask,
+    real_iad_line_without_mask,
+    real_iad_without_images,
     visa_row_without_mask,
     visa_mask_of_a_normal_image,
     head_ct_image_twice,
@@ -590,6 +808,8 @@ def test_the_page_of_datasets_has_a_line_for_every_card(name):
         card.licence or "not known",
         "yes" if offered(card) else "no",
     ]
+    if card.layout is None:
+        cells[2], cells[-1] = "-", "not published"
     page = (CARDS.parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     assert f"| {' | '.join(cells)} |" in page
 

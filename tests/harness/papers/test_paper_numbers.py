@@ -150,6 +150,25 @@ def test_datasets_carry_the_same_title_on_their_card_and_in_the_papers():
         assert set(printed) <= set(PRINTED["dataset"])
 
 
+def test_numbers_of_crops_never_stand_beside_the_dataset_they_were_cut_from():
+    """VCP-CLIP calls its own crops DAGM and BTech."""
+    for dataset, crops, mean in (("dagm", "dagm_vcpclip", 99.4), ("btad", "btad_vcpclip", 94.1)):
+        for reruns in (False, True):
+            assert select(PRINTED, "vcpclip", dataset, reruns=reruns).empty
+        number = reported("vcpclip", crops, 0, "pixel_auroc")
+        assert number is not None and number.source.startswith("arXiv:2407.12276")
+        assert reported("anomalyclip", dataset, 0, "pixel_auroc") is not None
+        assert reported("anomalyclip", crops, 0, "pixel_auroc") is None
+        assert number.mean == mean
+    assert set(select(PRINTED, "vcpclip", "BSD")["dataset"]) == {"BSD"}
+
+
+def test_every_dataset_of_vcpclips_table_has_a_card():
+    rows = PRINTED[PRINTED["source"].str.startswith("arXiv:2407.12276")]
+    names = {title for name in card_names() for title in read_card(name).printed_as}
+    assert set(rows["dataset"]) <= names
+
+
 HEADER = ",".join(PRINTED.columns)
 
 

@@ -314,6 +314,11 @@ def test_the_first_screen_says_what_is_missing_with_stand_in_weights_too(make_sc
     assert "What is missing" in page[: page.index("<table>")]
 
 
+def test_what_the_publisher_measures_and_no_run_here_does_is_missing(make_scorer) -> None:
+    words = method.incomplete(make_scorer("stand-in", {"pushpins": 3}, "mvtec_loco"))
+    assert any(word.startswith("sPRO, the overlap that its publisher measures") for word in words)
+
+
 def test_what_one_category_does_not_define_is_missing_by_its_name(make_scorer) -> None:
     scorer = make_scorer("stand-in", {"bottle": 3, "cable": 3, "capsule": 1})
     index = scorer.tested.index
