@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,9 @@ class Ledger:
     def markdown(self) -> str:
         """The table, a row a method and code."""
         lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|---|---|---|"]
-        for (method, code), comparisons in self.rows.items():
+        for (method, code), comparisons in filter(itemgetter(1), self.rows.items()):
             arrays = {each.digest: each.numbers for each in comparisons}
-            rounded = [each for each in comparisons if each.tolerance]
-            nearest = max(rounded, key=lambda each: each.error / each.tolerance)
+            nearest = max(comparisons, key=attrgetter("share"))
             numbers = f"{len(arrays):,} | {sum(arrays.values()):,}"
             error = f"{nearest.error:.1e} / {nearest.tolerance:.0e}"
             lines.append(f"| {method} | {code} | {numbers} | {error} |")

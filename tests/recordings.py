@@ -1,6 +1,7 @@
 """Recordings of the official codes, and their random CLIPs loaded as a user's file is loaded."""
 
 import json
+import math
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -84,6 +85,13 @@ class Comparison(NamedTuple):
     numbers: int
     error: float
     tolerance: float
+
+    @property
+    def share(self) -> float:
+        """What the error takes of its tolerance; without end where it is larger, or no number."""
+        if not self.error <= self.tolerance:
+            return math.inf
+        return self.error / self.tolerance if self.tolerance else 0.0
 
 
 # What `close` has compared since somebody emptied it: `parity.py` counts it.

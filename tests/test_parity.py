@@ -1,5 +1,6 @@
 """The README's table of parity is what `parity.py` counts."""
 
+import math
 import re
 import subprocess
 import sys
@@ -49,6 +50,8 @@ def test_a_comparison_is_counted_with_its_error_whether_it_holds_or_not() -> Non
         close([float("nan")], [1.0], 9.0)
     kept = [(each.numbers, each.error, each.tolerance) for each in COMPARISONS[before:]]
     assert kept[:3] == [(2, 1.0, 1.0), (1, 0.5, 0.4), (2, 1.0, 0)]
+    shares = [each.share for each in COMPARISONS[before:]]
+    assert shares == [1.0, math.inf, math.inf, math.inf]
 
 
 def test_errors_are_relative_to_the_scale_that_is_named() -> None:
