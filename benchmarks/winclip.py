@@ -150,7 +150,7 @@ def rows(result: dict) -> list[tuple[str, str, str, float, str]]:
 
 
 def as_markdown(result: dict) -> str:
-    """The table of the README."""
+    """The table of docs/speed.md."""
     head = "| CPU seconds of one thread, an image | anomalib 2.7.0 | clipad | ratio | target |"
     body = [f"| {a} | {b} | {c} | {d:.2f}x | {e} |" for a, b, c, d, e in rows(result)]
     return "\n".join([head, "|---|---|---|---|---|", *body])

@@ -1,9 +1,13 @@
 """Maps, masks, labels and scores that several tests of the metrics share."""
 
 import numpy as np
+import pytest
 
 from clipad_core.metrics.metrics import aupr_trapezoid, auroc, average_precision, f1_max
 
+PUBLISHED = pytest.mark.official(
+    "metrics", "anomalib 2.7.0, scikit-learn, the evaluations of MVTec AD, AnomalyCLIP and VCP-CLIP"
+)
 DEFINITIONS = ("exact", "cflow200", "mvtec")
 SCALARS = (auroc, average_precision, aupr_trapezoid, f1_max)
 EXACT = {"rel": 0, "abs": 1e-12}  # two correct float64 computations

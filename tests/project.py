@@ -71,7 +71,7 @@ def variants_of(method: str, profile: str = "demo", **changes: Any) -> list["Var
     from clipad_harness.experiments.variants import read_variants
 
     params = settings()
-    params[method] |= changes
+    params["methods"], params[method] = [method], params[method] | changes
     with TemporaryDirectory() as folder:
         write_settings(Path(folder), params)
         own = read_method(Path(folder), method), read_profile(Path(folder), profile)

@@ -1,18 +1,23 @@
 """Recordings of the official codes, and their random CLIPs loaded as a user's file is loaded."""
 
 import json
+import math
+import os
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.learned.official_init import Architecture
 
 # Equal to what was recorded within one tolerance, in both.
 PRECISIONS = ("float32", "float64")
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(os.environ.get("CLIPAD_GOLDENS", Path(__file__).parent / "goldens"))
 Recording = dict[str, np.ndarray]
 # What the official codes run; their draws at this size are recorded.
 VIT_L_336 = Architecture(
@@ -72,9 +77,48 @@ def recorded_backbone(
     return load_backbone(name, folder / f"{name}.safetensors", precision=precision)
 
 
-def close(actual: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
-    """Within a tolerance relative to max(1, |x|)."""
-    expected_tensor = torch.tensor(np.asarray(expected), dtype=torch.float64)
-    assert actual.shape == expected_tensor.shape
-    error = (actual.detach().double() - expected_tensor).abs() / expected_tensor.abs().clamp(min=1)
-    assert error.max() <= tolerance
+class Comparison(NamedTuple):
+    """One array beside what was recorded of it."""
+
+    digest: str
+    """Of the recorded array: one that is compared in two precisions is still one."""
+    numbers: int
+    error: float
+    tolerance: float
+
+    @property
+    def share(self) -> float:
+        """What the error takes of its tolerance; without end where it is larger, or no number."""
+        if not self.error <= self.tolerance:
+            return math.inf
+        return self.error / self.tolerance if self.tolerance else 0.0
+
+
+# What `close` has compared since somebody emptied it: `parity.py` counts it.
+COMPARISONS: list[Comparison] = []
+SCALES = {
+    "max(1, |x|)": lambda recorded: recorded.abs().clamp(min=1),
+    "|x|": torch.abs,
+    "largest |x|": lambda recorded: recorded.abs().max(),
+    "1": torch.ones_like,
+}
+
+
+def close(actual: Any, expected: Any, tolerance: float, per: str = "max(1, |x|)") -> None:
+    """Within a tolerance, in units of a scale of what was recorded: one of `SCALES`."""
+    recorded, measured = _as_tensor(expected), _as_tensor(actual)
+    assert measured.shape == recorded.shape
+    error = float(((measured - recorded).abs() / SCALES[per](recorded)).max())
+    digest = sha256(recorded.numpy().tobytes()).hexdigest()
+    COMPARISONS.append(Comparison(digest, recorded.numel(), error, tolerance))
+    assert error <= tolerance
+
+
+def equal(actual: Any, expected: Any) -> None:
+    """The same numbers."""
+    close(actual, expected, 0, per="1")
+
+
+def _as_tensor(values: Any) -> Tensor:
+    array = values.detach() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+    return array.double().contiguous()

@@ -1,4 +1,4 @@
-"""What a run leaves out, in sentences: references that are not there, rows whose dataset is not there."""
+"""What a run leaves out, in sentences: what references, test images or datasets that are here do not give."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from clipad_harness.data.datasets import MissingDataset
 from clipad_harness.data.stages import find_data
 
 if TYPE_CHECKING:
+    from clipad_core.methods.method import Method
     from clipad_harness.experiments.variants import Variant
 
 
@@ -104,6 +105,46 @@ def with_references(
     return [v for v in possible if v.k_shots], sentences
 
 
+def with_test_images(
+    name: str,
+    method: Method,
+    variants: Sequence[Variant],
+    indexes: Mapping[str, pd.DataFrame],
+) -> tuple[list[Variant], list[str]]:
+    """The variants whose image scores have something to compare, and a sentence on the rest.
+
+    Scores that are made of all test images of a category need two at least. As of `with_references`, a
+    number of references is left out for all categories.
+
+    Args:
+        name: of the method.
+        method: says which scores are made so.
+        variants: the main one first.
+        indexes: the index of every tested dataset.
+
+    Raises:
+        ClipadError: no number of references remains for the main variant.
+    """
+    fewest = {dataset: _fewest(index, "test") for dataset, index in indexes.items()}
+
+    def fits(variant: Variant, k_shot: int) -> bool:
+        if fewest[variant.tested_on][1] > 1:
+            return True
+        return method.whole_category(variant.tested_with(variant.seeds[0]), k_shot) is None
+
+    possible = [replace(v, k_shots=tuple(k for k in v.k_shots if fits(v, k))) for v in variants]
+    main, category = variants[0], fewest[variants[0].tested_on][0]
+    shots = [k for k in main.k_shots if k not in possible[0].k_shots]
+    why = f"{category} has one test image, and {method.title} compares those of a category"
+    if not possible[0].k_shots:
+        raise ClipadError(
+            f"{name}.k_shots: found {listed(shots)}, expected numbers whose scores are made image by image, "
+            f"since {why}; add images or 0, without references, or leave {category} out of categories."
+        )
+    sentences = [f"{', '.join(f'{k}-shot' for k in shots)}: left out, since {why}"] if shots else []
+    return [v for v in possible if v.k_shots], sentences
+
+
 def fewest_training_images(index: pd.DataFrame) -> tuple[str, int]:
     """The category with the fewest normal images to refer to, and how many it has.
 
@@ -111,5 +152,9 @@ def fewest_training_images(index: pd.DataFrame) -> tuple[str, int]:
     >>> fewest_training_images(pd.DataFrame(rows, columns=["category", "split"]))
     ('b', 0)
     """
-    counts = (index["split"] == "train").groupby(index["category"], sort=False).sum()
+    return _fewest(index, "train")
+
+
+def _fewest(index: pd.DataFrame, split: str) -> tuple[str, int]:
+    counts = (index["split"] == split).groupby(index["category"], sort=False).sum()
     return str(counts.idxmin()), int(counts.min())

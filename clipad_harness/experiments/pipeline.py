@@ -33,6 +33,7 @@ from clipad_harness.experiments.left_out import (
     missing_datasets,
     with_datasets,
     with_references,
+    with_test_images,
 )
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         MethodLeftOut: the dataset that the method is trained on is missing.
         ClipadError: wrong settings, the tested dataset is missing, or one is empty or damaged.
     """
+    from clipad_core.methods import find_method
     from clipad_harness.data.dataset_images import DatasetImages
     from clipad_harness.experiments.variants import datasets_of, read_variants
 
@@ -198,7 +200,8 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         datasets[dataset_name] = DatasetImages(index, data)
     indexes = {dataset: images.index for dataset, images in datasets.items()}
     variants, shots = with_references(name, variants, indexes)
-    return Run(root, name, chosen, settings, variants, datasets, (*shots, *rows))
+    variants, scores = with_test_images(name, find_method(name), variants, indexes)
+    return Run(root, name, chosen, settings, variants, datasets, (*shots, *scores, *rows))
 
 
 def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import check_fit, fill, flatten, read_pth, to_pth
 from clipad_core.methods.aprilgan.config import APRILGANConfig
 from clipad_core.methods.aprilgan.learner import APRILGANLearner, empty_learner
+from clipad_core.validation import listed
 
 NAME = "aprilgan"
 GROUP = "trainable_linearlayer"
@@ -47,10 +49,16 @@ def from_official(
     """A learner from the official dictionary, with or without its group.
 
     Raises:
-        ClipadError: naming the first tensor that is missing, unknown or of another shape: that of
-            other blocks, or of another backbone.
+        ClipadError: layers of more or fewer blocks; or naming the first tensor that is missing, unknown
+            or of another shape, as of another backbone.
     """
     flat = {name.removeprefix(f"{GROUP}/"): value for name, value in flatten(groups, path).items()}
+    layers = {name.split(".")[1] for name in flat if name.startswith(OFFICIAL_HEADS)}
+    if layers and len(layers) != len(config.blocks):
+        raise ClipadError(
+            f"checkpoint: {path} holds {len(layers)} linear layers, expected {len(config.blocks)}, one for "
+            f"each of the blocks {listed(config.blocks)}; name in blocks those that it was trained on."
+        )
     learner = empty_learner(backbone, config, flat)
     names = {name: official_name(name) for name in learner.state_dict()}
     shapes = {names[name]: tuple(value.shape) for name, value in learner.state_dict().items()}

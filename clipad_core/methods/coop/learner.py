@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
@@ -63,7 +64,7 @@ def make_learner(backbone: Backbone, config: CoOpConfig, seed: int) -> CoOpLearn
         ClipadError: initial words of which one is more than one token.
     """
     learner = empty_learner(backbone, config, {})
-    values = _words(backbone, config) if config.context_words else _drawn(learner, seed)
+    values = embed_words(backbone, config) if config.context_words else _drawn(learner, seed)
     learner.load_state_dict({"context_tokens": values}, assign=True)
     return learner.to(backbone.device, backbone.dtype)
 
@@ -74,8 +75,12 @@ def _drawn(learner: CoOpLearner, seed: int) -> Tensor:
         return torch.empty(learner.context_tokens.shape).normal_(std=DEVIATION)
 
 
-def _words(backbone: Backbone, config: CoOpConfig) -> Tensor:
-    """The embeddings of the initial words."""
+def embed_words(backbone: Backbone, config: CoOpConfig) -> Float[Tensor, "m c"]:
+    """The embeddings of the initial words.
+
+    Raises:
+        ClipadError: a word that is more than one token.
+    """
     ids = backbone.tokenizer([config.context_words])[0]
     length, end = context_length(config), int(ids.argmax())
     if end - 1 != length:

@@ -18,7 +18,7 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.soft_prompts import run_text_blocks, tokenise_beside_context
 from clipad_core.clip.text import class_words, read_out
 from clipad_core.methods.coop.config import CoOpConfig
-from clipad_core.methods.coop.learner import CoOpLearner, context_length
+from clipad_core.methods.coop.learner import CoOpLearner, context_length, embed_words
 from clipad_core.methods.method import Category
 
 
@@ -44,12 +44,15 @@ def _tokenised(
 
 
 def check_category(backbone: Backbone, config: CoOpConfig, category: Category) -> None:
-    """Refuse prompts that are too long for the text tower beside the context.
+    """Refuse prompts that are too long for the text tower beside the context, and unfit initial words.
 
     Raises:
-        ClipadError: a prompt that does not fit into the tower's context.
+        ClipadError: a prompt that does not fit into the tower's context; an initial word that is more
+            than one token.
     """
     _tokenised(backbone, config, [category.name])
+    if config.context_words:
+        embed_words(backbone, config)
 
 
 def name_lengths(backbone: Backbone, config: CoOpConfig, categories: Sequence[str]) -> list[int]:

@@ -11,11 +11,17 @@ from bs4 import BeautifulSoup
 from project import change, make_project, variants_of
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
 from clipad_harness.data.stages import find_data
 from clipad_harness.experiments import pipeline
-from clipad_harness.experiments.left_out import MethodLeftOut, with_datasets, with_references
+from clipad_harness.experiments.left_out import (
+    MethodLeftOut,
+    with_datasets,
+    with_references,
+    with_test_images,
+)
 from clipad_harness.report.summary import read_summary
 from clipad_harness.site.index import write_home
 
@@ -57,6 +63,26 @@ def test_a_method_without_references_loses_nothing() -> None:
     among = variants_of("vcpclip")
     assert with_references("vcpclip", among, index_of({"a": 0}) | {"synthetic_auxiliary": index_of(
         {"a": 0})["synthetic_target"]}) == (among, [])  # fmt: skip
+
+
+def test_scores_of_a_whole_category_are_left_out_where_one_has_a_single_test_image() -> None:
+    room, index = find_method("aprilgan"), index_of({"a": 4})
+    index["synthetic_auxiliary"] = index["synthetic_target"]
+    among = variants_of("aprilgan", k_shots=[0, 1, 4])
+    possible, said = with_test_images("aprilgan", room, among, index)
+    assert possible[0].k_shots == (0,)
+    assert said == [
+        "1-shot, 4-shot: left out, since a has one test image, and APRIL-GAN compares those of a category"
+    ]
+    alone = variants_of("aprilgan", k_shots=[1], changes={"few_shot_image_score": "added"})
+    assert with_test_images("aprilgan", room, alone[:1], index) == (alone[:1], [])
+    few = variants_of("aprilgan", k_shots=[1])
+    with pytest.raises(
+        ClipadError, match=r"aprilgan.k_shots: found 1, .* leave a out of categories"
+    ):
+        with_test_images("aprilgan", room, few, index)
+    whole = {name: pd.concat([rows, rows]) for name, rows in index.items()}
+    assert with_test_images("aprilgan", room, among, whole) == (among, [])
 
 
 def test_a_row_of_a_missing_dataset_is_left_out_and_the_others_run() -> None:

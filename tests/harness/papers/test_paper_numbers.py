@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from project import REPOSITORY
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
@@ -17,10 +18,11 @@ from clipad_harness.papers.numbers import (
     dataset_titles,
     load_reported,
     look_up,
+    printed_methods,
     reported,
     select,
 )
-from clipad_harness.papers.verdicts import compare, tolerance
+from clipad_harness.papers.verdicts import MEAN, compare, tolerance
 from clipad_harness.report.tables import COMPARISON_COLUMNS, comparison_table
 
 PRINTED = load_reported()
@@ -429,3 +431,19 @@ def changed(**columns: object) -> pd.DataFrame:
 def test_results_that_would_give_a_wrong_mean_are_refused(measured, message):
     with pytest.raises(ClipadError, match=re.compile(message, re.DOTALL)):
         compare(measured, PRINTED, True)
+
+
+def test_the_readme_says_what_the_papers_print_and_how_far_a_run_may_be() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w+-]+) (\d)-shot \| (.+) \|$", text, re.M)
+    printed = {name: method for method in paper_names() for name in printed_methods(method)}
+    assert {"winclip", "anomalyclip", "vcpclip", "aprilgan"} == {printed[name] for name, *_ in rows}
+    places = [(d, m) for d in ("mvtec", "visa") for m in ("image_auroc", "pixel_auroc", "aupro")]
+    for name, shots, cells in rows:
+        expected = []
+        for dataset, metric in places:
+            number = reported(printed[name], dataset, int(shots), metric)
+            std = math.nan if number.std is None else number.std
+            points = tolerance(printed[name], metric, MEAN, std)
+            expected.append(f"{number.mean:.1f} ({points:.1f})")
+        assert cells.split(" | ") == expected, name

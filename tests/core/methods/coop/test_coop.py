@@ -195,6 +195,10 @@ def test_initial_words_must_be_one_token_each(backbone: Backbone) -> None:
         ClipadError, match="context_words: found 'an anomalous thing', 3 words of 5"
     ):
         make_learner(backbone, words, 1)
+    with pytest.raises(
+        ClipadError, match="context_words: found 'an anomalous thing', 3 words of 5"
+    ):
+        check_category(backbone, words, Category("nut"))  # before a run starts
 
 
 def test_an_image_without_a_category_or_of_an_unnamed_one_is_refused(backbone: Backbone) -> None:

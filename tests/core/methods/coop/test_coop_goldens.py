@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import GOLDENS, PRECISIONS, close, read_recording, recorded_backbone
+from recordings import GOLDENS, PRECISIONS, close, equal, read_recording, recorded_backbone
 
 from clipad_core.clip.features import Features
 from clipad_core.methods.coop.config import CoOpConfig
@@ -35,6 +35,9 @@ from clipad_core.methods.coop.text import (
 )
 from clipad_core.methods.method import Category
 
+pytestmark = pytest.mark.official(
+    "CoOp", "KaiyangZhou/CoOp@ff61507, KaiyangZhou/Dassl.pytorch@c61a1b5"
+)
 FOLDER = GOLDENS / "baselines"
 CONFIG = CoOpConfig().changed({"image_size": 56})
 
@@ -86,9 +89,9 @@ def loss_of(
 def test_prompts_are_theirs_token_by_token(recorded: Any) -> None:
     texts = class_texts(CONFIG, recorded.objects)
     ids = recorded.backbone.tokenizer([f"{'X ' * 16}{text}." for text in texts])
-    assert np.array_equal(ids, recorded.values["coop/tokens"])
+    equal(ids, recorded.values["coop/tokens"])
     lengths = name_lengths(recorded.backbone, CONFIG, recorded.objects)
-    assert lengths == recorded.values["coop/name_lens"].tolist()
+    equal(lengths, recorded.values["coop/name_lens"])
     context = learner_of(recorded).context_tokens
     tokens, ends = embed_prompts(context, recorded.backbone, CONFIG, recorded.objects)
     assert ends.tolist() == ids.argmax(dim=-1).tolist()
@@ -135,7 +138,7 @@ def test_initial_words_and_initial_values_are_theirs(recorded: Any) -> None:
     for seed in (1, 2):
         drawn = make_learner(recorded.backbone, CONFIG, seed).context_tokens.float()
         expected = torch.tensor(recorded.values[f"coop/official_init/seed{seed}"])
-        assert torch.equal(drawn, expected)
+        equal(drawn, expected)
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 10, 15, 50, 100, 200])
@@ -144,7 +147,7 @@ def test_learning_rates_are_theirs_in_every_epoch(epochs: int) -> None:
         expected = opened[f"lr/{epochs}"]
     config = CoOpConfig(epochs=epochs)
     rates = [config.learning_rate * rate_factor(config, epoch) for epoch in range(epochs)]
-    assert rates == pytest.approx(expected.tolist(), rel=1e-12, abs=1e-12)
+    close(rates, expected, 1e-12)
 
 
 @pytest.mark.parametrize("reading", ["pairs", "joint"])
@@ -155,8 +158,7 @@ def test_losses_and_gradients_are_theirs(recorded: Any, reading: str) -> None:
     total.backward()
     gradient, expected = learner.context_tokens.grad, recorded.values[f"coop/{reading}/grad"]
     assert gradient is not None
-    error = (gradient.double() - torch.tensor(expected)).abs().max()
-    assert error <= 1e-4 * np.abs(expected).max()
+    close(gradient, expected, 1e-4, per="largest |x|")
 
 
 @pytest.mark.parametrize(("reading", "rate"), [("pairs", 2e-3), ("joint", 2e-3), ("warm", 1e-5)])
@@ -183,7 +185,7 @@ def test_three_epochs_of_their_schedule_and_what_the_context_then_detects(record
         [group] = optimizer.param_groups
         group["lr"] = config.learning_rate * rate_factor(config, epoch)
         for places in np.split(order, 2):
-            assert group["lr"] == pytest.approx(values["coop/run/lr"][steps], rel=1e-12)
+            close(group["lr"], values["coop/run/lr"][steps], 1e-12, per="|x|")
             total = loss_of(recorded, learner, config, places)
             close(total, values["coop/run/losses"][steps], 3e-5)
             optimizer.zero_grad()
