@@ -35,7 +35,8 @@ def own_copy(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
-    pages = ("index", "explorer", "comparison", "why_numbers_differ", *METHODS)
+    essays = ("baselines", "comparison", "why_numbers_differ")
+    pages = ("index", "explorer", *essays, *METHODS)
     assert {f"reports/{name}.html" for name in pages} <= set(outputs(reproduced))
     assert "up to date" in dvc(reproduced, "repro")
     assert json.loads(dvc(reproduced, "status", "--json")) == {}
@@ -75,7 +76,7 @@ def of(method: str, *stages: str) -> set[str]:
     return {f"{stage}@{method}" for stage in stages or ("train", "measure", "notebook")}
 
 
-OVERVIEWS = {"essay@comparison", "essay@why_numbers_differ", "explore"}
+OVERVIEWS = {"essay@baselines", "essay@comparison", "essay@why_numbers_differ", "explore"}
 SITE = {*(f"notebook@{name}" for name in METHODS), *OVERVIEWS, "pages"}
 
 

@@ -28,7 +28,7 @@ _AGAIN = (
     "of `params.yaml`, `./repro` alone."
 )
 # Notebooks about all methods together; they have no numbers of their own.
-ESSAYS = ("comparison", "why_numbers_differ")
+ESSAYS = ("comparison", "baselines", "why_numbers_differ")
 
 
 def notebook(root: Path, name: str) -> Path:
