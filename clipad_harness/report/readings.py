@@ -174,20 +174,16 @@ def distances(
     printed = row.numbers(dataset)
     printed = printed[printed["metric"].isin(ANCHORS)]
     expected = printed.set_index(["category", "metric"])["mean"]
+    printed_means = printed[printed["category"] == ""].set_index("metric")["mean"]
     rows = {}
     for name, variant in variants.items():
         own = results[(results["variant"] == variant) & results["metric"].isin(ANCHORS)]
         values = 100 * own.groupby(["category", "metric"])["value"].mean()
         means = values.groupby("metric").mean()
         apart = (values - expected).dropna().abs()
-        of_means = [
-            abs(value - expected["", metric])
-            for metric, value in means.items()
-            if ("", metric) in expected.index
-        ]
+        of_means = (means - printed_means).dropna().abs()
         count = apart.index.get_level_values("category").nunique()
-        largest = max(of_means, default=math.nan)
-        rows[name] = (count, apart.mean(), apart.max(), largest)
+        rows[name] = (count, apart.mean(), apart.max(), of_means.max())
     columns = ["categories", "distance", "largest", "of_means"]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return frame.sort_values(["distance", "of_means"], kind="stable")

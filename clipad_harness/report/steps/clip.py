@@ -68,9 +68,9 @@ def templates_figure(
     names = [str(name).replace("_", " ") for name in singles]
     figure, axes = plt.subplots(figsize=(7.6, 1.2 + 0.3 * len(names)))
     for row, values in enumerate(singles.values()):
-        label = f"each of {len(values)} templates alone" if row == 0 else None
+        once = f"each of {len(values)} templates alone" if row == 0 else None
         height = np.full(len(values), float(row))
-        axes.plot(values, height, "|", color="#8a929c", markersize=11, label=label)
+        axes.plot(values, height, "|", color="#8a929c", markersize=11, label=once)
     for place, (label, column) in enumerate(ensembles.items()):
         shift = 0.16 * (place - (ensembles.shape[1] - 1) / 2)
         heights = np.arange(len(names)) + shift

@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from project import draw_all, make_project
 from torch import Tensor
 
+from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.coop.config import CoOpConfig
@@ -57,7 +58,7 @@ def test_curves_say_in_words_whether_a_part_of_the_loss_falls(
 
 @pytest.mark.parametrize(("is_dropped", "steps"), [(True, 4), (False, 6)])
 def test_steps_are_those_that_the_method_takes_of_what_fills_no_batch(
-    is_dropped: bool, steps: int
+    micro: Backbone, is_dropped: bool, steps: int
 ) -> None:
     config = CoOpConfig(batch_size=32, drop_last=is_dropped, epochs=2)
     job = SimpleNamespace(config=config)
@@ -66,7 +67,7 @@ def test_steps_are_those_that_the_method_takes_of_what_fills_no_batch(
         learner=lambda job: torch.nn.Linear(2, 3),
         rows=lambda job: range(70),
         epochs=lambda job: 2,
-        encodings=SimpleNamespace(backbone=lambda config: None),
+        encodings=SimpleNamespace(backbone=lambda config: micro),
     )
     method = find_method("coop")
     run = SimpleNamespace(name="coop", variants=[main], trainer=lambda: trainer, method=method)
