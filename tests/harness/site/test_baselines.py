@@ -13,10 +13,11 @@ from clipad_harness.experiments import pipeline
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two categories on which CLIP and CoOp are measured, and WinCLIP is said to be."""
+    """A category on which CLIP and CoOp are measured, and WinCLIP is said to be."""
     root = make_project(tmp_path_factory.mktemp("baselines"))
     draw_all(root)
     change(root, "methods", value=["winclip", "clip", "coop"])
+    change(root, "profiles", "demo", "categories", value=["hex_nut"])
     write_index(root)
     words = {"normal, anomalous": {}, "normal, damaged": {"anomalous_state": "damaged"}}
     groups = {"state words": {"rows": words}, "preset": {"rows": {"clip": "clip"}}}
