@@ -95,6 +95,24 @@ def test_no_distance_is_taken_where_nothing_can_be_compared(monkeypatch) -> None
     assert "as printed: confirmed" in page and "since" not in page
 
 
+def test_a_row_of_another_backbone_dataset_or_of_a_part_is_not_compared(monkeypatch) -> None:
+    weights = {"clip": SimpleNamespace(backbone=LARGE)}
+    scorer = SimpleNamespace(
+        name="clip",
+        variants=[SimpleNamespace(config=None)],
+        backbone=lambda config: SimpleNamespace(kind="published"),
+        profile=SimpleNamespace(dataset="mvtec", weights=weights),
+    )
+    clip, winclip_s = PrintedRow("CLIP", LARGE), PrintedRow("CLIP-AC", SMALL)
+    monkeypatch.setattr(readings, "incomplete", lambda scorer: [])
+    assert readings.not_comparable(scorer, clip) == ""  # type: ignore[arg-type]
+    assert SMALL in readings.not_comparable(scorer, winclip_s)  # type: ignore[arg-type]
+    monkeypatch.setattr(readings, "incomplete", lambda scorer: ["14 categories are not run"])
+    assert "not run" in readings.not_comparable(scorer, clip)  # type: ignore[arg-type]
+    scorer.profile.dataset = "hazelnut_toy"
+    assert "nothing is printed" in readings.not_comparable(scorer, clip)  # type: ignore[arg-type]
+
+
 def test_rows_are_compared_on_the_categories_that_all_of_them_have() -> None:
     clip, several = PrintedRow("CLIP", LARGE), PrintedRow("CLIP-AC", SMALL, maps=False)
     main = printed_again(clip, "main")
