@@ -18,26 +18,31 @@ from clipad_core.methods.method import Detector
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.pipeline import Run, open_measured, train_missing
 from clipad_harness.experiments.scorer import Scorer
-from clipad_harness.experiments.shards import CategoryScores
-from clipad_harness.experiments.variants import Shard
+from clipad_harness.experiments.shards import MAIN, CategoryScores
+from clipad_harness.experiments.variants import Shard, Variant
 
 
 class Contender:
-    """A method's main variant with a number of references, as it is compared.
+    """A variant of a method with a number of references, as it is compared.
 
     Args:
         run: of the method.
         scorer: of the run.
         k_shot: number of references.
+        variant: a row of the method's ablations; None: its main variant.
     """
 
-    def __init__(self, run: Run, scorer: Scorer, k_shot: int) -> None:
+    def __init__(
+        self, run: Run, scorer: Scorer, k_shot: int, variant: Variant | None = None
+    ) -> None:
         self.run, self.scorer, self.k_shot = run, scorer, k_shot
-        self.main = run.variants[0]
+        self.variant = variant or run.variants[0]
 
     @property
     def label(self) -> str:
-        """What a reader sees, as in ``WinCLIP+, 4-shot``."""
+        """What a reader sees, as in ``WinCLIP+, 4-shot``; of a row of an ablation its name."""
+        if self.variant.name != MAIN:
+            return self.variant.name.partition("/")[2]
         references = self.run.method.references
         if references is None:
             return f"{self.run.method.title}, zero-shot"
@@ -46,11 +51,11 @@ class Contender:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of its references or its trainings; one where nothing is drawn."""
-        return self.main.drawn(self.k_shot)
+        return self.variant.drawn(self.k_shot)
 
     def detect(self, category: str, seed: int) -> CategoryScores:
         """Scores and maps of a category's test images, in the order of the index."""
-        return self.scorer.detect(Shard(self.main, category, self.k_shot, seed))
+        return self.scorer.detect(Shard(self.variant, category, self.k_shot, seed))
 
     def first(self, category: str) -> CategoryScores:
         """Scores and maps with the first seed, which pictures show."""
@@ -59,16 +64,16 @@ class Contender:
     @property
     def reads(self) -> str:
         """What of the tested category it reads before testing."""
-        config = self.main.tested_with(self.seeds[0])
+        config = self.variant.tested_with(self.seeds[0])
         parts = ["its name"] if self.run.method.names_category(config) else []
         parts += [f"{self.k_shot} normal images"] if self.k_shot else []
-        trained = f"; trained on {self.main.trained_on}" if self.main.trained_on else ""
+        trained = f"; trained on {self.variant.trained_on}" if self.variant.trained_on else ""
         return (" and ".join(parts) or "nothing") + trained
 
     @cached_property
     def learned(self) -> int:
         """How many numbers are trained."""
-        learner = self.scorer.learner(self.main.training(self.seeds[0]))
+        learner = self.scorer.learner(self.variant.training(self.seeds[0]))
         parameters = () if learner is None else learner.parameters()
         return sum(tensor.numel() for tensor in parameters if tensor.requires_grad)
 
@@ -79,14 +84,14 @@ class Contender:
         Prompts that the method embeds at every call are part of it.
         """
         category, seed = self.run.categories[0], self.seeds[0]
-        shard = Shard(self.main, category, self.k_shot, seed)
+        shard = Shard(self.variant, category, self.k_shot, seed)
         detector = Detector(
             self.run.method,
-            self.scorer.encodings.loaded(self.main.tested_with(seed)),
-            self.main.tested_with(seed),
+            self.scorer.encodings.loaded(self.variant.tested_with(seed)),
+            self.variant.tested_with(seed),
             category,
             [np.asarray(read_image(path)) for path in self.scorer.references(shard)],
-            self.scorer.learner(self.main.training(seed)),
+            self.scorer.learner(self.variant.training(seed)),
         )
         test = self.run.index[self.run.index["split"] == "test"]
         image = np.asarray(read_image(self.run.data / str(test["image"].iloc[0])))

@@ -23,16 +23,22 @@ from clipad_harness.report.tables import Html, callout, table
 PAPER_PRESET = "paper"
 
 
-def open_choices(run: Run) -> Html:
-    """What the paper leaves open, what this run chose, and what the published codes chose."""
+def open_choices(run: Run, presets: str = "published codes") -> Html:
+    """What the paper leaves open, what this run chose, and what the published codes chose.
+
+    Args:
+        presets: what the method's presets are, where they are nobody's code.
+    """
     scorer, config = run.scorer(), run.variants[0].config
     paper = read_paper(scorer.method)
     rows = []
     for name, choice in paper.open_choices.items():
         # The weights of a run are those that it found, not those that its preset asks for.
-        value = scorer.backbone(config).label if name == "weights" else str(getattr(config, name))
+        value = (
+            scorer.backbone(config).label if name == "weights" else _shown(getattr(config, name))
+        )
         rows.append([choice.says, value, _published(paper, name)])
-    columns = ["the paper says", "this run", "published codes"]
+    columns = ["the paper says", "this run", presets]
     frame = pd.DataFrame(
         rows, columns=columns, index=pd.Index([*paper.open_choices], name="choice")
     )
@@ -52,8 +58,17 @@ def _codes_by_value(paper: Paper, field: str) -> dict[str, list[str]]:
     about_maps = field in paper.open_choices and paper.open_choices[field].of_maps
     for name, preset in find_method(paper.name).presets.items():
         if name != PAPER_PRESET and not (about_maps and paper.code(name).images_alone):
-            codes.setdefault(str(getattr(preset, field)), []).append(name)
+            codes.setdefault(_shown(getattr(preset, field)), []).append(name)
     return codes
+
+
+def _shown(value: object) -> str:
+    """A value of a field as tables have it; an empty text or list is none.
+
+    >>> _shown((6, 12)), _shown(()), _shown(0)
+    ('(6, 12)', 'none', '0')
+    """
+    return "none" if value in ("", ()) else str(value)
 
 
 def departures(run: Run, results: pd.DataFrame) -> Html:
@@ -132,7 +147,7 @@ def _why(departure: Departure, values: Mapping[str, Any], paper: Paper) -> str:
     """The reason, and which published codes share this run's value where that is the choice."""
     if not departure.choice:
         return departure.why
-    value = str(values[departure.choice])
+    value = _shown(values[departure.choice])
     names = ", ".join(_codes_by_value(paper, departure.choice).get(value, []))
     shared = f"{value} is that of {names}" if names else f"no published code has {value}"
     return f"{departure.why}; {shared}"

@@ -54,13 +54,9 @@ def matching(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
 
 def comparable(scorer: Scorer) -> tuple[bool, str]:
     """Whether the paper's columns mean something beside this run, and if not, why."""
-    backbone = scorer.backbone(scorer.variants[0].config)
     dataset = scorer.profile.dataset
-    if backbone.kind in ("stand-in", "random"):
-        return False, f"this run uses {backbone.kind} weights, not the published ones"
-    paper = read_paper(scorer.method)
-    if scorer.profile.weights[paper.name].backbone != paper.backbone:
-        return False, f"the paper's numbers were made with {paper.backbone}"
+    if reason := other_weights(scorer, read_paper(scorer.method).backbone):
+        return False, reason
     if not _is_printed(scorer):
         return False, f"the paper prints no number for the dataset {dataset}"
     counts = read_card(dataset).counts
@@ -72,6 +68,16 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
     if not counts.categories and counts.test not in (None, count):
         return False, f"{dataset} has {count} of its {counts.test} test images"
     return True, ""
+
+
+def other_weights(scorer: Scorer, backbone: str) -> str:
+    """Why numbers that were made with a published backbone cannot be compared; "" where they can."""
+    kind = scorer.backbone(scorer.variants[0].config).kind
+    if kind in ("stand-in", "random"):
+        return f"this run uses {kind} weights, not the published ones"
+    if scorer.profile.weights[scorer.name].backbone != backbone:
+        return f"the paper's numbers were made with {backbone}"
+    return ""
 
 
 def comparison(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:

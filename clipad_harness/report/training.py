@@ -18,18 +18,22 @@ def training_facts(run: Run) -> Html:
     """What the main variant was trained on, how long, and how much is learned."""
     main, trainer = run.variants[0], run.trainer()
     training = main.training(main.seeds[0])
-    if training is None:
+    if training is None or run.method.training is None:
         raise ClipadError(f"training: found {run.name}, which learns nothing, expected another.")
     learner = trainer.learner(training)
+    images, epochs = len(trainer.rows(training)), trainer.epochs(training)
+    backbone = trainer.encodings.backbone(training.config)
+    # A method may leave out what fills no batch.
+    orders = run.method.training.sample_order(training.config, backbone, images, epochs)
     learned = sum(
         parameter.numel() for parameter in learner.parameters() if parameter.requires_grad
     )
     return facts(
         {
             "trained on": main.trained_on,
-            "images": len(trainer.rows(training)),
-            "epochs": trainer.epochs(training),
-            "steps": trainer.steps(training),
+            "images": images,
+            "epochs": epochs,
+            "steps": sum(-(-len(order) // training.config.batch_size) for order in orders),
             "learned": f"{learned:,} numbers",
         }
     )

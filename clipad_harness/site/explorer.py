@@ -35,7 +35,7 @@ def explore(root: Path) -> Path:
     torch.set_num_threads(1)
     settings, among = read_explorer(root), contenders(root)
     run = among[0].run
-    backbones = [contender.scorer.backbone(contender.main.config) for contender in among]
+    backbones = [contender.scorer.backbone(contender.variant.config) for contender in among]
     kinds = sorted({backbone.kind for backbone in backbones} - {"published"})
     names = list(dict.fromkeys(contender.run.name for contender in among))
     cited = [entry for name in names for entry in citations(name, run.profile.dataset)]

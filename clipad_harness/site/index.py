@@ -40,6 +40,11 @@ _FURTHER = {
         "Comparison",
         "the methods side by side on the same images, accuracy against cost, and where each wins.",
     ),
+    "baselines": (
+        "Baselines",
+        "CLIP, CLIP-AC and CoOp: what one word, one template and one seed are worth, and which reading of "
+        "each printed row is nearest.",
+    ),
     "why_numbers_differ": (
         "Why numbers differ",
         "from each paper's setting to each published code, one switch at a time.",

@@ -13,8 +13,10 @@ from matplotlib import pyplot as plt
 from project import draw_all, make_project
 from torch import Tensor
 
+from clipad_core.clip.backbone import Backbone
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
+from clipad_core.methods.coop.config import CoOpConfig
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.papers.card import read_paper
 from clipad_harness.report import ablations, departures, training
@@ -52,6 +54,26 @@ def test_curves_say_in_words_whether_a_part_of_the_loss_falls(
     assert alt == f"Loss by epoch, mean over the seeds: total {words}."
     with pytest.raises(ClipadError, match="found no curve of 'other'"):
         training.curves_figure(curves, "other")
+
+
+@pytest.mark.parametrize(("is_dropped", "steps"), [(True, 4), (False, 6)])
+def test_steps_are_those_that_the_method_takes_of_what_fills_no_batch(
+    micro: Backbone, is_dropped: bool, steps: int
+) -> None:
+    config = CoOpConfig(batch_size=32, drop_last=is_dropped, epochs=2)
+    job = SimpleNamespace(config=config)
+    main = SimpleNamespace(seeds=(1,), training=lambda seed: job, trained_on="mvtec")
+    trainer = SimpleNamespace(
+        learner=lambda job: torch.nn.Linear(2, 3),
+        rows=lambda job: range(70),
+        epochs=lambda job: 2,
+        encodings=SimpleNamespace(backbone=lambda config: micro),
+    )
+    method = find_method("coop")
+    run = SimpleNamespace(name="coop", variants=[main], trainer=lambda: trainer, method=method)
+    page = BeautifulSoup(training.training_facts(run), "html.parser")  # type: ignore[arg-type]
+    values = [box.get_text() for box in page.find_all("dd")]
+    assert values == ["mvtec", "70", "2", str(steps), "9 numbers"]
 
 
 @pytest.mark.parametrize("is_tested", [True, False])

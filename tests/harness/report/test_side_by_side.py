@@ -170,6 +170,15 @@ def test_pictures_stand_under_the_maps_of_every_method(measurement, tmp_path: Pa
     assert "weak" in alt and "pixel AUROC" in alt
 
 
+def test_a_row_of_an_ablation_is_compared_under_its_own_name_and_settings() -> None:
+    variants = variants_of("anomalyclip")
+    row = next(variant for variant in variants if variant.name == "attention/Q-Q")
+    run = SimpleNamespace(method=find_method("anomalyclip"), variants=variants)
+    contender = Contender(run, None, 0, row)  # type: ignore[arg-type]
+    assert (contender.label, contender.variant.config.branch) == ("Q-Q", "qq")
+    assert Contender(run, None, 0).label == "AnomalyCLIP, zero-shot"  # type: ignore[arg-type]
+
+
 def test_operations_of_a_product_are_counted() -> None:
     def detector(images) -> torch.Tensor:
         return torch.ones(3, 4) @ torch.ones(4, 5)
@@ -191,5 +200,7 @@ def test_a_contender_says_what_it_reads(method: str, k_shot: int, label: str, re
     contender = Contender(run, None, k_shot)  # type: ignore[arg-type]
     assert (contender.label, contender.reads) == (label, reads)
     assert contender.seeds == (
-        contender.main.seeds if k_shot or contender.main.trained_on else contender.main.seeds[:1]
+        contender.variant.seeds
+        if k_shot or contender.variant.trained_on
+        else contender.variant.seeds[:1]
     )

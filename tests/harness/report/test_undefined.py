@@ -4,13 +4,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from project import change, make_project
+from project import change, make_project, run_cells
 
 from clipad_core.metrics import METRICS
 from clipad_harness.data.stages import write_index
@@ -60,22 +58,13 @@ def make_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         rows = {"exact": {"aupro": "exact"}, "cflow200": {"aupro": "cflow200"}}
         change(project, "winclip", "ablations", value={"AUPRO": {"rows": rows}})
         write_index(project)
-        for method in ("winclip", "anomalyclip", "vcpclip"):
+        change(project, "methods", value=["winclip", "anomalyclip", "vcpclip", "clip"])
+        for method in ("winclip", "anomalyclip", "vcpclip", "clip"):
             pipeline.train(project, method)
             pipeline.measure(project, method)
         return project
 
     return make
-
-
-def run_cells(project: Path, name: str) -> None:
-    """The cells of a notebook, here; what they display is printed."""
-    notebook = nbformat.read(project / "notebooks" / f"{name}.ipynb", as_version=4)
-    names: dict[str, object] = {"display": print}
-    with matplotlib.rc_context():
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                exec(cell.source, names)  # a notebook of this repository
 
 
 @pytest.mark.parametrize(
@@ -103,7 +92,7 @@ def test_every_page_of_data_that_do_not_define_all_metrics_is_made_and_says_so(
 ) -> None:
     project = make_measured(parts)
     assert incomplete(pipeline.open_run(project, "winclip").scorer()) == sentences
-    for name in ("winclip", "comparison", "why_numbers_differ"):
+    for name in ("winclip", "comparison", "baselines", "why_numbers_differ"):
         run_cells(project, name)
     text = re.sub(r"'image/\w+': '[^']*'", "", capsys.readouterr().out)
     assert not re.search(r"\bnan\b", text) and "–" in text
