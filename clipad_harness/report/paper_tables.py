@@ -143,7 +143,7 @@ def run_sources(root: Path, names: Sequence[str], profile: str, pages: bool) -> 
 def headline(sources: Sequence[Source], selection: Selection) -> PaperTable:
     """Methods in rows, the mean over categories in columns, by dataset where there are several."""
     sources = _of_datasets(sources, selection.datasets)
-    metrics = _metrics(selection, [m for s in sources for m in read_paper(s.name).metrics])
+    metrics = _metrics(selection, sources)
     several = len({source.dataset for source in sources}) > 1
     cells = []
     for source in sources:
@@ -154,8 +154,7 @@ def headline(sources: Sequence[Source], selection: Selection) -> PaperTable:
             column = (*place, METRIC_LABELS[metric])
             cells.append(_cell(source.label(k_shot), column, (*column, k_shot), row))
     cells = _in_order(_filled(cells, selection), metrics if several else ())
-    counts = {_categories_counted(source, selection) for source in sources}
-    words = f"{counts.pop()} categories" if len(counts) == 1 else "categories"
+    words = _over(sources, selection)
     datasets = " and ".join(dict.fromkeys(_title(source.dataset) for source in sources))
     profiles = " and ".join(dict.fromkeys(source.profile for source in sources))
     corner = f"{profiles}, {words} of {datasets}"
@@ -183,7 +182,7 @@ def categories(sources: Sequence[Source], selection: Selection) -> PaperTable:
             f"datasets: found {listed(datasets)}, expected one, since categories are rows; name it with "
             "--datasets."
         )
-    metrics = _metrics(selection, [m for s in sources for m in read_paper(s.name).metrics])
+    metrics = _metrics(selection, sources)
     cells = []
     for source in sources:
         for row in _rows(_comparison(source, selection), metrics, selection.shots):
@@ -376,11 +375,13 @@ def _of_page(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(("ours_mean", "ours_std", "paper_mean"), float))
 
 
-def _metrics(selection: Selection, shown: Sequence[str]) -> list[str]:
-    """The metrics of a table: those that are asked for, else those of the papers' first screens."""
+def _metrics(selection: Selection, sources: Sequence[Source]) -> list[str]:
+    """The metrics of a table: those that are asked for, else what all methods' first screens show."""
     if unknown := [metric for metric in selection.metrics if metric not in METRICS]:
         raise ClipadError(f"metrics: found {listed(unknown)}, expected some of {listed(METRICS)}.")
-    return list(selection.metrics or [metric for metric in METRICS if metric in shown])
+    first_screens = [read_paper(source.name).metrics for source in sources]
+    shared = [metric for metric in METRICS if all(metric in shown for shown in first_screens)]
+    return list(selection.metrics) or shared or list(METRICS)
 
 
 def _rows(
@@ -427,13 +428,19 @@ def _in_order(cells: list[Cell], metrics: Sequence[str]) -> list[Cell]:
     )
 
 
-def _categories_counted(source: Source, selection: Selection) -> int:
-    if selection.categories:
-        return len(set(selection.categories))
-    if source.page:
-        return source.page.categories
-    table = source.table()
-    return int(table.loc[table["variant"] == MAIN, "category"].nunique())
+def _over(sources: Sequence[Source], selection: Selection) -> str:
+    """What a mean is over, as in "13 categories" or "2 of 13 categories"; plain where runs differ."""
+    counts = set()
+    for source in sources:
+        table = None if source.page else source.table()
+        names = set() if table is None else set(table.loc[table["variant"] == MAIN, "category"])
+        total = source.page.categories if source.page else len(names)
+        counts.add((len(set(selection.categories)) or total, total))
+    if len(counts) > 1:
+        return "categories"
+    [(count, total)] = counts
+    part = f"{count} of {total}" if count < total else f"{count}"
+    return f"{part} {'category' if total == 1 else 'categories'}"
 
 
 def _caption(
