@@ -157,19 +157,20 @@ def headline(sources: Sequence[Source], selection: Selection) -> PaperTable:
     words = _over(sources, selection)
     datasets = " and ".join(dict.fromkeys(_title(source.dataset) for source in sources))
     profiles = " and ".join(dict.fromkeys(source.profile for source in sources))
-    corner = f"{profiles}, {words} of {datasets}"
-    corner += f", {STAND_IN} weights" if any(s.kind == STAND_IN for s in sources) else ""
+    standing = f"{profiles}, {words} of {datasets}"
+    standing += f", {STAND_IN} weights" if any(s.kind == STAND_IN for s in sources) else ""
     printed = dict.fromkeys(dataset_titles(printed_dataset(s.name, s.dataset))[0] for s in sources)
     beside = f"ours / paper on {' and '.join(printed)}"
     caption = _caption(f"Mean over {words} of {datasets}", cells, sources, selection.paper, beside)
     return PaperTable(
-        corner=f"{corner}: {beside}" if selection.paper else "method",
+        corner="method",
         cells=cells,
         caption=caption,
         label="tab:headline",
         about=_about(HEADLINE, sources),
         decimals=selection.decimals,
         with_paper=selection.paper,
+        standing=f"{standing}: {beside}" if selection.paper else standing,
     )
 
 

@@ -58,6 +58,8 @@ class PaperTable:
         about: what made it, a line each.
         total: the row that a line stands above; "" for none.
         with_paper: whether the printed number stands in a cell, too.
+        standing: what its numbers are worth in few words, at the corner of a Markdown table, which may be
+            read without its caption; "" for the plain corner.
     """
 
     corner: str
@@ -68,6 +70,7 @@ class PaperTable:
     decimals: int
     total: str = ""
     with_paper: bool = False
+    standing: str = ""
 
     @property
     def rows(self) -> list[str]:
@@ -184,7 +187,7 @@ def markdown(table: PaperTable) -> str:
     Ours.
     """
     shown = table.frame(table.text, DASH)
-    lines = [[table.corner, *(", ".join(column) for column in table.columns)]]
+    lines = [[table.standing or table.corner, *(", ".join(column) for column in table.columns)]]
     lines += [[row, *map(str, shown.loc[row])] for row in table.rows]
     rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
     rows.insert(1, "|" + "---|" * len(lines[0]))

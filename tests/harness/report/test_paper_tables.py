@@ -82,7 +82,8 @@ def test_a_printed_number_stands_beside_a_mean_over_all_categories_alone(
     whole = headline(sources, Selection(paper=True))
     assert cell(whole, "WinCLIP, 0-shot", "image AUROC").paper == printed.mean
     assert f" / {printed.mean} |" in markdown(whole)
-    assert "ours / paper on MVTec AD" in whole.corner and "2 categories" in whole.corner
+    head = "demo, 2 categories of Synthetic target, stand-in weights: ours / paper on MVTec AD"
+    assert f"\n| {head} |" in markdown(whole) and head not in latex(whole)
     part = headline(sources, Selection(paper=True, categories=["hex_nut"]))
     own = cell(part, "WinCLIP, 0-shot", "image AUROC")
     assert math.isnan(own.paper)
