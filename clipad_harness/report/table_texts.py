@@ -91,12 +91,16 @@ class PaperTable:
             columns=pd.MultiIndex.from_tuples(self.columns),
         )
 
+    def numbers(self, cell: Cell) -> list[str]:
+        """What stands in a cell: mean and standard deviation, and the paper's number where it does."""
+        ours = percent(cell.mean, decimals=self.decimals)
+        if ours != DASH and not math.isnan(cell.std):
+            ours += f" ± {percent(cell.std, decimals=self.decimals)}"
+        return [ours, percent(cell.paper)] if self.with_paper else [ours]
+
     def text(self, cell: Cell) -> str:
-        """A cell as it is printed: mean, standard deviation, the paper's number."""
-        shown = percent(cell.mean, decimals=self.decimals)
-        if shown != DASH and not math.isnan(cell.std):
-            shown += f" ± {percent(cell.std, decimals=self.decimals)}"
-        return f"{shown} / {percent(cell.paper)}" if self.with_paper else shown
+        """A cell as it is printed."""
+        return " / ".join(self.numbers(cell))
 
     def is_best(self, cell: Cell) -> bool:
         """Whether no other of its contest is better, by the digits that are printed."""
@@ -127,15 +131,19 @@ def latex(table: PaperTable) -> str:
     \end{tabular}
     \end{table}
     """
-    shown = table.frame(lambda cell: escaped(table.text(cell)), "--")
-    bold = table.frame(lambda cell: "textbf:--rwrap" if table.is_best(cell) else "", "")
-    shown.index = bold.index = pd.Index([escaped(row) for row in table.rows])
+
+    def content(cell: Cell) -> str:
+        ours, *paper = map(escaped, table.numbers(cell))
+        return " / ".join([f"\\textbf{{{ours}}}" if table.is_best(cell) else ours, *paper])
+
+    shown = table.frame(content, escaped(DASH))
+    shown.index = pd.Index([escaped(row) for row in table.rows])
     heads = [tuple(map(escaped, column)) for column in table.columns]
     levels = len(heads[0])
     names = [""] * (levels - 1) + [escaped(table.corner)]
     columns: pd.Index = pd.MultiIndex.from_tuples(heads, names=names)
-    shown.columns = bold.columns = columns.get_level_values(0) if levels == 1 else columns
-    text = shown.style.apply(lambda _: bold, axis=None).to_latex(
+    shown.columns = columns.get_level_values(0) if levels == 1 else columns
+    text = shown.style.to_latex(
         hrules=True,
         caption=escaped(table.caption),
         label=table.label,

@@ -84,6 +84,8 @@ def test_a_printed_number_stands_beside_a_mean_over_all_categories_alone(
     assert f" / {printed.mean} |" in markdown(whole)
     head = "demo, 2 categories of Synthetic target, stand-in weights: ours / paper on MVTec AD"
     assert f"\n| {head} |" in markdown(whole) and head not in latex(whole)
+    best = headline(sources, Selection(paper=True, shots=[0], metrics=["image_auroc"]))
+    assert re.search(r"\\textbf\{\d\d\.\d( \$\\pm\$ \d\.\d)?\} / \d\d\.\d ", latex(best))
     part = headline(sources, Selection(paper=True, categories=["hex_nut"]))
     own = cell(part, "WinCLIP, 0-shot", "image AUROC")
     assert math.isnan(own.paper)
