@@ -19,7 +19,7 @@ from clipad_core.metrics import METRIC_LABELS, METRICS
 from clipad_core.validation import listed
 from clipad_harness.base.settings import read_methods, read_profile
 from clipad_harness.data.cards import card_names, read_card
-from clipad_harness.experiments.pipeline import measured_methods, read_results
+from clipad_harness.experiments.pipeline import measured_methods
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, printed_dataset
@@ -45,7 +45,7 @@ class Selection:
     """What a table shall show; nothing named: all there is.
 
     Attributes:
-        metrics, datasets, categories, shots: by name, in this order.
+        metrics: in this order; datasets, categories, shots: which of them.
         group: of an ablation.
         paper: the printed number beside ours.
         decimals: of numbers in per cent.
@@ -136,7 +136,7 @@ def run_sources(root: Path, names: Sequence[str], profile: str, pages: bool) -> 
         elif name in measured or names:
             sources.append(source_of(method_results(root, name, chosen)))
     if not sources:
-        read_results(root, known[0])  # says what to run
+        method_results(root, known[0], chosen)  # says what is missing
     return sources
 
 

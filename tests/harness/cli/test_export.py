@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_up_results import make_measured, write_results
 
 from clipad_harness.cli.main import main
+from clipad_harness.experiments.results import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +124,7 @@ def test_what_has_no_results_is_left_out_and_told(
     assert "WinCLIP" not in shown.out and "left out: winclip" in shown.err
     assert main(["export", "headline", "--methods", "winclip"]) == 1
     assert "run `./repro clipad measure winclip` first" in capsys.readouterr().err
+    for name in ("winclip", "anomalyclip"):  # as of methods that a run leaves out
+        write_results(other, name, table=pd.DataFrame(columns=COLUMNS))
+    assert main(["export", "headline"]) == 1
+    assert "found no row of the variant main" in capsys.readouterr().err
