@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipad_core.errors import ClipadError
-from clipad_harness.cli import data, plan, score, verify, weights
+from clipad_harness.cli import data, export, plan, score, verify, weights
 from clipad_harness.cli.last_resort import report_unexpected
 
 
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     weights.add_commands(commands)
     score.add_commands(commands)
     verify.add_commands(commands)
+    export.add_commands(commands)
     return top
 
 

@@ -49,6 +49,8 @@ TRAINED = Path("data/trained")
 # What all pages read: a folder a method, so that a stage can depend on all of them.
 RESULTS = Path("reports/results")
 RESULT_DIGITS, CURVE_DIGITS = "%.6f", "%.6g"
+# Columns that may look like numbers and are none: BTAD's category 01 is not 1.
+_TEXTS = {"category": str, "key": str}
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def measure(root: Path, name: str) -> Path:
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
     write_text(by_category_path(root, name), _csv(by_category(own)))
-    return write_text(results_path(root, name), _csv(results, RESULT_DIGITS))
+    return write_text(results_path(root, name), results_csv(results))
 
 
 def _engine(run: Run) -> int | Cluster:
@@ -345,7 +347,12 @@ def train_missing(run: Run, scorer: Scorer, variants: Sequence[Variant]) -> pd.D
 
 def _as_read(table: pd.DataFrame, digits: str) -> pd.DataFrame:
     """A table with the digits and types that it has when it is read from its file."""
-    return pd.read_csv(StringIO(_csv(table, digits)))
+    return pd.read_csv(StringIO(_csv(table, digits)), dtype=_TEXTS)
+
+
+def results_csv(results: pd.DataFrame) -> str:
+    """The text of `results.csv`: the same results give the same bytes."""
+    return _csv(results, RESULT_DIGITS)
 
 
 def _csv(table: pd.DataFrame, floats: str | None = None) -> str:
@@ -392,7 +399,7 @@ def _read_table(root: Path, path: Path, columns: Sequence[str], command: str) ->
         raise ClipadError(f"{place}: does not exist yet; run `{command}` first.")
     try:
         text = path.read_text(encoding="utf-8")
-        table = pd.read_csv(StringIO(text))
+        table = pd.read_csv(StringIO(text), dtype=_TEXTS)
     except ValueError:
         text, table = "", pd.DataFrame()
     is_whole = text.endswith("\n") and list(table.columns) == list(columns)

@@ -19,7 +19,7 @@ import pandas as pd
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import card_names, read_card
-from clipad_harness.papers.card import PAPERS, find_paper
+from clipad_harness.papers.card import PAPERS, find_paper, read_paper
 
 _KEY = [
     *("method", "variant", "table", "backbone", "resolution", "trained_on"),
@@ -155,6 +155,21 @@ def printed_methods(method: str) -> tuple[str, ...]:
     """
     paper = find_paper(method)
     return paper.reported_as if paper else (method,)
+
+
+def is_printed(method: str, dataset: str) -> bool:
+    """Whether a method's paper, or a table that quotes it, has zero-shot means on a dataset.
+
+    >>> is_printed("winclip", "mvtec"), is_printed("winclip", "synthetic_target")
+    (True, False)
+    """
+    paper = read_paper(method)
+    return any(reported(paper.name, dataset, 0, metric) for metric in paper.metrics)
+
+
+def printed_dataset(method: str, dataset: str) -> str:
+    """Whose printed numbers stand beside a dataset: its own where the paper has it, else the card's."""
+    return dataset if is_printed(method, dataset) else read_paper(method).dataset
 
 
 def select(

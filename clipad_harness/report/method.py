@@ -18,7 +18,7 @@ from clipad_harness.experiments.digests import PACKAGES
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.card import read_paper
-from clipad_harness.papers.numbers import load_reported, reported
+from clipad_harness.papers.numbers import is_printed, load_reported, printed_dataset
 from clipad_harness.papers.verdicts import MEAN, compare
 from clipad_harness.report.provenance import about_page, origins
 from clipad_harness.report.summary import Headline, Summary
@@ -57,7 +57,7 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
     dataset = scorer.profile.dataset
     if reason := other_weights(scorer, read_paper(scorer.method).backbone):
         return False, reason
-    if not _is_printed(scorer):
+    if not is_printed(scorer.method, dataset):
         return False, f"the paper prints no number for the dataset {dataset}"
     counts = read_card(dataset).counts
     for category, complete in counts.categories.items():
@@ -88,12 +88,7 @@ def comparison(scorer: Scorer, results: pd.DataFrame) -> pd.DataFrame:
 
 def shown_dataset(scorer: Scorer) -> str:
     """Whose printed numbers stand beside ours: its own where the paper has it."""
-    return scorer.profile.dataset if _is_printed(scorer) else read_paper(scorer.method).dataset
-
-
-def _is_printed(scorer: Scorer) -> bool:
-    own, paper = scorer.profile.dataset, read_paper(scorer.method)
-    return any(reported(paper.name, own, 0, metric) for metric in paper.metrics)
+    return printed_dataset(scorer.method, scorer.profile.dataset)
 
 
 def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:

@@ -42,16 +42,16 @@ class Html(Markup):
         return f"Html of {len(self)} characters"
 
 
-def percent(value: float | None, *, signed: bool = False) -> str:
-    """One decimal, a dash for what is unknown or undefined.
+def percent(value: float | None, *, signed: bool = False, decimals: int = 1) -> str:
+    """So many decimals, one unless said otherwise; a dash for what is unknown or undefined.
 
     >>> percent(91.84), percent(-0.04, signed=True), percent(-2.31, signed=True), percent(None)
     ('91.8', '0.0', '−2.3', '–')
     """
     if value is None or math.isnan(value):
         return DASH
-    text = f"{abs(value):.1f}"
-    sign = "" if text == "0.0" else "−" if value < 0 else "+" if signed else ""
+    text = f"{abs(value):.{decimals}f}"
+    sign = "" if float(text) == 0 else "−" if value < 0 else "+" if signed else ""
     return sign + text
 
 

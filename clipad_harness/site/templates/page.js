@@ -132,17 +132,126 @@
     for (const opener of [picture, button]) opener.addEventListener("click", enlarge);
   }
 
+  // Where the clipboard is refused, as some browsers do from disk, the text is selected: Ctrl-C is left.
+  const copy = async (button, text, shown) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(shown());
+      button.textContent = "Selected: press Ctrl-C";
+    }
+  };
+
   for (const button of document.querySelectorAll("button.copy")) {
     button.hidden = false;
-    button.addEventListener("click", async () => {
-      const code = button.parentElement.querySelector("code");
-      try {
-        await navigator.clipboard.writeText(code.textContent);
-        button.textContent = "Copied";
-      } catch {
-        getSelection().selectAllChildren(code); // where the clipboard is refused, Ctrl-C is left
-        button.textContent = "Selected: press Ctrl-C";
+    const code = button.parentElement.querySelector("code");
+    button.addEventListener("click", () => copy(button, code.textContent, () => code));
+  }
+
+  // A cell as text: without marks of notes, and what stands below each other with semicolons between.
+  const plain = (cell) => {
+    if (!cell) return "";
+    const part = cell.cloneNode(true);
+    const marks = "sup:has(a), [aria-hidden=true], a[href='#glossary']";
+    for (const mark of part.querySelectorAll(marks)) mark.remove();
+    for (const below of part.querySelectorAll(".cell-paper, .badge")) below.before("; ");
+    return part.textContent.replace(/\s+/g, " ").replace(/ ?; /g, "; ").replace(/^; /, "").trim();
+  };
+  // Rows of cells, one in every place that it spans; in the body the text stands in the first column alone.
+  const grid = (rows, repeat) => {
+    const lines = rows.map(() => []);
+    rows.forEach((line, y) => {
+      let x = 0;
+      for (const cell of line.cells) {
+        while (lines[y][x] !== undefined) x += 1;
+        for (let dy = 0; dy < cell.rowSpan && y + dy < lines.length; dy += 1) {
+          for (let dx = 0; dx < cell.colSpan; dx += 1) lines[y + dy][x + dx] = repeat || !dx ? cell : null;
+        }
+        x += cell.colSpan;
       }
     });
+    return lines;
+  };
+  const parts = (table) => {
+    const above = grid([...(table.tHead ? table.tHead.rows : [])], true);
+    const rows = [...table.tBodies].flatMap((body) => [...body.rows]);
+    const body = grid(rows, false);
+    const columns = [...(body[0] || above[0] || [])].map((_, x) => x);
+    const heads = columns.map((x) => [...new Set(above.map((line) => plain(line[x])))]
+      .filter(Boolean).join(", "));
+    return { heads, rows, body: body.map((line) => columns.map((x) => line[x])), caption: plain(table.caption) };
+  };
+  const about = () => {
+    const made = [...document.querySelectorAll(".provenance tr")].map((line) => [...line.cells].map(plain));
+    const named = made.filter(([name]) => ["dataset", "weights", "code hash"].includes(name));
+    const warning = document.querySelector("main .callout.warning, main .callout.fail");
+    const lines = [[document.title, ...named.map((pair) => pair.join(": "))].join("; ")];
+    return warning ? [...lines, plain(warning)] : lines;
+  };
+  const symbols = {
+    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
+    ">": "\\textgreater{}", "|": "\\textbar{}", "±": "$\\pm$", "−": "$-$", "–": "--", "×": "$\\times$",
+    "λ": "$\\lambda$", "τ": "$\\tau$", "ᴾ": "$^P$", "ᵂ": "$^W$", "⁹": "$^9$", "·": "$\\cdot$",
+  };
+  const escaped = (text) => text.replace(/[&%$#_{}]/g, "\\$&")
+    .replace(/\\(?![&%$#_{}])|[~^<>|±−–×λτᴾᵂ⁹·]/g, (mark) => symbols[mark]);
+  const formats = {
+    LaTeX: (table) => {
+      const { heads, rows, body, caption } = parts(table);
+      const sides = heads.map((_, x) => body.every((line) => !line[x] || line[x].matches(".number")) ? "r" : "l");
+      const lines = body.map((line, y) => {
+        const cells = line.map((cell) => cell && cell.querySelector("strong")
+          ? `\\textbf{${escaped(plain(cell))}}` : escaped(plain(cell)));
+        const isFirst = y > 0 && rows[y].matches(".total") && !rows[y - 1].matches(".total");
+        return `${isFirst ? "\\midrule\n" : ""}${cells.join(" & ")} \\\\`;
+      });
+      return [...about().map((line) => `% ${line}`), "% needs \\usepackage{booktabs}",
+        "\\begin{table}[t]", "\\centering", ...(caption ? [`\\caption{${escaped(caption)}}`] : []),
+        `\\begin{tabular}{${sides.join("")}}`, "\\toprule",
+        ...(heads.some(Boolean) ? [`${heads.map(escaped).join(" & ")} \\\\`, "\\midrule"] : []),
+        ...lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""].join("\n");
+    },
+    Markdown: (table) => {
+      const { heads, body, caption } = parts(table);
+      const line = (texts) => `| ${texts.map((text) => text.replaceAll("|", "\\|")).join(" | ")} |`;
+      return [`<!-- ${about().join("\n").replaceAll("--", "- -")} -->`, "", line(heads),
+        `|${"---|".repeat(heads.length)}`, ...body.map((cells) => line(cells.map(plain))), "",
+        ...(caption ? [caption, ""] : [])].join("\n");
+    },
+    CSV: (table) => {
+      const { heads, body } = parts(table);
+      const quoted = (text) => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+      const lines = [heads, ...body.map((cells) => cells.map((cell) => plain(cell).replace(/^−/, "-")))];
+      return lines.map((texts) => `${texts.map(quoted).join(",")}\n`).join("");
+    },
+  };
+  for (const table of document.querySelectorAll("table")) {
+    const summary = element("summary", "Copy as …");
+    const named = table.caption ? plain(table.caption) : "the table above";
+    summary.setAttribute("aria-label", `Copy as …: ${named}`);
+    const menu = element("details", undefined, [summary]);
+    menu.className = "copies";
+    for (const [name, write] of Object.entries(formats)) {
+      const button = element("button", name);
+      button.type = "button";
+      button.addEventListener("click", () => {
+        const text = write(table);
+        menu.querySelector("pre")?.remove();
+        menu.querySelectorAll("button").forEach((other, place) => {
+          other.textContent = Object.keys(formats)[place];
+        });
+        copy(button, text, () => {
+          const box = element("pre", text);
+          box.tabIndex = 0;
+          box.setAttribute("role", "region");
+          box.setAttribute("aria-label", `${name}: ${named}`);
+          menu.append(box);
+          return box;
+        });
+      });
+      menu.append(button);
+    }
+    (table.closest(".scroll") || table).after(menu);
   }
 })();

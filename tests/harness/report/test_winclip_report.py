@@ -302,7 +302,7 @@ def test_a_part_of_the_test_images_is_not_comparable(
     means, reason = method.comparable(make_scorer("published", {"bottle": 20}))
     assert (means, reason) == (False, "bottle has 20 of its 83 test images")
     part = make_scorer("published", {"brain": 20}, "head_ct")
-    monkeypatch.setattr(method, "_is_printed", lambda scorer: True)
+    monkeypatch.setattr(method, "is_printed", lambda method, dataset: True)
     assert method.comparable(part) == (False, "head_ct has 20 of its 200 test images")
 
 
