@@ -26,6 +26,7 @@ WORKERS_OF_A_DEVICE = 2
 TOP_NAMES = (
     "profile",
     "methods",
+    "pages",
     "ablations",
     "device",
     "profiles",

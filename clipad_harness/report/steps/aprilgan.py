@@ -208,7 +208,8 @@ def sweep_figure(
         panel.set_xlabel("false positives, % of the background", fontsize=8.5)
         panel.tick_params(labelsize=8)
     axes[0, 0].set_ylabel("overlap with the regions, %", fontsize=8.5)
-    axes[0, -1].legend(frameon=False, fontsize=8, loc="lower right")
+    shown = axes[0, -1].get_legend_handles_labels()
+    axes[0, -1].legend(*shown, frameon=False, fontsize=8, loc="lower right")
     return figure, f"Evenly spread thresholds on the overlap curve. {'; '.join(alt)}."
 
 
