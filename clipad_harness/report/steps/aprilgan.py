@@ -84,7 +84,9 @@ def _histogram(panel: Axes, values: Tensor, inside: Tensor) -> str:
     kinds = {"other patches": values[~inside], "defect patches": values[inside]}
     for (name, chosen), colour in zip(kinds.items(), (NORMAL, DAMAGED), strict=True):
         share = np.full(len(chosen), 100 / max(1, len(chosen)))
-        panel.hist(chosen.numpy(), bins=edges, weights=share, alpha=0.6, label=name, color=colour)
+        panel.hist(
+            chosen.numpy(), bins=edges.tolist(), weights=share, alpha=0.6, label=name, color=colour
+        )
     panel.axvline(0, color="#8a929c", linewidth=1, linestyle="--")
     panel.tick_params(labelsize=7)
     if inside.all() or not inside.any():
