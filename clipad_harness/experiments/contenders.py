@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.packed import packed_operations
-from clipad_core.methods.method import Detector
+from clipad_core.methods.method import Detector, image_by_image
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.pipeline import Run, open_measured, train_missing
 from clipad_harness.experiments.scorer import Scorer
@@ -81,12 +82,13 @@ class Contender:
     def operations(self) -> float:
         """Floating-point operations of one call with one test image.
 
-        Prompts that the method embeds at every call are part of it.
+        Prompts that the method embeds at every call are part of it; what compares an image's score with
+        others of its category, some additions of numbers, is not.
         """
         category, seed = self.run.categories[0], self.seeds[0]
         shard = Shard(self.variant, category, self.k_shot, seed)
         detector = Detector(
-            self.run.method,
+            replace(self.run.method, whole_category=image_by_image),
             self.scorer.encodings.loaded(self.variant.tested_with(seed)),
             self.variant.tested_with(seed),
             category,

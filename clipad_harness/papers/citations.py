@@ -19,7 +19,7 @@ def read_bibliography(path: Path = BIBLIOGRAPHY) -> dict[str, str]:
     """The entries of a BibTeX file by key.
 
     Raises:
-        ClipadError: a key that stands there twice.
+        ClipadError: a key that stands there twice, or an entry that is not closed.
 
     >>> print(read_bibliography()["winclip"].splitlines()[0])
     @inproceedings{winclip,
@@ -28,6 +28,10 @@ def read_bibliography(path: Path = BIBLIOGRAPHY) -> dict[str, str]:
     for entry in _ENTRY.finditer(path.read_text(encoding="utf-8")):
         if entry[1] in entries:
             raise ClipadError(f"{path}: found the key {entry[1]!r} twice, expected it once.")
+        if "\n@" in entry[0]:
+            raise ClipadError(
+                f"{path}: found no end of the entry {entry[1]!r}, expected a line }} before the next entry."
+            )
         entries[entry[1]] = entry[0]
     return entries
 

@@ -36,7 +36,7 @@ def result_tables(scorer: Scorer, results: pd.DataFrame) -> None:
     if frame["k_shot"].nunique() > 1:
         band = "Thin: the categories."
         if results.loc[results["variant"] == MAIN, "seed"].nunique() > 1:
-            band += " Band: deviation over the reference seeds."
+            band += " Band: deviation over the seeds."
         show(*shots_figure(results, frame), caption=band)
     display(category_tables(frame, IMAGE_METRICS))
     display(category_tables(frame, PIXEL_METRICS))
@@ -45,8 +45,8 @@ def result_tables(scorer: Scorer, results: pd.DataFrame) -> None:
 def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figure, str]:
     """Image and pixel AUROC by number of shots, and the alt text.
 
-    A thin line a category; the thick one is their mean, its band the deviation over the reference
-    seeds. The paper's line is drawn only where it is comparable.
+    A thin line a category; the thick one is their mean, its band the deviation over the seeds. The
+    paper's line is drawn only where it is comparable.
     """
     main = results[results["variant"] == MAIN]
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))

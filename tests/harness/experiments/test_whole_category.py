@@ -10,6 +10,7 @@ from project import change, draw_all, make_project
 from clipad_core.errors import ClipadError
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments import pipeline, scorer
+from clipad_harness.experiments.contenders import Contender
 from clipad_harness.experiments.pipeline import open_run
 from clipad_harness.experiments.variants import Shard
 from clipad_harness.photos.detectors import check_request
@@ -53,6 +54,14 @@ def test_image_scores_are_those_of_the_whole_category(
     monkeypatch.setattr(scorer, "chunks", lambda total, size: chunks(total, 2))
     in_pairs = run.scorer().detect(Shard(main, category, 1, 111))
     assert np.array_equal(in_pairs.image_scores, whole.image_scores)
+
+
+def test_the_operations_of_one_image_are_counted_where_scores_are_a_category_s(
+    project: Path,
+) -> None:
+    run = open_run(project, "aprilgan")
+    few, zero = (Contender(run, run.scorer(), k_shot).operations for k_shot in (1, 0))
+    assert few > zero > 0
 
 
 def test_a_step_of_a_walk_that_references_alone_read_trains_nothing_again(project: Path) -> None:

@@ -160,6 +160,14 @@ def test_an_entry_twice_is_refused(tmp_path: Path) -> None:
         citations.read_bibliography(path)
 
 
+def test_an_entry_without_an_end_is_refused_and_swallows_none(tmp_path: Path) -> None:
+    path = tmp_path / "open.bib"
+    path.write_text("@misc{a,\n  x = {1}\n@misc{b,\n  x = {2}\n}\n")
+    with pytest.raises(ClipadError, match="found no end of the entry 'a'"):
+        citations.read_bibliography(path)
+    assert {"aprilgan", "clip"} <= citations.read_bibliography().keys()
+
+
 def git(folder: Path, *words: str) -> None:
     name = ["-c", "user.name=tests", "-c", "user.email=tests@example.org"]
     subprocess.run(["git", *name, *words], cwd=folder, check=True, capture_output=True)

@@ -10,7 +10,12 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-PRESETS = {"winclip": "anomalib", "anomalyclip": "code_default", "vcpclip": "paper"}
+PRESETS = {
+    "winclip": "anomalib",
+    "anomalyclip": "code_default",
+    "vcpclip": "paper",
+    "aprilgan": "paper",
+}
 # What a person leaves out who wants the headline alone.
 SHORT = ("-p", "ablations", "{}", "-p", "walks", "[]")
 
