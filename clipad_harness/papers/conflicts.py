@@ -136,6 +136,19 @@ class Conflict:
         return _span(self.values)
 
     @property
+    def causes(self) -> tuple[str, ...]:
+        """The causes that set a value apart, by more than `SAME`, from all values that they are not of."""
+        names = dict.fromkeys(name for value in self.values for name in value.causes)
+        return tuple(name for name in names if self._sets_apart(name))
+
+    def _sets_apart(self, cause: str) -> bool:
+        others = [value.mean for value in self.values if cause not in value.causes]
+        own = [value.mean for value in self.values if cause in value.causes]
+        return bool(others) and any(
+            all(abs(mean - other) > SAME + _ROUNDING for other in others) for mean in own
+        )
+
+    @property
     def left(self) -> float:
         """The largest span among values of which the same causes are known, or none, in points.
 
@@ -146,6 +159,11 @@ class Conflict:
         for value in self.values:
             alike[frozenset(value.causes)].append(value)
         return max(map(_span, alike.values()))
+
+    @property
+    def explained(self) -> bool:
+        """Whether nothing is left that counts as a difference."""
+        return self.left <= SAME + _ROUNDING
 
 
 def _span(values: Iterable[Value]) -> float:
@@ -203,7 +221,9 @@ def _about(cause: Cause, value: Value) -> bool:
 
 @cache
 def _values(folder: Path) -> tuple[Value, ...]:
-    own = [(read_paper(name, folder).title, numbers_of(name, folder)) for name in paper_names(folder)]
+    own = [
+        (read_paper(name, folder).title, numbers_of(name, folder)) for name in paper_names(folder)
+    ]
     values = []
     for title, numbers in [*own, ("", numbers_of("", folder))]:
         rows = numbers[(numbers["category"] == "") & (numbers["k_shot"] == "0")]
@@ -241,7 +261,7 @@ def conflicts(values: Iterable[Value]) -> list[Conflict]:
 
     >>> first = conflicts(printed_values())[0]
     >>> first.row, first.dataset, first.metric, first.span, first.left
-    ('WinCLIP', 'ISIC', 'aupro', 49.6, 0.0)
+    ('APRIL-GAN', 'DAGM', 'aupro', 53.5, 53.5)
     """
     cells = defaultdict(list)
     for value in values:
@@ -267,7 +287,10 @@ def counts(found: Iterable[Conflict], points: Iterable[float]) -> list[int]:
     ]
 
 
-STEP_COLUMNS = ("paper", "dataset", "metric", "own", "best", "best_row", "step", "span")
+STEP_COLUMNS = (
+    *("paper", "dataset", "metric", "own", "best", "best_row", "step"),
+    *("span", "step_from_best"),
+)
 
 
 def progress(values: Iterable[Value]) -> pd.DataFrame:
@@ -277,12 +300,13 @@ def progress(values: Iterable[Value]) -> pd.DataFrame:
     with it, are no other rows.
 
     Returns:
-        A row a paper, dataset and metric: `paper, dataset, metric, own, best, best_row, step, span`; in per
-        cent and points. `step` is negative where another row is better; `span` is that of all printed values
-        of the row that it is measured from, NaN where one source alone has it.
+        A row a paper, dataset and metric: `paper, dataset, metric, own, best, best_row, step, span,
+        step_from_best`; in per cent and points. `step` is negative where another row is better. `span` is
+        that of all values of the row that it is measured from, `step_from_best` the step from the best of
+        them; both are NaN where one source alone has it.
     """
     values = list(values)
-    spans = {(c.row, c.dataset, c.metric): c.span for c in conflicts(values)}
+    several = {(c.row, c.dataset, c.metric): c for c in conflicts(values)}
     tables = defaultdict(list)
     for value in values:
         tables[value.by, value.dataset, value.metric].append(value)
@@ -294,6 +318,10 @@ def progress(values: Iterable[Value]) -> pd.DataFrame:
             sign = 1 if METRICS[metric].higher_is_better else -1
             best = max(others, key=lambda value: sign * value.mean)
             step = round(sign * (own[0].mean - best.mean), 6)
-            span = spans.get((best.row, dataset, metric), math.nan)
-            rows.append((paper, dataset, metric, own[0].mean, best.mean, best.row, step, span))
+            span = from_best = math.nan
+            if conflict := several.get((best.row, dataset, metric)):
+                highest = max(sign * value.mean for value in conflict.values)
+                span, from_best = conflict.span, round(sign * own[0].mean - highest, 6)
+            about = (paper, dataset, metric, own[0].mean, best.mean, best.row)
+            rows.append((*about, step, span, from_best))
     return pd.DataFrame(rows, columns=list(STEP_COLUMNS))

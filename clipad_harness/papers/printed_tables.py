@@ -172,9 +172,7 @@ def _check(table: PrintedTable, path: Path, where: str, folder: Path) -> None:
         if bool(row.method) == bool(row.quoted):
             raise wrong(path, here, row.row, "a method that runs the row, or a reason to quote it")
         if row.method and row.method not in paper_names(folder):
-            raise wrong(
-                path, f"{here}.method", row.method, f"one of {listed(paper_names(folder))}"
-            )
+            raise wrong(path, f"{here}.method", row.method, f"one of {listed(paper_names(folder))}")
         if row.quoted and row.quoted not in table.reasons:
             raise wrong(path, f"{here}.quoted", row.quoted, f"one of {listed(table.reasons)}")
     for place, dash in enumerate(table.dashes):

@@ -49,6 +49,9 @@ from clipad_harness.report.tables import (
     with_spread,
 )
 
+# Columns of a table that is not split by metric.
+_WIDEST = 8
+
 
 @dataclass(frozen=True)
 class Measurements:
@@ -143,31 +146,36 @@ def _row_here(table: PrintedTable, row: PrintedRow, run: Measurements) -> RowHer
         return RowHere(table, row, "", none, why)
     if row.method not in run.results:
         return RowHere(table, row, "", none, "left out of this run, as its page says")
-    variant = _variant(row, run.settings[row.method])
-    results = run.results[row.method]
-    results = results[(results["variant"] == variant) & (results["k_shot"] == row.k_shot)]
-    results = results[results["dataset"] == run.profile.dataset]
-    if results.empty:
-        what = f"preset {row.preset}" if row.preset else f"{row.k_shot}-shot"
-        return RowHere(table, row, "", none, f"{what} is not measured in this run")
-    check_results(results)
-    why = _why_not(table, row, run, variant, results)
-    return RowHere(table, row, variant, results, why)
+    every = run.results[row.method]
+    every = every[(every["k_shot"] == row.k_shot) & (every["dataset"] == run.profile.dataset)]
+    for variant in _variants(row, run.settings[row.method]):
+        results = every[every["variant"] == variant]
+        if len(results):
+            check_results(results)
+            return RowHere(
+                table, row, variant, results, _why_not(table, row, run, variant, results)
+            )
+    what = f"preset {row.preset}" if row.preset else f"{row.k_shot}-shot"
+    return RowHere(table, row, "", none, f"{what} is not measured in this run")
 
 
-def _variant(row: PrintedRow, settings: MethodSettings) -> str:
-    """The name that a row has in results: the main variant where that is its preset, else an ablation."""
+def _variants(row: PrintedRow, settings: MethodSettings) -> list[str]:
+    """The names that a row may have in results, the best first.
+
+    That is the main variant where its preset is the row's, else an ablation of that preset, else the
+    ablation that the table names.
+    """
+    named = [row.variant] if row.variant else []
     if not row.preset:
-        return row.variant or MAIN
-    if settings.preset == row.preset and not settings.changes:
-        return MAIN
+        return named or [MAIN]
+    is_main = settings.preset == row.preset and not settings.changes
     presets = [
         f"{group}/{name}"
         for group, ablation in settings.ablations.items()
         for name, value in ablation.rows.items()
         if value == row.preset
     ]
-    return presets[0] if presets else row.variant
+    return [*([MAIN] if is_main else []), *presets, *named]
 
 
 def _why_not(
@@ -227,7 +235,8 @@ def opening(run: Measurements, tables: Sequence[PrintedTable]) -> Html:
     cells = [line for cells in compared_cells(run).values() for line in cells.values()]
     verdicts = [line.verdict for line in cells]
     lead = Html(
-        '<p class="lead">The tables of the papers, row by row and dataset by dataset as they are printed: what '
+        '<p class="lead">The tables of the papers, row by row and dataset by dataset as they are '
+        "printed: what "
         "this run measures in its place, and what cannot be run, with the reason.</p>"
     )
     card = read_card(run.profile.dataset)
@@ -243,9 +252,10 @@ def opening(run: Measurements, tables: Sequence[PrintedTable]) -> Html:
     if cells:
         return lead + boxes
     reasons = list(dict.fromkeys(row.why_not for row in here if row.variant))
-    because = f" {reasons[0].capitalize()}." if reasons else ""
+    because = f" {reasons[0][0].upper()}{reasons[0][1:]}." if reasons else ""
     note = callout(
-        f"No printed number has one of ours beside it.{because} What this run measures of the same rows stands "
+        f"No printed number has one of ours beside it.{because} What this run measures of the same rows "
+        "stands "
         "below each table, set apart: it shows that every row runs, not how good a method is.",
         "warning",
     )
@@ -262,11 +272,51 @@ def _count(table: PrintedTable) -> int:
 
 
 def table_section(table: PrintedTable, run: Measurements) -> Html:
-    """One printed table: a table a metric, then why rows are quoted, then what this run has of its rows."""
+    """One printed table, why rows of it are quoted, and what this run has of its rows.
+
+    A table of few columns stands as one, a wider one as a table a metric.
+    """
     printed, ours = printed_in(table), _compared(table, run)
-    parts = [_metric_table(table, metric, printed, ours) for metric in table.metrics]
+    columns = {
+        metric: [(name, metric) for name in table.columns(metric)] for metric in table.metrics
+    }
+    if sum(map(len, columns.values())) <= _WIDEST:
+        parts = [_whole_table(table, printed, ours)]
+    else:
+        parts = [
+            html_table(
+                f"{METRIC_LABELS[metric]}, per cent, as printed in {table.table}",
+                [
+                    [
+                        Cell("row", "col"),
+                        *(Cell(name, "col", "number") for name, _ in columns[metric]),
+                    ]
+                ],
+                _printed_rows(table, columns[metric], printed, ours, is_first=not place),
+            )
+            for place, metric in enumerate(table.metrics)
+        ]
     sources = source_list([_source(table, printed), *_quoted(table, printed)])
     return Html("").join([*parts, sources, _reasons(table), _apart(table, run)])
+
+
+def _whole_table(
+    table: PrintedTable,
+    printed: Mapping[CellName, Reported],
+    ours: Mapping[CellName, Headline],
+) -> Html:
+    """All metrics of a dataset side by side, one dataset after the other."""
+    columns = [(name, metric) for name in table.datasets for metric in table.metrics]
+    wide = len(table.metrics)
+    head = [
+        [
+            Cell("row", "col", rows=2),
+            *(Cell(name, "colgroup", columns=wide) for name in table.datasets),
+        ],
+        [Cell(METRIC_LABELS[metric], "col", "number") for _, metric in columns],
+    ]
+    body = _printed_rows(table, columns, printed, ours, is_first=True)
+    return html_table(f"Per cent, as printed in {table.table}", head, body)
 
 
 def _source(table: PrintedTable, printed: Mapping[CellName, Reported]) -> str:
@@ -284,39 +334,45 @@ def _quoted(table: PrintedTable, printed: Mapping[CellName, Reported]) -> list[s
     return [f"{', '.join(rows)}: {note}" for note, rows in notes.items()]
 
 
-def _metric_table(
+def _printed_rows(
     table: PrintedTable,
-    metric: str,
+    columns: Sequence[tuple[str, str]],
     printed: Mapping[CellName, Reported],
     ours: Mapping[CellName, Headline],
-) -> Html:
-    columns = table.columns(metric)
-    head = [Cell("row", "col"), *(Cell(name, "col", "number") for name in columns)]
+    is_first: bool,
+) -> list[Row]:
+    """The rows of a table, its printed number in every column, with ours where the two are compared."""
     body, shots = [], 0
     for row in table.rows:
-        cells = [_row_head(table, row)]
-        for dataset in columns:
+        cells = [_row_head(table, row, with_method=is_first)]
+        for dataset, metric in columns:
             name = CellName(row.row, row.k_shot, dataset, metric)
-            number = printed.get(name)
             if name in ours:
                 cells.append(headline_cell(ours[name]))
-            elif number is None:
-                cells.append(Cell(DASH, kind="number"))
+            elif name in printed:
+                text = with_spread(printed[name].mean, printed[name].std)
+                cells.append(Cell(text, kind="number"))
             else:
-                cells.append(Cell(with_spread(number.mean, number.std), kind="number"))
-        body.append(Row(cells, "total" if row.k_shot != shots else ""))
+                cells.append(Cell(DASH, kind="number"))
+        body.append(Row(cells, "group" if row.k_shot != shots else ""))
         shots = row.k_shot
-    return html_table(f"{METRIC_LABELS[metric]}, per cent, as printed in {table.table}", [head], body)
+    return body
 
 
-def _row_head(table: PrintedTable, row: PrintedRow) -> Cell:
+def _row_head(table: PrintedTable, row: PrintedRow, with_method: bool) -> Cell:
     """A row's name with its references, and below it what runs it, or that it is quoted."""
-    name = f"{row.row}, {row.k_shot}-shot" if row.k_shot else row.row
+    below = Html("")
     if row.quoted:
         below = Html('<a href="#{}-{}">quoted</a>').format(table.anchor, row.quoted)
-    else:
-        below = Html("{}").format(row.method + (f", {row.preset}" if row.preset else ""))
-    return Cell(Html('{}<span class="cell-paper">{}</span>').format(name, below), "row")
+    elif with_method:
+        named = row.preset and row.preset != row.method
+        below += f"{row.method}, preset {row.preset}" if named else row.method
+    name = Html('{}<span class="cell-paper">{}</span>') if below else Html("{}")
+    return Cell(name.format(_name(row), below), "row")
+
+
+def _name(row: PrintedRow) -> str:
+    return f"{row.row}, {row.k_shot}-shot" if row.k_shot else row.row
 
 
 def _reasons(table: PrintedTable) -> Html:
@@ -346,26 +402,36 @@ def _apart(table: PrintedTable, run: Measurements) -> Html:
     head += [Cell(METRIC_LABELS[metric], "col", "number") for metric in table.metrics]
     body = [_apart_row(table, here, shared) for here in rows]
     title = read_card(run.profile.dataset).title
-    about = f"{title}: the rows of {table.table} as this run measures them, per cent. Not comparable with the table above"
+    about = (
+        f"{title}: the rows of {table.table} as this run measures them, per cent. Not comparable with "
+        "the table above"
+    )
     if any(set(here.categories) != shared for here in with_values):
         names = ", ".join(sorted(shared)).replace("_", " ")
         about += (
-            f". Some rows are measured on {len(shared)} categories alone ({names}); below the mean over all, "
+            f". Some rows are measured on {len(shared)} categories alone ({names}); below the mean over "
+            "all, "
             "small, that over the same ones"
         )
-    notes = list(dict.fromkeys(_note(here) for here in rows))
     heading = Html("<h3>The same rows on {}</h3>").format(title)
-    return heading + html_table(about, [head], body) + source_list(notes)
+    return heading + html_table(about, [head], body) + source_list(_notes(rows))
 
 
-def _note(here: RowHere) -> str:
-    name = f"{here.row.row}, {here.row.k_shot}-shot" if here.row.k_shot else here.row.row
-    of = f"{here.row.method}, {here.variant}" if here.variant else here.row.method
-    return f"{name} ({of}): {here.why_not}"
+def _notes(rows: Sequence[RowHere]) -> list[str]:
+    """Why rows are not compared, each reason once, and which rows other variants than the main one show."""
+    reasons: dict[str, list[str]] = {}
+    for here in rows:
+        reasons.setdefault(here.why_not, []).append(_name(here.row))
+    notes = [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
+    return notes + [
+        f"{_name(here.row)}: measured as {here.variant}, an ablation of {here.row.method}"
+        for here in rows
+        if here.variant not in ("", MAIN)
+    ]
 
 
 def _apart_row(table: PrintedTable, here: RowHere, shared: Collection[str]) -> Row:
-    cells = [_row_head(table, here.row)]
+    cells = [_row_head(table, here.row, with_method=True)]
     cells.append(Cell(len(here.categories) or DASH, kind="number"))
     every, few = here.means(here.categories), {}
     if here.variant and set(here.categories) != set(shared):
@@ -376,7 +442,7 @@ def _apart_row(table: PrintedTable, here: RowHere, shared: Collection[str]) -> R
             continue
         text = with_spread(every[metric]["ours_mean"], every[metric]["ours_std_of_mean"])
         if metric in few:
-            below = Html('{}<span class="cell-paper">{}: {}</span>')
+            below = Html('{}<span class="cell-paper">on {}: {}</span>')
             text = below.format(text, len(shared), percent(few[metric]["ours_mean"]))
         cells.append(Cell(text, kind="number"))
     return Row(cells)

@@ -52,9 +52,7 @@ def measured_values(
         for cell, line in cells.items():
             if cell.k_shot == 0 and line.ours is not None:
                 row, dataset = listed_by(cell.row, cell.dataset)
-                value = Value(
-                    row, dataset, cell.metric, line.ours, MEASURED_HERE, "", "this run"
-                )
+                value = Value(row, dataset, cell.metric, line.ours, MEASURED_HERE, "", "this run")
                 values[row, dataset, cell.metric] = value
     return list(values.values())
 
@@ -62,15 +60,16 @@ def measured_values(
 def opening(found: Sequence[Conflict], values: Sequence[Value]) -> Html:
     """What is listed, how many of it, and whether anything measured here is among it."""
     lead = Html(
-        '<p class="lead">One method, one dataset, one metric, and more than one number in print. Every value with '
+        '<p class="lead">One method, one dataset, one metric, and more than one number in print. Every '
+        "value with "
         "whoever prints it, how far they are apart, and the reason where one is known.</p>"
     )
     cells = {(value.row, value.dataset, value.metric) for value in values}
     above, one, five, ten = counts(found, (SAME, 1, 5, 10))
     boxes = facts(
         {
-            "numbers of a row on a dataset": f"{len(cells):,}",
-            "printed by two sources or more": len(found),
+            "rows by dataset and metric": f"{len(cells):,}",
+            "with two sources or more": len(found),
             f"differ by more than {SAME}": above,
             "by 1 point or more": one,
             "by 5 or more": five,
@@ -79,14 +78,17 @@ def opening(found: Sequence[Conflict], values: Sequence[Value]) -> Html:
     )
     here = sum(value.by == MEASURED_HERE for value in values)
     text = (
-        f"{here} values measured in this run, with the published weights on the whole dataset, stand among them."
+        f"{here} values measured in this run, with the published weights on the whole dataset, stand "
+        "among them."
         if here
-        else "No value measured in this run stands among them: only what was measured with the published weights on "
-        "the whole dataset joins the list."
+        else "No value measured in this run stands among them: only what was measured with the "
+        "published weights on the whole dataset joins the list."
     )
     how = Html(
-        "<p>Counted are zero-shot means over a dataset's categories, of every method in the tables of the papers "
-        "whose numbers this project holds; not ablations, not averages over datasets. A quotation counts as "
+        "<p>Counted are zero-shot means over a dataset's categories, of every method in the tables of "
+        "the papers "
+        "whose numbers this project holds; not ablations, not averages over datasets. A quotation "
+        "counts as "
         "well as a run: a reader of that paper sees its value.</p>"
     )
     return lead + boxes + how + callout(text)
@@ -101,25 +103,34 @@ def progress_section(found: Sequence[Conflict], steps: pd.DataFrame) -> Html:
     for name, block in [*steps.groupby("paper", sort=False), ("all", steps)]:
         body.append(_progress_row(str(name), block))
     names = (
-        *("paper", "steps", "median step", "no step up", "below the typical span"),
-        *("row beaten is printed by others too", "below the span of that row"),
+        *("printed by", "steps", "median step", "no step up", "below the typical span"),
+        *("other row printed elsewhere too", "below the span of that row"),
+        "not above its best value in print",
     )
     head = [Cell(name, "col", "number" if place else "") for place, name in enumerate(names)]
     caption = (
-        "A step is a paper's own row minus the best other row of its own tables, for one dataset and metric, in "
-        "points. The typical span is the median of the spans of that metric, over all rows and datasets that two "
+        "A step is a paper's own row minus the best other row of its own tables, for one dataset and "
+        "metric, in "
+        "points. The typical span is the median of the spans of that metric, over all rows and datasets "
+        "that two "
         "sources or more print, equal values included"
     )
     quantiles = np.quantile(spans["span"], (0.25, 0.5, 0.75, 0.9))
     low, middle, high, tenth = (percent(float(value)) for value in quantiles)
     small, own = _share(steps["step"] < steps["typical"]), steps.dropna(subset="span")
-    beaten = _share(own["step"] < own["span"])
+    beaten, gone = _share(own["step"] < own["span"]), _share(own["step_from_best"] <= 0)
     text = (
-        f"Of {len(found)} numbers that two sources or more print, a quarter differ by at most {low} points, half by "
-        f"at most {middle}; a quarter by {high} or more, a tenth by {tenth} or more. Of {len(steps)} steps by which "
-        f"papers here set their own row above the best other one, {small} % are smaller than the typical span of their "
-        f"metric; and of the {len(own)} whose other row is printed elsewhere too, {beaten} % are smaller than the span "
-        "of just that row on just that dataset: by choosing among printed values the step could be made to vanish."
+        f"Of {len(found)} numbers that two sources or more print, a quarter differ by at most {low} "
+        "points, half by "
+        f"at most {middle}; a quarter by {high} or more, a tenth by {tenth} or more. Of {len(steps)} "
+        "steps by which "
+        f"papers here set their own row above the best other one, {small} % are smaller than the "
+        "typical span of their "
+        f"metric; and of the {len(own)} whose other row is printed elsewhere too, {beaten} % are "
+        "smaller than the span "
+        f"of just that row on just that dataset; in {gone} % the paper's own row is not above the best "
+        "value that is in "
+        "print for the other one."
     )
     return Html("<p>{}</p>").format(text) + html_table(caption, [head], body)
 
@@ -133,6 +144,7 @@ def _progress_row(name: str, steps: pd.DataFrame) -> Row:
         f"{_share(steps['step'] < steps['typical'])} %",
         len(own),
         f"{_share(own['step'] < own['span'])} %" if len(own) else DASH,
+        f"{_share(own['step_from_best'] <= 0)} %" if len(own) else DASH,
     ]
     return Row(
         [Cell(name, "row"), *(Cell(cell, kind="number") for cell in cells)],
@@ -149,11 +161,12 @@ def spans_figure(found: Sequence[Conflict]) -> tuple[Figure, str]:
     drawn = found[:_DRAWN]
     known, unknown = "a cause is known of it", "no cause is known of it"
     rows = [
-        (_name(conflict), value.mean, known if value.causes else unknown)
+        (_name(conflict), mean, known if all(value.causes for value in group) else unknown)
         for conflict in drawn
-        for value in conflict.values
+        for mean, values in groupby(conflict.values, key=lambda value: value.mean)
+        for group in [list(values)]
     ]
-    frame = pd.DataFrame(rows, columns=["row", "value", "of the value"]).drop_duplicates()
+    frame = pd.DataFrame(rows, columns=["row", "value", "of the value"])
     figure, axes = plt.subplots(figsize=(9.0, 0.29 * len(drawn) + 1.1))
     for place, conflict in enumerate(drawn):
         means = [value.mean for value in conflict.values]
@@ -175,7 +188,7 @@ def spans_figure(found: Sequence[Conflict]) -> tuple[Figure, str]:
         ax=axes,
         zorder=2,
     )
-    axes.set(xlabel="printed values, per cent; behind them the span in points", ylabel="", xlim=(0, 105))
+    axes.set(xlabel="printed values, per cent", ylabel="", xlim=(0, 105))
     axes.tick_params(axis="y", labelsize=8)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     first = drawn[0]
@@ -191,9 +204,14 @@ def steps_figure(found: Sequence[Conflict], steps: pd.DataFrame) -> tuple[Figure
     spans = pd.Series([conflict.span for conflict in found])
     sizes = steps["step"]
     figure, axes = plt.subplots(figsize=(7.2, 3.4))
-    labels = {"spans of one row in several papers": spans, "steps of a paper above the best other row": sizes}
+    labels = {
+        "spans of one row in several papers": spans,
+        "steps of a paper above the best other row": sizes,
+    }
     for place, (label, values) in enumerate(labels.items()):
-        seaborn.ecdfplot(x=values, ax=axes, color=PALETTE[place], label=label, linewidth=2, stat="percent")
+        seaborn.ecdfplot(
+            x=values, ax=axes, color=PALETTE[place], label=label, linewidth=2, stat="percent"
+        )
     axes.set(xlabel="points", ylabel="per cent of them are at most so large", xlim=(-2, 30))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     at_five = [_share(values <= 5) for values in labels.values()]
@@ -215,16 +233,15 @@ def conflict_table(found: Sequence[Conflict]) -> Html:
             if (place := _place(value)) not in marks:
                 sources.append(place)
                 marks[place] = len(sources)
-    body = [
-        _conflict_row(number, conflict, known, marks)
-        for number, conflict in enumerate(differing, 1)
-    ]
-    names = ("#", "row", "dataset", "metric", "printed, per cent", "span", "known cause", "left")
-    numbers = ("#", "span", "left")
-    head = [Cell(name, "col", "number" if name in numbers else "") for name in names]
+    body = [_conflict_row(conflict, known, marks) for conflict in differing]
+    names = ("row", "dataset", "metric", "printed, per cent", "span", "known cause")
+    head = [Cell(name, "col", "number" if name == "span" else "") for name in names]
     caption = (
-        f"Values more than {SAME} points apart. Left: the span among values of which the same causes are known, or none. "
-        "A known cause need not be the whole reason"
+        f"Values more than {SAME} points apart, the largest span first, in points. Behind a cause: "
+        "whose values it is of, "
+        "and how sure it is. A known cause need not be the whole reason; left is the span among values "
+        "of which the "
+        "same causes are known, or none"
     )
     return html_table(caption, [head], body) + source_list(sources, "source")
 
@@ -234,9 +251,7 @@ def _place(value: Value) -> str:
     return value.source if value.by == value.source else f"{value.by}: {value.source}"
 
 
-def _conflict_row(
-    number: int, conflict: Conflict, known: Mapping[str, Cause], marks: Mapping[str, int]
-) -> Row:
+def _conflict_row(conflict: Conflict, known: Mapping[str, Cause], marks: Mapping[str, int]) -> Row:
     line = Html('<span class="printed-value"><b>{}</b> {}</span>')
     printed = []
     for mean, group in groupby(conflict.values, key=lambda value: value.mean):
@@ -246,24 +261,21 @@ def _conflict_row(
             by.setdefault(paper, []).append(mark)
         links = [_with_marks(paper, places) for paper, places in by.items()]
         printed.append(line.format(percent(mean), Html(", ").join(links)))
-    names = list(dict.fromkeys(name for value in conflict.values for name in value.causes))
+    names = conflict.causes
     given = Html("").join(_cause_link(name, known[name], conflict) for name in names)
-    left = conflict.left > SAME + 1e-6
-    if left:
+    if not conflict.explained:
         given += Html('<span class="cause none">{}</span>').format(
-            "not the rest" if names else _UNKNOWN
+            f"{percent(conflict.left)} points left" if names else _UNKNOWN
         )
     cells = [
-        Cell(number, kind="number"),
         Cell(conflict.row, "row"),
         Cell(conflict.dataset),
         Cell(METRIC_LABELS[conflict.metric], kind="short"),
         Cell(Html("").join(printed)),
         Cell(percent(conflict.span), kind="number"),
         Cell(given),
-        Cell(percent(conflict.left) if left else DASH, kind="number"),
     ]
-    return Row(cells, "left" if left else "")
+    return Row(cells, "" if conflict.explained else "left")
 
 
 def _with_marks(paper: str, places: Sequence[int]) -> Html:
@@ -286,10 +298,7 @@ def _anchor(name: str) -> str:
 def causes_table(found: Sequence[Conflict]) -> Html:
     """The known causes, those of most numbers first."""
     differing = found[: counts(found, (SAME,))[0]]
-    touched = {
-        name: sum(any(name in value.causes for value in c.values) for c in differing)
-        for name in causes()
-    }
+    touched = {name: sum(name in conflict.causes for conflict in differing) for name in causes()}
     body = []
     for name, cause in sorted(causes().items(), key=lambda item: -touched[item[0]]):
         cells = [
@@ -300,12 +309,13 @@ def causes_table(found: Sequence[Conflict]) -> Html:
             Cell(cause.source),
         ]
         body.append(Row(cells, anchor=_anchor(name)))
-    left = sum(conflict.left > SAME + 1e-6 for conflict in differing)
+    left = sum(not conflict.explained for conflict in differing)
     caption = (
-        "Stated: somebody responsible says it, or a file shows it. From the numbers: it follows from comparing printed "
-        f"values. Likely: neither contradicts it. Of {len(differing)} numbers {left} have more than {SAME} points left"
+        "Stated: somebody responsible says it, or a file shows it. From the numbers: it follows from "
+        "comparing printed "
+        f"values. Likely: neither contradicts it. Of {len(differing)} numbers {left} have more than "
+        f"{SAME} points left"
     )
     names = ("cause", "numbers", "how sure", "what it is", "source")
     head = [Cell(name, "col", "number" if name == "numbers" else "") for name in names]
     return html_table(caption, [head], body)
-
