@@ -35,7 +35,15 @@ def own_copy(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
-    pages = ("index", "explorer", "tables", "conflicts", "comparison", "why_numbers_differ", *METHODS)
+    pages = (
+        "index",
+        "explorer",
+        "tables",
+        "conflicts",
+        "comparison",
+        "why_numbers_differ",
+        *METHODS,
+    )
     assert {f"reports/{name}.html" for name in pages} <= set(outputs(reproduced))
     assert "up to date" in dvc(reproduced, "repro")
     assert json.loads(dvc(reproduced, "status", "--json")) == {}

@@ -132,6 +132,11 @@ def progress_section(found: Sequence[Conflict], steps: pd.DataFrame) -> Html:
         "value that is in "
         "print for the other one."
     )
+    often = pd.Series([conflict.row for conflict in found]).value_counts().index[:2]
+    text += (
+        f" A span can only grow with the number of sources; most are of {' and '.join(often)}, the rows "
+        "that are printed most often."
+    )
     return Html("<p>{}</p>").format(text) + html_table(caption, [head], body)
 
 
