@@ -22,6 +22,7 @@ METRICS = (
 
 def write_project(folder: Path, methods: list[str], profile: str = "demo") -> Path:
     """Settings and the index of a profile's dataset; of a real one every test image, by its card."""
+    folder.mkdir(exist_ok=True)
     params = settings()
     params["methods"], params["profile"] = methods, profile
     write_settings(folder, params)

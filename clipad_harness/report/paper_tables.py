@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,6 @@ class Measurements:
     results: Mapping[str, pd.DataFrame]
     index: pd.DataFrame
     root: Path
-
-    @property
-    def categories(self) -> list[str]:
-        """Of its dataset."""
-        return list(dict.fromkeys(self.index["category"]))
 
 
 def read_measurements(root: Path) -> Measurements:
@@ -145,7 +140,7 @@ def _row_here(table: PrintedTable, row: PrintedRow, run: Measurements) -> RowHer
         why = f"params.yaml does not name {row.method} below `methods`"
         return RowHere(table, row, "", none, why)
     if row.method not in run.results:
-        return RowHere(table, row, "", none, "left out of this run, as its page says")
+        return RowHere(table, row, "", none, "left out of this run; `clipad plan` says why")
     every = run.results[row.method]
     every = every[(every["k_shot"] == row.k_shot) & (every["dataset"] == run.profile.dataset)]
     for variant in _variants(row, run.settings[row.method]):
@@ -250,7 +245,12 @@ def opening(run: Measurements, tables: Sequence[PrintedTable]) -> Html:
         }
     )
     if cells:
-        return lead + boxes
+        how = Html(
+            "<p>Where a cell has two numbers, ours stands above the printed one, with the difference in "
+            "points. A verdict is given on a paper's own method in its own table; of rows that its authors "
+            "quote or ran themselves, the difference alone.</p>"
+        )
+        return lead + boxes + how
     reasons = list(dict.fromkeys(row.why_not for row in here if row.variant))
     because = f" {reasons[0][0].upper()}{reasons[0][1:]}." if reasons else ""
     note = callout(
@@ -348,7 +348,7 @@ def _printed_rows(
         for dataset, metric in columns:
             name = CellName(row.row, row.k_shot, dataset, metric)
             if name in ours:
-                cells.append(headline_cell(ours[name]))
+                cells.append(replace(headline_cell(ours[name]), kind="number"))
             elif name in printed:
                 text = with_spread(printed[name].mean, printed[name].std)
                 cells.append(Cell(text, kind="number"))
@@ -397,7 +397,9 @@ def _apart(table: PrintedTable, run: Measurements) -> Html:
     if not rows:
         return Html("")
     with_values = [here for here in rows if here.variant]
-    shared = set(run.categories).intersection(*(set(here.categories) for here in with_values))
+    if not with_values:
+        return Html("<h3>Rows of which this run has no number</h3>") + source_list(_notes(rows))
+    shared = set.intersection(*(set(here.categories) for here in with_values))
     head = [Cell("row", "col"), Cell("categories", "col", "number")]
     head += [Cell(METRIC_LABELS[metric], "col", "number") for metric in table.metrics]
     body = [_apart_row(table, here, shared) for here in rows]
@@ -410,8 +412,7 @@ def _apart(table: PrintedTable, run: Measurements) -> Html:
         names = ", ".join(sorted(shared)).replace("_", " ")
         about += (
             f". Some rows are measured on {len(shared)} categories alone ({names}); below the mean over "
-            "all, "
-            "small, that over the same ones"
+            "all, small, that over the same ones"
         )
     heading = Html("<h3>The same rows on {}</h3>").format(title)
     return heading + html_table(about, [head], body) + source_list(_notes(rows))

@@ -192,6 +192,10 @@ def test_a_method_that_is_not_run_and_a_row_that_cannot_be_say_why(tmp_path: Pat
     text = BeautifulSoup(str(table_section(ANOMALYCLIP, run)), "html.parser").get_text(" ")
     assert "VAND (APRIL-GAN): params.yaml does not name aprilgan" in text
     assert "CoOp: left out of this run" in text
+    absent = read_measurements(write_project(tmp_path / "absent", ["coop"]))
+    soup = BeautifulSoup(str(table_section(WINCLIP, absent)), "html.parser")
+    assert len(soup.find_all("table")) == 1  # nothing stands apart, a list says why
+    assert "WinCLIP+, 4-shot: params.yaml does not name winclip" in soup.get_text()
     soup = BeautifulSoup(str(table_section(WINCLIP, run)), "html.parser")
     row = next(row for row in soup.table.tbody.find_all("tr") if "SPADE, 2-shot" in row.get_text())
     reason = soup.find(id=row.th.a["href"][1:])

@@ -314,6 +314,11 @@ def test_the_first_screen_says_what_is_missing_with_stand_in_weights_too(make_sc
     assert "What is missing" in page[: page.index("<table>")]
 
 
+def test_the_first_screen_leads_to_the_papers_tables_and_to_contradictions(make_scorer) -> None:
+    page = method_page.first_screen(make_scorer("stand-in", {"bottle": 83}), paper_results(0.0))
+    assert 'href="tables.html"' in page and 'href="conflicts.html"' in page
+
+
 def test_what_one_category_does_not_define_is_missing_by_its_name(make_scorer) -> None:
     scorer = make_scorer("stand-in", {"bottle": 3, "cable": 3, "capsule": 1})
     index = scorer.tested.index
