@@ -306,12 +306,11 @@ def causes_table(found: Sequence[Conflict]) -> Html:
     touched = {name: sum(name in conflict.causes for conflict in differing) for name in causes()}
     body = []
     for name, cause in sorted(causes().items(), key=lambda item: -touched[item[0]]):
+        below = Html('{}<span class="cell-paper">{}</span>')
         cells = [
-            Cell(name, "row"),
+            Cell(below.format(name, _KINDS[cause.kind]), "row"),
             Cell(touched[name], kind="number"),
-            Cell(_KINDS[cause.kind], kind="short"),
-            Cell(cause.says),
-            Cell(cause.source),
+            Cell(below.format(cause.says, cause.source)),
         ]
         body.append(Row(cells, anchor=_anchor(name)))
     left = sum(not conflict.explained for conflict in differing)
@@ -321,6 +320,6 @@ def causes_table(found: Sequence[Conflict]) -> Html:
         f"values. Likely: neither contradicts it. Of {len(differing)} numbers {left} have more than "
         f"{SAME} points left"
     )
-    names = ("cause", "numbers", "how sure", "what it is", "source")
+    names = ("cause", "numbers", "what it is, and where that is known from")
     head = [Cell(name, "col", "number" if name == "numbers" else "") for name in names]
     return html_table(caption, [head], body)
