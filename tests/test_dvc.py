@@ -36,7 +36,7 @@ def own_copy(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_dvc_repro_makes_the_report_and_twice_does_nothing(reproduced: Path) -> None:
-    pages = ("index", "explorer", *ESSAYS, *METHODS)
+    pages = ("index", "explorer", "tables", "conflicts", *ESSAYS, *METHODS)
     assert {f"reports/{name}.html" for name in pages} <= set(outputs(reproduced))
     assert "up to date" in dvc(reproduced, "repro")
     assert json.loads(dvc(reproduced, "status", "--json")) == {}
@@ -76,7 +76,8 @@ def of(method: str, *stages: str) -> set[str]:
     return {f"{stage}@{method}" for stage in stages or ("train", "measure", "notebook")}
 
 
-OVERVIEWS = {*(f"essay@{name}" for name in ESSAYS), "explore"}
+PRINTED = {"printed@tables", "printed@conflicts"}
+OVERVIEWS = {*(f"essay@{name}" for name in ESSAYS), "explore", *PRINTED}
 SITE = {*(f"notebook@{name}" for name in METHODS), *OVERVIEWS, "pages"}
 
 
@@ -145,6 +146,7 @@ RUNS = {
     "notebook": ("clipad_harness.site.stages", "clipad_harness.site.page_facts"),
     "essay": ("clipad_harness.site.stages", "clipad_harness.site.page_facts"),
     "explore": ("clipad_harness.site.explorer",),
+    "printed": ("clipad_harness.site.printed_pages",),
     "pages": ("clipad_harness.site.stages",),
 }
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -209,7 +211,7 @@ def test_a_stage_depends_on_every_file_that_it_runs(name: str, item: str) -> Non
     stage = STAGES[name].get("do", STAGES[name])
     depends = [REPOSITORY / dependency.replace("${item}", item) for dependency in stage["deps"]]
     files = runs_of(name, item)
-    if name in ("train", "measure", "notebook", "essay", "explore", "pages"):
+    if name in ("train", "measure", "notebook", "essay", "explore", "printed", "pages"):
         rooms = (item,) if item in METHODS else METHODS
         files |= {path for method in rooms for path in core_files(method)}
     folders = {path.parent / "templates" for path in files}

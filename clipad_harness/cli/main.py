@@ -46,13 +46,19 @@ def _add_stages(commands: argparse._SubParsersAction) -> None:
     explore = commands.add_parser(
         "explore", help="write reports/explorer.html and docs/methods.png, the README's picture"
     )
+    tables = commands.add_parser(
+        "tables", help="write reports/tables.html, the papers' tables beside this run"
+    )
+    conflicts = commands.add_parser(
+        "conflicts", help="write reports/conflicts.html, rows with more than one value in print"
+    )
     pages = commands.add_parser("pages", help="write reports/index.html")
     pages.add_argument(
         "--unfinished",
         action="store_true",
         help="after a run that failed: say on the page which stages did not end well, and why",
     )
-    for stage in (draw, index, train, measure, notebook, explore, pages):
+    for stage in (draw, index, train, measure, notebook, explore, tables, conflicts, pages):
         stage.set_defaults(run=_run_stage)
 
 
@@ -92,6 +98,14 @@ def _stage(root: Path, arguments: argparse.Namespace) -> Path:
         from clipad_harness.site.explorer import explore
 
         return explore(root)
+    if arguments.command == "tables":
+        from clipad_harness.site.printed_pages import tables
+
+        return tables(root)
+    if arguments.command == "conflicts":
+        from clipad_harness.site.printed_pages import conflicts_page
+
+        return conflicts_page(root)
     from clipad_harness.base.run_record import unfinished
     from clipad_harness.site.stages import pages
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -61,7 +63,7 @@ def _reported(folder: Path) -> pd.DataFrame:
         raise ClipadError(
             f"{folder}: found no numbers.csv in it, expected the printed numbers; restore it."
         )
-    rows = pd.concat([_read_paper(path) for path in paths], ignore_index=True)
+    rows = pd.concat([_read_numbers(path) for path in paths], ignore_index=True)
     twice = rows.duplicated([*_KEY, "source"])
     if twice.any():
         row = rows[twice].iloc[0]
@@ -72,7 +74,22 @@ def _reported(folder: Path) -> pd.DataFrame:
     return rows
 
 
-def _read_paper(path: Path) -> pd.DataFrame:
+@cache
+def numbers_of(paper: str, folder: Path = PAPERS) -> pd.DataFrame:
+    """What one paper prints, columns as of `load_reported`; no row where it has no numbers.csv.
+
+    Args:
+        paper: the folder of its method, or "" for what others report, reruns.csv.
+        folder: of all papers.
+
+    >>> sorted(set(numbers_of("aprilgan")["method"]))
+    ['APRIL-GAN']
+    """
+    path = folder / paper / "numbers.csv" if paper else folder / "reruns.csv"
+    return _read_numbers(path) if path.is_file() else pd.DataFrame(columns=_COLUMNS)
+
+
+def _read_numbers(path: Path) -> pd.DataFrame:
     rows = read_numbers(path, _COLUMNS, ("mean",), ("std",))
     refuse(path, rows["source"].str.strip() == "", rows["source"], "source: expected one")
     expected = f"quality: expected one of {', '.join(_QUALITIES)}"
@@ -233,7 +250,11 @@ def look_up(chosen: pd.DataFrame, category: str, k_shot: int, metric: str) -> Re
     ]
     if rows.empty:
         return None
-    row = rows.iloc[0]
+    return as_reported(rows.iloc[0])
+
+
+def as_reported(row: Mapping[Hashable, Any] | pd.Series) -> Reported:
+    """One row of the files as a number."""
     texts = [str(row[name]) for name in ("table", "source", "quality", "note")]
     std = float(row["std"])
     return Reported(float(row["mean"]), None if math.isnan(std) else std, *texts)

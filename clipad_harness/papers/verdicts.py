@@ -79,7 +79,7 @@ def compare(
         ClipadError: mixed methods, variants, backbones or datasets, rows twice, a category or seed
             that is missing, values outside 0 to 1, or `comparable` with another dataset's numbers.
     """
-    _check_results(results)
+    check_results(results)
     own, method = results["dataset"].iloc[0], results["method"].iloc[0]
     if comparable and dataset not in ("", own):
         raise ClipadError(
@@ -90,17 +90,28 @@ def compare(
     chosen = select(reported, method, dataset or own, variant)
     same_categories = not published or published == set(results["category"])
     rows = []
-    for row in _measured(results):
+    for row in measured(results):
         name = "" if row["category"] == MEAN else row["category"]
         number = look_up(chosen, name, row["k_shot"], row["metric"])
-        row |= _beside(row, method, number, comparable and (name != "" or same_categories))
+        row |= beside(row, method, number, comparable and (name != "" or same_categories))
         rows.append(row)
     return pd.DataFrame(rows, columns=[*COMPARISON_COLUMNS, "ours_std_of_mean"])
 
 
-def _beside(
+def beside(
     row: dict[str, Any], method: str, number: Reported | None, comparable: bool
 ) -> dict[str, object]:
+    """A printed number beside a row of `measured`: difference and verdict.
+
+    Args:
+        row: its `category`, `metric` and `ours_mean`.
+        method: ours or the printed name.
+        number: None where none is printed.
+        comparable: see `compare`.
+
+    Returns:
+        `paper_mean, paper_std, difference, verdict, source` as of `compare`.
+    """
     paper = number.mean if number else math.nan
     std = number.std if number and number.std is not None else math.nan
     difference = row["ours_mean"] - paper if comparable else math.nan
@@ -122,7 +133,8 @@ def _beside(
     }
 
 
-def _measured(results: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def measured(results: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Ours of one variant, a row per shots, metric and category, then their mean; see `compare`."""
     metrics = [name for name in METRIC_LABELS if name in set(results["metric"])]
     for k_shot in sorted(results["k_shot"].unique()):
         for metric in metrics:
@@ -145,7 +157,8 @@ def _measured(results: pd.DataFrame) -> Iterator[dict[str, Any]]:
             }
 
 
-def _check_results(results: pd.DataFrame) -> None:
+def check_results(results: pd.DataFrame) -> None:
+    """Refuse what no means could be taken of; see `compare`."""
     missing = [name for name in [*_RESULTS, "value"] if name not in results.columns]
     if missing or results.empty:
         problem = f"no column {', '.join(missing)}" if missing else "no rows"

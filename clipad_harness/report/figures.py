@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import replacing
+from clipad_harness.report.tables import Html
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -98,6 +99,30 @@ def show(
     Raises:
         ClipadError: an empty alt text.
     """
+    encoded, width = _encoded(figure, alt, kind)
+    mime = f"image/{kind}"
+    about: dict[str, object] = {"alt": alt, "width": width}
+    if caption:
+        about["caption"] = caption
+    display({mime: encoded, "text/plain": f"[figure] {alt}"}, metadata={mime: about}, raw=True)
+
+
+def picture(figure: Figure, alt: str, caption: str) -> Html:
+    """A figure as `show` puts it on a page, as HTML, for pages that are no notebooks; closes it.
+
+    Raises:
+        ClipadError: an empty alt text.
+    """
+    encoded, width = _encoded(figure, alt, "png")
+    box = Html(
+        '<figure class="plot"><div class="picture"><img src="data:image/png;base64,{}" alt="{}" width="{}">'
+        "</div><figcaption>{}</figcaption></figure>"
+    )
+    return box.format(encoded, alt, width, caption)
+
+
+def _encoded(figure: Figure, alt: str, kind: Literal["png", "jpeg"]) -> tuple[str, int]:
+    """A figure in base64, and its width in pixels of CSS; closes it."""
     if not alt.strip():
         raise ClipadError(
             "alt: found an empty text, expected one sentence on what the figure says."
@@ -111,14 +136,9 @@ def show(
         canvas.print_png(buffer, metadata={"Software": None})
     else:
         canvas.print_jpg(buffer, pil_kwargs={"quality": 88})
-    mime = f"image/{kind}"
     width = round(figure.get_size_inches()[0] * _CSS_PIXELS_PER_INCH)
-    about: dict[str, object] = {"alt": alt, "width": width}
-    if caption:
-        about["caption"] = caption
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     plt.close(figure)
-    display({mime: encoded, "text/plain": f"[figure] {alt}"}, metadata={mime: about}, raw=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii"), width
 
 
 def save(figure: Figure, path: Path) -> Path:

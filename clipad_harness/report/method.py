@@ -59,14 +59,8 @@ def comparable(scorer: Scorer) -> tuple[bool, str]:
         return False, reason
     if not is_printed(scorer.method, dataset):
         return False, f"the paper prints no number for the dataset {dataset}"
-    counts = read_card(dataset).counts
-    for category, complete in counts.categories.items():
-        count = len(scorer.tested.rows(category, "test"))
-        if count not in (0, complete):
-            return False, f"{category} has {count} of its {complete} test images"
-    count = int((scorer.tested.index["split"] == "test").sum())
-    if not counts.categories and counts.test not in (None, count):
-        return False, f"{dataset} has {count} of its {counts.test} test images"
+    if reason := missing_images(dataset, scorer.tested.index):
+        return False, reason
     return True, ""
 
 
@@ -77,6 +71,23 @@ def other_weights(scorer: Scorer, backbone: str) -> str:
         return f"this run uses {kind} weights, not the published ones"
     if scorer.profile.weights[scorer.name].backbone != backbone:
         return f"the paper's numbers were made with {backbone}"
+    return ""
+
+
+def missing_images(dataset: str, index: pd.DataFrame) -> str:
+    """Which images of a dataset are not tested, where its card says how many there are; "" for none.
+
+    Args:
+        dataset: its name.
+        index: of all its images that are here.
+    """
+    counts, test = read_card(dataset).counts, index[index["split"] == "test"]
+    for category, complete in counts.categories.items():
+        count = int((test["category"] == category).sum())
+        if count not in (0, complete):
+            return f"{category} has {count} of its {complete} test images"
+    if not counts.categories and counts.test not in (None, len(test)):
+        return f"{dataset} has {len(test)} of its {counts.test} test images"
     return ""
 
 

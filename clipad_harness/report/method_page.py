@@ -103,7 +103,11 @@ def first_screen(scorer: Scorer, results: pd.DataFrame) -> Html:
     )
     missing = incomplete(scorer)
     note = callout(f"What is missing: {'; '.join(missing)}.", "warning") if missing else Html("")
-    return banner(scorer, frame) + note + boxes + shots_table(rows, caption, "metric")
+    whole = Html(
+        '<p>The papers\' tables with all their rows: <a href="tables.html">row by row</a>. Where papers '
+        'print different values of one row: <a href="conflicts.html">contradictions in print</a>.</p>'
+    )
+    return banner(scorer, frame) + note + boxes + shots_table(rows, caption, "metric") + whole
 
 
 def shots_table(frame: pd.DataFrame, caption: str, by: str = "category") -> Html:

@@ -53,6 +53,14 @@ _FURTHER = {
         "Explorer",
         "for any test image the maps of all methods side by side, under one threshold.",
     ),
+    "tables": (
+        "The papers' tables",
+        "row by row as printed, with what this run measures in their places, and what cannot be run.",
+    ),
+    "conflicts": (
+        "Contradictions in print",
+        "one method, dataset and metric with several values in print: how far apart, and why.",
+    ),
 }
 
 
@@ -68,7 +76,7 @@ def write_home(
     essays: Sequence[str] = (),
     failed: Mapping[str, str] | None = None,
 ) -> Path:
-    """Stage `pages`: the page that leads to the reports of these names, the essays, the explorer.
+    """Stage `pages`: the page that leads to the reports of these names and to those about all.
 
     Args:
         root: the project.
@@ -90,7 +98,7 @@ def write_home(
     return index_page(
         summaries,
         reports / "index.html",
-        further=[*(reports / f"{name}.html" for name in essays), reports / "explorer.html"],
+        further=[reports / f"{name}.html" for name in (*essays, "explorer", "tables", "conflicts")],
         provenance={"code hash": code_hash(names), **facts_},
         citations=list(dict.fromkeys(cited)),
         command="./repro",

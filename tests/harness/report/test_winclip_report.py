@@ -319,6 +319,11 @@ def test_what_the_publisher_measures_and_no_run_here_does_is_missing(make_scorer
     assert any(word.startswith("sPRO, the overlap that its publisher measures") for word in words)
 
 
+def test_the_first_screen_leads_to_the_papers_tables_and_to_contradictions(make_scorer) -> None:
+    page = method_page.first_screen(make_scorer("stand-in", {"bottle": 83}), paper_results(0.0))
+    assert 'href="tables.html"' in page and 'href="conflicts.html"' in page
+
+
 def test_what_one_category_does_not_define_is_missing_by_its_name(make_scorer) -> None:
     scorer = make_scorer("stand-in", {"bottle": 3, "cable": 3, "capsule": 1})
     index = scorer.tested.index
