@@ -33,9 +33,9 @@ from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.stages import open_data
 from clipad_harness.experiments.results import COLUMNS
 from clipad_harness.experiments.shards import CategoryScores, measure
+from clipad_harness.report.tables_as_printed import BASELINES
 
 TITLES = {"padim": "PaDiM", "patchcore": "PatchCore"}
-RESULTS = Path("reports/results/few_shot_baselines.csv")
 SIDE = Path(__file__).with_name("few_shot_side.py")
 
 
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--profile", help="another one than that of params.yaml")
     parser.add_argument("--dataset", help="another one than the profile's")
     parser.add_argument("--categories", nargs="+", help="some of its categories")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / RESULTS)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / BASELINES)
     options = parser.parse_args()
     profile = read_profile(REPOSITORY, options.profile, options.dataset, options.categories)
     data, index = open_data(REPOSITORY, profile)

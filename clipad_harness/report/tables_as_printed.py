@@ -23,6 +23,7 @@ from clipad_harness.base.settings import (
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.stages import INDEX
 from clipad_harness.experiments.pipeline import measured_methods, read_results
+from clipad_harness.experiments.results import COLUMNS
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import Reported
@@ -51,6 +52,8 @@ from clipad_harness.report.tables import (
 
 # Columns of a table that is not split by metric.
 _WIDEST = 8
+# What `python -m benchmarks.few_shot` measures of rows that no method here runs; nobody has to run it.
+BASELINES = Path("reports/results/few_shot_baselines.csv")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Measurements:
         settings: of every method of params.yaml, by name.
         results: of those that have any.
         index: all images of its dataset.
+        baselines: results of rows that other libraries run, columns as of results.csv; may be empty.
         root: the project, where paths of weights begin.
     """
 
@@ -69,6 +73,7 @@ class Measurements:
     settings: Mapping[str, MethodSettings]
     results: Mapping[str, pd.DataFrame]
     index: pd.DataFrame
+    baselines: pd.DataFrame
     root: Path
 
 
@@ -95,8 +100,21 @@ def read_measurements(root: Path) -> Measurements:
         {name: read_method(root, name) for name in read_methods(root)},
         results,
         pd.read_csv(path, dtype=str, keep_default_na=False),
+        _read_baselines(root, profile.dataset),
         root,
     )
+
+
+def _read_baselines(root: Path, dataset: str) -> pd.DataFrame:
+    if not (root / BASELINES).is_file():
+        return pd.DataFrame(columns=COLUMNS)
+    rows = pd.read_csv(root / BASELINES, dtype={"category": str})
+    if list(rows.columns) != COLUMNS:
+        raise ClipadError(
+            f"{BASELINES}: found the columns {', '.join(map(str, rows))}, expected {', '.join(COLUMNS)}; run "
+            "`./repro python -m benchmarks.few_shot` again, or remove it."
+        )
+    return rows[rows["dataset"] == dataset]
 
 
 @dataclass(frozen=True)
@@ -297,7 +315,9 @@ def table_section(table: PrintedTable, run: Measurements) -> Html:
             for place, metric in enumerate(table.metrics)
         ]
     sources = source_list([_source(table, printed), *_quoted(table, printed)])
-    return Html("").join([*parts, sources, _reasons(table), _apart(table, run)])
+    return Html("").join(
+        [*parts, sources, _reasons(table), _apart(table, run), _by_others(table, run)]
+    )
 
 
 def _whole_table(
@@ -416,6 +436,41 @@ def _apart(table: PrintedTable, run: Measurements) -> Html:
         )
     heading = Html("<h3>The same rows on {}</h3>").format(title)
     return heading + html_table(about, [head], body) + source_list(_notes(rows))
+
+
+def _by_others(table: PrintedTable, run: Measurements) -> Html:
+    """Quoted rows as another library measures them, which is not what the printed ones were made with."""
+    body, labels = [], []
+    for row in table.rows:
+        found = run.baselines[
+            (run.baselines["method"] == row.row) & (run.baselines["k_shot"] == row.k_shot)
+        ]
+        if not row.quoted or found.empty:
+            continue
+        means = {m["metric"]: m for m in measured(found) if m["category"] == MEAN}
+        cells = [Cell(_name(row), "row"), Cell(found["category"].nunique(), kind="number")]
+        cells += [
+            Cell(
+                with_spread(means[metric]["ours_mean"], means[metric]["ours_std_of_mean"])
+                if metric in means
+                else DASH,
+                kind="number",
+            )
+            for metric in table.metrics
+        ]
+        body.append(Row(cells))
+        labels += [f"{row.row}: {label}" for label in found["backbone"].unique()]
+    if not body:
+        return Html("")
+    head = [Cell("row", "col"), Cell("categories", "col", "number")]
+    head += [Cell(METRIC_LABELS[metric], "col", "number") for metric in table.metrics]
+    title = read_card(run.profile.dataset).title
+    about = (
+        f"{title}: quoted rows of {table.table} as another library measures them with the references of "
+        "this run's seeds, per cent. Other code and settings than the printed rows, so without a verdict"
+    )
+    heading = Html("<h3>Quoted rows by another library</h3>")
+    return heading + html_table(about, [head], body) + source_list(list(dict.fromkeys(labels)))
 
 
 def _notes(rows: Sequence[RowHere]) -> list[str]:

@@ -9,9 +9,11 @@ from printed_project import results_of, write_project, write_results
 from project import change
 
 from clipad_core.errors import ClipadError
+from clipad_harness.experiments.results import COLUMNS
 from clipad_harness.papers.printed_tables import CellName, read_tables
 from clipad_harness.report.printed_conflicts import measured_values
 from clipad_harness.report.tables_as_printed import (
+    BASELINES,
     compared_cells,
     read_measurements,
     rows_here,
@@ -201,3 +203,35 @@ def test_a_method_that_is_not_run_and_a_row_that_cannot_be_say_why(tmp_path: Pat
     reason = soup.find(id=row.th.a["href"][1:])
     assert reason is not None and "anomalib has no SPADE" in reason.get_text()
     assert [cell.get_text(" ") for cell in row.find_all("td")][0].startswith("82.9")
+
+
+def test_what_another_library_measured_of_quoted_rows_stands_apart_without_a_verdict(
+    tmp_path: Path,
+) -> None:
+    project = winclip_on_mvtec(tmp_path)
+    without = str(table_section(WINCLIP, read_measurements(project)))
+    assert "Quoted rows by another library" not in without
+    values = {"image_auroc": 80.0, "image_ap": 90.0}
+    rows = results_of("winclip", "mvtec", values, k_shot=1).assign(
+        method="PatchCore",
+        variant="1-shot",
+        backbone="wide_resnet50_2 / imagenet (anomalib==2.7.0)",
+    )
+    other = rows.assign(dataset="visa", value=0.0)
+    pd.concat([rows, other])[COLUMNS].to_csv(project / BASELINES, index=False)
+    run = read_measurements(project)
+    assert set(run.baselines["dataset"]) == {"mvtec"}
+    soup = BeautifulSoup(str(table_section(WINCLIP, run)), "html.parser")
+    table = soup.find_all("table")[-1]
+    assert "without a verdict" in table.caption.get_text()
+    [row] = table.tbody.find_all("tr")
+    assert [cell.get_text() for cell in row.find_all(["th", "td"])][:4] == [
+        "PatchCore, 1-shot",
+        "15",
+        "80.0 ± 0.1",
+        "90.0 ± 0.1",
+    ]
+    assert "PatchCore: wide_resnet50_2 / imagenet" in soup.get_text()
+    rows.rename(columns={"value": "score"}).to_csv(project / BASELINES, index=False)
+    with pytest.raises(ClipadError, match=r"^reports/results/few_shot_baselines.csv: found the"):
+        read_measurements(project)
