@@ -23,6 +23,7 @@ from clipad_core.clip.features import Recipe
 from clipad_core.clip.transformer import chunks
 from clipad_core.config import fields_read
 from clipad_core.detection import Detection, joined
+from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Category
 from clipad_harness.base.sealed import hash_of
@@ -182,7 +183,11 @@ class Scorer:
         method, config = find_method(self.name), shard.config
         parts: Iterable[Detection] = self._detections(shard)
         if (rescore := method.whole_category(config, shard.k_shot)) is not None:
-            parts = [rescore(joined([moved(part, CPU) for part in parts]))]
+            whole = joined([moved(part, CPU) for part in parts])
+            try:
+                parts = [rescore(whole)]
+            except ClipadError as error:
+                raise ClipadError(f"{shard.category}: {error}") from error
         scores: list[NDArray[np.float32]] = []
         maps: list[NDArray[np.float32]] = []
         for detection in parts:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from aprilgan_cases import SMALL
 from project import change, draw_all, make_project
 
+from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments import pipeline, scorer
@@ -54,6 +56,18 @@ def test_image_scores_are_those_of_the_whole_category(
     monkeypatch.setattr(scorer, "chunks", lambda total, size: chunks(total, 2))
     in_pairs = run.scorer().detect(Shard(main, category, 1, 111))
     assert np.array_equal(in_pairs.image_scores, whole.image_scores)
+
+
+def test_a_category_whose_maps_have_one_maximum_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(project, "aprilgan")
+    monkeypatch.setattr(
+        scorer, "joined", lambda parts: Detection(torch.zeros(3), torch.ones(3, 2, 2))
+    )
+    shard = Shard(run.variants[0], "hex_nut", 1, 111)
+    with pytest.raises(ClipadError, match="^hex_nut: few_shot_image_score: found 3 maps of one"):
+        run.scorer().detect(shard)
 
 
 def test_the_operations_of_one_image_are_counted_where_scores_are_a_category_s(
