@@ -41,6 +41,8 @@ from clipad_harness.report.tables import (
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 # Longest side of a picture; images and maps are stretched to squares, to stand side by side.
 SIDE = 160
+# Of a figure with more methods than colours: the further ones begin again with the next.
+MARKERS = "oDs^"
 
 
 def seed_means(measured: SideBySide, metric: str) -> pd.DataFrame:
@@ -130,7 +132,9 @@ def cost_figure(measured: SideBySide, among: Sequence[Contender]) -> tuple[Figur
         means = seed_means(measured, metric).groupby("contender")["value"].mean()
         for place, method in enumerate(among):
             value, cost = means.get(method.label, np.nan), method.operations / 1e9
-            panel.scatter(cost, value, s=70, color=PALETTE[place], label=method.label, zorder=3)
+            again, colour = divmod(place, len(PALETTE))
+            style = {"color": PALETTE[colour], "marker": MARKERS[again % len(MARKERS)]}
+            panel.scatter(cost, value, s=70, label=method.label, zorder=3, **style)
             alt.append(f"{method.label} {percent(value)} {METRIC_LABELS[metric]} at {cost:.2f}")
         panel.set(xlabel="10⁹ operations an image", ylabel="")
         panel.set_title(f"{METRIC_LABELS[metric]}, per cent", fontsize=9.5)
@@ -257,9 +261,9 @@ def under_maps(
     return by_image
 
 
-def pictures(images: Sequence[MappedImage]) -> tuple[Figure, str]:
-    """Some images, each under the maps of every method; and the alt text."""
-    columns = {label: [image.maps[label] for image in images] for label in images[0].maps}
+def pictures(images: Sequence[MappedImage], labels: Sequence[str]) -> tuple[Figure, str]:
+    """Some images, each under the maps of these methods; and the alt text."""
+    columns = {label: [image.maps[label] for image in images] for label in labels}
     return map_grid([image.example for image in images], columns)
 
 

@@ -153,7 +153,9 @@ def test_figures_say_in_words_what_they_show(measurement) -> None:
     assert "by image AUROC better in 2 (nut, bolt), worse in none, undecided in 0" in words
 
 
-def test_pictures_stand_under_the_maps_of_every_method(measurement, tmp_path: Path) -> None:
+def test_pictures_stand_under_the_maps_of_the_methods_that_are_compared(
+    measurement, tmp_path: Path
+) -> None:
     among, measured = measurement
     for i in range(len(LABELS)):
         Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(tmp_path / f"{i}.png")
@@ -164,10 +166,21 @@ def test_pictures_stand_under_the_maps_of_every_method(measurement, tmp_path: Pa
             comparison.under_maps(
                 tmp_path, chosen, {contender.label: contender.first for contender in among}
             ).values()
-        )
+        ),
+        ["weak"],
     )
+    assert len(figure.axes) == 2
     plt.close(figure)
-    assert "weak" in alt and "pixel AUROC" in alt
+    assert "weak" in alt and "strong" not in alt and "pixel AUROC" in alt
+
+
+def test_more_methods_than_colours_have_markers_of_their_own(measurement, monkeypatch) -> None:
+    among, measured = measurement
+    monkeypatch.setattr(comparison, "PALETTE", comparison.PALETTE[:1])
+    figure, _ = comparison.cost_figure(measured, among)
+    markers = {str(dots.get_paths()[0].vertices.shape) for dots in figure.axes[0].collections}
+    plt.close(figure)
+    assert len(markers) == len(among) > 1
 
 
 def test_a_row_of_an_ablation_is_compared_under_its_own_name_and_settings() -> None:
