@@ -21,5 +21,6 @@ def write_readme_figure(root: Path, among: Sequence[Contender]) -> Path:
     chosen = scored.images.loc[galleries.followed(scored, IMAGES)]
     methods = {contender.label: contender.first for contender in among}
     drawings = comparison.under_maps(best.run.data, chosen, methods)
-    figure, _ = comparison.pictures([drawings[image] for image in chosen["image"]])
+    shown = [drawings[image] for image in chosen["image"]]
+    figure, _ = comparison.pictures(shown, list(methods))
     return save(figure, root / FIGURE)
