@@ -118,14 +118,22 @@ def _register() -> None:
         backend_registration._setup_privateuseone_for_python_backend(NAME, _Module(), _Hook())
         _library.append(torch.library.Library("_", "IMPL"))
         _library[0].fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
+        # torch counts devices at the first gradient of a process, and never again.
+        _Hook.is_here = True
+        torch.ones(1, requires_grad=True).sum().backward()
+        _Hook.is_here = False
+
+
+HAS_A_PLACE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+if HAS_A_PLACE:  # before any test takes a gradient
+    _register()
 
 
 @pytest.fixture
 def accelerator() -> Iterator[torch.device]:
     """A machine with one accelerator, which is gone after the test with all that it sets."""
-    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
+    if not HAS_A_PLACE:
         pytest.skip("this torch has no place for a backend in Python; 2.13 has")
-    _register()
     exactness = torch.are_deterministic_algorithms_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory
     _Hook.is_here = True

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import LEARNED, REPOSITORY, change, dvc
+from project import REPOSITORY, change, dvc, settings
 
 from clipad_harness.experiments.digests import core_files, import_closure, imports
 from clipad_harness.site.stages import ESSAYS
 from clipad_harness.verify.cpu_settings import all_settings
 
-METHODS = ("winclip", *LEARNED)
+METHODS = settings()["methods"]
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -158,7 +158,9 @@ def instances() -> list[tuple[str, str]]:
         (name, item)
         for name, stage in STAGES.items()
         for item in (
-            METHODS if stage.get("foreach") == "${methods}" else stage.get("foreach", [""])
+            METHODS
+            if stage.get("foreach") in ("${methods}", "${pages}")
+            else stage.get("foreach", [""])
         )
     ]
 

@@ -197,7 +197,7 @@ def test_ablations_are_all_or_none(project: Path, value: object) -> None:
     ("pages", "message"),
     [
         (["winclip", "winclip"], "pages: found"),
-        (["winclip", "aprilgan"], "pages: found 'aprilgan', expected some of `methods`, winclip"),
+        (["winclip", "coop"], "pages: found 'coop', expected some of `methods`, winclip"),
         (["vcpclip"], "pages: found 'vcpclip', but no notebooks/vcpclip.ipynb"),
     ],
 )
