@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import REPOSITORY, change, dvc, settings
+from project import LEARNED, REPOSITORY, change, dvc, settings
 
 from clipad_harness.experiments.digests import core_files, import_closure, imports
 from clipad_harness.site.stages import ESSAYS

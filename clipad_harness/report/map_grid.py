@@ -20,6 +20,10 @@ from clipad_harness.report.figures import outline, overlay
 LEAST_SHOWN = 1e-6
 
 
+# Inches: a column that is narrower has what stands above and below it in two lines.
+NARROW = 1.4
+
+
 @dataclass(frozen=True)
 class Pictured:
     """A test image as the backbone sees it.
@@ -57,6 +61,7 @@ def map_grid(
     """
     wide = len(columns) + 1
     side = min(1.75, 9.6 / wide)
+    gap = "\n" if side < NARROW else " "  # words that stand side by side, or below each other
     figure, axes = plt.subplots(
         len(examples),
         wide,
@@ -68,9 +73,10 @@ def map_grid(
         draw_picture(line[0], example.picture, example.mask)
         line[0].set_ylabel(example.name.replace(", ", "\n"), fontsize=8)
         for panel, (title, maps) in zip(line[1:], columns.items(), strict=True):
-            _draw_map(panel, example, maps[row], rated=title not in unrated)
+            _draw_map(panel, example, maps[row], rated=title not in unrated, gap=gap)
             if row == 0:
-                panel.set_title(title, fontsize=8.5, fontweight="normal")
+                words = title.replace(", ", f",{gap}")
+                panel.set_title(words, fontsize=8.5, fontweight="normal")
     rated = {title: maps for title, maps in columns.items() if title not in unrated}
     return figure, _maps_alt(examples, rated)
 
@@ -87,12 +93,12 @@ def draw_picture(
         outline(axes, mask)
 
 
-def _draw_map(axes: Axes, example: Pictured, grid: Tensor, *, rated: bool) -> None:
+def _draw_map(axes: Axes, example: Pictured, grid: Tensor, *, rated: bool, gap: str) -> None:
     full = _full(example, grid)
     draw_picture(axes, overlay(example.picture, full), example.mask)
     about = f"{_short(grid.min())} to {_short(grid.max())}"
     own = _own_auroc(example, full) if rated else None
-    about += "" if own is None else f"; AUROC {own:.0f}"
+    about += "" if own is None else f";{gap}AUROC {own:.0f}"
     axes.set_xlabel(about, fontsize=7.5, loc="left", labelpad=2)
 
 

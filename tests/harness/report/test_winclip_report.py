@@ -588,6 +588,18 @@ def test_a_map_s_own_auroc_stands_in_the_alt_text() -> None:
     assert alt.endswith("a, hole (right 100, wrong 0).")
 
 
+def test_many_maps_side_by_side_have_their_words_in_two_lines() -> None:
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[:2] = True
+    example = examples.Example("a", "hole", np.zeros((4, 4, 3), np.uint8), mask, None, None)  # type: ignore[arg-type]
+    for count, title in ((2, "own 0, 1-shot"), (8, "own 0,\n1-shot")):
+        columns = {f"own {number}, 1-shot": [torch.rand(4, 4)] for number in range(count)}
+        figure, _ = map_grid([example], columns)
+        plt.close(figure)
+        assert figure.axes[1].get_title() == title
+        assert ("\n" in figure.axes[1].get_xlabel()) == (count == 8)
+
+
 def test_the_prompts_are_counted_and_a_class_name_is_text_not_html() -> None:
     from clipad_core.methods.winclip.prompts import find_ensemble
 
