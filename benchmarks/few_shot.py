@@ -11,6 +11,7 @@ SPADE, which anomalib does not have. Writes reports/results/few_shot_baselines.c
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.stages import open_data
 from clipad_harness.experiments.results import COLUMNS
 from clipad_harness.experiments.shards import CategoryScores, measure
+from clipad_harness.papers.verdicts import MEAN, measured
+from clipad_harness.report.tables import percent
 from clipad_harness.report.tables_as_printed import BASELINES
 
 TITLES = {"padim": "PaDiM", "patchcore": "PatchCore"}
@@ -140,14 +143,12 @@ def table(results: pd.DataFrame) -> str:
     metrics = [name for name in METRIC_LABELS if name in set(results["metric"])]
     lines = ["| method | " + " | ".join(METRIC_LABELS[name] for name in metrics) + " |"]
     lines += ["|---|" + "---|" * len(metrics)]
-    by_seed = results.groupby(["method", "k_shot", "metric", "seed"], sort=False)["value"]
-    by_seed = by_seed.mean().sort_index()
-    for method, k_shot in dict.fromkeys(zip(results["method"], results["k_shot"], strict=True)):
+    for (method, k_shot), found in results.groupby(["method", "k_shot"], sort=False):
+        means = {row["metric"]: row for row in measured(found) if row["category"] == MEAN}
         cells = []
         for name in metrics:
-            values = 100 * by_seed[method, k_shot, name]
-            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            cells.append(f"{values.mean():.1f}{spread}")
+            mean, std = means[name]["ours_mean"], means[name]["ours_std_of_mean"]
+            cells.append(percent(mean) + ("" if math.isnan(std) else f" ± {percent(std)}"))
         lines.append(f"| {method}, {k_shot}-shot | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -593,7 +593,9 @@ def test_many_maps_side_by_side_have_their_words_in_two_lines() -> None:
     mask[:2] = True
     example = examples.Example("a", "hole", np.zeros((4, 4, 3), np.uint8), mask, None, None)  # type: ignore[arg-type]
     for count, title in ((2, "own 0, 1-shot"), (8, "own 0,\n1-shot")):
-        columns = {f"own {number}, 1-shot": [torch.rand(4, 4)] for number in range(count)}
+        columns = {
+            f"own {number}, 1-shot": [torch.arange(16.0).reshape(4, 4)] for number in range(count)
+        }
         figure, _ = map_grid([example], columns)
         plt.close(figure)
         assert figure.axes[1].get_title() == title
