@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 from filelock import FileLock
@@ -82,6 +83,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         turns[item.path] = max(turns.get(item.path, 0), _turn(item))
     items.sort(key=lambda item: turns[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """A page's style of figures ends with its test and its fixtures: it moves the titles of others."""
+    with matplotlib.rc_context():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -132,15 +132,13 @@ def make_repository(folder: Path) -> Path:
 
 def run_cells(project: Path, name: str) -> None:
     """The cells of a notebook, here; what they display is printed."""
-    import matplotlib
     import nbformat
 
     notebook = nbformat.read(project / "notebooks" / f"{name}.ipynb", as_version=4)
     names: dict[str, object] = {"display": print}
-    with matplotlib.rc_context():
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                exec(cell.source, names)  # a notebook of this repository
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)  # a notebook of this repository
 
 
 def change(project: Path, *keys: str, value: object) -> None:

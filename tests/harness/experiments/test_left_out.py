@@ -1,9 +1,7 @@
 """What a run leaves out by name, while the rest runs: shots, rows and methods that cannot be had here."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import nbformat
 import pandas as pd
 import pytest
@@ -94,13 +92,12 @@ def test_a_row_of_a_missing_dataset_is_left_out_and_the_others_run() -> None:
 
 
 @pytest.fixture
-def without_visa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def without_visa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     project = make_project(tmp_path)
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     monkeypatch.delenv("CLIPAD_DATA", raising=False)
     change(project, "vcpclip", "auxiliary", value={"synthetic_target": "visa", "others": "mvtec"})
-    with matplotlib.rc_context():  # a page's style is no other test's
-        yield project
+    return project
 
 
 def test_a_method_without_its_auxiliary_dataset_is_left_out_by_name_to_its_page(

@@ -8,7 +8,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -933,9 +932,8 @@ def test_the_notebook_takes_a_folder_anywhere_and_a_damaged_photo(
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     parameters = f"# Parameters\nphotos = [{str(quick / 'in')!r}]\nreference = []\n"
     names = {"In": ["", cells[0], parameters]}
-    with matplotlib.rc_context():  # the house style is the notebook's
-        for source in [cells[0], parameters, *cells[1:]]:
-            exec(source, names)
+    for source in [cells[0], parameters, *cells[1:]]:
+        exec(source, names)
     assert set(names["names"]) == {"a.png", "deep.pgm", "b/b 1.jpg", "b/c.bmp"}
     assert set(names["problems"]) == {"a-damaged.jpg", "b/a-damaged.jpg"}
     assert names["left_out"] == {"locked": "cannot be listed (Permission denied)."}
@@ -978,8 +976,7 @@ def test_a_map_keeps_its_place_at_another_size() -> None:
 
 def test_the_figures_of_the_notebook_show_every_photo() -> None:
     images = [np.zeros((8, 6, 3), dtype=np.uint8)] * 5
-    with matplotlib.rc_context({"axes.titlelocation": "center"}):  # whatever style was set before
-        drawn = [axes for axes in contact(images).axes if axes.images]
+    drawn = [axes for axes in contact(images).axes if axes.images]
     assert len(drawn) == 5 and drawn[0].get_title() == "6 x 8"
     axes = scores_figure([float(-i) for i in range(20)], [f"$x{i}$" for i in range(20)]).axes[0]
     assert sum(len(line.get_xdata()) for line in axes.lines) == 20
