@@ -27,6 +27,7 @@ TOP_NAMES = (
     "profile",
     "methods",
     "pages",
+    "essays",
     "ablations",
     "device",
     "profiles",
@@ -299,12 +300,32 @@ def read_pages(root: Path) -> tuple[str, ...]:
             f"pages: found {unknown[0]!r}, expected some of `methods`, {', '.join(methods)}; add it there, "
             "or remove it from `pages`, in params.yaml."
         )
+    _check_notebooks(root, "pages", names)
+    return names
+
+
+def read_essays(root: Path) -> tuple[str, ...]:
+    """The notebooks about several methods, which have no numbers of their own.
+
+    Raises:
+        ClipadError: one twice, one that is a method's, or one without a notebook.
+    """
+    names, method_names = _names(root, "essays"), rooms()
+    if taken := [name for name in names if name in method_names]:
+        raise ClipadError(
+            f"essays: found {taken[0]!r}, expected no name of a method; list it below `pages` of "
+            "params.yaml instead."
+        )
+    _check_notebooks(root, "essays", names)
+    return names
+
+
+def _check_notebooks(root: Path, setting: str, names: Sequence[str]) -> None:
     if missing := [name for name in names if not (root / "notebooks" / f"{name}.ipynb").is_file()]:
         raise ClipadError(
-            f"pages: found {missing[0]!r}, but no notebooks/{missing[0]}.ipynb; write it, or remove the "
-            "name from `pages` in params.yaml."
+            f"{setting}: found {missing[0]!r}, but no notebooks/{missing[0]}.ipynb; write it, or remove "
+            f"the name from `{setting}` in params.yaml."
         )
-    return names
 
 
 def _names(root: Path, setting: str) -> tuple[str, ...]:
