@@ -6,18 +6,21 @@ page over images and seeds; a prediction is made before, and an answer is read o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods import find_method
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.contenders import Contender
-from clipad_harness.experiments.pipeline import Run, train_missing
+from clipad_harness.experiments.pipeline import open_measured, train_missing
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import measured_on
 from clipad_harness.experiments.variants import question_group
@@ -70,22 +73,51 @@ class Verdict:
     sentence: str
 
 
-class Asked:
-    """The rows of a question, measured; none where this run leaves them out.
+class Questions:
+    """Every measured method, to be asked.
 
     Args:
-        run: of the method.
-        scorer: of the run.
-        group: below `questions` of the method's section.
+        root: the project's folder.
+        parameters: profile, dataset and categories in place of those of params.yaml.
     """
 
-    def __init__(self, run: Run, scorer: Scorer, group: str) -> None:
-        self.run, self.scorer, self.group = run, scorer, group
-        name = question_group(group)
+    def __init__(self, root: Path, parameters: Mapping[str, Any] | None = None) -> None:
+        self.runs = {run.name: run for run in open_measured(root, parameters)}
+        self._scorers: dict[str, Scorer] = {}
+
+    def scorer(self, method: str) -> Scorer:
+        """Of a method that is measured; one for all of its questions."""
+        if method not in self._scorers:
+            self._scorers[method] = self.runs[method].scorer()
+        return self._scorers[method]
+
+    def ask(self, method: str, group: str) -> Asked:
+        """The rows of one group of a method's `questions`; none where this run leaves them out."""
+        if method not in self.runs:
+            return Asked(method, group, (), ())
+        run, scorer, name = self.runs[method], self.scorer(method), question_group(group)
         variants = [one for one in run.variants if one.name.startswith(f"{name}/")]
         train_missing(run, scorer, variants)
-        self.among = [Contender(run, scorer, k, one) for one in variants for k in one.k_shots]
-        self.categories = measured_on(name, run.categories, run.profile.ablation_categories)
+        among = [Contender(run, scorer, k, one) for one in variants for k in one.k_shots]
+        categories = measured_on(name, run.categories, run.profile.ablation_categories)
+        return Asked(method, group, among, categories)
+
+
+class Asked:
+    """The rows of a question on the same images.
+
+    Args:
+        method: its name.
+        group: below `questions` of the method's section.
+        among: the rows, in the order of params.yaml; none where they are not measured.
+        categories: on which they are.
+    """
+
+    def __init__(
+        self, method: str, group: str, among: Sequence[Contender], categories: Sequence[str]
+    ) -> None:
+        self.method, self.group, self.among, self.categories = method, group, among, categories
+        self.title = find_method(method).title
         self._effects: dict[tuple[str, str, str], Effect] = {}
 
     @cached_property
@@ -108,7 +140,7 @@ class Asked:
             if contender.label == label:
                 return contender
         raise ClipadError(
-            f"{self.run.name}.questions.{self.group}: found no row {label!r}, expected one of "
+            f"{self.method}.questions.{self.group}: found no row {label!r}, expected one of "
             f"{', '.join(self.labels) or 'none'}."
         )
 
@@ -142,7 +174,7 @@ class Asked:
                 cells += [Cell(percent(values[label]), kind="number"), Cell(effect, kind="number")]
             cells += [Cell(percent(values[label]), kind="number") for values in further.values()]
             body.append(Row(cells))
-        heads = [Cell(self.run.method.title, "col")]
+        heads = [Cell(self.title, "col")]
         for level in LEVELS:
             name = METRIC_LABELS[f"{level}_auroc"]
             heads += [Cell(name, "col", "number"), Cell("to base", "col", "number")]
@@ -172,9 +204,7 @@ class Asked:
             panel.set_ylim(len(names) - 0.5, -0.5)
             panel.set_title(f"{level} AUROC, points to {base}", fontsize=9.5)
             seaborn.despine(ax=panel, left=True)
-        about = (
-            f"{self.run.method.title}: each row minus {base}, 95 % intervals over images and seeds."
-        )
+        about = f"{self.title}: each row minus {base}, 95 % intervals over images and seeds."
         show(figure, f"{about} {'; '.join(said)}.", caption=about)
 
     def verdict(self, label: str, base: str, level: str, points: float = 0.0) -> Verdict | None:
@@ -208,10 +238,11 @@ class Asked:
             "undecided": "Undecided on these weights: the interval holds what was predicted and its "
             "contrary.",
         }[verdict.word]
-        images = sum(len(self.among[0].test_images(name)) for name in self.categories)
-        kind = self.scorer.backbone(self.among[0].variant.config).kind
+        first = self.among[0]
+        images = sum(len(first.test_images(name)) for name in self.categories)
+        kind = first.scorer.backbone(first.variant.config).kind
         basis = f"{images} images of {len(self.categories)} categories, {kind} weights"
         return callout(f"{meaning} {verdict.sentence}; {basis}.")
 
     def _absent(self) -> Html:
-        return callout(f"{self.run.method.title}, {self.group}: {UNMEASURED}.")
+        return callout(f"{self.title}, {self.group}: {UNMEASURED}.")
