@@ -333,19 +333,15 @@ class Encodings:
         store = self.store(config, self.shared(config, recipe, paths))
         return ImageFeatures(store, paths, subject, self.memory)
 
-    def trained_images(
-        self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str
-    ) -> ImageFeatures | None:
-        """The views of images that are trained on; None where they need more of the disk than is given.
+    def fits(self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str) -> bool:
+        """Whether the views of images that are trained on take no more of the disk than is given.
 
         Args:
             paths: at least one. What all of them need is told by the first.
         """
         store = self.store(config, self.shared(config, recipe, paths))
         [first] = store.fill(paths[:1], subject)
-        if first.stat().st_size * len(paths) > self.disk:
-            return None
-        return ImageFeatures(store, paths, subject, self.memory)
+        return first.stat().st_size * len(paths) <= self.disk
 
     def crops(
         self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str

@@ -85,14 +85,12 @@ class TrainingData:
         return len(self.rows)
 
     def prepare(self, subject: str) -> None:
-        """Encode what is missing and is kept, with a progress bar."""
-        if not self._augments:
-            self._stored = self.encodings.trained_images(
-                self.config, self.recipe, self.paths, subject
-            )
+        """Encode what is missing and keep it, with a progress bar; else every epoch encodes anew."""
+        if not self.augments:
+            self._stored = self.encodings.images(self.config, self.recipe, self.paths, subject)
 
     @property
-    def _augments(self) -> bool:
+    def augments(self) -> bool:
         """Whether every image is another one in every epoch; mosaics take the place of some alone."""
         return self.augmentation is not None and self.augmentation.name != MOSAIC
 
@@ -127,7 +125,7 @@ class TrainingData:
             samples = [self._sample_of(epoch, place) for place in places]
             views = self._views(samples)
             # On a CPU one by one, as what is kept was: beside others the last bits would move.
-            apart = not self._augments and self.backbone.device == CPU
+            apart = not self.augments and self.backbone.device == CPU
             parts: list[list[Views] | Features] = [[v] for v in views] if apart else [views]
             return places, parts, self._masks_of(samples)
         if all((epoch, place) not in mosaics for place in places):
@@ -221,7 +219,7 @@ class TrainingData:
 
     def _sample_of(self, epoch: int, place: int) -> Sample:
         """What an epoch shows in the place of an image."""
-        if self._augments:
+        if self.augments:
             return self._augmented(epoch, place)
         tiles = self._mosaics().get((epoch, place))
         return mosaic([self._sample(tile) for tile in tiles]) if tiles else self._sample(place)
