@@ -35,6 +35,7 @@ TOP_NAMES = (
     "cluster",
     "cluster_wait",
     "feature_memory_mb",
+    "feature_disk_gb",
     "synthetic",
     "explorer",
     "pretrain",
@@ -407,6 +408,12 @@ def read_feature_memory(root: Path) -> int:
     """Bytes of features that a training process keeps in memory."""
     megabytes = get(read_params(root), "feature_memory_mb", PARAMS)
     return whole_number("feature_memory_mb", megabytes, 0, 2**30) * 2**20
+
+
+def read_feature_disk(root: Path) -> int:
+    """Bytes that the features of one dataset that is trained on may take on disk."""
+    gigabytes = get(read_params(root), "feature_disk_gb", PARAMS)
+    return whole_number("feature_disk_gb", gigabytes, 0, 2**20) * 10**9
 
 
 def read_explorer(root: Path) -> Explorer:

@@ -255,6 +255,7 @@ class Encodings:
         recipes: all that is read of images, so that what can be encoded in one pass is.
         folder: of all that is kept; safe to delete at any time.
         memory: bytes of features that a process keeps.
+        disk: bytes that the features of one dataset that is trained on may take in the folder.
         device: where the backbone computes; see `find_device`.
     """
 
@@ -267,12 +268,13 @@ class Encodings:
         recipes: Iterable[Recipe],
         folder: Path,
         memory: int,
+        disk: int,
         device: str,
     ) -> None:
         self.name, self.profile, self.weights = name, profile, weights
         self.device = device
         self.main, self.recipes = main, list(dict.fromkeys(recipes))
-        self.folder, self.memory = folder, memory
+        self.folder, self.memory, self.disk = folder, memory, disk
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it.
@@ -330,6 +332,16 @@ class Encodings:
         """The views of some images, encoded as far as they are not yet."""
         store = self.store(config, self.shared(config, recipe, paths))
         return ImageFeatures(store, paths, subject, self.memory)
+
+    def fits(self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str) -> bool:
+        """Whether the views of images that are trained on take no more of the disk than is given.
+
+        Args:
+            paths: at least one. What all of them need is told by the first.
+        """
+        store = self.store(config, self.shared(config, recipe, paths))
+        [first] = store.fill(paths[:1], subject)
+        return first.stat().st_size * len(paths) <= self.disk
 
     def crops(
         self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str

@@ -21,6 +21,7 @@ from clipad_harness.base.settings import (
     MethodSettings,
     Profile,
     read_engine,
+    read_feature_disk,
     read_feature_memory,
     read_method,
     read_methods,
@@ -139,6 +140,7 @@ class Run:
             recipes,
             self.root / CACHE,
             read_feature_memory(self.root),
+            read_feature_disk(self.root),
             self.profile.device,
         )
 

@@ -9,7 +9,7 @@ What is finished already is not subtracted.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +23,11 @@ from clipad_core.clip.features import Recipe
 from clipad_core.clip.preprocess import CROPS
 from clipad_core.clip.published import architecture_config, learn_architecture
 from clipad_core.methods import find_method
-from clipad_core.methods.method import Augmentation, Method
+from clipad_core.methods.method import Method
 from clipad_harness.base.files import yaml_line
 from clipad_harness.base.settings import (
     Profile,
+    read_feature_disk,
     read_feature_memory,
     read_profile,
     read_workers,
@@ -228,11 +229,17 @@ def _job(run: Run) -> Job:
     scorer = run.scorer()
     shards = list({scorer.alike(shard): shard for shard in reversed(run.shards)}.values())[::-1]
     jobs = [(job, len(training_rows(frames[job.dataset], job))) for job in trainings(variants)]
-    encodings = _encodings(method, variants, shards, jobs, frames)
+    recipes = _recipes(method, variants)
+    anew = {
+        job: 1.0 if size > read_feature_disk(run.root) else _encoded_anew(method, job)
+        for job, size in _stored(method, jobs, recipes, config).items()
+    }
+    stored = [(job, images) for job, images in jobs if anew[job] < 1]
+    encodings = _encodings(method, recipes, shards, stored, frames)
     costs = [(images, *_tower(config, recipe)) for recipe, images in encodings.items()]
     encoded = sum(images * operations for images, operations, _ in costs)
     numbers = sum(images * per_image for images, _, per_image in costs)
-    learned = sum(_training(method, job, images, config) for job, images in jobs)
+    learned = sum(_training(method, job, images, config, anew[job]) for job, images in jobs)
     tested = {variant.tested_on for variant in variants}
     largest = max(int(_per_category(frames[dataset]).max()) for dataset in tested)
     size = _side(config, method.recipe(variants[0].config, 0))
@@ -257,19 +264,39 @@ def _job(run: Run) -> Job:
     )
 
 
-def _encodings(
-    method: Method,
-    variants: Sequence[Variant],
-    shards: Sequence[Shard],
-    jobs: Sequence[tuple[TrainingJob, int]],
-    frames: dict[str, pd.DataFrame],
-) -> dict[Recipe, int]:
-    """Every distinct encoding, and of how many images it is made."""
-    recipes = [
+def _recipes(method: Method, variants: Sequence[Variant]) -> list[Recipe]:
+    """All that is read of images."""
+    return [
         method.recipe(variant.tested_with(variant.seeds[0]), k_shot)
         for variant in variants
         for k_shot in variant.k_shots
     ]
+
+
+def _stored(
+    method: Method,
+    jobs: Sequence[tuple[TrainingJob, int]],
+    recipes: Sequence[Recipe],
+    config: dict[str, Any],
+) -> Mapping[TrainingJob, float]:
+    """Bytes on disk of the features of what each training reads, if they are kept."""
+    return {
+        job: 4
+        * WIDER[job.config.precision]
+        * images
+        * _tower(config, method.training_recipe(job.config).shared(recipes))[1]
+        for job, images in jobs
+    }
+
+
+def _encodings(
+    method: Method,
+    recipes: Sequence[Recipe],
+    shards: Sequence[Shard],
+    jobs: Sequence[tuple[TrainingJob, int]],
+    frames: dict[str, pd.DataFrame],
+) -> dict[Recipe, int]:
+    """Every distinct encoding that is kept, and of how many images it is made."""
     passes = {
         (shard.variant.tested_on, shard.category, _shared(method, shard, recipes))
         for shard in shards
@@ -326,8 +353,9 @@ def _steps(method: Method, job: TrainingJob, images: int) -> int:
     return -(-images // job.config.batch_size) * _epochs(method, job)
 
 
-def _encoded_anew(augmentation: Augmentation | None, job: TrainingJob) -> float:
+def _encoded_anew(method: Method, job: TrainingJob) -> float:
     """The share of the images of an epoch that are new in it."""
+    augmentation = None if method.training is None else method.training.augmentation(job.config)
     if augmentation is None:
         return 0.0
     if augmentation.name != MOSAIC:
@@ -335,13 +363,14 @@ def _encoded_anew(augmentation: Augmentation | None, job: TrainingJob) -> float:
     return augmentation.mosaic_rate if job.dataset == augmentation.mosaics_of else 0.0
 
 
-def _training(method: Method, job: TrainingJob, images: int, config: dict[str, Any]) -> float:
-    """Operations of one training: the text side of every step, and towers where images change."""
+def _training(
+    method: Method, job: TrainingJob, images: int, config: dict[str, Any], anew: float
+) -> float:
+    """Operations of one training: the text side of every step, and towers of what is encoded in it."""
     if method.training is None:
         return 0.0
     passes = images * _epochs(method, job)
-    anew = _encoded_anew(method.training.augmentation(job.config), job)
-    every_image = anew == 1 or method.training.prompts_of_images
+    every_image = _encoded_anew(method, job) == 1 or method.training.prompts_of_images
     prompts = 2 * (passes if every_image else _steps(method, job, images))
     text = TRAINING_FACTOR * prompts * tower_operations(config, 17, "text_cfg")
     tower, _ = _tower(config, method.training_recipe(job.config))
@@ -466,6 +495,23 @@ def _on(run: Run, categories: Sequence[str]) -> Run:
     )
 
 
+def _too_large(run: Run) -> list[str]:
+    """A sentence where features of what is trained on are not kept."""
+    frames = {name: images.index for name, images in run.datasets.items()}
+    jobs = [(job, len(training_rows(frames[job.dataset], job))) for job in trainings(run.variants)]
+    stored = _stored(run.method, jobs, _recipes(run.method, run.variants), _architecture(run))
+    most = read_feature_disk(run.root)
+    sizes = [
+        size for job, size in stored.items() if size > most and _encoded_anew(run.method, job) < 1
+    ]
+    if not sizes:
+        return []
+    return [
+        f"{run.method.title}: the features of what it trains on are {max(sizes) / 1e9:.1f} GB, more than "
+        f"feature_disk_gb ({most / 1e9:.0f}), so that every epoch encodes its images anew."
+    ]
+
+
 def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
     """The text of `clipad plan`, and what is missing.
 
@@ -492,6 +538,7 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
         "for a batch that is not measured, all processes together."
     )
     lines += [f"{run.method.title}: {sentence}." for run in runs for sentence in run.left_out]
+    lines += [sentence for run in runs for sentence in _too_large(run)]
     if jobs and (others := elsewhere(jobs, machine)):
         lines.append("\n".join(["Elsewhere, all methods together:", *others]))
     if less := ways_down(runs, machine):

@@ -180,7 +180,8 @@ class Trainer:
             self._data = None
             images, rows = self.datasets[job.dataset], self.rows(job)
             data = TrainingData(images, rows, self.encodings, config, augmentation)
-            data.prepare(job.dataset)
+            if not data.augments and self.encodings.fits(config, recipe, data.paths, job.dataset):
+                data.prepare(job.dataset)
             self._data = (key, data)
         self._data[1].config = config
         return self._data[1]

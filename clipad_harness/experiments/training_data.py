@@ -1,7 +1,8 @@
 """What a method is trained on: frozen features, labels and masks of the auxiliary dataset.
 
 The towers are frozen, so an image is encoded once and every further epoch reads its features. Only
-an augmented image is new in every epoch, and is encoded when its turn comes.
+an augmented image is new in every epoch, and is encoded when its turn comes; so are all images where their
+features need more of the disk than is given.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class TrainingData:
         images: the dataset.
         rows: the images that are trained on.
         encodings: backbones and features; says how many bytes of features are kept in memory, and of
-            masks or, where they are augmented anew in every epoch, images and masks. The rest stays on
-            disk.
+            masks or, where they are encoded anew in every epoch, images and masks. The rest stays on
+            disk, as much as is given there.
         config: what encodes and trains.
         augmentation: what is done to every image in every epoch; None: nothing.
 
@@ -84,9 +85,14 @@ class TrainingData:
         return len(self.rows)
 
     def prepare(self, subject: str) -> None:
-        """Encode what is missing, with a progress bar."""
-        if self.augmentation is None or self.augmentation.name == MOSAIC:
+        """Encode what is missing and keep it, with a progress bar; else every epoch encodes anew."""
+        if not self.augments:
             self._stored = self.encodings.images(self.config, self.recipe, self.paths, subject)
+
+    @property
+    def augments(self) -> bool:
+        """Whether every image is another one in every epoch; mosaics take the place of some alone."""
+        return self.augmentation is not None and self.augmentation.name != MOSAIC
 
     def batches(self, steps: Sequence[tuple[int, Sequence[int]]]) -> Iterator[Batch]:
         """Of every step its batch.
@@ -116,17 +122,20 @@ class TrainingData:
         epoch, places = step
         mosaics, stored = self._mosaics(), self._stored
         if stored is None:
-            samples = [self._augmented(epoch, place) for place in places]
-            return places, [self._views(samples)], self._masks_of(samples)
+            samples = [self._sample_of(epoch, place) for place in places]
+            views = self._views(samples)
+            # On a CPU one by one, as what is kept was: beside others the last bits would move.
+            apart = not self.augments and self.backbone.device == CPU
+            parts: list[list[Views] | Features] = [[v] for v in views] if apart else [views]
+            return places, parts, self._masks_of(samples)
         if all((epoch, place) not in mosaics for place in places):
             masks = [self._resized_mask(place) for place in places]
             features = join([stored.read(place, self.recipe) for place in places])
             return places, [features], torch.cat(masks)
-        parts: list[list[Views] | Features] = []
-        masks = []
+        parts, masks = [], []
         for place in places:
-            if tiles := mosaics.get((epoch, place)):
-                sample = mosaic([self._sample(tile) for tile in tiles])
+            if (epoch, place) in mosaics:
+                sample = self._sample_of(epoch, place)
                 parts.append(self._views([sample]))
                 masks.append(self._masks_of([sample]))
             else:
@@ -207,6 +216,13 @@ class TrainingData:
 
     def _masks_of(self, samples: Sequence[Sample]) -> Tensor:
         return torch.cat([self._resized(sample.mask) for sample in samples])
+
+    def _sample_of(self, epoch: int, place: int) -> Sample:
+        """What an epoch shows in the place of an image."""
+        if self.augments:
+            return self._augmented(epoch, place)
+        tiles = self._mosaics().get((epoch, place))
+        return mosaic([self._sample(tile) for tile in tiles]) if tiles else self._sample(place)
 
     def _augmented(self, epoch: int, place: int) -> Sample:
         assert self.augmentation is not None

@@ -19,9 +19,9 @@ from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.numbers import is_printed, load_reported, printed_dataset
-from clipad_harness.papers.verdicts import MEAN, compare
+from clipad_harness.papers.verdicts import compare
 from clipad_harness.report.provenance import about_page, origins
-from clipad_harness.report.summary import Headline, Summary
+from clipad_harness.report.summary import Summary, headlines
 from clipad_harness.report.tables import VERDICTS, Html
 
 
@@ -105,10 +105,6 @@ def shown_dataset(scorer: Scorer) -> str:
 def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
     """The page's metrics file: headline means, verdict counts, what is missing."""
     frame = comparison(scorer, matching(scorer, results))
-    lines: dict[str, dict[str, Headline]] = {}
-    for row in frame[frame["category"] == MEAN].to_dict("records"):
-        shots = lines.setdefault(f"{row['k_shot']}-shot", {})
-        shots[str(row["metric"])] = headline(row)
     means, reason = comparable(scorer)
     backbone = scorer.backbone(scorer.variants[0].config)
     references = find_method(scorer.name).references
@@ -128,7 +124,7 @@ def summarise(scorer: Scorer, results: pd.DataFrame) -> Summary:
         categories=int(scorer.tested.index["category"].nunique()),
         images=int((scorer.tested.index["split"] == "test").sum()),
         seeds=int(results.loc[results["variant"] == MAIN, "seed"].nunique()),
-        headline=lines,
+        headline=headlines(frame),
         verdicts={k: int(counts.get(k, 0)) for k in VERDICTS},
         missing=[*read_paper(scorer.method).missing, *incomplete(scorer)],
     )
@@ -165,19 +161,6 @@ def summary_of_left_out(method: str, profile: Profile, about: str) -> Summary:
     )
 
 
-def headline(row: dict) -> Headline:
-    """One row of `comparison`, with None for unknown."""
-    return Headline(
-        ours=_number(row["ours_mean"]),
-        ours_std=_number(row["ours_std"]),
-        paper=_number(row["paper_mean"]),
-        paper_std=_number(row["paper_std"]),
-        difference=_number(row["difference"]),
-        verdict=str(row["verdict"]),
-        source=str(row["source"]),
-    )
-
-
 def incomplete(scorer: Scorer) -> list[str]:
     """What a complete run of the dataset would have and this one has not, a sentence each."""
     images, card = scorer.tested, read_card(scorer.profile.dataset)
@@ -199,10 +182,6 @@ def incomplete(scorer: Scorer) -> list[str]:
     if unmasked := [name for name in images.categories if not images.has_masks(name)]:
         missing.append(f"pixel metrics are undefined without masks: {', '.join(unmasked)}")
     return missing
-
-
-def _number(value: object) -> float | None:
-    return None if pd.isna(value) else float(str(value))  # type: ignore[call-overload]
 
 
 def provenance(scorer: Scorer, data: Path, parameters: Mapping[str, object]) -> dict[str, str]:

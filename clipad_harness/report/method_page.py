@@ -26,11 +26,10 @@ from clipad_harness.report.figures import show
 from clipad_harness.report.method import (
     comparable,
     comparison,
-    headline,
     incomplete,
     shown_dataset,
 )
-from clipad_harness.report.summary import headline_cell
+from clipad_harness.report.summary import headline, headline_cell
 from clipad_harness.report.tables import (
     DASH,
     Cell,

@@ -32,12 +32,17 @@ every number)::
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_core.validation import validate, wrong
+from clipad_harness.papers.verdicts import MEAN
 from clipad_harness.report.tables import DASH, VERDICTS, Cell, Html, badge, percent, with_spread
 
 # Filled by the page's script, since what differs from run to run is no part of the page.
@@ -143,6 +148,32 @@ def _summary(record: object, path: Path) -> Summary:
     except ClipadError as error:
         raise ClipadError(f"{error} Run the page's stage again.") from error
     return summary
+
+
+def headlines(frame: pd.DataFrame) -> dict[str, dict[str, Headline]]:
+    """The means of a `compare`, by number of shots (`0-shot`), then by metric."""
+    lines: dict[str, dict[str, Headline]] = {}
+    for row in frame[frame["category"] == MEAN].to_dict("records"):
+        shots = lines.setdefault(f"{row['k_shot']}-shot", {})
+        shots[str(row["metric"])] = headline(row)
+    return lines
+
+
+def headline(row: Mapping[Any, Any]) -> Headline:
+    """One row of a `compare`, with None for unknown."""
+    return Headline(
+        ours=_number(row["ours_mean"]),
+        ours_std=_number(row["ours_std"]),
+        paper=_number(row["paper_mean"]),
+        paper_std=_number(row["paper_std"]),
+        difference=_number(row["difference"]),
+        verdict=str(row["verdict"]),
+        source=str(row["source"]),
+    )
+
+
+def _number(value: object) -> float | None:
+    return None if pd.isna(value) else float(str(value))  # type: ignore[call-overload]
 
 
 def headline_cell(line: Headline | None, mark: str = "", link: str = "") -> Cell:

@@ -35,8 +35,8 @@ from clipad_harness.papers.printed_tables import (
     printed_in,
 )
 from clipad_harness.papers.verdicts import MEAN, beside, check_results, measured
-from clipad_harness.report.method import headline, missing_images
-from clipad_harness.report.summary import Headline, headline_cell
+from clipad_harness.report.method import missing_images
+from clipad_harness.report.summary import Headline, headline, headline_cell
 from clipad_harness.report.tables import (
     DASH,
     Cell,

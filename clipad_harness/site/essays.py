@@ -15,10 +15,17 @@ from clipad_harness.base.files import write_text
 
 @dataclass(frozen=True)
 class Description:
-    """A page in the index: its title, and its purpose as the end of a sentence."""
+    """A page in the index.
+
+    Attributes:
+        title: of the page.
+        purpose: the end of a sentence that begins with the title.
+        methods: without a page of their own, whose numbers this one shows.
+    """
 
     title: str
     purpose: str
+    methods: tuple[str, ...] = ()
 
 
 def description_path(root: Path, name: str) -> Path:

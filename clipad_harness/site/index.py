@@ -5,10 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clipad_core.methods import find_method
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.base.files import write_text
 from clipad_harness.data.images import file_hash
+from clipad_harness.experiments.pipeline import measured_methods, read_results, results_path
+from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers import citations as bibliography
+from clipad_harness.papers.numbers import load_reported, printed_dataset
+from clipad_harness.papers.verdicts import compare
 from clipad_harness.report.glossary import glossary
 from clipad_harness.report.provenance import code_hash, origin_anchor
 from clipad_harness.report.summary import (
@@ -16,6 +21,7 @@ from clipad_harness.report.summary import (
     Headline,
     Summary,
     headline_cell,
+    headlines,
     read_summary,
     summary_path,
 )
@@ -58,6 +64,25 @@ class _Entry:
     link: str
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Means of a method, a line of the headline a number of shots.
+
+    Attributes:
+        headline: by number of shots, then by metric.
+        page: where they are shown, as a link; "" for nowhere.
+        has_origins: whether that page says of each number where it comes from.
+    """
+
+    title: str
+    title_with_references: str
+    dataset: str
+    backbone: str
+    headline: Mapping[str, Mapping[str, Headline]]
+    page: str
+    has_origins: bool
+
+
 def write_home(
     root: Path,
     names: Sequence[str],
@@ -77,26 +102,47 @@ def write_home(
     facts_ = {
         f"reports/summaries/{path.name}": file_hash(path) for path in summaries if path.is_file()
     }
-    cited = [
-        citation
-        for path in summaries
-        if path.is_file()
-        for citation in bibliography.citations(path.stem, read_summary(path).dataset)
-    ]
+    shown = {path.stem: read_summary(path).dataset for path in summaries if path.is_file()}
     descriptions = {name: description_path(root, name) for name in essays}
     further = {
         name: read_description(path) if path.is_file() else None
         for name, path in descriptions.items()
     }
+    page_of = {
+        name: f"{essay}.html"
+        for essay, about in further.items()
+        for name in (about.methods if about else ())
+    }
+    others = [name for name in measured_methods(root) if name not in names]
+    measured = [_measured(root, name, page_of.get(name, "")) for name in others]
+    shown |= {name: own.dataset for name, own in zip(others, measured, strict=True)}
+    tables = [results_path(root, name) for name in others]
+    facts_ |= {path.relative_to(root).as_posix(): file_hash(path) for path in tables}
+    cited = [
+        citation
+        for name, dataset in shown.items()
+        for citation in bibliography.citations(name, dataset)
+    ]
     return index_page(
         summaries,
         reports / "index.html",
         further={reports / f"{name}.html": about for name, about in (further | _FURTHER).items()},
-        provenance={"code hash": code_hash(names), **facts_},
+        others=measured,
+        provenance={"code hash": code_hash([*names, *others]), **facts_},
         citations=list(dict.fromkeys(cited)),
         command="./repro",
         failed=failed,
     )
+
+
+def _measured(root: Path, name: str, page: str) -> Measured:
+    """What a run has measured of a method; whether a paper's numbers compare, only its own page says."""
+    results, references = read_results(root, name), find_method(name).references
+    main = results[results["variant"] == MAIN]
+    dataset, backbone = (str(main[name].iloc[0]) for name in ("dataset", "backbone"))
+    frame = compare(main, load_reported(), False, printed_dataset(name, dataset))
+    titles = str(main["method"].iloc[0]), references.title if references else ""
+    return Measured(*titles, dataset, backbone, headlines(frame), page, has_origins=False)
 
 
 def index_page(
@@ -104,6 +150,7 @@ def index_page(
     output: Path,
     *,
     further: Mapping[Path, Description | None] | None = None,
+    others: Sequence[Measured] = (),
     provenance: Mapping[str, str] | None = None,
     citations: Sequence[tuple[str, str]] = (),
     command: str | None = None,
@@ -118,6 +165,7 @@ def index_page(
         output: the HTML file to write.
         further: pages about all methods, each with what it is called and is for; one that is not there,
             or has None, is listed as missing.
+        others: methods without a page of their own, in the order of the reader's interest.
         provenance: what made the page, as label and value.
         citations: label and BibTeX of what to cite.
         command: what makes the reports again; shown at the end.
@@ -149,13 +197,13 @@ def index_page(
         f"{path.name}: has not been made yet" for path in further or {} if path not in links
     ]
     sections = [
-        ("headline", "Headline", _headline_table(entries)),
+        ("headline", "Headline", _headline_table([*map(_of_page, entries), *others])),
         ("reports", "Reports", _reports_table(entries)),
         ("costs", "Run time and memory", COSTS),
         ("missing", "What is missing", _missing_list(missing)),
     ]
     section = Html('<h2 id="{}">{}</h2>\n{}\n')
-    body = _opening(entries, _further_links(links, output))
+    body = _opening(entries, others, _further_links(links, output))
     body += Html("").join(section.format(*parts) for parts in sections)
     contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
     text = page(
@@ -185,13 +233,15 @@ def _link(path: Path, output: Path) -> str:
     return Path(os.path.relpath(path, output.parent)).as_posix()
 
 
-def _opening(entries: list[_Entry], links: Html) -> Html:
+def _opening(entries: list[_Entry], others: Sequence[Measured], links: Html) -> Html:
     lead = Html(
         '<p class="lead">Tables, ablations and figures of the CLIP anomaly-detection papers, made '
         "again: what we measure, what the papers print, and, where the two can be compared, how far they are "
         "apart.</p>"
     )
-    stand_in = sorted({entry.summary.method for entry in entries if entry.summary.stand_in})
+    stand_ins = {entry.summary.backbone for entry in entries if entry.summary.stand_in}
+    lines = [*map(_of_page, entries), *others]
+    stand_in = sorted({line.title for line in lines if line.backbone in stand_ins})
     banner = (
         callout(
             f"Stand-in weights: paper columns are not comparable ({', '.join(stand_in)}). The "
@@ -208,27 +258,37 @@ def _opening(entries: list[_Entry], links: Html) -> Html:
     return lead + banner + facts(values) + links
 
 
-def _headline_table(entries: list[_Entry]) -> Html:
-    if not entries:
+def _of_page(entry: _Entry) -> Measured:
+    about = entry.summary
+    names = about.method, about.method_with_references, about.dataset, about.backbone
+    return Measured(*names, about.headline, entry.link, has_origins=True)
+
+
+def _headline_table(lines: Sequence[Measured]) -> Html:
+    if not lines:
         return Html("<p>No report has been made yet.</p>")
     names = ["method", "dataset", "shots", *(METRIC_LABELS[m] for m in HEADLINE_METRICS)]
     rows = []
-    for entry in entries:
-        about = entry.summary
-        for shots, metrics in sorted(about.headline.items(), key=lambda item: _shots(item[0])):
-            origin = f"{entry.link}#{origin_anchor(shots)}"
-            name = about.method_with_references if _shots(shots)[0] else about.method
-            link = Html('<a href="{}">{}</a>').format(entry.link, name)
-            cells = [Cell(link, "row"), Cell(about.dataset), Cell(shots, kind="short")]
+    for line in lines:
+        for shots, metrics in sorted(line.headline.items(), key=lambda item: _shots(item[0])):
+            origin = f"{line.page}#{origin_anchor(shots)}" if line.has_origins else ""
+            name = line.title_with_references if _shots(shots)[0] else line.title
+            link = Html('<a href="{}">{}</a>').format(line.page, name) if line.page else name
+            cells = [Cell(link, "row"), Cell(_breakable(line.dataset)), Cell(shots, kind="short")]
             for metric in HEADLINE_METRICS:
                 cells.append(headline_cell(_plain(metrics.get(metric)), link=origin))
             rows.append(Row(cells))
     caption = (
-        "Mean over categories in per cent, ± standard deviation over seeds; each number leads to its "
-        "seeds, data, code and settings. Below it: what the paper prints and, where the two can be "
-        "compared, the difference in points."
+        "Mean over categories in per cent, ± standard deviation over seeds; a number of a method with a "
+        "page of its own leads to its seeds, data, code and settings. Below it: what the paper prints and, "
+        "where the page says that the two can be compared, the difference in points."
     )
     return html_table(caption, [[Cell(name, "col") for name in names]], rows)
+
+
+def _breakable(name: str) -> Html:
+    """A name that may go on in another line after an underscore, so that the table fits its page."""
+    return Html("_<wbr>").join(Html("{}").format(part) for part in name.split("_"))
 
 
 def _plain(line: Headline | None) -> Headline | None:
@@ -251,7 +311,13 @@ def _reports_table(entries: list[_Entry]) -> Html:
         verdicts = [badge(name, count=n) for name, n in about.verdicts.items() if n]
         below = Html('<span class="cell-paper">{}</span>').format(about.reason)
         link = Html('<a href="{}">{}</a>').format(entry.link, about.title)
-        values = [about.backbone, about.dataset, about.categories, about.images, about.seeds]
+        values = [
+            about.backbone,
+            _breakable(about.dataset),
+            about.categories,
+            about.images,
+            about.seeds,
+        ]
         ended = Html(" ").join(verdicts or [DASH]) + (Html("") if about.comparable else below)
         rows.append(Row([Cell(link, "row"), *map(Cell, values), Cell(ended)]))
     caption = "Every report, what it was run on, and how its comparisons ended."

@@ -137,6 +137,8 @@ def read_parameters(source: Path) -> dict[str, object]:
 def describe(source: Path) -> Description:
     """What the notebook of an essay says of itself: its metadata `"clipad": {"title": ..., "purpose": ...}`.
 
+    Where it is the page of methods that have none of their own, `"methods": [...]` names them.
+
     Raises:
         ClipadError: no notebook, or metadata without a title and a purpose.
     """

@@ -18,6 +18,7 @@ from clipad_harness.base.settings import (
     read_cluster,
     read_essays,
     read_explorer,
+    read_feature_disk,
     read_feature_memory,
     read_method,
     read_methods,
@@ -111,6 +112,7 @@ ODD = [
 PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "workers": ("workers: {}", read_workers),
     "waiting": ("cluster: null\ncluster_wait: {}", read_cluster),
+    "disk": ("feature_disk_gb: {}", read_feature_disk),
     "memory": ("feature_memory_mb: {}", read_feature_memory),
     "methods": ("methods: {}", read_methods),
     "essays": ("essays: {}", read_essays),

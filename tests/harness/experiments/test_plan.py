@@ -156,6 +156,28 @@ def test_float64_takes_twice_the_room_of_float32_and_more_time(project: Path) ->
         assert wide_job.memory > narrow_job.memory and wide_job.wider > narrow_job.wider
 
 
+def test_features_without_room_on_disk_are_forecast_as_encoded_in_every_epoch(
+    project: Path,
+) -> None:
+    before = (project / "params.yaml").read_text()
+    change(project, "methods", value=["vcpclip"])
+    change(project, "vcpclip", "ablations", value={})
+    change(project, "vcpclip", "changes", "epochs", value=3)
+    [opened] = plan.open_runs(project, read_profile(project))
+    kept, sentences = plan._job(opened), plan._too_large(opened)
+    change(project, "feature_disk_gb", value=0)
+    anew, [sentence] = plan._job(opened), plan._too_large(opened)
+    (project / "params.yaml").write_text(before)
+    # One training, which is encoded for once: two epochs more of the same images.
+    images = opened.datasets["synthetic_auxiliary"].index
+    recipe = opened.method.training_recipe(opened.variants[0].config)
+    operations, numbers = plan._tower(plan._architecture(opened), recipe)
+    count = int((images["split"] == "test").sum())
+    assert anew.operations - kept.operations == pytest.approx(2 * count * operations)
+    assert kept.gigabytes - anew.gigabytes == pytest.approx(8e-9 * count * numbers)
+    assert sentences == [] and sentence.startswith("VCP-CLIP: the features of what it trains on")
+
+
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
     x = pre_norm(micro.vision, embed_patches(micro.vision, torch.zeros(1, 3, 32, 32))[0])
     counter = FlopCounterMode(display=False, custom_mapping=packed_operations())

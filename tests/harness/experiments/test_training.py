@@ -22,12 +22,13 @@ from safetensors.torch import load_file
 
 from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import read_safetensors, to_safetensors
+from clipad_core.methods.method import Augmentation
 from clipad_core.methods.vcpclip import METHOD
 from clipad_harness.base import sealed
-from clipad_harness.experiments import pipeline, train, trainer
+from clipad_harness.experiments import pipeline, train, trainer, training_data
 from clipad_harness.experiments.features import FeatureStore
 from clipad_harness.experiments.pipeline import Run, open_run
-from clipad_harness.experiments.training_data import check_trainable
+from clipad_harness.experiments.training_data import TrainingData, check_trainable
 from clipad_harness.experiments.variants import Shard, trainings
 
 CATEGORIES = {
@@ -263,6 +264,56 @@ def test_features_are_read_once_where_memory_is_given(
     for first, second in zip(*rounds, strict=True):
         assert torch.equal(first[0].image_embedding, second[0].image_embedding)
         assert torch.equal(first[2], second[2])
+
+
+def test_a_training_without_room_on_disk_encodes_in_every_epoch_and_ends_alike(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = "coop"
+    change(project, "methods", value=[method])
+    pipeline.train(project, method)
+    kept = learned(open_run(project, method))
+    curve = (project / "reports/results" / method / "training.csv").read_bytes()
+    shutil.rmtree(project / "data" / "trained")
+    shutil.rmtree(project / ".cache")
+    change(project, "feature_disk_gb", value=0)
+    images, encode = [], training_data.encode_views
+
+    def counted(*arguments: Any) -> object:
+        images.append(len(arguments[2]))
+        return encode(*arguments)
+
+    monkeypatch.setattr(training_data, "encode_views", counted)
+    pipeline.train(project, method)
+    assert images == [1] * 2 * 16  # two epochs, each without the last two of 18
+    # The first image alone, which told how large they are.
+    assert len(list((project / ".cache/features").rglob("*.safetensors"))) == 1
+    assert (project / "reports/results" / method / "training.csv").read_bytes() == curve
+    anew = learned(open_run(project, method))
+    assert all(torch.equal(anew[name], tensor) for name, tensor in kept.items())
+
+
+def test_without_room_on_disk_mosaics_and_images_are_those_that_are_kept(project: Path) -> None:
+    run = open_run(project, "aprilgan", {"ablations": {}, "seeds": [1], "k_shots": [0]})
+    job, trained = trainings(run.variants)[0], run.trainer()
+
+    def read(augmentation: Augmentation | None, keeps: bool) -> TrainingData:
+        images, rows = run.datasets[job.dataset], trained.rows(job)
+        data = TrainingData(images, rows, trained.encodings, job.config, augmentation)
+        if keeps:
+            data.prepare("images")
+        return data
+
+    mosaics = Augmentation("mosaic", 0.5, job.dataset)
+    kept, anew, plain = read(mosaics, True), read(mosaics, False), read(None, True)
+    for place in range(len(kept)):
+        one, other, image = (data.batch(0, [place]) for data in (kept, anew, plain))
+        for block, tokens in one[0].patch_tokens.items():
+            assert torch.equal(tokens, other[0].patch_tokens[block])
+            is_image = torch.equal(tokens, image[0].patch_tokens[block])
+            assert is_image == ((0, place) not in kept._mosaics())
+        assert torch.equal(one[2], other[2])
+    assert {epoch for epoch, _ in kept._mosaics()} >= {0}
 
 
 def test_a_training_that_scores_leads_to_results(project: Path) -> None:

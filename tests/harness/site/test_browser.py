@@ -122,6 +122,14 @@ def test_a_page_can_be_read_on_a_phone_and_on_a_wide_screen(
     assert browser.run(smallest) >= 10
 
 
+def test_the_tables_of_the_index_fit_a_common_screen(browser: Browser, reports: Path) -> None:
+    browser.open(reports / "index.html", width=1280)
+    settle(browser)
+    tables = "[...document.querySelectorAll('#headline ~ .scroll')]"
+    assert browser.run(f"{tables}.length") >= 2
+    assert browser.run(f"{tables}.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
+
+
 def test_a_script_that_comes_with_data_does_not_run_and_ours_does(
     browser: Browser, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, find_chromium
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from printed_project import results_of, write_project, write_results
 
 from clipad_core.errors import ClipadError
@@ -107,6 +107,29 @@ def test_the_index_leads_to_an_essay_in_its_own_words_once_its_page_is_made(proj
         ClipadError, match=r"toys\.json: found no title.*run the stage of the essay"
     ):
         write_home(project, ["winclip"], ["toys"])
+
+
+def test_the_index_has_a_line_for_a_method_without_a_page_and_leads_to_the_essay_about_it(
+    tmp_path: Path,
+) -> None:
+    root = write_project(tmp_path, ["clip", "winclip"], "paper")
+    write_results(root, "clip", results_of("clip", "mvtec", {"image_auroc": 74.02, "aupro": 11.52}))
+
+    def headline(*essays: str) -> list[Tag]:
+        soup = BeautifulSoup(
+            write_home(root, [], essays).read_text(encoding="utf-8"), "html.parser"
+        )
+        [row] = soup.find(id="headline").find_next("table").tbody.find_all("tr")
+        return row.find_all(["th", "td"])
+
+    name, dataset, shots, auroc, ap, _, aupro = headline()
+    assert [cell.get_text() for cell in (name, dataset, shots)] == ["CLIP", "mvtec", "0-shot"]
+    # The mean of two seeds, a tenth apart.
+    assert auroc.get_text().startswith("74.1 ± 0.1") and aupro.get_text().startswith("11.6 ± 0.1")
+    assert name.a is None and auroc.a is None and ap.get_text() == "–"
+    page = write_text(root / "reports" / "toys.html", "page")
+    write_description(description_path(root, page.stem), Description("Toys", "all.", ("clip",)))
+    assert headline("toys")[0].a["href"] == "toys.html"
 
 
 @pytest.mark.parametrize("command", ["tables", "conflicts"])
