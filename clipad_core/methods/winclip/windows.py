@@ -92,32 +92,49 @@ def home_windows(
 
 
 def _encode_in_one_pass(
-    tower: VisionTower, x: Tensor, grid: tuple[int, int], scale: int, attention: WindowAttention
+    tower: VisionTower,
+    x: Tensor,
+    grid: tuple[int, int],
+    scale: int,
+    attention: WindowAttention,
+    inputs: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Class-token outputs as of `_encode_windows` with stride 1, from one pass of all patches.
+    """Class-token outputs as of `_encode_windows` with stride 1, but every patch goes through once.
 
-    The sequence holds the n class tokens of all windows and the patches, once. A class token sees itself
-    and the patches of its window; a patch sees its home window (`home_windows`): the class token of it
-    and its patches. What differs from windows that are encoded alone: a patch is one token, not one a
-    window that covers it, so its keys and values come from its home window, whichever window reads them.
-    Windows that are the home of exactly their own patches in every block are the same up to rounding.
+    The sequence holds the n class tokens of all windows and the patches. A class token sees itself and
+    the patches of its window. Local attention: a patch sees its home window (`home_windows`), the class
+    token of it and its patches. Global: patches are those of the tower's ordinary pass, and see the
+    image, as below Mask Class Tokens (Ding et al., MaskCLIP, ICML 2023).
+
+    What differs from windows that are encoded alone: there a patch is one token in each window that
+    covers it and sees that window; here it is one token, so its keys and values are the same for all
+    windows, and come from its home window or the image. A window that is the home of exactly its own
+    patches in every block is the same up to rounding; of a window as large as the grid that is the
+    ordinary pass.
+
+    Args:
+        x: tokens after ``ln_pre``, class token first.
+        inputs: global: the patches before each block of the ordinary pass, (b, p, c).
     """
     windows = window_index(grid, scale)
     count, patches = len(windows), x.shape[1] - 1
     members = torch.cat([torch.arange(count)[:, None], windows + count], dim=1).to(x.device)
     start = F.pad(torch.arange(patches, device=x.device) + 1, (count, 0))
-    own = torch.arange(len(start), device=x.device)
-    class_tokens = []
+    own, class_tokens = torch.arange(len(start), device=x.device), []
     for part in tower.chunks(len(x), len(start) * members.shape[1]):
         y = x[part][:, start]
         for index in range(tower.depth - 1):
-            home = home_windows(grid, scale, attention, index).to(x.device)
-            seen = members[torch.cat([own[:count], home])]
-            place = (seen == own[:, None]).int().argmax(dim=1)
+            seen = members
+            if attention != "global":
+                home = home_windows(grid, scale, attention, index).to(x.device)
+                seen = torch.cat([members, members[home]])
+            place = (seen == own[: len(seen), None]).int().argmax(dim=1).repeat(len(y))
             qkv = project_qkv(tower.transformer, index, y)[:, seen].flatten(0, 1)
-            alone = y.flatten(0, 1)[:, None]
-            finished = finish_block(tower.transformer, index, alone, qkv, rows=place.repeat(len(y)))
-            y = finished[:, 0].unflatten(0, (len(y), len(start)))
+            alone = y[:, : len(seen)].flatten(0, 1)[:, None]
+            finished = finish_block(tower.transformer, index, alone, qkv, rows=place)
+            y = finished[:, 0].unflatten(0, (len(y), len(seen)))
+            if attention == "global":
+                y = torch.cat([y, inputs[index + 1][part]], dim=1)
         last = run_class_token(tower.transformer, y[:, members].flatten(0, 1))
         class_tokens.append(last.unflatten(0, (len(y), count)))
     return torch.cat(class_tokens)
@@ -178,17 +195,19 @@ def encode_images(
     for part in tower.image_chunks(len(images)):
         x, grid = embed_patches(tower, images[part])
         x = pre_norm(tower, x)
+        read = set(range(1, tower.depth)) if attention == "global" and scales else set()
+        last, patch_tokens = encode_whole(tower, x, [*read.union(blocks)])
+        inputs = [x[:, 1:], *(patch_tokens[block] for block in sorted(read))]
         for scale in scales:
             if attention in ("alone", "disjoint"):
                 stride = window_stride(attention, scale)
                 encoded = _encode_windows(tower, x, grid, scale, stride)
             else:
-                encoded = _encode_in_one_pass(tower, x, grid, scale, attention)
+                encoded = _encode_in_one_pass(tower, x, grid, scale, attention, inputs)
             windows[scale].append(project(tower, encoded))
-        last, patch_tokens = encode_whole(tower, x, blocks)
         classes.append(project(tower, last))
-        for block, value in patch_tokens.items():
-            tokens[block].append(value)
+        for block, parts in tokens.items():
+            parts.append(patch_tokens[block])
     return Features(
         torch.cat(classes),
         {block: torch.cat(parts) for block, parts in tokens.items()},

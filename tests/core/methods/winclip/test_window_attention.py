@@ -19,7 +19,8 @@ from clipad_core.methods.winclip.detector import WinCLIP, image_recipe, referenc
 from clipad_core.methods.winclip.scoring import score
 from clipad_core.methods.winclip.windows import encode_images, home_windows, window_index
 
-IN_ONE_PASS = ["plain", "shifted", "neighbourhood"]
+LOCAL = ["plain", "shifted", "neighbourhood"]
+IN_ONE_PASS = [*LOCAL, "global"]
 
 
 def naive_corner(patch: int, side: int, scale: int, attention: str, block: int) -> int:
@@ -35,27 +36,30 @@ def naive_corner(patch: int, side: int, scale: int, attention: str, block: int) 
 
 
 def naive_mask(grid: tuple[int, int], scale: int, attention: str, block: int) -> Tensor:
-    """Whether token i sees token j: class tokens of all windows first, then the patches."""
+    """Whether token i sees token j: class tokens of all windows, that of the image, then the patches."""
     high, wide = grid
     corners = [(y, x) for y in range(high - scale + 1) for x in range(wide - scale + 1)]
     count = len(corners)
-    mask = torch.zeros(count + high * wide, count + high * wide, dtype=torch.bool)
+    mask = torch.eye(count + 1 + high * wide, dtype=torch.bool)
 
     def see(token: int, corner: tuple[int, int]) -> None:
         mask[token, corners.index(corner)] = True
         for y in range(corner[0], corner[0] + scale):
             for x in range(corner[1], corner[1] + scale):
-                mask[token, count + y * wide + x] = True
+                mask[token, count + 1 + y * wide + x] = True
 
     for window, corner in enumerate(corners):
         see(window, corner)
+    if attention == "global":
+        mask[count:, count:] = True
+        return mask
     for y in range(high):
         for x in range(wide):
             home = tuple(
                 naive_corner(place, side, scale, attention, block)
                 for place, side in ((y, high), (x, wide))
             )
-            see(count + y * wide + x, home)
+            see(count + 1 + y * wide + x, home)
     return mask
 
 
@@ -66,7 +70,7 @@ def naive_windows(tower: VisionTower, images: Tensor, scale: int, attention: str
     count = len(window_index(tower.grid, scale))
     outputs = []
     for image in tokens:
-        x = torch.cat([image[:1].expand(count, -1), image[1:]])
+        x = torch.cat([image[:1].expand(count, -1), image])
         width = x.shape[1]
         side = width // transformer.heads
         for index, block in enumerate(transformer.blocks):
@@ -100,7 +104,7 @@ def test_one_pass_equals_the_explicit_mask(
     assert_close(windows, naive_windows(tower, pixels, scale, attention), atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("attention", IN_ONE_PASS)
+@pytest.mark.parametrize("attention", LOCAL)
 @pytest.mark.parametrize("grid", [(3, 5), (7, 4)])
 def test_every_patch_attends_in_the_window_that_the_words_say(
     grid: tuple[int, int], attention: str
@@ -108,7 +112,7 @@ def test_every_patch_attends_in_the_window_that_the_words_say(
     for scale in (1, 2, 3):
         inside = window_index(grid, scale)
         for block in (0, 1, 2):
-            mask = naive_mask(grid, scale, attention, block)[len(inside) :, len(inside) :]
+            mask = naive_mask(grid, scale, attention, block)[len(inside) + 1 :, len(inside) + 1 :]
             homes = home_windows(grid, scale, attention, block)
             for patch, home in enumerate(homes):
                 assert mask[patch].nonzero().flatten().tolist() == inside[home].tolist()
