@@ -89,9 +89,11 @@ def reach_figure(grid: tuple[int, int], scale: int, depth: int) -> tuple[Figure,
             vmin=1,
             vmax=depth - 1,
             cbar=attention == "shifted",
+            cbar_kws={"ticks": range(1, depth)},
             xticklabels=False,
             yticklabels=False,
         )
+        panel.spines[:].set_visible(True)
         panel.set_title(f"{name}: {len(reached)} of {places}", fontsize=8.5, fontweight="normal")
         said.append(f"{len(reached)} of {places} patches with {name}")
     about = f"Patches that reach the middle one through {depth - 1} blocks"
