@@ -23,6 +23,9 @@ _Z = "zqhang/Accurate-WinCLIP-pytorch@eef4f8c"
 _C = "caoyunkang/WinClip@0818c9d"
 _M = "mala-lab/WinCLIP@4880fc4"
 
+# What the tokens of a window attend to: `windows` has the code.
+WindowAttention = Literal["alone", "disjoint", "plain", "shifted", "neighbourhood", "global"]
+
 # No published code measures maps of more than 400 pixels a side.
 LARGEST_MAP = 4096
 
@@ -80,6 +83,11 @@ class WinCLIPConfig:
 
     # Language-guided map. P Eq. (3) and section 4.2.
     map_source: Literal["windows", "patch_tokens", "tiles"] = "windows"  # P Table 8's rows
+    # P 4.2: windows slide by one patch, each is encoded alone. Ours, for speed: windows side by side; or
+    # all windows in one pass, in which a patch sees its block (Swin, ICCV 2021), a block shifted in every
+    # second layer (Swin), its neighbourhood (NAT, CVPR 2023), or, as ever, the image (MaskCLIP, ICML
+    # 2023). Windows of references follow.
+    window_attention: WindowAttention = "alone"
     scales: tuple[int, ...] = choice(  # in patches: small and mid
         (2, 3), "mid windows before small ones: the order of float sums", _Z
     )

@@ -28,7 +28,7 @@ from clipad_core.clip.text import check_prompts, class_words
 from clipad_core.detection import Detection
 from clipad_core.maps import average_views, placements_of, stack_maps, text_scores, upsample
 from clipad_core.methods.method import Category, Detector, Method, References
-from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
+from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig, WindowAttention
 from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
     TILE,
@@ -45,30 +45,47 @@ from clipad_core.methods.winclip.windows import check_not_constant, encode_image
 TEXT_WEIGHT = {"both": 0.5, "visual": 0.0, "text": 1.0, "map_maximum": 0.0}
 
 
-def image_recipe(config: WinCLIPConfig, k_shot: int) -> Recipe:
+@dataclass(frozen=True)
+class WindowRecipe(Recipe):
+    """What must be encoded of an image, and how its windows are.
+
+    Attributes:
+        window_attention: of the config; "alone" where there are no windows.
+    """
+
+    window_attention: WindowAttention = "alone"
+
+
+def image_recipe(config: WinCLIPConfig, k_shot: int) -> WindowRecipe:
     """What ``config`` reads of a test image."""
     scales = set(config.scales) if config.map_source == "windows" else set()
     tokens = config.map_source == "patch_tokens"
     if k_shot:
         scales |= set(config.memory_scales)
         tokens |= config.patch_feature != "none"
-    return Recipe(
+    return WindowRecipe(
         resize=config.resize,
         channels=config.test_channels,
         multi_crop=config.multi_crop,
         blocks=(LAST_BLOCK,) if tokens else (),
         scales=tuple(sorted(scales)),
         tiles=TILE if config.map_source == "tiles" else 0,
+        window_attention=config.window_attention if scales else "alone",
     )
 
 
-def reference_recipe(config: WinCLIPConfig) -> Recipe:
+def reference_recipe(config: WinCLIPConfig) -> WindowRecipe:
     """What ``config`` reads of a reference: always RGB, even where test images are not."""
-    blocks = (LAST_BLOCK,) if config.patch_feature != "none" else ()
-    return Recipe(resize=config.resize, blocks=blocks, scales=tuple(sorted(config.memory_scales)))
+    scales = tuple(sorted(config.memory_scales))
+    return WindowRecipe(
+        resize=config.resize,
+        blocks=(LAST_BLOCK,) if config.patch_feature != "none" else (),
+        scales=scales,
+        window_attention=config.window_attention if scales else "alone",
+    )
 
 
-def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: Recipe) -> Features:
+def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: WindowRecipe) -> Features:
     """Encode normalised views; the image embedding has unit norm.
 
     Raises:
@@ -76,7 +93,7 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: Recipe)
     """
     tower = backbone.vision
     blocks = [tower.depth if block == LAST_BLOCK else block for block in recipe.blocks]
-    features = encode_images(tower, pixels, recipe.scales, blocks)
+    features = encode_images(tower, pixels, recipe.scales, blocks, recipe.window_attention)
     if recipe.tiles:
         tiles = encode_tiles(tower, pixels, recipe.tiles, TILE_STRIDE)
         features.window_embeddings[-recipe.tiles] = tiles

@@ -26,7 +26,7 @@ from clipad_core.methods.winclip.equations import (
     harmonic_aggregation,
     harmonic_mean,
 )
-from clipad_core.methods.winclip.windows import window_index
+from clipad_core.methods.winclip.windows import window_index, window_stride
 
 # Image tiling of Table 8: the paper prints no tile size; a tile of 4 x 4 patches every 2 patches
 # is about the mid window's reach at a quarter of the dense cost.
@@ -88,7 +88,7 @@ def build_memory(
 
 
 @lru_cache(maxsize=16)
-def _cover(grid: tuple[int, int], scale: int, stride: int = 1) -> Tensor:
+def _cover(grid: tuple[int, int], scale: int, stride: int) -> Tensor:
     return cover_matrix(window_index(grid, scale, stride), grid[0] * grid[1])
 
 
@@ -128,11 +128,9 @@ def language_scores(
     precise = _precision(features, config)
     image = text_scores(features.image_embedding, text, tau)
 
-    def spread(scale: int, stride: int = 1) -> Tensor:
-        scores = text_scores(features.window_embeddings[-scale if stride > 1 else scale], text, tau)
-        patches = _aggregate(
-            scores.to(precise), _cover(grid, scale, stride), config.window_aggregation
-        )
+    def spread(windows: Tensor, scale: int, stride: int) -> Tensor:
+        scores = text_scores(windows, text, tau).to(precise)
+        patches = _aggregate(scores, _cover(grid, scale, stride), config.window_aggregation)
         return patches.unflatten(1, grid)
 
     if config.map_source == "patch_tokens":
@@ -141,9 +139,10 @@ def language_scores(
         maps = {1: text_scores(joint, text, tau).unflatten(1, grid).to(precise)}
         return image, maps, maps[1]
     if config.map_source == "tiles":
-        maps = {TILE: spread(TILE, TILE_STRIDE)}
+        maps = {TILE: spread(features.window_embeddings[-TILE], TILE, TILE_STRIDE)}
     else:
-        maps = {scale: spread(scale) for scale in config.scales}
+        windows, attention = features.window_embeddings, config.window_attention
+        maps = {s: spread(windows[s], s, window_stride(attention, s)) for s in config.scales}
     fused = list(maps.values())
     if config.image_scale:
         fused.insert(0, image.to(precise)[:, None, None].expand(-1, *grid))
@@ -168,7 +167,7 @@ def visual_scores(
             association = association.clone()
             association[:, :1] = _associate(windows[:, :1], previous, config)
         previous = memory.windows[scale]
-        cover = _cover(tower.grid, scale)
+        cover = _cover(tower.grid, scale, window_stride(config.window_attention, scale))
         spread = _aggregate(association.to(precise), cover, config.reference_aggregation)
         maps[f"window {scale}"] = spread.unflatten(1, tower.grid)
     return maps, torch.stack(list(maps.values())).mean(dim=0)

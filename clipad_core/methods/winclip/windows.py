@@ -24,6 +24,7 @@ from clipad_core.clip.vision import (
     project,
 )
 from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.config import WindowAttention
 
 
 def window_index(grid: tuple[int, int], scale: int, stride: int = 1) -> Int[Tensor, "n a"]:
@@ -49,9 +50,101 @@ def window_index(grid: tuple[int, int], scale: int, stride: int = 1) -> Int[Tens
     return corner + inside
 
 
-def _encode_windows(tower: VisionTower, x: Tensor, grid: tuple[int, int], scale: int) -> Tensor:
+def window_stride(attention: WindowAttention, scale: int) -> int:
+    """By how many patches windows slide: one, or side by side."""
+    return scale if attention == "disjoint" else 1
+
+
+def home_windows(
+    grid: tuple[int, int], scale: int, attention: WindowAttention, block: int
+) -> Int[Tensor, " p"]:
+    """The window in which each patch attends in one block of `_encode_in_one_pass`.
+
+    A window that would reach over the border lies flush with it, as in NAT; Swin cuts it. So every
+    patch sees ``scale`` x ``scale`` patches, itself among them.
+
+    Args:
+        attention: "plain": blocks of patches side by side (Swin, Liu et al., ICCV 2021, section 3.2);
+            "shifted": in every second block of the tower they lie half a side further up and left;
+            "neighbourhood": the window around the patch (NAT, Hassani et al., CVPR 2023), of an even
+            side one patch further up and left.
+        block: of the tower, counted from 0.
+
+    Returns:
+        Rows of ``window_index(grid, scale)``.
+
+    >>> [home_windows((1, 5), 1, "plain", 0).tolist(), home_windows((2, 5), 2, "plain", 0)[:5].tolist()]
+    [[0, 1, 2, 3, 4], [0, 0, 2, 2, 3]]
+    >>> home_windows((2, 5), 2, "shifted", 1)[:5].tolist()
+    [0, 1, 1, 3, 3]
+    >>> home_windows((3, 5), 3, "neighbourhood", 0)[:5].tolist()
+    [0, 0, 1, 2, 2]
+    """
+    shift = scale // 2 if attention == "shifted" and block % 2 else 0
+
+    def first(side: int) -> Tensor:
+        patch = torch.arange(side)
+        around = attention == "neighbourhood"
+        start = patch - scale // 2 if around else (patch + shift) // scale * scale - shift
+        return start.clamp(0, side - scale)
+
+    return (first(grid[0])[:, None] * (grid[1] - scale + 1) + first(grid[1])).flatten()
+
+
+def _encode_in_one_pass(
+    tower: VisionTower,
+    x: Tensor,
+    grid: tuple[int, int],
+    scale: int,
+    attention: WindowAttention,
+    inputs: Sequence[Tensor] = (),
+) -> Tensor:
+    """Class-token outputs as of `_encode_windows` with stride 1, but every patch goes through once.
+
+    The sequence holds the n class tokens of all windows and the patches. A class token sees itself and
+    the patches of its window. Local attention: a patch sees its home window (`home_windows`), the class
+    token of it and its patches. Global: patches are those of the tower's ordinary pass, and see the
+    image, as below Mask Class Tokens (Ding et al., MaskCLIP, ICML 2023).
+
+    What differs from windows that are encoded alone: there a patch is one token in each window that
+    covers it and sees that window; here it is one token, so its keys and values are the same for all
+    windows, and come from its home window or the image. A window that is the home of exactly its own
+    patches in every block is the same up to rounding; of a window as large as the grid that is the
+    ordinary pass.
+
+    Args:
+        x: tokens after ``ln_pre``, class token first.
+        inputs: global: the patches before each block of the ordinary pass, (b, p, c).
+    """
+    windows = window_index(grid, scale)
+    count, patches = len(windows), x.shape[1] - 1
+    members = torch.cat([torch.arange(count)[:, None], windows + count], dim=1).to(x.device)
+    start = F.pad(torch.arange(patches, device=x.device) + 1, (count, 0))
+    own, class_tokens = torch.arange(len(start), device=x.device), []
+    for part in tower.chunks(len(x), len(start) * members.shape[1]):
+        y = x[part][:, start]
+        for index in range(tower.depth - 1):
+            seen = members
+            if attention != "global":
+                home = home_windows(grid, scale, attention, index).to(x.device)
+                seen = torch.cat([members, members[home]])
+            place = (seen == own[: len(seen), None]).int().argmax(dim=1).repeat(len(y))
+            qkv = project_qkv(tower.transformer, index, y)[:, seen].flatten(0, 1)
+            alone = y[:, : len(seen)].flatten(0, 1)[:, None]
+            finished = finish_block(tower.transformer, index, alone, qkv, rows=place)
+            y = finished[:, 0].unflatten(0, (len(y), len(seen)))
+            if attention == "global":
+                y = torch.cat([y, inputs[index + 1][part]], dim=1)
+        last = run_class_token(tower.transformer, y[:, members].flatten(0, 1))
+        class_tokens.append(last.unflatten(0, (len(y), count)))
+    return torch.cat(class_tokens)
+
+
+def _encode_windows(
+    tower: VisionTower, x: Tensor, grid: tuple[int, int], scale: int, stride: int
+) -> Tensor:
     """Class-token output of every window of b images, (b, n, c), a bounded number at a time."""
-    inside = window_index(grid, scale).to(x.device) + 1
+    inside = window_index(grid, scale, stride).to(x.device) + 1
     sequence = F.pad(inside, (1, 0))
     offsets = torch.arange(len(x), device=x.device)[:, None, None] * x.shape[1]
     flat = (sequence + offsets).flatten(0, 1)
@@ -75,6 +168,7 @@ def encode_images(
     images: Float[Tensor, "b 3 H W"],
     scales: Sequence[int] = (),
     blocks: Sequence[int] = (),
+    attention: WindowAttention = "alone",
 ) -> Features:
     """Encode images once: class token, windows of each scale, raw patch tokens of some blocks.
 
@@ -85,6 +179,9 @@ def encode_images(
         images: normalised images at the tower's own size.
         scales: window sides in patches; their embeddings are ``f(x * w_ij)`` of Eq. (2).
         blocks: 1-based block numbers whose raw patch tokens are kept.
+        attention: "alone": as above; "disjoint": those windows alone that lie side by side, the last of
+            a row or column flush with the border; of others all windows in one pass, which is another
+            function: `_encode_in_one_pass` says what differs.
 
     Raises:
         ClipadError: wrong image size, a scale larger than the grid, a block that does not exist.
@@ -98,12 +195,19 @@ def encode_images(
     for part in tower.image_chunks(len(images)):
         x, grid = embed_patches(tower, images[part])
         x = pre_norm(tower, x)
+        read = set(range(1, tower.depth)) if attention == "global" and scales else set()
+        last, patch_tokens = encode_whole(tower, x, [*read.union(blocks)])
+        inputs = [x[:, 1:], *(patch_tokens[block] for block in sorted(read))]
         for scale in scales:
-            windows[scale].append(project(tower, _encode_windows(tower, x, grid, scale)))
-        last, patch_tokens = encode_whole(tower, x, blocks)
+            if attention in ("alone", "disjoint"):
+                stride = window_stride(attention, scale)
+                encoded = _encode_windows(tower, x, grid, scale, stride)
+            else:
+                encoded = _encode_in_one_pass(tower, x, grid, scale, attention, inputs)
+            windows[scale].append(project(tower, encoded))
         classes.append(project(tower, last))
-        for block, value in patch_tokens.items():
-            tokens[block].append(value)
+        for block, parts in tokens.items():
+            parts.append(patch_tokens[block])
     return Features(
         torch.cat(classes),
         {block: torch.cat(parts) for block, parts in tokens.items()},

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
-from clipad_core.methods.winclip.config import WinCLIPConfig
+from clipad_core.methods.winclip.config import WinCLIPConfig, WindowAttention
 from clipad_core.methods.winclip.equations import association_scores
 from clipad_core.methods.winclip.scoring import ReferenceMemory, patch_embeddings
-from clipad_core.methods.winclip.windows import window_index
+from clipad_core.methods.winclip.windows import home_windows, window_index
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import draw_picture
 from clipad_harness.report.steps.examples import Example
@@ -58,6 +58,46 @@ def _window_of(example: Example, index: Tensor, patch: int, grid: tuple[int, int
         return len(index) // 2
     cells = example.mask.reshape(grid[0], patch, grid[1], patch).mean(axis=(1, 3)).ravel()
     return int(cells[index.numpy()].sum(axis=1).argmax())
+
+
+def reach_figure(grid: tuple[int, int], scale: int, depth: int) -> tuple[Figure, str]:
+    """Which patches reach the middle one, after how many blocks, where attention is local; the alt text.
+
+    Args:
+        grid: rows and columns of patches.
+        scale: side of windows in patches.
+        depth: blocks of the tower; of the last one no patch is read.
+    """
+    index, places = window_index(grid, scale), grid[0] * grid[1]
+    kinds: dict[str, WindowAttention] = {
+        "blocks": "plain",
+        "shifted blocks": "shifted",
+    }
+    figure, axes = plt.subplots(1, len(kinds), figsize=(5.4, 2.6), layout="constrained")
+    said = []
+    for panel, (name, attention) in zip(axes, kinds.items(), strict=True):
+        blocks = torch.full((places,), torch.nan)
+        reached = torch.tensor([grid[0] // 2 * grid[1] + grid[1] // 2])
+        for passed, block in enumerate(reversed(range(depth - 1)), start=1):
+            reached = index[home_windows(grid, scale, attention, block)[reached]].unique()
+            blocks[reached] = blocks[reached].nan_to_num(passed)
+        seaborn.heatmap(
+            blocks.view(grid).numpy(),
+            ax=panel,
+            square=True,
+            cmap="viridis_r",
+            vmin=1,
+            vmax=depth - 1,
+            cbar=attention == "shifted",
+            cbar_kws={"ticks": range(1, depth)},
+            xticklabels=False,
+            yticklabels=False,
+        )
+        panel.spines[:].set_visible(True)
+        panel.set_title(f"{name}: {len(reached)} of {places}", fontsize=8.5, fontweight="normal")
+        said.append(f"{len(reached)} of {places} patches with {name}")
+    about = f"Patches that reach the middle one through {depth - 1} blocks"
+    return figure, f"{about}, windows of {scale} × {scale}: {', '.join(said)}."
 
 
 def prompts_figure(normal: Tensor, anomalous: Tensor, text: Tensor) -> Figure:

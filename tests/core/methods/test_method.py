@@ -34,7 +34,7 @@ from clipad_core.methods.vcpclip.detector import METHOD as VCPCLIP_METHOD
 from clipad_core.methods.vcpclip.detector import VCPCLIP
 from clipad_core.methods.winclip.config import WinCLIPConfig
 from clipad_core.methods.winclip.detector import METHOD as WINCLIP
-from clipad_core.methods.winclip.detector import WinCLIP, prototypes
+from clipad_core.methods.winclip.detector import WinCLIP, WindowRecipe, prototypes
 
 FOLDER = Path(methods.__file__).parent
 ANOMALYCLIP_SMALL = AnomalyCLIPConfig().changed(
@@ -370,7 +370,7 @@ def test_a_tensor_of_any_precision_reaches_the_tower_in_its_own(backbone: Backbo
         precisions.append(pixels.dtype)
         return WINCLIP.encode(backbone, pixels, recipe)
 
-    recipe = Recipe(multi_crop="five")
+    recipe = WindowRecipe(multi_crop="five")
     for dtype in (torch.float64, torch.float16):
         encode_all(spy, backbone, torch.zeros(1, 3, 32, 32, dtype=dtype), recipe)
     assert precisions == [torch.float32] * 4
@@ -420,7 +420,7 @@ def test_references_that_are_no_images_are_named_as_such(backbone: Backbone) -> 
 
 
 def test_several_images_are_cut_and_encoded_as_each_alone(backbone: Backbone) -> None:
-    recipe = Recipe(resize="tiles", multi_crop="five", blocks=(3,), scales=(2,))
+    recipe = WindowRecipe(resize="tiles", multi_crop="five", blocks=(3,), scales=(2,))
     images = pictures([(40, 70), (40, 40)])
     features = encode_all(WINCLIP.encode, backbone, images, recipe)
     views = [make_views(image, 32, "tiles", multi_crop="five") for image in images]
@@ -428,7 +428,7 @@ def test_several_images_are_cut_and_encoded_as_each_alone(backbone: Backbone) ->
     assert len(features) == 3 and features.crops is not None and len(features.crops) == 10
     plain = WINCLIP.encode(backbone, torch.cat([view.pixels for view in views]), recipe)
     assert_close(features.patch_tokens[3], plain.patch_tokens[3])
-    crops = WINCLIP.encode(backbone, torch.cat([view.crops for view in views]), Recipe())
+    crops = WINCLIP.encode(backbone, torch.cat([view.crops for view in views]), WindowRecipe())
     assert_close(features.crops, crops.image_embedding)
     without = encode_all(WINCLIP.encode, backbone, images, recipe.without_crops())
     assert without.crops is None and torch.equal(without.image_embedding, features.image_embedding)
