@@ -14,7 +14,7 @@ from torch import Tensor
 from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features
 from clipad_core.learned.linear_heads import head_logits
-from clipad_core.maps import upsample_by_matrices, upsampled_difference
+from clipad_core.maps import association_scores, upsample_by_matrices, upsampled_difference
 from clipad_core.methods.aprilgan.config import APRILGANConfig, compared_blocks
 from clipad_core.methods.aprilgan.learner import APRILGANLearner
 
@@ -65,7 +65,7 @@ def patch_distances(
 
     .. math:: \min_m (1 - \langle m, n(x) \rangle)
 
-    Never in half precision, as the official code compares on the CPU.
+    Twice WinCLIP's distance; never in half precision, as the official code compares on the CPU.
 
     Returns:
         Distances in [0, 2]; 0: the patch is in the memory, 2: it is opposite to all of it.
@@ -75,9 +75,7 @@ def patch_distances(
     tensor([[0., 1.],
             [2., 1.]])
     """
-    with torch.autocast(tokens.device.type, enabled=False):
-        unit = F.normalize(precise(tokens), dim=-1)
-        return 1 - (unit @ memory.T).amax(dim=-1)
+    return 2 * association_scores(F.normalize(precise(tokens), dim=-1), memory)
 
 
 def reference_map(
