@@ -18,6 +18,11 @@ from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
 
 
+def block_tokens(config: VCPCLIPConfig, features: Features) -> list[Float[Tensor, "b p c"]]:
+    """The patch tokens that a config reads, blocks ascending."""
+    return [features.patch_tokens[block] for block in sorted(config.blocks)]
+
+
 def raw_logits(
     learner: VCPCLIPLearner,
     config: VCPCLIPConfig,
@@ -28,7 +33,7 @@ def raw_logits(
 
     :math:`\langle n(W_l x + b_l), t \rangle / \tau_1` for every block l, ascending.
     """
-    tokens = [features.patch_tokens[block] for block in sorted(config.blocks)]
+    tokens = block_tokens(config, features)
     return head_logits(learner.raw_heads, tokens, text, learner.raw_logit_scale.exp())
 
 
