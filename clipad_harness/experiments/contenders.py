@@ -45,7 +45,7 @@ class Contender:
         if self.variant.name != MAIN:
             return self.variant.name.partition("/")[2]
         references = self.run.method.references
-        if references is None:
+        if references is None or not self.run.reads_references:
             return f"{self.run.method.title}, zero-shot"
         return f"{references.title if self.k_shot else self.run.method.title}, {self.k_shot}-shot"
 

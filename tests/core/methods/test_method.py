@@ -98,7 +98,7 @@ def test_every_room_keeps_the_contract(name: str) -> None:
 def test_what_a_method_needs_depends_on_its_config() -> None:
     assert WINCLIP.needs(WinCLIPConfig()) == Needs(True, True, False, False)
     assert not WINCLIP.needs(WinCLIPConfig(class_name="object")).class_name
-    assert ANOMALYCLIP.needs(AnomalyCLIPConfig()) == Needs(False, False, True, False)
+    assert ANOMALYCLIP.needs(AnomalyCLIPConfig()) == Needs(False, True, True, False)
     assert ANOMALYCLIP.needs(AnomalyCLIPConfig(object_word="category")).class_name
     assert VCPCLIP_METHOD.needs(VCPCLIP_SMALL) == Needs(False, False, True, False)
     assert APRILGAN_METHOD.needs(APRILGAN_SMALL) == Needs(True, True, True, True)
