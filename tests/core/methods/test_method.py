@@ -262,7 +262,7 @@ def test_anomalyclip_knows_the_category_where_its_prompts_name_it(backbone: Back
     aware = ANOMALYCLIP_SMALL.changed({"object_word": "category"})
     learner: Any = learner_of(ANOMALYCLIP, backbone, aware)
     embeddings = [
-        ANOMALYCLIP.know(backbone, aware, Category(name), None, learner)
+        ANOMALYCLIP.know(backbone, aware, Category(name), None, learner).text
         for name in ("metal_nut", "metal nut", "bolt")
     ]
     assert embeddings[0].shape == (1, 2, 32)
@@ -311,8 +311,10 @@ def test_the_kinds_of_damage_of_a_category_join_its_prompts(backbone: Backbone) 
 
 
 @pytest.mark.parametrize("name", ["anomalyclip", "vcpclip"])
-def test_a_learner_is_asked_for_and_references_are_not_read(backbone: Backbone, name: str) -> None:
-    method, config = find_method(name), SMALL[name]
+def test_a_learner_is_asked_for_and_references_that_are_not_read_are_refused(
+    backbone: Backbone, name: str
+) -> None:
+    method, config = replace(find_method(name), references=None), SMALL[name]
     with pytest.raises(ClipadError) as raised:
         Detector(method, backbone, config)
     assert str(raised.value) == (
