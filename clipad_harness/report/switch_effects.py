@@ -77,7 +77,10 @@ def titled_walks(run: Run, results: pd.DataFrame) -> dict[str, tuple[str, pd.Dat
     """
     title, start = run.method.title, run.settings.preset
     return {
-        f"{title}, {start} to {end}" + (f", {k_shot}-shot" if run.reads_references else ""): (end, steps)
+        f"{title}, {start} to {end}" + (f", {k_shot}-shot" if run.reads_references else ""): (
+            end,
+            steps,
+        )
         for (end, k_shot), steps in walks(results).items()
     }
 

@@ -105,7 +105,9 @@ class AnomalyCLIPConfig:
     )
 
     # References. P and C read none: these are ours, as WinCLIP+ and APRIL-GAN have them (`memory`).
-    memory_blocks: tuple[int, ...] | None = choice(None, read="references")  # None: those of `blocks`
+    memory_blocks: tuple[int, ...] | None = choice(
+        None, read="references"
+    )  # None: those of `blocks`
     map_fusion: Literal["mean", "harmonic", "visual", "language"] = choice(
         "mean", read="references"
     )

@@ -102,11 +102,13 @@ class VCPCLIPConfig:
     decoder_layers: int = 2
 
     # Ours: where normal images of the category go, beside a learner that was trained without any.
-    # "memory": the distance to their nearest patch is added to the map; "memory_alone": it is the map;
-    # "state": what Pre-VCP makes of them takes the place of the normal state; "normal_prompt": their mean
-    # embedding takes the place of the normal prompt's.
-    reference_use: Literal["memory", "memory_alone", "state", "normal_prompt"] = choice(
-        "memory", read="references"
+    # "memory": the distance to their nearest patch is a map beside that of the text, as in WinCLIP+ and
+    # APRIL-GAN; "state": what Pre-VCP makes of them takes the place of the normal state; "normal_prompt":
+    # their mean embedding takes the place of the normal prompt's.
+    reference_use: Literal["memory", "state", "normal_prompt"] = choice("memory", read="references")
+    # Of a memory: both maps as one, or "visual" (its own) or "language" (the text's) alone.
+    map_fusion: Literal["mean", "harmonic", "visual", "language"] = choice(
+        "mean", read="references"
     )
 
     # Maps. `alpha` is the weight of the RAW branch; the paper's alpha is that of the other one.

@@ -29,6 +29,7 @@ from clipad_core.learned.token_memory import Memory, build_memory, reference_map
 from clipad_core.maps import (
     check_finite,
     check_maps,
+    fuse_maps,
     probabilities,
     smoothed,
     upsampled_difference,
@@ -263,42 +264,41 @@ def detect(
     Returns:
         Maps as large as the backbone's input and image scores: for each branch the mean of its
         ``top_pixels`` largest pixels before smoothing, added up (up to 2), or the map's maximum. A
-        memory is one branch more, and its map, in [0, 1], is added; the decoder gives its own score.
+        memory is one branch more; the decoder gives its own score, in [0, 1].
 
     Raises:
         ClipadError: scores that are not finite, a map that ranks nothing, more ``top_pixels`` than a map
             has.
     """
-    pixels = prod(backbone.input_size)
-    if config.image_score == "top_pixels" and config.top_pixels > pixels:
-        raise ClipadError(
-            f"top_pixels: found {config.top_pixels}, expected at most {pixels}, the pixels of a map; "
-            "lower it."
-        )
     references = knowledge if isinstance(knowledge, Knowledge) else None
     learner = knowledge.learner if isinstance(knowledge, Knowledge) else knowledge
-    use = None if references is None else config.reference_use
     grid, size = backbone.vision.grid, backbone.input_size
-    maps, branches, scores = [], [], []
-    if use != "memory_alone":
-        text = _text(learner, backbone, config, features, references)
-        if config.head == "decoder":
-            logits, shown = decoded(learner, config, features, text)
-            maps.append(fuse(branch_map([logits], grid, size), None, config))
-            scores.append(torch.sigmoid(shown))
-        else:
-            raw, new = _branch_maps(learner, backbone, config, features, text)
-            maps.append(fuse(raw, new, config))
-            branches += [raw] if new is None else [raw, new]
-    if references is not None and use in ("memory", "memory_alone"):
-        distances = reference_map(features, references.memory, grid, size)
+    text = _text(learner, backbone, config, features, references)
+    if config.head == "decoder":
+        logits, shown = decoded(learner, config, features, text)
+        raw, new = branch_map([logits], grid, size), None
+        branches, scores = [], [torch.sigmoid(shown)]
+    else:
+        raw, new = _branch_maps(learner, backbone, config, features, text)
+        branches, scores = [raw] if new is None else [raw, new], []
+    anomaly_map = fuse(raw, new, config)
+    if references is not None and config.reference_use == "memory":
+        # In [0, 1], as the map of the text is; a patch that is its own reference is at -1e-7.
+        distances = reference_map(features, references.memory, grid, size).clamp(min=0)
         distances = distances / (2 * len(references.memory))
-        maps.append(smoothed(distances, config.sigma))
-        branches.append(distances)
-    anomaly_map = check_finite(torch.stack(maps).sum(dim=0), "anomaly map")
-    check_maps(anomaly_map, "anomaly map")
+        if config.map_fusion == "visual":
+            branches, scores = [], []
+        if config.map_fusion != "language":
+            branches.append(distances)
+        anomaly_map = fuse_maps(anomaly_map, smoothed(distances, config.sigma), config.map_fusion)
+    check_maps(check_finite(anomaly_map, "anomaly map"), "anomaly map")
     if config.image_score == "map_maximum" and config.head == "contrastive":
         return Detection(anomaly_map.amax(dim=(1, 2)), anomaly_map)
+    if branches and config.top_pixels > prod(size):
+        raise ClipadError(
+            f"top_pixels: found {config.top_pixels}, expected at most {prod(size)}, the pixels of a map; "
+            "lower it."
+        )
     scores += [mean_of_top(branch, config.top_pixels) for branch in branches]
     return Detection(torch.stack(scores).sum(dim=0), anomaly_map)
 
@@ -324,7 +324,7 @@ METHOD = Method(
     texts=lambda config: [*config.templates, *config.normal_states, *config.anomalous_states],
     published_weights=[("ViT-L-14-336-quickgelu", "openai")],
     references=References(
-        title="VCP-CLIP and references (not the paper's)",
+        title="VCP-CLIP with references (not the paper's)",
         recipe=recipe,
         choice=lambda config: "seeded",
     ),

@@ -100,7 +100,7 @@ def test_what_a_method_needs_depends_on_its_config() -> None:
     assert not WINCLIP.needs(WinCLIPConfig(class_name="object")).class_name
     assert ANOMALYCLIP.needs(AnomalyCLIPConfig()) == Needs(False, True, True, False)
     assert ANOMALYCLIP.needs(AnomalyCLIPConfig(object_word="category")).class_name
-    assert VCPCLIP_METHOD.needs(VCPCLIP_SMALL) == Needs(False, False, True, False)
+    assert VCPCLIP_METHOD.needs(VCPCLIP_SMALL) == Needs(False, True, True, False)
     assert APRILGAN_METHOD.needs(APRILGAN_SMALL) == Needs(True, True, True, True)
     alone = APRILGAN_SMALL.changed({"few_shot_image_score": "added", "class_name": "object"})
     assert APRILGAN_METHOD.needs(alone) == Needs(False, True, True, False)
@@ -223,7 +223,7 @@ def by_hand(
 MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
     "anomalyclip": lambda b, c, shots, learner: AnomalyCLIP(b, c, learner, "metal_nut"),
     "aprilgan": lambda b, c, shots, learner: APRILGAN(b, c, learner, "metal_nut", shots),
-    "vcpclip": lambda b, c, shots, learner: VCPCLIP(b, c, learner),
+    "vcpclip": lambda b, c, shots, learner: VCPCLIP(b, c, learner, shots),
     "winclip": lambda b, c, shots, learner: WinCLIP(b, c, "metal_nut", shots),
 }
 
@@ -237,6 +237,8 @@ MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
         ("aprilgan", {}, 2),
         ("aprilgan", {"few_shot_image_score": "text"}, 1),
         ("vcpclip", {}, 0),
+        ("vcpclip", {}, 2),
+        ("vcpclip", {"head": "decoder", "reference_use": "state", "state_length": 1}, 2),
         ("winclip", {}, 0),
         ("winclip", {}, 2),
         ("winclip", {"test_channels": "bgr"}, 1),
