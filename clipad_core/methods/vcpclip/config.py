@@ -96,8 +96,7 @@ class VCPCLIPConfig:
 
     # Ours: what answers. "contrastive": P, patches against text embeddings. "decoder": both text
     # embeddings are queries of a transformer decoder over the patches, as in DETR (Carion et al., ECCV
-    # 2020), which gives map and image score; it reads no field from `post_vcp` to `post_unit_tokens`,
-    # `alpha`, `image_score` or `top_pixels`.
+    # 2020), which gives map and image score; fields of Post-VCP and `alpha` are not read then.
     head: Literal["contrastive", "decoder"] = "contrastive"
     decoder_layers: int = 2
 
@@ -124,7 +123,8 @@ class VCPCLIPConfig:
         f"P names none; {_C}: test.py smooths",
         read="after training",
     )
-    image_score: Literal["top_pixels", "map_maximum"] = choice(
+    # "decoder" is ours: the score that the decoder gives itself.
+    image_score: Literal["top_pixels", "map_maximum", "decoder"] = choice(
         "top_pixels",
         "maximum of the map instead of means of its largest pixels",
         f"P B.4; {_C}: test.py",
@@ -184,6 +184,10 @@ class VCPCLIPConfig:
             raise ClipadError(
                 "reference_use: found state, expected pre_vcp and use_global beside it, which make words of "
                 "images; choose another use."
+            )
+        if self.image_score == "decoder" and self.head != "decoder":
+            raise ClipadError(
+                "image_score: found decoder, expected head: decoder beside it; choose another score."
             )
         _check_prompts(self)
 

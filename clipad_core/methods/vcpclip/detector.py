@@ -264,7 +264,7 @@ def detect(
     Returns:
         Maps as large as the backbone's input and image scores: for each branch the mean of its
         ``top_pixels`` largest pixels before smoothing, added up (up to 2), or the map's maximum. A
-        memory is one branch more; the decoder gives its own score, in [0, 1].
+        memory is one branch more; the score that the decoder gives itself, in [0, 1], stands for its map's.
 
     Raises:
         ClipadError: scores that are not finite, a map that ranks nothing, more ``top_pixels`` than a map
@@ -274,13 +274,15 @@ def detect(
     learner = knowledge.learner if isinstance(knowledge, Knowledge) else knowledge
     grid, size = backbone.vision.grid, backbone.input_size
     text = _text(learner, backbone, config, features, references)
+    scores: list[Tensor] = []
     if config.head == "decoder":
         logits, shown = decoded(learner, config, features, text)
         raw, new = branch_map([logits], grid, size), None
-        branches, scores = [], [torch.sigmoid(shown)]
+        if config.image_score == "decoder":
+            scores = [torch.sigmoid(shown)]
     else:
         raw, new = _branch_maps(learner, backbone, config, features, text)
-        branches, scores = [raw] if new is None else [raw, new], []
+    branches = [] if scores else [raw] if new is None else [raw, new]
     anomaly_map = fuse(raw, new, config)
     if references is not None and config.reference_use == "memory":
         # In [0, 1], as the map of the text is; a patch that is its own reference is at -1e-7.
@@ -292,7 +294,7 @@ def detect(
             branches.append(distances)
         anomaly_map = fuse_maps(anomaly_map, smoothed(distances, config.sigma), config.map_fusion)
     check_maps(check_finite(anomaly_map, "anomaly map"), "anomaly map")
-    if config.image_score == "map_maximum" and config.head == "contrastive":
+    if config.image_score == "map_maximum":
         return Detection(anomaly_map.amax(dim=(1, 2)), anomaly_map)
     if branches and config.top_pixels > prod(size):
         raise ClipadError(

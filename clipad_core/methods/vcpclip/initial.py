@@ -51,13 +51,14 @@ def make_learner(backbone: Backbone, config: VCPCLIPConfig, seed: int) -> VCPCLI
         # Drawn last, so that what is of the paper starts as it does there.
         values |= _draw_own(backbone, config)
     learner = empty_learner(backbone, config, {})
-    learner.load_state_dict(values, assign=True)
+    own = {name: values[name] for name in learner.state_dict()}
+    learner.load_state_dict(own, assign=True)
     return learner.to(backbone.device, backbone.dtype)
 
 
 def _draw_own(backbone: Backbone, config: VCPCLIPConfig) -> dict[str, Tensor]:
-    """Initial values of what the official code does not have, in place of what they replace."""
-    values = {}
+    """Initial values of what the official code does not have."""
+    values: dict[str, Tensor] = {}
     if config.state_length:
         number = len(config.normal_states) + len(config.anomalous_states)
         sizes = architecture_of(backbone)

@@ -141,7 +141,7 @@ def test_a_parameter_stands_in_place_of_params_yaml_and_none_does_not(project: P
     [
         ("winclip", {"k_shot": 4}, "found k_shot, expected some of profile, dataset"),
         ("winclip", {"auxiliary": {}}, "found auxiliary, expected some of"),
-        ("vcpclip", {"k_shots": [0]}, "found k_shots, expected some of"),
+        ("clip", {"k_shots": [0]}, "found k_shots, expected some of"),
         ("winclip", {"k_shots": 4}, "parameters: k_shots: found 4, expected a list of int"),
         ("winclip", {"k_shots": [-1]}, r"k_shots: found \[-1\], expected whole numbers from 0"),
         ("winclip", {"seeds": [1, 1]}, r"seeds: found \[1, 1\], expected each once"),
