@@ -185,8 +185,9 @@ class QueryDecoder(nn.Module):
             )
             for _ in range(config.decoder_layers)
         )
-        self.mask = nn.Linear(width, width)
-        self.shown = nn.Linear(width, 1)
+        # Without biases, which the difference of two logits does not see.
+        self.mask = nn.Linear(width, width, bias=False)
+        self.shown = nn.Linear(width, 1, bias=False)
 
     def forward(
         self, text: Float[Tensor, "b 2 d"], tokens: Sequence[Float[Tensor, "b p c"]]
@@ -194,7 +195,7 @@ class QueryDecoder(nn.Module):
         r"""Logits of both queries at every patch, and of the whole image.
 
         With :math:`y` the added patches and :math:`o_s` what the last layer makes of query s:
-        :math:`\langle y, W o_s + b \rangle / \sqrt d` and :math:`\langle w, o_s \rangle + v`.
+        :math:`\langle y, W o_s \rangle / \sqrt d` and :math:`\langle w, o_s \rangle`.
 
         Args:
             text: unit norm, row 0 normal, row 1 anomalous.

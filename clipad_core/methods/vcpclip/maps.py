@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.features import Features
+from clipad_core.errors import ClipadError
 from clipad_core.learned.linear_heads import head_logits
 from clipad_core.maps import smoothed, upsampled_difference
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
@@ -32,7 +33,15 @@ def raw_logits(
     r"""Patches against the text embeddings, a linear head a block (Eq. (3), before upsampling).
 
     :math:`\langle n(W_l x + b_l), t \rangle / \tau_1` for every block l, ascending.
+
+    Raises:
+        ClipadError: a learner whose head is a decoder.
     """
+    if learner.decoder is not None:
+        raise ClipadError(
+            "head: found decoder, expected contrastive: a decoder compares no patch with the text; train "
+            "with head: contrastive."
+        )
     tokens = block_tokens(config, features)
     return head_logits(learner.raw_heads, tokens, text, learner.raw_logit_scale.exp())
 
