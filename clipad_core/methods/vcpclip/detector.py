@@ -19,6 +19,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features, Images, Recipe
 from clipad_core.clip.prepare import prepare
 from clipad_core.clip.raw_tokens import encode
@@ -93,7 +94,7 @@ def decoded(
     check_learner(learner, config)
     assert learner.decoder is not None
     logits, shown = learner.decoder(text, block_tokens(config, features))
-    return logits, shown[:, 1] - shown[:, 0]
+    return logits, precise(shown[:, 1] - shown[:, 0])
 
 
 def loss(

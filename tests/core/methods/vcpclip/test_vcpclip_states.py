@@ -118,6 +118,11 @@ def test_states_learn_and_the_words_can_be_read_instead_after_training(square: B
         text_embeddings(learner, square, SMALL, images),
         text_embeddings(learner_of(square), square, SMALL, images),
     )
+    more = SMALL.changed({"normal_states": ["good", "perfect"]})
+    assert torch.equal(
+        text_embeddings(learner, square, more, images),
+        text_embeddings(learner_of(square), square, more, images),
+    )
     changed = text_embeddings(learner, square, LEARNED, images)
     assert (changed - text_embeddings(learner, square, SMALL, images)).abs().max() > 1e-3
 
