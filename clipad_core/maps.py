@@ -1,4 +1,4 @@
-"""What all methods share between similarities and maps: scores, upsampling, smoothing, checks.
+"""What all methods share between similarities and maps: scores, fusion, upsampling, smoothing, checks.
 
 Scores are in [0, 1] and higher is more anomalous. Inputs are unit norm; device and dtype come from
 them.
@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -54,6 +54,66 @@ def text_scores(
     if len(text) == 1:
         return (1 - similarity[..., 0]) / 2
     return torch.sigmoid((similarity[..., 1] - similarity[..., 0]) / temperature)
+
+
+def association_scores(
+    patches: Float[Tensor, "*b p d"], memory: Float[Tensor, "r d"]
+) -> Float[Tensor, "*b p"]:
+    r"""Score every patch (or window) by its distance to the nearest normal reference.
+
+    WinCLIP (Jeong et al., CVPR 2023), Eq. (4):
+
+    .. math:: M_{ij} = \min_{r \in R} \tfrac12 \left(1 - \langle F_{ij}, r \rangle\right)
+
+    Never in half precision.
+
+    Args:
+        patches: unit-norm embeddings of the query images.
+        memory: unit-norm reference memory, the embeddings of all k shots stacked.
+
+    Returns:
+        Scores in [0, 1] up to rounding; 0: in the memory, 1: opposite to it.
+
+    >>> axes = torch.eye(2)
+    >>> association_scores(patches=torch.stack([axes, -axes]), memory=axes[:1])
+    tensor([[0.0000, 0.5000],
+            [1.0000, 0.5000]])
+    """
+    with torch.autocast(patches.device.type, enabled=False):
+        return (1 - einsum(patches, memory, "... p d, r d -> ... p r").amax(dim=-1)) / 2
+
+
+def harmonic_mean(maps: Sequence[Tensor]) -> Tensor:
+    """Harmonic mean of maps, element by element; 0 where one of them is 0.
+
+    >>> harmonic_mean([torch.tensor([0.2]), torch.tensor([0.8])])
+    tensor([0.3200])
+    """
+    stack = torch.stack(torch.broadcast_tensors(*maps))
+    return len(stack) / (1 / stack).sum(dim=0)
+
+
+def fuse_maps(language: Tensor, visual: Tensor, rule: str) -> Tensor:
+    """A map of text and a map of references as one.
+
+    WinCLIP (Jeong et al., CVPR 2023), section 4.3, says "fused" and prints no operator.
+
+    Args:
+        rule: "mean", "sum", "harmonic" (the harmonic mean), "parallel" (half of it), or the name of the
+            one map that is taken alone, "language" or "visual".
+
+    >>> maps = torch.tensor([0.2]), torch.tensor([0.8])
+    >>> [round(float(fuse_maps(*maps, rule)), 2) for rule in ("mean", "harmonic", "visual")]
+    [0.5, 0.32, 0.8]
+    """
+    if rule in ("visual", "language"):
+        return visual if rule == "visual" else language
+    if rule == "sum":
+        return language + visual
+    if rule == "mean":
+        return (language + visual) / 2
+    halves = harmonic_mean([language, visual])
+    return halves if rule == "harmonic" else halves / 2
 
 
 def upsample(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b H W"]:

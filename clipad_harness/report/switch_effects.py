@@ -75,9 +75,12 @@ def titled_walks(run: Run, results: pd.DataFrame) -> dict[str, tuple[str, pd.Dat
         run: of the method.
         results: its results.
     """
-    title, start, references = run.method.title, run.settings.preset, run.method.references
+    title, start = run.method.title, run.settings.preset
     return {
-        f"{title}, {start} to {end}" + (f", {k_shot}-shot" if references else ""): (end, steps)
+        f"{title}, {start} to {end}" + (f", {k_shot}-shot" if run.reads_references else ""): (
+            end,
+            steps,
+        )
         for (end, k_shot), steps in walks(results).items()
     }
 

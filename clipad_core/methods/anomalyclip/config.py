@@ -104,6 +104,16 @@ class AnomalyCLIPConfig:
         4.0, "no smoothing of the map", f"P 3.3 smooths; {_C}: test.py", read="after training"
     )
 
+    # References. P and C read none: these are ours, as WinCLIP+ and APRIL-GAN have them (`memory`).
+    memory_blocks: tuple[int, ...] | None = choice(
+        None, read="references"
+    )  # None: those of `blocks`
+    map_fusion: Literal["mean", "harmonic", "visual", "language"] = choice(
+        "mean", read="references"
+    )
+    few_shot_image_score: Literal["both", "visual", "text"] = choice("both", read="references")
+    reference_choice: Literal["seeded", "first"] = choice("seeded", read="references")
+
     # Loss, P Eq. (2).
     global_loss: bool = choice(True, read="training")  # P Table 5
     local_loss: Literal["both", "focal", "dice", "none"] = choice(  # P Table 5, R Table 14
@@ -129,6 +139,7 @@ class AnomalyCLIPConfig:
         for name, least in (("context_length", 1), ("batch_size", 1), ("epochs", 0)):
             check_least(name, getattr(self, name), least)
         check_different_blocks("blocks", self.blocks)
+        check_different_blocks("memory_blocks", compared_blocks(self))
         for name in ("temperature", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ClipadError(
@@ -151,6 +162,15 @@ class AnomalyCLIPConfig:
         (6, 12)
         """
         return changed(self, values, "anomalyclip")
+
+
+def compared_blocks(config: AnomalyCLIPConfig) -> tuple[int, ...]:
+    """The blocks whose patches are compared with references, ascending.
+
+    >>> compared_blocks(AnomalyCLIPConfig()), compared_blocks(AnomalyCLIPConfig(memory_blocks=(24, 12)))
+    ((24,), (12, 24))
+    """
+    return tuple(sorted(config.blocks if config.memory_blocks is None else config.memory_blocks))
 
 
 def _check_learning(config: AnomalyCLIPConfig) -> None:

@@ -2,8 +2,8 @@
 
 Read top to bottom: `encode` runs the frozen tower once for its class token and the local branch,
 `loss` and `detect` compare both with two learned prompts, `AnomalyCLIP` is the detector that ties
-them together. The branch is in `local_branch`, the prompts are in `anomalyclip_text`, what is
-learned is in `anomalyclip_learner`.
+them together. The branch is in `branch`, the prompts are in `text`, what is learned is in `learner`, and
+what references add, which the paper has none of, is in `memory`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.device import precise
-from clipad_core.clip.features import Features, Recipe
-from clipad_core.clip.prepare import prepare
+from clipad_core.clip.features import Features, Images, Recipe
+from clipad_core.clip.prepare import check_has_blocks, prepare
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
 from clipad_core.maps import (
     check_finite,
     check_maps,
+    fuse_maps,
     smoothed,
     upsample_by_matrices,
 )
@@ -34,7 +35,12 @@ from clipad_core.methods.anomalyclip.branch import Branch, encode_branch
 from clipad_core.methods.anomalyclip.checkpoint import (
     read_official,
 )
-from clipad_core.methods.anomalyclip.config import PRESETS, AnomalyCLIPConfig, members
+from clipad_core.methods.anomalyclip.config import (
+    PRESETS,
+    AnomalyCLIPConfig,
+    compared_blocks,
+    members,
+)
 from clipad_core.methods.anomalyclip.dense import READ_OUTS
 from clipad_core.methods.anomalyclip.learner import (
     AnomalyCLIPLearner,
@@ -43,8 +49,14 @@ from clipad_core.methods.anomalyclip.learner import (
     sample_order,
     sizes_of,
 )
+from clipad_core.methods.anomalyclip.memory import (
+    Memory,
+    build_memory,
+    fused_image_score,
+    visual_map,
+)
 from clipad_core.methods.anomalyclip.text import check_category, text_embeddings
-from clipad_core.methods.method import Category, Detector, Method, Training
+from clipad_core.methods.method import Category, Detector, Method, References, Training
 
 
 @dataclass(frozen=True)
@@ -62,11 +74,21 @@ class BranchRecipe(Recipe):
 
 
 def recipe(config: AnomalyCLIPConfig, k_shot: int = 0) -> BranchRecipe:
-    """What ``config`` reads of an image; there are no references."""
+    """What ``config`` reads of a test image: with references their blocks as well."""
+    blocks = {*config.blocks, *(compared_blocks(config) if k_shot else ())}
+    return _recipe(config, tuple(sorted(blocks)))
+
+
+def reference_recipe(config: AnomalyCLIPConfig) -> BranchRecipe:
+    """What ``config`` reads of a reference."""
+    return _recipe(config, compared_blocks(config))
+
+
+def _recipe(config: AnomalyCLIPConfig, blocks: tuple[int, ...]) -> BranchRecipe:
     bare = config.branch in ("none", *READ_OUTS)
     return BranchRecipe(
         image_size=config.image_size,
-        blocks=tuple(sorted(config.blocks)),
+        blocks=blocks,
         kinds=members(config.branch),
         from_layer=0 if bare else config.dpam_from_layer,
         stream="sum" if bare else config.local_stream,
@@ -81,6 +103,7 @@ def prepare_backbone(backbone: Backbone, config: AnomalyCLIPConfig) -> Backbone:
         ClipadError: blocks, depths or an input size that do not fit this backbone.
     """
     sizes_of(backbone, config)
+    check_has_blocks(backbone, compared_blocks(config), "memory_blocks")
     return prepare(backbone, config.image_size, config.positional, config.activation)
 
 
@@ -211,6 +234,20 @@ def parameter_groups(
     return [{"params": list(learner.parameters()), "lr": config.learning_rate}]
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """What AnomalyCLIP knows of a category: its two prompts, and with references a memory.
+
+    Attributes:
+        text: the embedded prompts, row 0 normal, row 1 anomalous, unit norm; a pair an image or one for
+            all.
+        memory: of normal patches; None: zero-shot, as the paper has it.
+    """
+
+    text: Float[Tensor, "n 2 d"]
+    memory: Memory | None
+
+
 @torch.no_grad()
 def know(
     backbone: Backbone,
@@ -218,23 +255,24 @@ def know(
     category: Category,
     references: Features | None,
     learner: AnomalyCLIPLearner,
-) -> Float[Tensor, "1 2 d"]:
-    """The two learned prompts of a category, embedded: row 0 normal, row 1 anomalous, unit norm.
+) -> Knowledge:
+    """The two learned prompts of a category, embedded, and references as a memory.
 
     Args:
         category: read only where ``object_word`` asks for it.
-        references: part of the shared signature; AnomalyCLIP reads none.
-        learner: from `make_learner` or a checkpoint.
+        references: as `encode` gives them with `reference_recipe`; None: zero-shot, the paper's way.
+        learner: from `make_learner` or a checkpoint; the same with and without references.
     """
     names = (category.name,) if category.name else ()
-    return text_embeddings(learner, backbone, config, names)
+    memory = None if references is None else build_memory(references, config)
+    return Knowledge(text_embeddings(learner, backbone, config, names), memory)
 
 
 @torch.no_grad()
 def detect(
     backbone: Backbone,
     config: AnomalyCLIPConfig,
-    knowledge: Float[Tensor, "n 2 d"],
+    knowledge: Knowledge,
     features: Features,
 ) -> Detection:
     r"""Score images from their frozen features.
@@ -242,19 +280,28 @@ def detect(
     Section 3.3: the image score is the probability of the class token alone; the map adds up the
     blocks, :math:`G_\sigma(\sum_l \frac12 (1 - S_n) + \frac12 S_a) = G_\sigma(\sum_l S_a)`.
 
-    Args:
-        knowledge: the embedded prompts, a pair an image or one for all; see `know`.
+    With references, which are not the paper's, the map of the text is the mean over its blocks, so that
+    it and the map of the references are both in [0, 1]; they are fused as large as the input, before they
+    are smoothed. For both image scores see `fused_image_score`.
 
     Returns:
-        Image scores in [0, 1] and maps in [0, number of blocks], as large as the backbone's input.
+        Image scores in [0, 1] and maps in [0, number of blocks], with references in [0, 1], as large as
+        the backbone's input.
 
     Raises:
         ClipadError: scores that are not finite, or a map that ranks nothing.
     """
-    logits = image_logits(features.image_embedding, knowledge, config.temperature)
-    maps = smoothed(block_maps(backbone, config, features, knowledge).sum(dim=0), config.sigma)
+    logits = image_logits(features.image_embedding, knowledge.text, config.temperature)
+    score = logits.softmax(dim=-1)[:, 1]
+    total = block_maps(backbone, config, features, knowledge.text).sum(dim=0)
+    if knowledge.memory is not None:
+        visual = visual_map(features, knowledge.memory, backbone.vision.grid)
+        score = fused_image_score(score, visual, config.few_shot_image_score)
+        pixels = upsample_by_matrices(visual, backbone.input_size, align_corners=False)
+        total = fuse_maps(total / len(config.blocks), pixels, config.map_fusion)
+    maps = smoothed(total, config.sigma)
     check_maps(check_finite(maps, "anomaly map"), "anomaly map")
-    return Detection(check_finite(logits.softmax(dim=-1)[:, 1], "image score"), maps)
+    return Detection(check_finite(score, "image score"), maps)
 
 
 METHOD = Method(
@@ -270,6 +317,11 @@ METHOD = Method(
     mask_rule=lambda config: "bilinear_half",
     texts=lambda config: [config.template, config.normal_state, config.anomalous_state],
     published_weights=[("ViT-L-14-336-quickgelu", "openai")],
+    references=References(
+        title="AnomalyCLIP with a patch memory",
+        recipe=reference_recipe,
+        choice=lambda config: config.reference_choice,
+    ),
     training=Training(
         make_learner=make_learner,
         loss=loss,
@@ -285,11 +337,14 @@ METHOD = Method(
 class AnomalyCLIP(Detector):
     """The detector: ``AnomalyCLIP(backbone, config, learner)(images)``.
 
+    With references it is not the paper's method any more: see `memory`.
+
     Args:
         backbone: a frozen CLIP as it was loaded; it is prepared here.
         config: the one the learner was made with, or a change of what is not learned.
         learner: from `make_learner` or a checkpoint.
         category: what the images show, where ``object_word`` asks for it.
+        references: k normal images; none for zero-shot, as the paper has it.
     """
 
     def __init__(
@@ -298,5 +353,6 @@ class AnomalyCLIP(Detector):
         config: AnomalyCLIPConfig,
         learner: AnomalyCLIPLearner,
         category: str = "",
+        references: Images = (),
     ) -> None:
-        super().__init__(METHOD, backbone, config, category, learner=learner)
+        super().__init__(METHOD, backbone, config, category, references, learner)

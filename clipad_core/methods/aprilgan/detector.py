@@ -24,6 +24,7 @@ from clipad_core.clip.raw_tokens import encode
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
+from clipad_core.learned.token_memory import Memory, build_memory, reference_map
 from clipad_core.maps import (
     check_finite,
     check_maps,
@@ -40,10 +41,7 @@ from clipad_core.methods.aprilgan.learner import (
     sample_order,
 )
 from clipad_core.methods.aprilgan.maps import (
-    Memory,
     block_logits,
-    build_memory,
-    reference_map,
     text_map,
 )
 from clipad_core.methods.aprilgan.text import batch_text, check_category, class_text
@@ -152,7 +150,7 @@ def know(
         references: as `encode` gives them with `reference_recipe`; None: zero-shot.
         learner: from `make_learner` or a checkpoint; the same with and without references.
     """
-    memory = None if references is None else build_memory(references, config)
+    memory = None if references is None else build_memory(references, compared_blocks(config))
     return Knowledge(learner, class_text(backbone, config, category.name), memory)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipad_core.clip.backbone import Backbone
+from clipad_core.errors import ClipadError
 from clipad_core.learned.checkpoint_files import (
     check_fit,
     fill,
@@ -49,11 +50,17 @@ def official_name(name: str) -> str:
 
     >>> official_name("raw_heads.0.bias"), official_name("deep_prompts.project.weight")
     ('trainable_linearlayer/fc.0.bias', 'prompt_proj.weight')
+
+    Raises:
+        ClipadError: a tensor that the official code does not have.
     """
     for clipad_name, official in OFFICIAL.items():
         if name == clipad_name or (clipad_name.endswith(".") and name.startswith(clipad_name)):
             return official + name[len(clipad_name) :]
-    raise KeyError(name)
+    raise ClipadError(
+        f"checkpoint: found the tensor {name}, for which the official layout has no place, expected head: "
+        "contrastive and state_length: 0; keep others in a file of clipad's own."
+    )
 
 
 def to_official(learner: VCPCLIPLearner) -> dict[str, Any]:

@@ -63,6 +63,10 @@ class VCPCLIPConfig:
     templates: tuple[str, ...] = ("a photo of a {state} {category}",)
     normal_states: tuple[str, ...] = ("good",)
     anomalous_states: tuple[str, ...] = ("damaged",)
+    # Ours, no paper's: learned vectors in the place of a state's words, so many a state (0: the words), as
+    # CoOp (Zhou et al., IJCV 2022, 3.2) learns its context; they begin as the words or at random.
+    state_length: int = 0
+    state_init: Literal["words", "random"] = choice("words", read="training")
     category_length: int = 2  # r: vectors that stand for the category; P Fig. 9a, C
     deep_prompts: bool = True  # P Eq. (1), C total_d_layer_len 11 (0: off)
     deep_length: int = 1  # n: vectors a block; P Fig. 9b, C
@@ -90,6 +94,22 @@ class VCPCLIPConfig:
         together="post_width",
     )
 
+    # Ours: what answers. "contrastive": P, patches against text embeddings. "decoder": both text
+    # embeddings are queries of a transformer decoder over the patches, as in DETR (Carion et al., ECCV
+    # 2020), which gives map and image score; fields of Post-VCP and `alpha` are not read then.
+    head: Literal["contrastive", "decoder"] = "contrastive"
+    decoder_layers: int = 2
+
+    # Ours: where normal images of the category go, beside a learner that was trained without any.
+    # "memory": the distance to their nearest patch is a map beside that of the text, as in WinCLIP+ and
+    # APRIL-GAN; "state": what Pre-VCP makes of them takes the place of the normal state; "normal_prompt":
+    # their mean embedding takes the place of the normal prompt's.
+    reference_use: Literal["memory", "state", "normal_prompt"] = choice("memory", read="references")
+    # Of a memory: both maps as one, or "visual" (its own) or "language" (the text's) alone.
+    map_fusion: Literal["mean", "harmonic", "visual", "language"] = choice(
+        "mean", read="references"
+    )
+
     # Maps. `alpha` is the weight of the RAW branch; the paper's alpha is that of the other one.
     alpha: float = choice(
         0.2,
@@ -103,7 +123,8 @@ class VCPCLIPConfig:
         f"P names none; {_C}: test.py smooths",
         read="after training",
     )
-    image_score: Literal["top_pixels", "map_maximum"] = choice(
+    # "decoder" is ours: the score that the decoder gives itself.
+    image_score: Literal["top_pixels", "map_maximum", "decoder"] = choice(
         "top_pixels",
         "maximum of the map instead of means of its largest pixels",
         f"P B.4; {_C}: test.py",
@@ -132,13 +153,16 @@ class VCPCLIPConfig:
         read="training",
         together="learning_rate",
     )
+    learning_rate_decoder: float = choice(1e-4, read="training")  # Carion et al., section 4
     betas: tuple[float, ...] = choice((0.5, 0.999), read="training")
 
     def __post_init__(self) -> None:
         """Refuse what no code path knows, naming the field."""
         for name in ("image_size", "category_length", "deep_length", "heads", "top_pixels"):
             check_least(name, getattr(self, name), 1)
-        check_least("batch_size", self.batch_size, 1)
+        for name in ("batch_size", "decoder_layers"):
+            check_least(name, getattr(self, name), 1)
+        check_least("state_length", self.state_length, 0)
         if self.epochs < 0:
             raise ClipadError(
                 f"epochs: found {self.epochs}, expected 0 (nothing is learned) or more."
@@ -149,12 +173,22 @@ class VCPCLIPConfig:
                 raise ClipadError(f"{name}: found {getattr(self, name)}, expected 0 to {top}.")
         if not self.sigma >= 0:
             raise ClipadError(f"sigma: found {self.sigma}, expected 0 (no smoothing) or more.")
-        for name in ("learning_rate", "learning_rate_mvtec", "learning_rate_temperature"):
+        rates = ("learning_rate", "learning_rate_mvtec", "learning_rate_temperature")
+        for name in (*rates, "learning_rate_decoder"):
             if not getattr(self, name) > 0:
                 raise ClipadError(
                     f"{name}: found {getattr(self, name)}, expected a number above 0."
                 )
         check_betas(self.betas)
+        if self.reference_use == "state" and not (self.pre_vcp and self.use_global):
+            raise ClipadError(
+                "reference_use: found state, expected pre_vcp and use_global beside it, which make words of "
+                "images; choose another use."
+            )
+        if self.image_score == "decoder" and self.head != "decoder":
+            raise ClipadError(
+                "image_score: found decoder, expected head: decoder beside it; choose another score."
+            )
         _check_prompts(self)
 
     def changed(self, values: dict[str, Any]) -> VCPCLIPConfig:
@@ -177,13 +211,26 @@ def _check_prompts(config: VCPCLIPConfig) -> None:
             )
 
 
-def prompts(config: VCPCLIPConfig) -> tuple[list[str], list[str]]:
+def prompts(
+    config: VCPCLIPConfig, state_of_references: bool = False
+) -> tuple[list[str], list[str]]:
     """All normal and all anomalous prompts, templates times states, ``{category}`` still open.
+
+    Where vectors stand for a state, ``{state}`` is open, too.
+
+    Args:
+        state_of_references: whether references stand for all states of normal prompts.
 
     >>> prompts(VCPCLIPConfig())
     (['a photo of a good {category}'], ['a photo of a damaged {category}'])
+    >>> prompts(VCPCLIPConfig(), state_of_references=True)[0]
+    ['a photo of a {state} {category}']
     """
-    states = (config.normal_states, config.anomalous_states)
+    states = [config.normal_states, config.anomalous_states]
+    if config.state_length:
+        states = [(STATE,) * len(group) for group in states]
+    if state_of_references:
+        states[0] = (STATE,)
     prompts_by_state = [
         [t.replace(STATE, s) for t in config.templates for s in group] for group in states
     ]

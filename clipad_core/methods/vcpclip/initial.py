@@ -22,10 +22,17 @@ from clipad_core.learned.official_init import (
     draw_seed,
 )
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
-from clipad_core.methods.vcpclip.learner import VCPCLIPLearner, empty_learner, post_width
+from clipad_core.methods.vcpclip.learner import (
+    QueryDecoder,
+    VCPCLIPLearner,
+    empty_learner,
+    post_width,
+)
+from clipad_core.methods.vcpclip.text import state_ids
 
 # The official trainer looks at five validation categories after each epoch, once for each branch.
 VALIDATION_PASSES = 2
+STATE_STD = 0.02  # of states that begin at random, as CoOp's context does
 LOGIT_SCALE = math.log(1 / 0.07)  # of both branches; CLIP's own start
 
 
@@ -41,9 +48,27 @@ def make_learner(backbone: Backbone, config: VCPCLIPConfig, seed: int) -> VCPCLI
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         values = draw_values(architecture_of(backbone), config)
+        # Drawn last, so that what is of the paper starts as it does there.
+        values |= _draw_own(backbone, config)
     learner = empty_learner(backbone, config, {})
-    learner.load_state_dict(values, assign=True)
+    own = {name: values[name] for name in learner.state_dict()}
+    learner.load_state_dict(own, assign=True)
     return learner.to(backbone.device, backbone.dtype)
+
+
+def _draw_own(backbone: Backbone, config: VCPCLIPConfig) -> dict[str, Tensor]:
+    """Initial values of what the official code does not have."""
+    values: dict[str, Tensor] = {}
+    if config.state_length:
+        number = len(config.normal_states) + len(config.anomalous_states)
+        sizes = architecture_of(backbone)
+        drawn = torch.empty(number, config.state_length, sizes.text_width).normal_(std=STATE_STD)
+        words = config.state_init == "words"
+        ids = state_ids(backbone.tokenizer, config) if words else None
+        values["states"] = drawn if ids is None else backbone.text.embed(ids).to(drawn)
+    if config.head == "decoder":
+        values |= _named("decoder", QueryDecoder(architecture_of(backbone), config))
+    return values
 
 
 def sample_order(config: VCPCLIPConfig, backbone: Backbone, n: int, epochs: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ learner's ``state_dict`` is exactly what is trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +39,14 @@ def sizes_of(backbone: Backbone, config: VCPCLIPConfig) -> Architecture:
             f"backbone: its text tower is {sizes.text_width} wide and the joint space {sizes.joint}, "
             "expected the same: the image feature is added to word vectors. Choose another one."
         )
-    width = post_width(sizes, config)
-    if config.post_vcp and width % config.heads:
+    width, part = post_width(sizes, config), "Post-VCP"
+    if config.head == "decoder":
+        width, part = sizes.joint, "the decoder"
+    elif not config.post_vcp:
+        return sizes
+    if width % config.heads:
         raise ClipadError(
-            f"heads: found {config.heads}, expected a divisor of {width}, the width of Post-VCP."
+            f"heads: found {config.heads}, expected a divisor of {width}, the width of {part}."
         )
     return sizes
 
@@ -161,22 +165,105 @@ class PostVCP(nn.Module):
         return F.normalize(self.out(values), dim=-1)
 
 
+class QueryDecoder(nn.Module):
+    """A transformer decoder whose two queries are the text embeddings; it gives map and image score.
+
+    After DETR (Carion et al., ECCV 2020): queries attend to each other and to the patches, and a linear
+    layer says of each how much of it the image shows. As in MaskFormer (Cheng et al., NeurIPS 2021) a
+    query's map is its product with every patch. The patches of each block have a projection of their own
+    and are added up; their positions stand in them already. Nothing is dropped, so nothing is drawn.
+    """
+
+    def __init__(self, sizes: Architecture, config: VCPCLIPConfig) -> None:
+        super().__init__()
+        width = sizes.joint
+        self.project = nn.ModuleList(nn.Linear(sizes.vision_width, width) for _ in config.blocks)
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(
+                width, config.heads, dim_feedforward=width, dropout=0.0, batch_first=True
+            )
+            for _ in range(config.decoder_layers)
+        )
+        # Without biases, which the difference of two logits does not see.
+        self.mask = nn.Linear(width, width, bias=False)
+        self.shown = nn.Linear(width, 1, bias=False)
+
+    def forward(
+        self, text: Float[Tensor, "b 2 d"], tokens: Sequence[Float[Tensor, "b p c"]]
+    ) -> tuple[Float[Tensor, "b p 2"], Float[Tensor, "b 2"]]:
+        r"""Logits of both queries at every patch, and of the whole image.
+
+        With :math:`y` the added patches and :math:`o_s` what the last layer makes of query s:
+        :math:`\langle y, W o_s \rangle / \sqrt d` and :math:`\langle w, o_s \rangle`.
+
+        Args:
+            text: unit norm, row 0 normal, row 1 anomalous.
+            tokens: of the blocks, ascending; not normalised.
+        """
+        projected = [layer(x) for layer, x in zip(self.project, tokens, strict=True)]
+        patches = self.norm(torch.stack(projected).sum(dim=0))
+        queries = text
+        for layer in self.layers:
+            queries = layer(queries, patches)
+        logits = patches @ self.mask(queries).transpose(1, 2) / patches.shape[-1] ** 0.5
+        return logits, self.shown(queries)[..., 0]
+
+
 class VCPCLIPLearner(nn.Module):
     """All that VCP-CLIP learns, and nothing else.
 
     Make it with ``make_learner`` or from a checkpoint: the tensors have no values of their own here.
+
+    Attributes:
+        states: vectors of every normal, then of every anomalous state; None: words stand for them.
+        raw_heads, raw_logit_scale, post_vcp: of the contrastive head; the second one may be None there, too.
+        decoder: of the other.
     """
 
     def __init__(self, sizes: Architecture, config: VCPCLIPConfig) -> None:
         super().__init__()
         self.deep_prompts = DeepPrompts(sizes, config)
         self.pre_vcp = PreVCP(sizes, config)
-        self.post_vcp = PostVCP(sizes, config) if config.post_vcp else None
-        heads = [nn.Linear(sizes.vision_width, sizes.joint) for _ in config.blocks]
-        self.raw_heads = nn.ModuleList(heads)
-        self.raw_logit_scale = nn.Parameter(torch.empty(()))
+        self.states: nn.Parameter | None = None
+        if config.state_length:
+            number = len(config.normal_states) + len(config.anomalous_states)
+            shape = (number, config.state_length, sizes.text_width)
+            self.states = nn.Parameter(torch.empty(shape))
+        self.post_vcp: PostVCP | None = None
+        self.decoder: QueryDecoder | None = None
+        if config.head == "decoder":
+            self.decoder = QueryDecoder(sizes, config)
+        else:
+            self.post_vcp = PostVCP(sizes, config) if config.post_vcp else None
+            heads = [nn.Linear(sizes.vision_width, sizes.joint) for _ in config.blocks]
+            self.raw_heads = nn.ModuleList(heads)
+            self.raw_logit_scale = nn.Parameter(torch.empty(()))
         # Handed to the official optimiser and stored in its files, but no formula reads it.
         self.register_buffer("unused_projection", torch.empty(sizes.text_width, sizes.joint))
+
+
+def check_learner(learner: VCPCLIPLearner, config: VCPCLIPConfig) -> None:
+    """Refuse fields that were changed after a training which made other parts.
+
+    Raises:
+        ClipadError: another head, or learned states of another number or length.
+    """
+    head = "contrastive" if learner.decoder is None else "decoder"
+    if config.head != head:
+        raise ClipadError(
+            f"head: found {config.head}, expected {head}, which the learner was trained with; change it "
+            "before the training."
+        )
+    if config.state_length:
+        shape = None if learner.states is None else tuple(learner.states.shape[:2])
+        number = len(config.normal_states) + len(config.anomalous_states)
+        if shape != (number, config.state_length):
+            learned = "none" if shape is None else f"{shape[0]} of length {shape[1]}"
+            raise ClipadError(
+                f"state_length: found {config.state_length} for {number} states, expected what the learner "
+                f"has, {learned}; set 0 for the words, or change it before the training."
+            )
 
 
 def empty_learner(

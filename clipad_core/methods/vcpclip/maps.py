@@ -12,10 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.features import Features
+from clipad_core.errors import ClipadError
 from clipad_core.learned.linear_heads import head_logits
 from clipad_core.maps import smoothed, upsampled_difference
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.learner import VCPCLIPLearner
+
+
+def block_tokens(config: VCPCLIPConfig, features: Features) -> list[Float[Tensor, "b p c"]]:
+    """The patch tokens that a config reads, blocks ascending."""
+    return [features.patch_tokens[block] for block in sorted(config.blocks)]
 
 
 def raw_logits(
@@ -27,8 +33,16 @@ def raw_logits(
     r"""Patches against the text embeddings, a linear head a block (Eq. (3), before upsampling).
 
     :math:`\langle n(W_l x + b_l), t \rangle / \tau_1` for every block l, ascending.
+
+    Raises:
+        ClipadError: a learner whose head is a decoder.
     """
-    tokens = [features.patch_tokens[block] for block in sorted(config.blocks)]
+    if learner.decoder is not None:
+        raise ClipadError(
+            "head: found decoder, expected contrastive: a decoder compares no patch with the text; train "
+            "with head: contrastive."
+        )
+    tokens = block_tokens(config, features)
     return head_logits(learner.raw_heads, tokens, text, learner.raw_logit_scale.exp())
 
 

@@ -6,36 +6,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
-
-
-def association_scores(
-    patches: Float[Tensor, "*b p d"], memory: Float[Tensor, "r d"]
-) -> Float[Tensor, "*b p"]:
-    r"""Score every patch (or window) by its distance to the nearest normal reference.
-
-    WinCLIP (Jeong et al., CVPR 2023), Eq. (4):
-
-    .. math:: M_{ij} = \min_{r \in R} \tfrac12 \left(1 - \langle F_{ij}, r \rangle\right)
-
-    Args:
-        patches: unit-norm embeddings of the query images.
-        memory: unit-norm reference memory, the embeddings of all k shots stacked.
-
-    Returns:
-        Scores in [0, 1] up to rounding; 0: in the memory, 1: opposite to it.
-
-    >>> axes = torch.eye(2)
-    >>> association_scores(patches=torch.stack([axes, -axes]), memory=axes[:1])
-    tensor([[0.0000, 0.5000],
-            [1.0000, 0.5000]])
-    """
-    return (1 - einsum(patches, memory, "... p d, r d -> ... p r").amax(dim=-1)) / 2
 
 
 def cover_matrix(index: Int[Tensor, "n a"], patches: int) -> Float[Tensor, "p n"]:
@@ -81,13 +54,3 @@ def arithmetic_aggregation(
     tensor([[0.2000, 0.5000, 0.8000]])
     """
     return (scores @ cover.T) / cover.sum(dim=1)
-
-
-def harmonic_mean(maps: Sequence[Tensor]) -> Tensor:
-    """Harmonic mean of maps, element by element; 0 where one of them is 0.
-
-    >>> harmonic_mean([torch.tensor([0.2]), torch.tensor([0.8])])
-    tensor([0.3200])
-    """
-    stack = torch.stack(torch.broadcast_tensors(*maps))
-    return len(stack) / (1 / stack).sum(dim=0)

@@ -17,14 +17,19 @@ from torch import Tensor
 from clipad_core.clip.backbone import Backbone, check_has_float64
 from clipad_core.clip.features import Features
 from clipad_core.clip.vision import VisionTower, project
-from clipad_core.maps import check_finite, check_maps, text_scores
+from clipad_core.maps import (
+    association_scores,
+    check_finite,
+    check_maps,
+    fuse_maps,
+    harmonic_mean,
+    text_scores,
+)
 from clipad_core.methods.winclip.config import WinCLIPConfig
 from clipad_core.methods.winclip.equations import (
     arithmetic_aggregation,
-    association_scores,
     cover_matrix,
     harmonic_aggregation,
-    harmonic_mean,
 )
 from clipad_core.methods.winclip.windows import window_index, window_stride
 
@@ -179,18 +184,6 @@ def _associate(queries: Tensor, memory: Tensor, config: WinCLIPConfig) -> Tensor
     return scores.clamp(min=0) if config.clamp_association else scores
 
 
-def _fuse_maps(language: Tensor, visual: Tensor, rule: str) -> Tensor:
-    """Language map and M^W; the paper says "fused" and prints no operator."""
-    if rule in ("visual", "language"):
-        return visual if rule == "visual" else language
-    if rule == "sum":
-        return language + visual
-    if rule == "mean":
-        return (language + visual) / 2
-    halves = harmonic_mean([language, visual])
-    return halves if rule == "harmonic" else halves / 2
-
-
 def _check_maps(maps: dict[str, Tensor]) -> None:
     """Stop where no map of any image ranks anything; that of one image may, by chance, not."""
     for name, score_maps in maps.items():
@@ -231,12 +224,12 @@ def _score(
     image, language, fused = language_scores(backbone, features, text, config)
     if memory is None:
         # caoyunkang's parallel fusion meets the language map twice where there is no reference.
-        patch = _fuse_maps(fused, fused, "parallel") if config.map_fusion == "parallel" else fused
+        patch = fuse_maps(fused, fused, "parallel") if config.map_fusion == "parallel" else fused
         maps: dict[str, Tensor] = {}
         visual, chosen = None, image
     else:
         maps, visual = visual_scores(backbone.vision, features, memory, config)
-        patch = _fuse_maps(fused, visual, config.map_fusion)
+        patch = fuse_maps(fused, visual, config.map_fusion)
         highest = visual.flatten(1).amax(dim=1)
         rule = config.few_shot_image_score
         combined = (image + highest) / 2

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
+from clipad_core.maps import association_scores
 from clipad_core.methods.winclip.config import WinCLIPConfig, WindowAttention
-from clipad_core.methods.winclip.equations import association_scores
 from clipad_core.methods.winclip.scoring import ReferenceMemory, patch_embeddings
 from clipad_core.methods.winclip.windows import home_windows, window_index
 from clipad_harness.report.figures import PALETTE

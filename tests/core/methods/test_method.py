@@ -98,9 +98,9 @@ def test_every_room_keeps_the_contract(name: str) -> None:
 def test_what_a_method_needs_depends_on_its_config() -> None:
     assert WINCLIP.needs(WinCLIPConfig()) == Needs(True, True, False, False)
     assert not WINCLIP.needs(WinCLIPConfig(class_name="object")).class_name
-    assert ANOMALYCLIP.needs(AnomalyCLIPConfig()) == Needs(False, False, True, False)
+    assert ANOMALYCLIP.needs(AnomalyCLIPConfig()) == Needs(False, True, True, False)
     assert ANOMALYCLIP.needs(AnomalyCLIPConfig(object_word="category")).class_name
-    assert VCPCLIP_METHOD.needs(VCPCLIP_SMALL) == Needs(False, False, True, False)
+    assert VCPCLIP_METHOD.needs(VCPCLIP_SMALL) == Needs(False, True, True, False)
     assert APRILGAN_METHOD.needs(APRILGAN_SMALL) == Needs(True, True, True, True)
     alone = APRILGAN_SMALL.changed({"few_shot_image_score": "added", "class_name": "object"})
     assert APRILGAN_METHOD.needs(alone) == Needs(False, True, True, False)
@@ -223,7 +223,7 @@ def by_hand(
 MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
     "anomalyclip": lambda b, c, shots, learner: AnomalyCLIP(b, c, learner, "metal_nut"),
     "aprilgan": lambda b, c, shots, learner: APRILGAN(b, c, learner, "metal_nut", shots),
-    "vcpclip": lambda b, c, shots, learner: VCPCLIP(b, c, learner),
+    "vcpclip": lambda b, c, shots, learner: VCPCLIP(b, c, learner, shots),
     "winclip": lambda b, c, shots, learner: WinCLIP(b, c, "metal_nut", shots),
 }
 
@@ -237,6 +237,8 @@ MADE: dict[str, Callable[[Backbone, Any, Any, Any], Detector]] = {
         ("aprilgan", {}, 2),
         ("aprilgan", {"few_shot_image_score": "text"}, 1),
         ("vcpclip", {}, 0),
+        ("vcpclip", {}, 2),
+        ("vcpclip", {"head": "decoder", "reference_use": "state", "state_length": 1}, 2),
         ("winclip", {}, 0),
         ("winclip", {}, 2),
         ("winclip", {"test_channels": "bgr"}, 1),
@@ -262,7 +264,7 @@ def test_anomalyclip_knows_the_category_where_its_prompts_name_it(backbone: Back
     aware = ANOMALYCLIP_SMALL.changed({"object_word": "category"})
     learner: Any = learner_of(ANOMALYCLIP, backbone, aware)
     embeddings = [
-        ANOMALYCLIP.know(backbone, aware, Category(name), None, learner)
+        ANOMALYCLIP.know(backbone, aware, Category(name), None, learner).text
         for name in ("metal_nut", "metal nut", "bolt")
     ]
     assert embeddings[0].shape == (1, 2, 32)
@@ -311,8 +313,10 @@ def test_the_kinds_of_damage_of_a_category_join_its_prompts(backbone: Backbone) 
 
 
 @pytest.mark.parametrize("name", ["anomalyclip", "vcpclip"])
-def test_a_learner_is_asked_for_and_references_are_not_read(backbone: Backbone, name: str) -> None:
-    method, config = find_method(name), SMALL[name]
+def test_a_learner_is_asked_for_and_references_that_are_not_read_are_refused(
+    backbone: Backbone, name: str
+) -> None:
+    method, config = replace(find_method(name), references=None), SMALL[name]
     with pytest.raises(ClipadError) as raised:
         Detector(method, backbone, config)
     assert str(raised.value) == (

@@ -141,7 +141,7 @@ def test_a_parameter_stands_in_place_of_params_yaml_and_none_does_not(project: P
     [
         ("winclip", {"k_shot": 4}, "found k_shot, expected some of profile, dataset"),
         ("winclip", {"auxiliary": {}}, "found auxiliary, expected some of"),
-        ("vcpclip", {"k_shots": [0]}, "found k_shots, expected some of"),
+        ("clip", {"k_shots": [0]}, "found k_shots, expected some of"),
         ("winclip", {"k_shots": 4}, "parameters: k_shots: found 4, expected a list of int"),
         ("winclip", {"k_shots": [-1]}, r"k_shots: found \[-1\], expected whole numbers from 0"),
         ("winclip", {"seeds": [1, 1]}, r"seeds: found \[1, 1\], expected each once"),
@@ -176,7 +176,7 @@ def test_what_is_wrong_is_one_message_that_names_the_parameter(
 @pytest.mark.parametrize("method", rooms())
 def test_one_line_leaves_the_headline_alone(project: Path, method: str) -> None:
     whole = read_method(project, method)
-    headline = replace(whole, ablations={}, walks=(), own_walks={})
+    headline = replace(whole, ablations={}, questions={}, walks=(), own_walks={})
     assert whole != headline
     given = read_parameterised(project, method, {"ablations": "none"})[1]
     assert given == headline

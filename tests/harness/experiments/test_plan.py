@@ -55,6 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in LEARNED:  # few of each, so that a run takes seconds
         change(folder, method, "walks", value=[])
         change(folder, method, "ablations", value=ABLATIONS[method])
+        change(folder, method, "questions", value={})
         change(folder, method, "changes", value={"epochs": 1} | UNAUGMENTED[method])
     change(folder, "winclip", "walks", value=["malalab"])
     return folder

@@ -73,6 +73,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         change(project, method, "seeds", value=[1])
         change(project, method, "walks", value=[])
         change(project, method, "ablations", value={})
+        change(project, method, "questions", value={})
         change(project, method, "changes", value=SHORT | UNAUGMENTED[method])
     return project
 

@@ -31,7 +31,12 @@ from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
 from clipad_harness.base.files import alone
 from clipad_harness.cli.main import main
 from clipad_harness.photos import detectors, photos, scoring
-from clipad_harness.photos.detectors import choose_weights, find_learner, open_detector
+from clipad_harness.photos.detectors import (
+    check_request,
+    choose_weights,
+    find_learner,
+    open_detector,
+)
 from clipad_harness.photos.figures import contact, scores_figure
 from clipad_harness.photos.page import resize_map, strongest, write_page
 from clipad_harness.photos.scoring import PhotoScorer, Scored, Threshold
@@ -800,6 +805,11 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
     assert "overlays/caf%E9%201.png.jpg" in [link["href"] for link in soup.select(".pair a")]
 
 
+def test_references_that_a_method_does_not_read_are_refused() -> None:
+    with pytest.raises(ClipadError, match="--reference: found some, which clip cannot use; leave"):
+        check_request("clip", None, "nut", None, has_references=True)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -816,10 +826,6 @@ def test_names_of_all_kinds_are_kept_and_shown_as_text(inside: Path) -> None:
         (["in", "--range", "9", "3"], "--range: found 9 to 3, expected a lower and a higher value"),
         (["in", "--good", "in/a.png", "--reference", "in/a.png"], "--good: found 1 photos, all of"),
         (["in", "--method", "vcpclip", "--checkpoint", "x.pth"], "x.pth does not exist"),
-        (
-            ["in", "--method", "vcpclip", "--checkpoint", "broken.png", "--reference", "in/a.png"],
-            "--reference: found some, which vcpclip cannot use",
-        ),
         (
             ["in", "--method", "vcpclip", "--checkpoint", "broken.png"],
             "--class-name: found 'nut', which vcpclip does not read",

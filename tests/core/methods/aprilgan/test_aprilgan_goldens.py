@@ -30,6 +30,7 @@ from clipad_core.clip.raw_tokens import encode
 from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import dice_loss, focal_loss
+from clipad_core.learned.token_memory import build_memory, patch_distances, reference_map
 from clipad_core.maps import upsampled_difference
 from clipad_core.methods.aprilgan import METHOD, learner
 from clipad_core.methods.aprilgan.checkpoint import from_official, official_name
@@ -48,12 +49,7 @@ from clipad_core.methods.aprilgan.learner import (
     official_references,
     sample_order,
 )
-from clipad_core.methods.aprilgan.maps import (
-    block_logits,
-    build_memory,
-    patch_distances,
-    reference_map,
-)
+from clipad_core.methods.aprilgan.maps import block_logits
 from clipad_core.methods.aprilgan.text import class_text, ensemble_of
 from clipad_core.metrics.metrics import image_metrics, pixel_metrics
 from clipad_harness.data.dataset_images import DatasetImages
@@ -304,7 +300,7 @@ def test_memories_and_distances_equal_theirs(batch: Recorded, features: Features
         for name, chosen in batch.references(k_shot).items():
             images = [batch.reference_images()[name][place] for place in chosen]
             encoded = encode_all(encode, batch.backbone, images, reference_recipe(batch.config))
-            memory = build_memory(encoded, batch.config)
+            memory = build_memory(encoded, compared_blocks(batch.config))
             of_class = np.flatnonzero(classes == name)
             for i, block in enumerate(compared_blocks(batch.config)):
                 tokens = features.patch_tokens[block][of_class]

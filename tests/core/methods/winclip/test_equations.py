@@ -5,12 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from clipad_core.maps import association_scores, harmonic_mean
 from clipad_core.methods.winclip.equations import (
     arithmetic_aggregation,
-    association_scores,
     cover_matrix,
     harmonic_aggregation,
-    harmonic_mean,
 )
 from clipad_core.methods.winclip.windows import window_index
 

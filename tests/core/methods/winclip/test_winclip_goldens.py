@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
-from clipad_core.maps import text_scores
+from clipad_core.maps import association_scores, text_scores
 from clipad_core.methods.method import Category
 from clipad_core.methods.winclip.config import WinCLIPConfig, find_preset
 from clipad_core.methods.winclip.detector import (
@@ -24,7 +24,6 @@ from clipad_core.methods.winclip.detector import (
     prototypes,
     reference_recipe,
 )
-from clipad_core.methods.winclip.equations import association_scores
 from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
     Scores,
