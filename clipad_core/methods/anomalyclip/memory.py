@@ -30,9 +30,7 @@ def build_memory(references: Features, config: AnomalyCLIPConfig) -> Memory:
     }
 
 
-def visual_map(
-    features: Features, memory: Memory, grid: tuple[int, int]
-) -> Float[Tensor, "b h w"]:
+def visual_map(features: Features, memory: Memory, grid: tuple[int, int]) -> Float[Tensor, "b h w"]:
     r"""How far every patch is from its nearest reference patch, the mean over the blocks, in [0, 1].
 
     WinCLIP (Jeong et al., CVPR 2023), Eqs. (4) and (5), on patches of the blocks L:
