@@ -30,13 +30,12 @@ def of_kinds(measured: SideBySide, kinds: Collection[str]) -> SideBySide:
     that shows none of the kinds is left out.
     """
     drawn, frames, rows = {}, [], []
-    for (contender, category), images in measured.images.groupby(
-        ["contender", "category"], sort=False
-    ):
+    for (contender, category), whole in measured.drawn.items():
+        named = measured.images["contender"] == contender
+        images = measured.images[named & (measured.images["category"] == category)]
         own = ((images["label"] == 0) | images["defect"].isin(kinds)).to_numpy()
         if not images["label"][own].any():
             continue
-        whole = measured.drawn[contender, category]
         part = replace(
             whole,
             labels=whole.labels[own],
