@@ -27,7 +27,9 @@ from clipad_core.clip.text import class_words, encode_prompts
 from clipad_core.methods import find_method
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.images import read_image
+from clipad_harness.data.stages import open_data
 from clipad_harness.experiments.features import features_of
+from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import as_measured
 from clipad_harness.experiments.variants import Shard
@@ -36,6 +38,8 @@ OPEN_SET, ONE_CLASS = "open-set recognition", "one-class classification"
 OUT_OF_DISTRIBUTION = "out-of-distribution detection"
 IMAGE_SCORE, NORMAL_PROMPT = "image score", "distance to the normal prompt"
 SIMILARITY, SOFTMAX = "maximum similarity", "maximum concept matching"
+# Images that are made where no other dataset is named, and their side in pixels.
+MADE, MADE_SIDE = 24, 192
 # What Ming et al. (NeurIPS 2022) ask plain CLIP of every known category, and their temperature.
 CONCEPT, CONCEPT_TEMPERATURE = "a photo of a {}", 1.0
 
@@ -129,6 +133,34 @@ def out_of_distribution(
     """
     known = spread(images.categories, extent.categories)
     return Task(OUT_OF_DISTRIBUTION, known, normal_images(images, known, extent), others)
+
+
+def tasks_of(run: Run, others: Sequence[Path | Pixels], extent: Extent = Extent()) -> list[Task]:
+    """All three kinds of task of a run; no open set where nothing was trained on other categories.
+
+    Args:
+        others: of another kind than the run's images, see `other_images`.
+    """
+    seen = run.datasets.get(run.variants[0].trained_on or "")
+    open_sets = [] if seen is None else [open_set(seen, run.tested, extent)]
+    outside = out_of_distribution(run.tested, others, extent)
+    return [*open_sets, *one_class(run.tested, extent), outside]
+
+
+def other_images(run: Run, dataset: str, extent: Extent = Extent()) -> Sequence[Path | Pixels]:
+    """What is out of distribution: normal images of another dataset, or made ones where none is named.
+
+    Args:
+        dataset: of a card, below the profile's data_root or $CLIPAD_DATA; "": see `made_images`.
+
+    Raises:
+        ClipadError: an unknown dataset, or one that is not here.
+    """
+    if not dataset:
+        return made_images(MADE, MADE_SIDE)
+    data, index = open_data(run.root, run.profile.on(dataset))
+    images = DatasetImages(index, data)
+    return normal_images(images, spread(images.categories, extent.categories), extent)
 
 
 def spread(names: Sequence[str], limit: int | None) -> tuple[str, ...]:

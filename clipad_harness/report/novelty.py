@@ -132,6 +132,28 @@ class NoveltyTable:
         about = "AUROC of telling known from unknown images; the line is chance, bars are 95 % intervals."
         show(figure, f"{about} {'; '.join(said)}.", caption=about)
 
+    def answers(self, score: str, baseline: str) -> Html:
+        """What the numbers say of a score, a line a method: against chance, and against a baseline.
+
+        Args:
+            score: as tables call it; ``baseline``: another one of the same method.
+        """
+        heads = [Cell(name, "col") for name in ("method", "task", "better than chance?")]
+        heads.append(Cell(f"better than {baseline}?", "col"))
+        body = []
+        for method in self.found:
+            for title in self.titles:
+                row = (method, score)
+                verdicts = [self.verdict(title, row), self.verdict(title, row, (method, baseline))]
+                effects = [self.effect(title, row), self.effect(title, row, (method, baseline))]
+                cells = [
+                    Cell(f"{verdict.word}: {effect}" if verdict and effect else DASH)
+                    for verdict, effect in zip(verdicts, effects, strict=True)
+                ]
+                body.append(Row([Cell(method, "row"), Cell(title), *cells]))
+        caption = f"{score}: yes or no where the 95 % interval, in points of AUROC, leaves zero out"
+        return html_table(caption, [heads], body)
+
     def _interval(self, title: str, method: str, name: str) -> str:
         if (kept := self.samples.get((title, method, name))) is None:
             return DASH
