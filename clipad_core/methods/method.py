@@ -203,6 +203,8 @@ class Method:
             of what `detect` says of each; None: an image's score depends on no other image.
         check_prompts: prepared backbone, config, category -> refuses prompts that the text tower cannot
             read whole, at once and without embedding them: before a run, not in the middle of it.
+        normal_prompt: of what `know` gave, the embedding (d) of its normal prompt, where one serves all
+            images; None: each image has its own.
     """
 
     title: str
@@ -222,6 +224,7 @@ class Method:
     training: Training | None = None
     whole_category: Callable[[Any, int], Rescore | None] = image_by_image
     check_prompts: Callable[[Backbone, Any, Category], None] = no_prompts
+    normal_prompt: Callable[[Any], Tensor] | None = None
 
     def preset(self, name: str) -> Any:
         """A published setting by name.

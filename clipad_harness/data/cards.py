@@ -84,6 +84,9 @@ class DatasetCard:
             nobody published, of which there is no folder.
         folders: names that the layout needs and that differ between datasets.
         archives: the files to download.
+        logical_anomalies: kinds of damage, as its folders call them, that no look of a surface shows: a
+            part that must be there is not, or one stands where it must not (Bergmann et al., MVTec LOCO AD,
+            IJCV 2022).
         missing: what its publisher's own evaluation has and a run here never; every page says it.
     """
 
@@ -104,6 +107,7 @@ class DatasetCard:
     archives: tuple[Archive, ...]
     missing: tuple[str, ...] = ()
     printed_in: tuple[str, ...] = ()
+    logical_anomalies: tuple[str, ...] = ()
 
 
 def card_names(folder: Path = CARDS) -> list[str]:

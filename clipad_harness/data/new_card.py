@@ -82,6 +82,8 @@ archives: []
 missing: []
 # Beginnings of the source of printed numbers, where other papers mean another dataset by the name.
 printed_in: []
+# Kinds of damage, as the folders call them, in which a part is missing or in the wrong place.
+logical_anomalies: []
 """
 
 

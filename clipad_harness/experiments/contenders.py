@@ -48,7 +48,7 @@ class Contender:
             row = self.variant.name.partition("/")[2]
             return f"{row}, {self.k_shot}-shot" if len(self.variant.k_shots) > 1 else row
         references = self.run.method.references
-        if references is None or not self.run.reads_references:
+        if references is None or not self.run.variants[0].reads_references:
             return f"{self.run.method.title}, zero-shot"
         return f"{references.title if self.k_shot else self.run.method.title}, {self.k_shot}-shot"
 

@@ -106,11 +106,6 @@ class Run:
         return fewest_training_images(self.index)[1]
 
     @property
-    def reads_references(self) -> bool:
-        """Whether its main variant is measured with references, and not only rows of its own."""
-        return any(self.variants[0].k_shots)
-
-    @property
     def as_in_params(self) -> bool:
         """Whether its settings are those of params.yaml, which the stages have trained and measured."""
         of_params = read_profile(self.root), read_method(self.root, self.name)

@@ -76,6 +76,11 @@ class Variant:
     train_categories: int | None = None
     by_image: bool = False
 
+    @property
+    def reads_references(self) -> bool:
+        """Whether some of its numbers of references are above 0."""
+        return any(self.k_shots)
+
     def training(self, seed: int) -> TrainingJob | None:
         """What must be trained for it; None where nothing is learned."""
         if self.trained_on is None:

@@ -6,7 +6,7 @@ page over images and seeds; a prediction is made before, and an answer is read o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from clipad_harness.experiments.shards import measured_on
 from clipad_harness.experiments.variants import question_group
 from clipad_harness.report.ablations import UNMEASURED
 from clipad_harness.report.comparison import seed_means
+from clipad_harness.report.defect_kinds import of_kinds
 from clipad_harness.report.figures import PALETTE, UNCLEAR, show
 from clipad_harness.report.side_by_side import SideBySide, differences, measure_all
 from clipad_harness.report.tables import Cell, Html, Row, callout, html_table, percent
@@ -111,19 +112,27 @@ class Asked:
         group: below `questions` of the method's section.
         among: the rows, in the order of params.yaml; none where they are not measured.
         categories: on which they are.
+        kinds: of damage that count beside the normal images; None: all.
     """
 
     def __init__(
-        self, method: str, group: str, among: Sequence[Contender], categories: Sequence[str]
+        self,
+        method: str,
+        group: str,
+        among: Sequence[Contender],
+        categories: Sequence[str],
+        kinds: Collection[str] | None = None,
     ) -> None:
         self.method, self.group, self.among, self.categories = method, group, among, categories
+        self.kinds = kinds
         self.title = find_method(method).title
         self._effects: dict[tuple[str, str, str], Effect] = {}
 
     @cached_property
     def measured(self) -> SideBySide:
         """All rows on the same images."""
-        return measure_all(self.among, self.categories)
+        whole = measure_all(self.among, self.categories)
+        return whole if self.kinds is None else of_kinds(whole, self.kinds)
 
     @property
     def labels(self) -> list[str]:
@@ -239,7 +248,7 @@ class Asked:
             "contrary.",
         }[verdict.word]
         first = self.among[0]
-        images = sum(len(first.test_images(name)) for name in self.categories)
+        images = sum(len(self.measured.drawn[first.label, name].labels) for name in self.categories)
         kind = first.scorer.backbone(first.variant.config).kind
         basis = f"{images} images of {len(self.categories)} categories, {kind} weights"
         return callout(f"{meaning} {verdict.sentence}; {basis}.")

@@ -95,17 +95,11 @@ def resampled(
     Returns:
         `RESAMPLES` differences in [-1, 1]; nan where undefined.
     """
-    labels = first.labels
-    weights = np.zeros((RESAMPLES, len(labels)))
-    for label in (0, 1):  # so that no resample is without one of the classes
-        members = np.flatnonzero(labels == label)
-        if len(members):
-            shares = np.full(len(members), 1 / len(members))
-            weights[:, members] = generator.multinomial(len(members), shares, RESAMPLES)
+    weights = image_weights(first.labels, generator)
     values = []
     for drawn in (first, second):
         by_seed = np.stack(
-            [_aurocs(drawn, seed, weights, level) for seed in range(len(drawn.scores))]
+            [aurocs(drawn, seed, weights, level) for seed in range(len(drawn.scores))]
         )
         chosen = generator.integers(len(by_seed), size=(len(by_seed), RESAMPLES))
         values.append(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
@@ -113,7 +107,18 @@ def resampled(
     return difference
 
 
-def _aurocs(
+def image_weights(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """How often every image is in each resample (RESAMPLES, b); both classes keep their sizes."""
+    weights = np.zeros((RESAMPLES, len(labels)))
+    for label in (0, 1):  # so that no resample is without one of the classes
+        members = np.flatnonzero(labels == label)
+        if len(members):
+            shares = np.full(len(members), 1 / len(members))
+            weights[:, members] = generator.multinomial(len(members), shares, RESAMPLES)
+    return weights
+
+
+def aurocs(
     drawn: Drawn, seed: int, weights: NDArray[np.float64], level: str
 ) -> NDArray[np.float64]:
     """The AUROC of every resample, from the pairs that each two images contribute.

@@ -76,12 +76,11 @@ def titled_walks(run: Run, results: pd.DataFrame) -> dict[str, tuple[str, pd.Dat
         results: its results.
     """
     title, start = run.method.title, run.settings.preset
+    taken = walks(results)
+    shots = ", {}-shot" if any(k_shot for _, k_shot in taken) else ""
     return {
-        f"{title}, {start} to {end}" + (f", {k_shot}-shot" if run.reads_references else ""): (
-            end,
-            steps,
-        )
-        for (end, k_shot), steps in walks(results).items()
+        f"{title}, {start} to {end}" + shots.format(k_shot): (end, steps)
+        for (end, k_shot), steps in taken.items()
     }
 
 

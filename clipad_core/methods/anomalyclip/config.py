@@ -105,9 +105,7 @@ class AnomalyCLIPConfig:
     )
 
     # References. P and C read none: these are ours, as WinCLIP+ and APRIL-GAN have them (`memory`).
-    memory_blocks: tuple[int, ...] | None = choice(
-        None, read="references"
-    )  # None: those of `blocks`
+    memory_blocks: tuple[int, ...] = choice((), read="references")  # none: those of `blocks`
     map_fusion: Literal["mean", "harmonic", "visual", "language"] = choice(
         "mean", read="references"
     )
@@ -170,7 +168,7 @@ def compared_blocks(config: AnomalyCLIPConfig) -> tuple[int, ...]:
     >>> compared_blocks(AnomalyCLIPConfig()), compared_blocks(AnomalyCLIPConfig(memory_blocks=(24, 12)))
     ((24,), (12, 24))
     """
-    return tuple(sorted(config.blocks if config.memory_blocks is None else config.memory_blocks))
+    return tuple(sorted(config.memory_blocks or config.blocks))
 
 
 def _check_learning(config: AnomalyCLIPConfig) -> None:

@@ -331,6 +331,7 @@ METHOD = Method(
         read_official=read_official,
     ),
     check_prompts=check_category,
+    normal_prompt=lambda knowledge: knowledge.text[0, 0],
 )
 
 

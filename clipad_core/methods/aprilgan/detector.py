@@ -255,6 +255,7 @@ METHOD = Method(
     ),
     whole_category=whole_category,
     check_prompts=check_category,
+    normal_prompt=lambda knowledge: knowledge.text[0],
 )
 
 

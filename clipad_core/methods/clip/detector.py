@@ -84,6 +84,7 @@ METHOD = Method(
         ("ViT-B-16-plus-240", "laion400m_e32"),
     ],
     check_prompts=check_category,
+    normal_prompt=lambda knowledge: knowledge[0],
 )
 
 

@@ -183,6 +183,7 @@ METHOD = Method(
         rate_factor=rate_factor,
     ),
     check_prompts=check_category,
+    normal_prompt=lambda knowledge: knowledge[0],
 )
 
 

@@ -255,6 +255,7 @@ METHOD = Method(
         title="WinCLIP+", recipe=reference_recipe, choice=lambda config: config.reference_choice
     ),
     check_prompts=check_category,
+    normal_prompt=lambda knowledge: knowledge.text[0],
 )
 
 

@@ -226,7 +226,7 @@ def test_maps_of_anomalyclip_lie_on_the_rectangle(rectangle: Backbone) -> None:
     backbone = method.prepare(rectangle, config)
     learner = method.training.make_learner(rectangle, config, 3)
     features = encode_all(method.encode, backbone, pictures([(48, 80)]), method.recipe(config, 0))
-    text = method.know(backbone, config, Category(), None, learner)
+    text = method.know(backbone, config, Category(), None, learner).text
     expected = torch.zeros(48, 80)
     for block in config.blocks:
         tokens = features.patch_tokens[block][0].reshape(6, 10, -1)

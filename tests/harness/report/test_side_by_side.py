@@ -19,6 +19,7 @@ from clipad_harness.report import comparison
 from clipad_harness.report.side_by_side import (
     RESAMPLES,
     SideBySide,
+    aurocs,
     differences,
     measure_all,
     resampled,
@@ -32,17 +33,15 @@ def measurement() -> tuple[list[Foreseen], SideBySide]:
 
 
 def test_without_resampling_the_aurocs_are_those_of_the_metrics(measurement) -> None:
-    from clipad_harness.report.side_by_side import _aurocs
-
     _, measured = measurement
     drawn, scores = measured.drawn["strong <b>", "nut"], category_scores(1.5, 1501)
     weights = np.ones((1, len(LABELS)))
-    assert _aurocs(drawn, 0, weights, "image")[0] == pytest.approx(
+    assert aurocs(drawn, 0, weights, "image")[0] == pytest.approx(
         auroc(LABELS, scores.image_scores)
     )
     pixels = np.concatenate([anomaly_map.ravel() for anomaly_map in scores.maps])
     truth = np.concatenate([mask.ravel() for mask in scores.masks]).astype(int)
-    assert _aurocs(drawn, 0, weights, "pixel")[0] == pytest.approx(auroc(truth, pixels), abs=1e-3)
+    assert aurocs(drawn, 0, weights, "pixel")[0] == pytest.approx(auroc(truth, pixels), abs=1e-3)
 
 
 def test_a_method_against_itself_is_never_different_with_one_seed(measurement) -> None:

@@ -54,16 +54,21 @@ def test_the_waterfall_names_its_largest_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "title"),
-    [("winclip", "WinCLIP, paper to malalab, 1-shot"), ("clip", "CLIP, paper to malalab")],
+    ("method", "k_shot", "title"),
+    [
+        ("winclip", 1, "WinCLIP, paper to malalab, 1-shot"),
+        ("clip", 0, "CLIP, paper to malalab"),
+        ("anomalyclip", 0, "AnomalyCLIP, paper to malalab"),
+    ],
 )
 def test_a_walk_is_titled_by_where_it_leads_and_by_references_where_some_are_read(
-    method: str, title: str
+    method: str, k_shot: int, title: str
 ) -> None:
     run = SimpleNamespace(method=find_method(method), settings=SimpleNamespace(preset="paper"))
-    [(found, (end, steps))] = switch_effects.titled_walks(run, results(STEPS)).items()
+    taken = results(STEPS).assign(k_shot=k_shot)
+    [(found, (end, steps))] = switch_effects.titled_walks(run, taken).items()
     assert (found, end) == (title, "malalab")
-    assert steps.equals(switch_effects.walk(results(STEPS), "malalab", 1))
+    assert steps.equals(switch_effects.walk(taken, "malalab", k_shot))
 
 
 def test_every_walk_of_a_method_is_shown_below_what_its_switches_are(
