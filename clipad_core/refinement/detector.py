@@ -14,7 +14,7 @@ from clipad_core.clip.preprocess import AnyPixels
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.methods.method import Detector
-from clipad_core.refinement.refinement import AnomalyMap, Refinement
+from clipad_core.refinement.refinement import AnyMap, Refinement
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class RefinedDetector:
 
 
 def refine_maps(
-    refinement: Refinement, images: Iterable[AnyPixels], maps: Sequence[AnomalyMap]
-) -> tuple[list[AnomalyMap], list[int]]:
+    refinement: Refinement, images: Iterable[AnyPixels], maps: Sequence[AnyMap]
+) -> tuple[list[AnyMap], list[int]]:
     """Refine maps by their images.
 
     Args:

@@ -14,6 +14,8 @@ from clipad_core.errors import ClipadError
 
 # One number a pixel, higher = more anomalous.
 AnomalyMap = Float[np.ndarray, "H W"]
+# Several maps, each of a size of its own.
+AnyMap = Float[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Refinement(ABC):
         return {"name": self.name, **asdict(self)}
 
 
-def check_sides(image: AnyPixels, anomaly_map: AnomalyMap) -> None:
+def check_sides(image: AnyPixels, anomaly_map: AnyMap) -> None:
     """Refuse an image of another size than its map.
 
     Raises:

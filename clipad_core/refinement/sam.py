@@ -76,17 +76,22 @@ class SegmentAnything(Refinement):
     def check(self) -> None:
         """Find a missing package or file."""
         _package()
-        if not Path(self.checkpoint).is_file():
-            raise ClipadError(
-                f"refine: sam.checkpoint: found no file {self.checkpoint}, expected the weights of "
-                f"{self.model} that its authors publish."
-            )
+        self._file()
 
     def key(self) -> dict[str, object]:
         """The fields, with the content of the checkpoint in place of its name."""
-        with Path(self.checkpoint).open("rb") as file:
+        with self._file().open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return super().key() | {"checkpoint": digest}
+
+    def _file(self) -> Path:
+        path = Path(self.checkpoint)
+        if not path.is_file():
+            raise ClipadError(
+                f"refine: sam.checkpoint: found no file {path}, expected the weights of {self.model} that "
+                "its authors publish."
+            )
+        return path
 
     def open(self, package: Any) -> Predictor:
         """Load the model.
