@@ -95,13 +95,7 @@ def resampled(
     Returns:
         `RESAMPLES` differences in [-1, 1]; nan where undefined.
     """
-    labels = first.labels
-    weights = np.zeros((RESAMPLES, len(labels)))
-    for label in (0, 1):  # so that no resample is without one of the classes
-        members = np.flatnonzero(labels == label)
-        if len(members):
-            shares = np.full(len(members), 1 / len(members))
-            weights[:, members] = generator.multinomial(len(members), shares, RESAMPLES)
+    weights = image_weights(first.labels, generator)
     values = []
     for drawn in (first, second):
         by_seed = np.stack(
@@ -111,6 +105,17 @@ def resampled(
         values.append(np.take_along_axis(by_seed, chosen, axis=0).mean(axis=0))
     difference: NDArray[np.float64] = values[0] - values[1]
     return difference
+
+
+def image_weights(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """How often every resample holds an image (RESAMPLES, b): as many of each class as there are."""
+    weights = np.zeros((RESAMPLES, len(labels)))
+    for label in (0, 1):  # so that no resample is without one of the classes
+        members = np.flatnonzero(labels == label)
+        if len(members):
+            shares = np.full(len(members), 1 / len(members))
+            weights[:, members] = generator.multinomial(len(members), shares, RESAMPLES)
+    return weights
 
 
 def _aurocs(
@@ -161,15 +166,22 @@ def differences(
         counts.append(np.bincount(measured.drawn[first, name].labels, minlength=2))
         defined = (first, name) in means and (second, name) in means
         exact = means[first, name] - means[second, name] if defined else np.nan
-        rows.append((exact, *_interval(samples, counts[-1])))
-    interval = _interval(np.mean(spread, axis=0), np.sum(counts, axis=0))
+        rows.append((exact, *percentile_interval(samples, counts[-1])))
+    interval = percentile_interval(np.mean(spread, axis=0), np.sum(counts, axis=0))
     rows.append((np.mean([row[0] for row in rows]), *interval))
     index = pd.Index([*categories, "mean"], name="category")
     frame = 100 * pd.DataFrame(rows, columns=["difference", "low", "high"], index=index)
     return frame.assign(clear=(frame["low"] > 0) | (frame["high"] < 0))
 
 
-def _interval(samples: NDArray[np.float64], images: NDArray[np.int64]) -> tuple[float, float]:
+def percentile_interval(
+    samples: NDArray[np.float64], images: NDArray[np.int64]
+) -> tuple[float, float]:
+    """The middle 95 per cent of some resamples; nan where they rest on too few images.
+
+    Args:
+        images: how many normal and how many damaged ones there are.
+    """
     if images.min() < LEAST_IMAGES:
         return np.nan, np.nan
     low, high = np.quantile(samples, [0.025, 0.975])
