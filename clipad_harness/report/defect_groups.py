@@ -8,7 +8,7 @@ of their category.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import matplotlib.pyplot as plt
@@ -32,7 +32,7 @@ QUARTERS = ("smallest quarter", "second quarter", "third quarter", "largest quar
 METRICS = {name: METRIC_LABELS[name] for name in ("pixel_ap", "pixel_f1max", "aupro")}
 METRICS["iou"] = "IoU"
 # Of the scores of damaged pixels, equally filled: average precision of bins is near that of the scores.
-BINS = 512
+BINS = 256
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DefectGroups:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self._effects: dict[tuple[str, str, str], Effect] = {}
+        self._resampled: dict[str, dict[str, NDArray[np.float64]]] = {}
 
     @cached_property
     def _categories(self) -> list[_Category]:
@@ -91,31 +91,44 @@ class DefectGroups:
 
     def effect(self, label: str, base: str, group: str = ALL) -> Effect:
         """A row minus another by pixel AP, in points, with the 95 per cent interval over images."""
-        key = (label, base, group)
-        if key not in self._effects:
-            self._effects[key] = self._compared(*key)
-        return self._effects[key]
-
-    def _compared(self, label: str, base: str, group: str) -> Effect:
-        generator = np.random.default_rng(0)
-        spread, images = [], np.zeros(2, dtype=np.int64)
-        for one in (category for category in self._categories if group in category.groups):
-            chosen = one.groups[group]
-            weights = image_weights(one.labels[chosen], generator)
-            first, second = (
-                _precisions(one.counts[row][:, chosen], weights) for row in (label, base)
-            )
-            spread.append(first - second)
-            images += np.bincount(one.labels[chosen], minlength=2)
+        members = [one for one in self._categories if group in one.groups]
+        samples = self._samples(group)
+        images = sum(np.bincount(one.labels[one.groups[group]], minlength=2) for one in members)
+        spread = np.mean(samples[label] - samples[base], axis=0)
+        low, high = percentile_interval(spread, np.asarray(images))
         difference = self.value(label, group, "pixel_ap") - self.value(base, group, "pixel_ap")
-        low, high = percentile_interval(np.mean(spread, axis=0), images)
         return Effect(difference, 100 * low, 100 * high)
 
+    def _samples(self, group: str) -> dict[str, NDArray[np.float64]]:
+        """Pixel AP of every row in the same resamples of each category (categories, resamples)."""
+        if group not in self._resampled:
+            generator = np.random.default_rng(0)
+            samples: dict[str, list[NDArray[np.float64]]] = {row: [] for row in self.asked.labels}
+            for one in (category for category in self._categories if group in category.groups):
+                chosen = one.groups[group]
+                weights = image_weights(one.labels[chosen], generator)
+                for row, counts in one.counts.items():
+                    samples[row].append(_precisions(counts[:, chosen], weights))
+            self._resampled[group] = {row: np.stack(parts) for row, parts in samples.items()}
+        return self._resampled[group]
+
     def verdict(self, label: str, base: str, points: float = 0.0) -> Verdict | None:
-        """Whether a row exceeds another by more than so many points of pixel AP; None without maps."""
+        """Whether a row exceeds another by more than so many points of pixel AP; None without maps.
+
+        Its sentence also says for which sizes and kinds of defect the interval leaves zero out.
+        """
         if not self._categories:
             return None
-        return judged(self.effect(label, base), points, f"{label} minus {base} by pixel AP")
+        verdict = judged(self.effect(label, base), points, f"{label} minus {base} by pixel AP")
+        return replace(verdict, sentence=f"{verdict.sentence}; {self._where(label, base)}")
+
+    def _where(self, label: str, base: str) -> str:
+        effects = {group: self.effect(label, base, group) for group in self.groups[1:]}
+        parts = []
+        for word, is_so in (("better", lambda e: e.low > 0), ("worse", lambda e: e.high < 0)):
+            names = [f"{group} {effect}" for group, effect in effects.items() if is_so(effect)]
+            parts.append(f"clearly {word} for {', '.join(names) or 'no size or kind'}")
+        return ", ".join(parts)
 
     def table(self) -> Html:
         """Every metric of every row, a line a group."""
