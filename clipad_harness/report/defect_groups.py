@@ -170,7 +170,8 @@ class DefectGroups:
             panel.axvline(0, color="black", linewidth=1)
             panel.set_yticks(range(len(groups)), groups)
             panel.set_ylim(len(groups) - 0.5, -0.5)
-            panel.set_title(f"{name}, points of pixel AP", fontsize=9.5)
+            panel.set_title(name, fontsize=9.5)
+            panel.set_xlabel("points of pixel AP", fontsize=8.5)
             seaborn.despine(ax=panel, left=True)
         about = (
             f"{self.asked.title}: pixel AP of each row minus {base}, by size and kind of defect; 95 % "
