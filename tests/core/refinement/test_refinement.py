@@ -102,9 +102,9 @@ def test_without_edges_the_guided_filter_is_two_box_filters() -> None:
 
 
 def test_region_means_by_hand_keep_what_is_in_no_region() -> None:
-    values = np.array([[1.0, 3.0, 5.0], [2.0, 7.0, 9.0]])
-    regions = np.array([[0, 0, -1], [0, 2, 2]])
-    assert_array_equal(region_means(values, regions), [[2, 2, 5], [2, 8, 8]])
+    values = np.array([[1.0, 3.0, 5.0, 6.0], [2.0, 7.0, 9.0, 4.0]])
+    regions = np.array([[0, 0, -1, -1], [0, 2, 2, -1]])
+    assert_array_equal(region_means(values, regions), [[2, 2, 5, 6], [2, 8, 8, 4]])
 
 
 @pytest.mark.parametrize("number", [-1, 0, 3])
