@@ -43,6 +43,9 @@ class Foreseen:
     def scores(self, seed: int) -> CategoryScores:
         return category_scores(self.strength, 100 * int(10 * self.strength) + seed, self.masks)
 
+    def first(self, _category: str) -> CategoryScores:
+        return self.scores(self.seeds[0])
+
     def test_images(self, _category: str) -> pd.DataFrame:
         return self.scores(0).images
 

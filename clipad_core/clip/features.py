@@ -20,8 +20,10 @@ from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.preprocess import (
     ALIKE_ON_SQUARES,
     CROPS,
+    AnyPixels,
     Placement,
     Views,
+    canvas,
     is_rgb,
     make_views,
     views_of_normalised,
@@ -172,6 +174,11 @@ def views_of(backbone: Backbone, image: Pixels, recipe: Recipe) -> Views:
     """Cut one image into the views of a recipe: on the CPU, wherever the backbone lies."""
     rules = (recipe.resize, recipe.channels, recipe.multi_crop)
     return make_views(image, backbone.input_size, *rules, dtype=backbone.dtype)
+
+
+def canvas_of(backbone: Backbone, image: AnyPixels, recipe: Recipe) -> AnyPixels:
+    """What the views of a recipe show of one image, uint8 RGB, as large as the image's map."""
+    return canvas(image, backbone.input_size, recipe.resize)
 
 
 def check_images(images: Images, size: tuple[int, int], name: str = "images") -> None:

@@ -106,6 +106,25 @@ def make_views(
     return Views(normalise(views), normalise(crops), placement)
 
 
+def canvas(image: AnyPixels, size: Size, rule: str = "tiles") -> AnyPixels:
+    """The part of an image that its views show, resized as they are: what a map of it lies over.
+
+    Args:
+        image: uint8 RGB.
+        size: of a view.
+        rule: as `make_views` takes it.
+
+    Returns:
+        uint8 RGB of the placement's ``canvas``.
+
+    >>> canvas(np.full((50, 100, 3), 7, np.uint8), 10).shape
+    (10, 20, 3)
+    """
+    whole, _ = _resize(image, height_and_width(size), rule, torch.float64)
+    levels = (whole.clamp(0, 1) * 255).round().to(torch.uint8)
+    return rearrange(levels, "c h w -> h w c").numpy()
+
+
 def is_rgb(image: np.ndarray) -> bool:
     """Whether an array is an image that can be cut into views.
 

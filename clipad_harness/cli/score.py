@@ -115,6 +115,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument(
         "--workers", type=int, default=1, help="processes; each loads the weights (default: 1)"
     )
+    score.add_argument(
+        "--refine",
+        default="none",
+        metavar="NAME",
+        help="what refines the maps by the photo's own edges: guided, slic, felzenszwalb or sam, or its "
+        "settings as YAML, such as '{slic: {count: 400}}'; scores stay (default: none)",
+    )
     score.add_argument("--raw-maps", action="store_true", help="keep the anomaly maps as npy")
     score.add_argument(
         "--quiet", action="store_true", help="no progress, only what is wrong or left out"
@@ -124,7 +131,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> Path:
     """Find everything that can be wrong before the weights are loaded, then score."""
-    from clipad_harness.base.files import alone
+    from clipad_core.refinement import read_refinement
+    from clipad_harness.base.files import alone, parse_yaml
     from clipad_harness.photos.detectors import (
         DetectorRequest,
         about_weights,
@@ -139,6 +147,9 @@ def _run(arguments: argparse.Namespace) -> Path:
     from clipad_harness.photos.scoring import PhotoScorer
 
     _check_arguments(arguments)
+    refine = read_refinement(parse_yaml(arguments.refine, "--refine"), "--refine")
+    if refine is not None:
+        refine.check()
     out: Path = arguments.out
     check_output(out)
     method = arguments.method = choose_method(arguments.method)
@@ -165,6 +176,7 @@ def _run(arguments: argparse.Namespace) -> Path:
         at_test=at_test,
         value_range=None if arguments.range is None else tuple(arguments.range),
         device=choose_device(arguments.device),
+        refine=refine,
     )
     # One that cannot be read is told before weights are loaded.
     faint = [photo.faint for photo in request.read_references()]
@@ -281,6 +293,7 @@ def _score(
     table.finish(scored + failed_good)
     faint = references | {photo.path: photo.faint for photo in scored + good_scored}
     notes = [*about_range(faint, "--range {} {}"), *_about_good(files.photos, good)]
+    notes += _about_unrefined(scored)
     for note in [*notes, *_about_others(files)]:
         print(f"clipad: {note}", file=sys.stderr)
     ranked(scored)  # where there is none, scores.csv says why
@@ -351,6 +364,17 @@ def _about_good(photos: Sequence[Path], good: Sequence[Path]) -> list[str]:
     ]
 
 
+def _about_unrefined(scored: Sequence[Scored]) -> list[str]:
+    """One line about photos that nothing was found in, by which their maps could be refined."""
+    names = [photo.path for photo in scored if photo.unrefined]
+    if not names:
+        return []
+    return [
+        f"--refine: found no regions in {len(names)} of {len(scored)} photos, whose maps stay as they are: "
+        f"{_names(names)}."
+    ]
+
+
 def _about_others(files: PhotoFiles) -> list[str]:
     """One line about what lies beside the photos and is none."""
     if not files.others:
@@ -399,6 +423,8 @@ def _provenance(request: DetectorRequest, backbone: Backbone) -> dict[str, str]:
         "weights": f"{backbone.label}, {backbone.kind}, {backbone.digest[:12]}",
         "computed": f"{backbone.precision} on {backbone.device.type}",
     }
+    if request.refine is not None:
+        facts["maps refined by"] = str(request.refine)
     if request.value_range is not None:
         facts["values of 16 bits"] = "black at {}, white at {}".format(*request.value_range)
     return facts | {"clipad": __version__}
@@ -426,6 +452,8 @@ def _command(arguments: argparse.Namespace) -> str:
             words += [f"--{name}", *(path_text(Path(photo)) for photo in paths)]
     if arguments.good:
         words += ["--quantile", f"{arguments.quantile:g}"]
+    if arguments.refine != "none":
+        words += ["--refine", arguments.refine]
     if arguments.range is not None:
         words += ["--range", *map(str, arguments.range)]
     return shlex.join(words + ["--raw-maps"] * arguments.raw_maps)

@@ -1,4 +1,4 @@
-"""One scorer for every method: features -> know -> detect -> metrics, a shard at a time.
+"""One scorer for every method: features -> know -> detect -> refine -> metrics, a shard at a time.
 
 A shard's file is named by the hash of everything that it depends on, so it is finished once, and a
 killed run goes on with the next.
@@ -6,6 +6,7 @@ killed run goes on with the next.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,17 +21,19 @@ from torch import nn
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.device import CPU, chunk_sizes, moved
-from clipad_core.clip.features import Recipe
+from clipad_core.clip.features import Recipe, canvas_of
 from clipad_core.clip.transformer import chunks
 from clipad_core.config import fields_read
 from clipad_core.detection import Detection, joined
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Category
+from clipad_core.refinement import refine_maps
 from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Profile
 from clipad_harness.base.workers import Advance
 from clipad_harness.data.dataset_images import DatasetImages
+from clipad_harness.data.images import read_image
 from clipad_harness.experiments.by_image import ByImage, by_image, keep_by_image
 from clipad_harness.experiments.digests import code_digest
 from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
@@ -109,9 +112,11 @@ class Scorer:
 
         Raises:
             ClipadError: weights that do not load or do not fit the config, too few references, prompts
-                that are too long for the text tower.
+                that are too long for the text tower, a package or a file that a refinement lacks.
         """
         self.references(shard)
+        if shard.variant.refine is not None:
+            shard.variant.refine.check()
         place = (shard.variant, shard.category)
         if place not in self._checked:
             config = shard.config
@@ -203,6 +208,7 @@ class Scorer:
         for detection in parts:
             scores.append(as_measured(detection.image_score))
             maps += list(as_measured(detection.anomaly_map))
+        maps = self._refined(shard, maps, range(len(maps)))
         dataset = self.datasets[shard.variant.tested_on]
         rows = dataset.rows(shard.category, "test")
         masks = dataset.masks(rows, maps, method.mask_rule(config))
@@ -214,8 +220,10 @@ class Scorer:
         dataset = self.datasets[shard.variant.tested_on]
         rows = dataset.rows(shard.category, "test")
         chosen = rows["image"].isin(images).to_numpy()
-        parts = self._detections(shard, np.flatnonzero(chosen).tolist())
+        places = np.flatnonzero(chosen).tolist()
+        parts = self._detections(shard, places)
         maps = [one for part in parts for one in as_measured(part.anomaly_map)]
+        maps = self._refined(shard, maps, places)
         masks = dataset.masks(rows[chosen], maps, method.mask_rule(config))
         pairs = (Mapped(*pair) for pair in zip(maps, masks, strict=True))
         return dict(zip(rows["image"][chosen], pairs, strict=True))
@@ -235,6 +243,26 @@ class Scorer:
                 detection = method.detect(backbone, config, knowledge, features)
             yield detection
 
+    def _refined(
+        self, shard: Shard, maps: list[NDArray[np.float32]], places: Sequence[int]
+    ) -> list[NDArray[np.float32]]:
+        """Maps of test images at these places as the variant ends them; says where nothing was found."""
+        method, config, refine = find_method(self.name), shard.config, shard.variant.refine
+        if refine is None:
+            return maps
+        backbone, recipe = self.backbone(config), method.recipe(config, shard.k_shot)
+        paths = self._test_paths(shard)
+        images = (np.asarray(read_image(paths[place])) for place in places)
+        seen = (canvas_of(backbone, image, recipe) for image in images)
+        refined, unrefined = refine_maps(refine, seen, maps)
+        if unrefined:
+            print(
+                f"clipad: {shard}: {refine.name} found no regions in {len(unrefined)} of {len(maps)} images, "
+                "whose maps stay as they are.",
+                file=sys.stderr,
+            )
+        return refined
+
     def _names(self, shard: Shard) -> list[str]:
         folder = self.datasets[shard.variant.tested_on].data
         return [path.relative_to(folder).as_posix() for path in self.references(shard)]
@@ -252,6 +280,7 @@ class Scorer:
                 "config": asdict(config),
                 "training": None if job is None or self.trainer is None else self.trainer.key(job),
                 "metrics": [variant.aupro, variant.fpr_limit],
+                "refine": None if variant.refine is None else variant.refine.key(),
                 "category": shard.category,
                 "content": self.datasets[variant.tested_on].content(shard.category),
                 "references": references,
@@ -275,7 +304,13 @@ class Scorer:
         """Equal for shards of equal keys, which are computed once; no file is read for it."""
         variant, job = shard.variant, shard.training
         references = tuple(self.references(shard))
-        counted = (variant.aupro, variant.fpr_limit, variant.tested_on, shard.category)
+        counted = (
+            variant.aupro,
+            variant.fpr_limit,
+            variant.tested_on,
+            shard.category,
+            variant.refine,
+        )
         return self._read_of(shard), job, references, counted
 
     def finish(self, shard: Shard, advance: Advance) -> Record:

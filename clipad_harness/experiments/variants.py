@@ -1,7 +1,8 @@
 """What is trained, scored and measured: params.yaml's presets, changes and ablations as a flat list.
 
 A variant is a full config under a name ("main" or "group/row"). Beside the fields of the config a row
-of an ablation may say `aupro`; for a method that learns also `at_test` (fields that change after
+of an ablation may say `aupro` and `refine` (what its maps end with, see `clipad_core.refinement`); for a
+method that learns also `at_test` (fields that change after
 training, so that nothing is trained again), `trained_on` and `tested_on` (datasets) and
 `train_categories` (how many of the auxiliary dataset). Values are written as published and fitted to
 the profile's backbone.
@@ -23,6 +24,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Method
 from clipad_core.metrics.aupro import AuproDefinition
+from clipad_core.refinement import NO_REFINEMENT, Refinement, read_refinement
 from clipad_harness.base.sections import mapping
 from clipad_harness.base.settings import GROUPS, MethodSettings, Profile
 from clipad_harness.experiments.shards import MAIN, measured_on
@@ -58,6 +60,7 @@ class Variant:
         at_test: fields of the config that change after training.
         tested_on: name of a dataset.
         trained_on: likewise; None where nothing is learned.
+        refine: what its maps end with; None: they stay as the method gives them.
         train_categories: how many categories of the auxiliary dataset, by name; None: all.
         k_shots: numbers of references.
         seeds: of references and trainings.
@@ -74,6 +77,7 @@ class Variant:
     at_test: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str | None = None
     train_categories: int | None = None
+    refine: Refinement | None = None
     by_image: bool = False
 
     @property
@@ -223,10 +227,12 @@ class _Reader:
             raise ClipadError(
                 f"aupro: found {aupro!r}, expected one of {', '.join(get_args(AuproDefinition))}."
             )
+        refine = read_refinement(changes.pop("refine", NO_REFINEMENT))
+        fpr_limit = self.settings.fpr_limit
         if self.method.training is None:
             config = config.changed(fit_all(changes, self.fitted))
-            fpr_limit = self.settings.fpr_limit
-            return Variant(name, config, self.dataset, k_shots, seeds, aupro, fpr_limit)
+            measured = (self.dataset, k_shots, seeds, aupro, fpr_limit)
+            return Variant(name, config, *measured, refine=refine)
         tested_on = str(changes.pop("tested_on", self.dataset))
         if tested_on == AUXILIARY:
             tested_on = self.settings.auxiliary_of(self.dataset)
@@ -248,10 +254,11 @@ class _Reader:
             k_shots=k_shots,
             seeds=seeds,
             aupro=aupro,
-            fpr_limit=self.settings.fpr_limit,
+            fpr_limit=fpr_limit,
             at_test=at_test,
             trained_on=trained_on,
             train_categories=categories,
+            refine=refine,
         )
 
 

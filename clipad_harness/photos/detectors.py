@@ -16,6 +16,7 @@ from clipad_core.learned.checkpoint_files import read_safetensors
 from clipad_core.methods import find_method, rooms
 from clipad_core.methods.checkpoint import read_checkpoint
 from clipad_core.methods.method import Category, Detector
+from clipad_core.refinement import RefinedDetector, Refinement
 from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Weights, find_root, read_method, read_methods, read_profile
 from clipad_harness.base.weights import resolve
@@ -54,6 +55,7 @@ class DetectorRequest:
         at_test: fields of the checkpoint's config that change after training.
         value_range: see `clipad_core.read_image`.
         device: where it computes; see `clipad_core.clip.device.find_device`.
+        refine: what its maps end with; None: they stay as the method gives them.
     """
 
     method: str
@@ -65,6 +67,7 @@ class DetectorRequest:
     at_test: Mapping[str, Any] = field(default_factory=dict)
     value_range: tuple[int, int] | None = None
     device: str = "cpu"
+    refine: Refinement | None = None
 
     def backbone(self) -> Backbone:
         """Load the frozen CLIP.
@@ -89,13 +92,13 @@ class DetectorRequest:
         """
         return [read_photo(path, self.value_range) for path in self.references]
 
-    def open(self, backbone: Backbone | None = None) -> Detector:
+    def open(self, backbone: Backbone | None = None) -> Detector | RefinedDetector:
         """Open the detector, on a backbone that is loaded already or is loaded now.
 
         Raises:
             ClipadError: see `open_detector`, or a reference that cannot be read.
         """
-        return open_detector(
+        detector = open_detector(
             self.method,
             self.backbone() if backbone is None else backbone,
             config=self.config,
@@ -104,6 +107,7 @@ class DetectorRequest:
             checkpoint=self.checkpoint,
             at_test=self.at_test,
         )
+        return detector if self.refine is None else RefinedDetector(detector, self.refine)
 
     def key(self, backbone: Backbone) -> str:
         """Hash of everything but the photos that scores depend on, the code as well."""
@@ -117,6 +121,7 @@ class DetectorRequest:
                 "checkpoint": None if self.checkpoint is None else file_hash(self.checkpoint),
                 "at test": dict(self.at_test),
                 "range": self.value_range,
+                "refine": None if self.refine is None else self.refine.key(),
                 "code": code_digest(self.method, "clipad_harness.photos.scoring"),
             }
         )

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from clipad_core.clip.image_file import Faint, Photo, Pixels, likely_range, read_photo
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
+from clipad_core.refinement import RefinedDetection
 from clipad_harness.base.files import write_text
 from clipad_harness.base.sealed import hash_of, read_tensors, write_tensors
 from clipad_harness.base.workers import Advance, run_all
@@ -43,6 +44,7 @@ class Scored:
         faint: see `clipad_core.clip.image_file.Photo`.
         reused: whether an interrupted run had scored it.
         kept: the file that holds its map, and the key that it is kept under.
+        unrefined: whether its map should be refined and is not, since nothing was found in the photo.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Scored:
     faint: Faint | None = None
     reused: bool = False
     kept: tuple[Path, str] | None = None
+    unrefined: bool = False
 
     def anomaly_map(self) -> NDArray[np.float32]:
         """Its map, (H, W), at the size the method evaluates.
@@ -175,6 +178,7 @@ class PhotoScorer:
             faint=faint,
             reused=kept[0].name in self._earlier,
             kept=kept,
+            unrefined="unrefined" in tensors,
         )
 
     def _place(self, path: Path) -> tuple[Path, str] | None:
@@ -220,14 +224,18 @@ class PhotoScorer:
                 return [Scored(batch[0][0], problem=_reason(error, batch[0][0]))]
             # One photo of the batch cannot be scored, for instance an empty one; the others can.
             return [scored for photo in batch for scored in self._score([photo])]
+        unrefined = detection.unrefined if isinstance(detection, RefinedDetection) else ()
+        maps = detection.anomaly_map.detach().cpu().float()
         return [
-            self._keep(path, photo, float(score), anomaly_map.detach().cpu().float())
-            for (path, photo), score, anomaly_map in zip(
-                batch, detection.image_score, detection.anomaly_map, strict=True
+            self._keep(path, photo, float(score), anomaly_map, place in unrefined)
+            for place, ((path, photo), score, anomaly_map) in enumerate(
+                zip(batch, detection.image_score, maps, strict=True)
             )
         ]
 
-    def _keep(self, path: Path, photo: Photo, score: float, anomaly_map: torch.Tensor) -> Scored:
+    def _keep(
+        self, path: Path, photo: Photo, score: float, anomaly_map: torch.Tensor, unrefined: bool
+    ) -> Scored:
         if not np.isfinite(score) or not bool(anomaly_map.isfinite().all()):
             return Scored(path, problem="its score is not finite")
         kept = self._place(path)
@@ -236,8 +244,17 @@ class PhotoScorer:
         tensors = {"map": anomaly_map, "score": torch.tensor(score, dtype=torch.float64)}
         if photo.faint is not None:
             tensors["faint"] = torch.tensor(photo.faint)
+        if unrefined:
+            tensors["unrefined"] = torch.tensor(True)
         write_tensors(*kept, tensors)
-        return Scored(path, score, extent=_extent(anomaly_map), faint=photo.faint, kept=kept)
+        return Scored(
+            path,
+            score,
+            extent=_extent(anomaly_map),
+            faint=photo.faint,
+            kept=kept,
+            unrefined=unrefined,
+        )
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it opens a detector of its own."""

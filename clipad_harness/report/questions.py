@@ -74,6 +74,21 @@ class Verdict:
     sentence: str
 
 
+def judged(effect: Effect, points: float, subject: str) -> Verdict:
+    """What an effect says of the prediction that it is above so many points.
+
+    Args:
+        subject: what the effect is of, for the sentence.
+
+    >>> judged(Effect(2.0, 1.0, 3.0), 0.0, "a minus b").word
+    'yes'
+    """
+    word: Literal["yes", "no", "undecided"] = (
+        "yes" if effect.low > points else "no" if effect.high < points else "undecided"
+    )
+    return Verdict(word, f"{subject}: {effect} points")
+
+
 class Questions:
     """Every measured method, to be asked.
 
@@ -225,11 +240,8 @@ class Asked:
         """
         if not self.among:
             return None
-        effect = self.effect(label, base, level)
-        word: Literal["yes", "no", "undecided"] = (
-            "yes" if effect.low > points else "no" if effect.high < points else "undecided"
-        )
-        return Verdict(word, f"{label} minus {base} by {level} AUROC: {effect} points")
+        subject = f"{label} minus {base} by {level} AUROC"
+        return judged(self.effect(label, base, level), points, subject)
 
     def answer(self, verdict: Verdict | None, yes: str, no: str) -> Html:
         """The answer: what the verdict means, the numbers behind it, and what they rest on.

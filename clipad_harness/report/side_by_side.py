@@ -166,15 +166,22 @@ def differences(
         counts.append(np.bincount(measured.drawn[first, name].labels, minlength=2))
         defined = (first, name) in means and (second, name) in means
         exact = means[first, name] - means[second, name] if defined else np.nan
-        rows.append((exact, *_interval(samples, counts[-1])))
-    interval = _interval(np.mean(spread, axis=0), np.sum(counts, axis=0))
+        rows.append((exact, *percentile_interval(samples, counts[-1])))
+    interval = percentile_interval(np.mean(spread, axis=0), np.sum(counts, axis=0))
     rows.append((np.mean([row[0] for row in rows]), *interval))
     index = pd.Index([*categories, "mean"], name="category")
     frame = 100 * pd.DataFrame(rows, columns=["difference", "low", "high"], index=index)
     return frame.assign(clear=(frame["low"] > 0) | (frame["high"] < 0))
 
 
-def _interval(samples: NDArray[np.float64], images: NDArray[np.int64]) -> tuple[float, float]:
+def percentile_interval(
+    samples: NDArray[np.float64], images: NDArray[np.int64]
+) -> tuple[float, float]:
+    """The middle 95 per cent of some resamples; nan where they rest on too few images.
+
+    Args:
+        images: how many normal and how many damaged ones there are.
+    """
     if images.min() < LEAST_IMAGES:
         return np.nan, np.nan
     low, high = np.quantile(samples, [0.025, 0.975])

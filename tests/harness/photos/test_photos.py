@@ -28,6 +28,7 @@ from clipad_core.methods.anomalyclip import checkpoint as anomalyclip_checkpoint
 from clipad_core.methods.checkpoint import checkpoint_bytes
 from clipad_core.methods.method import Detector
 from clipad_core.methods.vcpclip import checkpoint as vcpclip_checkpoint
+from clipad_core.refinement import GuidedFilter, RefinedDetection
 from clipad_harness.base.files import alone
 from clipad_harness.cli.main import main
 from clipad_harness.photos import detectors, photos, scoring
@@ -409,7 +410,7 @@ def test_a_stopped_run_leaves_its_scores_and_a_second_one_goes_on(
     assert "stopped" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["class name", "photo", "range"])
+@pytest.mark.parametrize("change", ["class name", "photo", "range", "refine"])
 def test_what_scores_depend_on_is_scored_again(quick: Path, monkeypatch, change: str) -> None:
     request = detectors.DetectorRequest("winclip", None, clipad_core.WinCLIPConfig(), "nut")
     micro = detectors.load_backbone()
@@ -429,7 +430,11 @@ def test_what_scores_depend_on_is_scored_again(quick: Path, monkeypatch, change:
     if change == "photo":
         draw(quick / "in/a.png", seed=9)
     else:
-        changed = {"class name": {"class_name": "bolt"}, "range": {"value_range": (0, 9)}}
+        changed = {
+            "class name": {"class_name": "bolt"},
+            "range": {"value_range": (0, 9)},
+            "refine": {"refine": GuidedFilter()},
+        }
         request = replace(request, **changed[change])
     run(request)
     assert seen == [1, 1]
@@ -758,6 +763,37 @@ def test_one_odd_photo_does_not_take_the_slider_from_the_others(tmp_path: Path) 
         browser.close()
 
 
+def test_refined_maps_keep_their_scores_and_the_page_says_how(inside: Path) -> None:
+    names = [f"out/maps/{name}.npy" for name in ("a.png", "b/b 1.jpg", "b/c.bmp")]
+    assert score("in", "--raw-maps") == 0
+    before, plain = rows(), [np.load(path) for path in sorted(Path("out/maps").rglob("*.npy"))]
+    assert score("in", "--raw-maps", "--refine", "{guided: {radius: 0.1}}") == 0
+    refined = [np.load(path) for path in sorted(Path("out/maps").rglob("*.npy"))]
+    assert rows() == before and len(refined) == len(plain) == len(names)
+    assert all(not np.array_equal(*pair) for pair in zip(refined, plain, strict=True))
+    page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser").text
+    assert "GuidedFilter(radius=0.1" in page and "--refine '{guided: {radius: 0.1}}'" in page
+
+
+def test_photos_that_nothing_is_found_in_are_named_by_a_stopped_run_too(
+    quick: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def without_regions(images) -> RefinedDetection:
+        plain = brightness(images)
+        return RefinedDetection(plain.image_score, plain.anomaly_map, (0,))
+
+    monkeypatch.setattr(detectors, "open_detector", lambda *_, **__: without_regions)
+    assert score("in") == 0
+    message = "--refine: found no regions in 1 of 3 photos, whose maps stay as they are: in/a.png."
+    assert message in capsys.readouterr().err
+    assert message in Path("out/index.html").read_text(encoding="utf-8")
+    kept = PhotoScorer(lambda: without_regions, "settings", quick / "kept")
+    again = PhotoScorer(lambda: pytest.fail("scored twice"), "settings", quick / "kept")
+    for scorer in (kept, again):
+        [scored] = scoring.score_photos(scorer, [Path("in/a.png")], quiet=True)
+        assert scored.unrefined
+
+
 def test_a_reference_changes_the_scores_and_itself_scores_low(inside: Path) -> None:
     score("in")
     zero_shot = {row["file"]: float(row["score"]) for row in rows()}
@@ -823,6 +859,8 @@ def test_references_that_a_method_does_not_read_are_refused() -> None:
         (["in", "--method", "vcpclip", "--checkpoint", "main@7"], "found the seed 7 of main"),
         (["in", "--quantile", "0"], "--quantile: found 0.0, expected a share above 0"),
         (["in", "--workers", "0"], "--workers: found 0, expected a number from 1"),
+        (["in", "--refine", "slick"], "--refine: found 'slick', expected one of none, guided"),
+        (["in", "--refine", "{sam: {checkpoint: x}}"], "refine: sam"),
         (["in", "--range", "9", "3"], "--range: found 9 to 3, expected a lower and a higher value"),
         (["in", "--good", "in/a.png", "--reference", "in/a.png"], "--good: found 1 photos, all of"),
         (["in", "--method", "vcpclip", "--checkpoint", "x.pth"], "x.pth does not exist"),
