@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -85,6 +85,8 @@ class DatasetCard:
         folders: names that the layout needs and that differ between datasets.
         archives: the files to download.
         missing: what its publisher's own evaluation has and a run here never; every page says it.
+        phrases: how an engineer would describe the damage of a category, for prompts that ask for it;
+            written for clipad from the thing's use and parts, not from the images that are tested.
     """
 
     name: str
@@ -104,6 +106,7 @@ class DatasetCard:
     archives: tuple[Archive, ...]
     missing: tuple[str, ...] = ()
     printed_in: tuple[str, ...] = ()
+    phrases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def card_names(folder: Path = CARDS) -> list[str]:
@@ -148,6 +151,8 @@ def _check(card: DatasetCard, path: Path) -> None:
     unknown = sorted(set(card.counts.categories) - set(card.categories))
     if unknown:
         raise ClipadError(f"{path}: counts {listed(unknown)}, which are no categories of it.")
+    if unknown := sorted(set(card.phrases) - set(card.categories)):
+        raise ClipadError(f"{path}: phrases for {listed(unknown)}, which are no categories of it.")
     for archive in card.archives:
         if PurePosixPath(archive.file).name != archive.file:
             raise wrong(path, "archives", archive.file, "a plain name of a file")

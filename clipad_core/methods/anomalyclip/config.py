@@ -7,6 +7,7 @@ whose tables are not in P.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -19,11 +20,19 @@ from clipad_core.config import (
     look_up_preset,
 )
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import WordKind
 
 _C = "zqhang/AnomalyCLIP@45ed4dd"
 
 # Where a prompt takes its state word and the name of what it shows.
 STATE, OBJECT = "{state}", "{object}"
+# What stands in a state word for words of the category, and which of its words (`Category`).
+WORD_SLOTS: dict[str, WordKind] = {
+    "{defects}": "defects",
+    "{other_defects}": "other_defects",
+    "{phrases}": "phrases",
+    "{other_phrases}": "other_phrases",
+}
 
 Branch = Literal[
     "vv", "qq", "kk", "none", "ensemble", "ensemble_qk", "maskclip", "sclip", "naclip", "clearclip"
@@ -85,7 +94,9 @@ class AnomalyCLIPConfig:
         f"P; {_C}: prompt_ensemble.py",
     )
     normal_state: str = ""  # P 3.2, C
-    anomalous_state: str = "damaged"  # P 3.2, C; P Tables 8 and 9 try others
+    # P 3.2, C; P Tables 8 and 9 try others. WORD_SLOTS stand for words of the tested category: changed
+    # after training, since a training has none; in no paper.
+    anomalous_state: str = "damaged"
     # P Figs. 5 and 8: the name of the category in its place (object-aware prompts).
     object_word: Literal["object", "category"] = "object"
 
@@ -142,6 +153,12 @@ class AnomalyCLIPConfig:
             raise ClipadError(
                 f"template: found {self.template!r}, expected {STATE} and {OBJECT} once each."
             )
+        for slot in re.findall("{.*?}", self.anomalous_state):
+            if slot not in WORD_SLOTS:
+                raise ClipadError(
+                    f"anomalous_state: found {slot!r}, expected one of {', '.join(WORD_SLOTS)} where the "
+                    "words of the category stand."
+                )
         _check_learning(self)
 
     def changed(self, values: dict[str, Any]) -> AnomalyCLIPConfig:

@@ -43,7 +43,12 @@ from clipad_core.methods.anomalyclip.learner import (
     sample_order,
     sizes_of,
 )
-from clipad_core.methods.anomalyclip.text import check_category, text_embeddings
+from clipad_core.methods.anomalyclip.text import (
+    category_words,
+    check_category,
+    text_embeddings,
+    with_words,
+)
 from clipad_core.methods.method import Category, Detector, Method, Training
 
 
@@ -222,12 +227,12 @@ def know(
     """The two learned prompts of a category, embedded: row 0 normal, row 1 anomalous, unit norm.
 
     Args:
-        category: read only where ``object_word`` asks for it.
+        category: read only where ``object_word`` or the state word asks for it.
         references: part of the shared signature; AnomalyCLIP reads none.
         learner: from `make_learner` or a checkpoint.
     """
     names = (category.name,) if category.name else ()
-    return text_embeddings(learner, backbone, config, names)
+    return text_embeddings(learner, backbone, with_words(config, category), names)
 
 
 @torch.no_grad()
@@ -279,6 +284,7 @@ METHOD = Method(
         read_official=read_official,
     ),
     check_prompts=check_category,
+    category_words=category_words,
 )
 
 
@@ -289,7 +295,8 @@ class AnomalyCLIP(Detector):
         backbone: a frozen CLIP as it was loaded; it is prepared here.
         config: the one the learner was made with, or a change of what is not learned.
         learner: from `make_learner` or a checkpoint.
-        category: what the images show, where ``object_word`` asks for it.
+        category: what the images show, where ``object_word`` asks for it; a `Category` where the state
+            word asks for its words.
     """
 
     def __init__(
@@ -297,6 +304,6 @@ class AnomalyCLIP(Detector):
         backbone: Backbone,
         config: AnomalyCLIPConfig,
         learner: AnomalyCLIPLearner,
-        category: str = "",
+        category: str | Category = "",
     ) -> None:
         super().__init__(METHOD, backbone, config, category, learner=learner)
