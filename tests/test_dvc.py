@@ -12,10 +12,9 @@ import yaml
 from project import LEARNED, REPOSITORY, change, dvc, settings
 
 from clipad_harness.experiments.digests import core_files, import_closure, imports
-from clipad_harness.site.stages import ESSAYS
 from clipad_harness.verify.cpu_settings import all_settings
 
-METHODS = settings()["methods"]
+METHODS, ESSAYS = settings()["methods"], settings()["essays"]
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -158,8 +157,8 @@ def instances() -> list[tuple[str, str]]:
         (name, item)
         for name, stage in STAGES.items()
         for item in (
-            METHODS
-            if stage.get("foreach") in ("${methods}", "${pages}")
+            settings()[stage["foreach"][2:-1]]
+            if isinstance(stage.get("foreach"), str)
             else stage.get("foreach", [""])
         )
     ]

@@ -27,6 +27,7 @@ TOP_NAMES = (
     "profile",
     "methods",
     "pages",
+    "essays",
     "ablations",
     "device",
     "profiles",
@@ -110,6 +111,7 @@ class MethodSettings:
         auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
         allow_tested: datasets that may be trained on and tested, by name.
         ablation_changes: fields that every variant but the main one has besides its own.
+        questions: groups like ``ablations``, whose rows are compared image by image.
     """
 
     preset: str
@@ -133,6 +135,7 @@ class MethodSettings:
     walk_shots: tuple[int, ...]
     own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
     ablations: Mapping[str, Ablation]
+    questions: Mapping[str, Ablation]
     auxiliary: Mapping[str, str]
     allow_tested: tuple[str, ...]
     ablation_changes: Mapping[str, Any]
@@ -171,9 +174,11 @@ class Cluster:
         return self.root / self.place if is_file else None
 
 
+# What holds groups of variants in the section of a method.
+GROUPS = ("ablations", "questions")
 # What `ablations` says where the headline alone is measured, and what then stands in a section.
 NONE = "none"
-HEADLINE: Mapping[str, Any] = {"ablations": {}, "walks": [], "own_walks": {}}
+HEADLINE: Mapping[str, Any] = {"ablations": {}, "questions": {}, "walks": [], "own_walks": {}}
 # What stands in a section only where the method reads references, and where it learns.
 _OF_REFERENCES: Mapping[str, Any] = {"k_shots": (0,), "walk_shots": (0,)}
 _OF_TRAINING: Mapping[str, Any] = {"auxiliary": {}, "allow_tested": (), "ablation_changes": {}}
@@ -295,12 +300,32 @@ def read_pages(root: Path) -> tuple[str, ...]:
             f"pages: found {unknown[0]!r}, expected some of `methods`, {', '.join(methods)}; add it there, "
             "or remove it from `pages`, in params.yaml."
         )
+    _check_notebooks(root, "pages", names)
+    return names
+
+
+def read_essays(root: Path) -> tuple[str, ...]:
+    """The notebooks about several methods, which have no numbers of their own.
+
+    Raises:
+        ClipadError: one twice, one that is a method's, or one without a notebook.
+    """
+    names, method_names = _names(root, "essays"), rooms()
+    if taken := [name for name in names if name in method_names]:
+        raise ClipadError(
+            f"essays: found {taken[0]!r}, expected no name of a method; list it below `pages` of "
+            "params.yaml instead."
+        )
+    _check_notebooks(root, "essays", names)
+    return names
+
+
+def _check_notebooks(root: Path, setting: str, names: Sequence[str]) -> None:
     if missing := [name for name in names if not (root / "notebooks" / f"{name}.ipynb").is_file()]:
         raise ClipadError(
-            f"pages: found {missing[0]!r}, but no notebooks/{missing[0]}.ipynb; write it, or remove the "
-            "name from `pages` in params.yaml."
+            f"{setting}: found {missing[0]!r}, but no notebooks/{missing[0]}.ipynb; write it, or remove "
+            f"the name from `{setting}` in params.yaml."
         )
-    return names
 
 
 def _names(root: Path, setting: str) -> tuple[str, ...]:
@@ -335,11 +360,12 @@ def read_method(root: Path, name: str, replaced: Mapping[str, Any] | None = None
     section |= _unread(section, name, {} if references else _OF_REFERENCES, "reads no references")
     section |= _unread(section, name, {} if training else _OF_TRAINING, "learns nothing")
     shots = {"k_shots": get(section, "k_shots", name)}
-    ablations = mapping(get(section, "ablations", name), f"{name}.ablations")
-    section["ablations"] = {
-        str(group): _ablation(value, f"{name}.ablations.{group}", shots, references)
-        for group, value in ablations.items()
-    }
+    for kind in GROUPS:
+        groups = mapping(get(section, kind, name), f"{name}.{kind}")
+        section[kind] = {
+            str(group): _ablation(value, f"{name}.{kind}.{group}", shots, references)
+            for group, value in groups.items()
+        }
     settings: MethodSettings = validate(MethodSettings, section, PARAMS, name)
     _check_method(settings, name)
     return settings
@@ -459,7 +485,11 @@ def _section(root: Path, name: str) -> Mapping[str, Any]:
 
 def _check_method(settings: MethodSettings, name: str) -> None:
     needed = {key: getattr(settings, key) for key in ("seeds", "ablation_seeds", "k_shots")}
-    shots = {f"ablations.{group}.k_shots": a.k_shots for group, a in settings.ablations.items()}
+    shots = {
+        f"{kind}.{group}.k_shots": ablation.k_shots
+        for kind in GROUPS
+        for group, ablation in getattr(settings, kind).items()
+    }
     for where, numbers in {**needed, **shots}.items():
         if not numbers:
             raise wrong(PARAMS, f"{name}.{where}", [], "at least one number; add 0")

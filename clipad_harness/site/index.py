@@ -30,34 +30,22 @@ from clipad_harness.report.tables import (
     facts,
     html_table,
 )
+from clipad_harness.site.essays import Description, description_path, read_description
 from clipad_harness.site.page import Heading, page, tidy_tables
 
 HEADLINE_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "aupro")
 
-# Title and purpose of the pages that are about all methods.
+# The pages about all methods that no notebook makes.
 _FURTHER = {
-    "comparison": (
-        "Comparison",
-        "the methods side by side on the same images, accuracy against cost, and where each wins.",
-    ),
-    "baselines": (
-        "Baselines",
-        "CLIP, CLIP-AC and CoOp: what one word, one template and one seed are worth, and which reading of "
-        "each printed row is nearest.",
-    ),
-    "why_numbers_differ": (
-        "Why numbers differ",
-        "from each paper's setting to each published code, one switch at a time.",
-    ),
-    "explorer": (
+    "explorer": Description(
         "Explorer",
         "for any test image the maps of all methods side by side, under one threshold.",
     ),
-    "tables": (
+    "tables": Description(
         "The papers' tables",
         "row by row as printed, with what this run measures in their places, and what cannot be run.",
     ),
-    "conflicts": (
+    "conflicts": Description(
         "Contradictions in print",
         "one method, dataset and metric with several values in print: how far apart, and why.",
     ),
@@ -81,7 +69,7 @@ def write_home(
     Args:
         root: the project.
         names: of the methods.
-        essays: names of the pages about all methods.
+        essays: names of the notebooks about several methods.
         failed: the stages that did not end well, each with the reason.
     """
     reports = root / "reports"
@@ -95,10 +83,15 @@ def write_home(
         if path.is_file()
         for citation in bibliography.citations(path.stem, read_summary(path).dataset)
     ]
+    descriptions = {name: description_path(root, name) for name in essays}
+    further = {
+        name: read_description(path) if path.is_file() else None
+        for name, path in descriptions.items()
+    }
     return index_page(
         summaries,
         reports / "index.html",
-        further=[reports / f"{name}.html" for name in (*essays, "explorer", "tables", "conflicts")],
+        further={reports / f"{name}.html": about for name, about in (further | _FURTHER).items()},
         provenance={"code hash": code_hash(names), **facts_},
         citations=list(dict.fromkeys(cited)),
         command="./repro",
@@ -110,7 +103,7 @@ def index_page(
     pages: Sequence[Path],
     output: Path,
     *,
-    further: Sequence[Path] = (),
+    further: Mapping[Path, Description | None] | None = None,
     provenance: Mapping[str, str] | None = None,
     citations: Sequence[tuple[str, str]] = (),
     command: str | None = None,
@@ -123,7 +116,8 @@ def index_page(
             page's HTML lies beside their folder. A file that does not exist is listed as
             missing: an index of half a run is still useful.
         output: the HTML file to write.
-        further: pages about all methods, each linked or listed as missing.
+        further: pages about all methods, each with what it is called and is for; one that is not there,
+            or has None, is listed as missing.
         provenance: what made the page, as label and value.
         citations: label and BibTeX of what to cite.
         command: what makes the reports again; shown at the end.
@@ -149,8 +143,11 @@ def index_page(
         missing += [f"{summary.title}: {text}" for text in summary.missing]
         if not html.is_file():
             missing.append(f"{summary.title}: {html.name} has not been made yet")
-        entries.append(_Entry(summary, Path(os.path.relpath(html, output.parent)).as_posix()))
-    missing += [f"{path.name}: has not been made yet" for path in further if not path.is_file()]
+        entries.append(_Entry(summary, _link(html, output)))
+    links = {path: about for path, about in (further or {}).items() if about and path.is_file()}
+    missing += [
+        f"{path.name}: has not been made yet" for path in further or {} if path not in links
+    ]
     sections = [
         ("headline", "Headline", _headline_table(entries)),
         ("reports", "Reports", _reports_table(entries)),
@@ -158,7 +155,7 @@ def index_page(
         ("missing", "What is missing", _missing_list(missing)),
     ]
     section = Html('<h2 id="{}">{}</h2>\n{}\n')
-    body = _opening(entries, _further_links(further, output))
+    body = _opening(entries, _further_links(links, output))
     body += Html("").join(section.format(*parts) for parts in sections)
     contents = [Heading(2, anchor, title) for anchor, title, _ in sections]
     text = page(
@@ -174,15 +171,18 @@ def index_page(
     return write_text(output, text)
 
 
-def _further_links(further: Sequence[Path], output: Path) -> Html:
-    """The pages over all methods that are there, each with what it is for."""
+def _further_links(links: Mapping[Path, Description], output: Path) -> Html:
+    """The pages about all methods, each with what it is for."""
     item = Html('<li><a href="{}">{}</a>: {}</li>')
     items = Html("").join(
-        item.format(Path(os.path.relpath(path, output.parent)).as_posix(), *_FURTHER[path.stem])
-        for path in further
-        if path.is_file()
+        item.format(_link(path, output), about.title, about.purpose)
+        for path, about in links.items()
     )
     return Html("<ul>{}</ul>").format(items) if items else items
+
+
+def _link(path: Path, output: Path) -> str:
+    return Path(os.path.relpath(path, output.parent)).as_posix()
 
 
 def _opening(entries: list[_Entry], links: Html) -> Html:

@@ -21,9 +21,11 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from clipad_core.errors import ClipadError
+from clipad_core.validation import validate
 from clipad_harness.base.files import write_text
 from clipad_harness.report.glossary import Term
 from clipad_harness.site.canonical import KERNEL, canonical_notebook, check_no_absolute_path, tags
+from clipad_harness.site.essays import Description
 from clipad_harness.site.kernel import SavingAtTheEnd, kernel_environment, kernel_transport
 from clipad_harness.site.notebook_page import notebook_page
 
@@ -130,6 +132,25 @@ def read_parameters(source: Path) -> dict[str, object]:
             assign literals to names.
     """
     return _parameter_defaults(source, _read_notebook(source))
+
+
+def describe(source: Path) -> Description:
+    """What the notebook of an essay says of itself: its metadata `"clipad": {"title": ..., "purpose": ...}`.
+
+    Raises:
+        ClipadError: no notebook, or metadata without a title and a purpose.
+    """
+    metadata = _read_notebook(source).metadata
+    try:
+        description: Description = validate(
+            Description, metadata.get("clipad", {}), source, "metadata.clipad"
+        )
+    except ClipadError as error:
+        raise ClipadError(
+            f"{error} The index shows them; write them into the notebook's metadata, as "
+            "notebooks/comparison.ipynb has them."
+        ) from error
+    return description
 
 
 def _read_notebook(source: Path) -> NotebookNode:

@@ -10,7 +10,13 @@ from pathlib import Path
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.parameters import parameters_of
-from clipad_harness.base.settings import read_method, read_methods, read_pages, read_profile
+from clipad_harness.base.settings import (
+    read_essays,
+    read_method,
+    read_methods,
+    read_pages,
+    read_profile,
+)
 from clipad_harness.experiments.left_out import (
     MethodLeftOut,
     missing_datasets,
@@ -20,6 +26,7 @@ from clipad_harness.papers.card import read_paper
 from clipad_harness.papers.citations import citations
 from clipad_harness.report.glossary import glossary
 from clipad_harness.report.summary import summary_path, summary_text
+from clipad_harness.site.essays import description_path, write_description
 
 # DVC does not see what is put into $CLIPAD_DATA.
 _AGAIN = (
@@ -27,32 +34,34 @@ _AGAIN = (
     "it is there: `./repro dvc repro --single-item --force train@{name}`, then `./repro`. After a change "
     "of `params.yaml`, `./repro` alone."
 )
-# Notebooks about several methods; they have no numbers of their own.
-ESSAYS = ("baselines", "comparison", "why_numbers_differ")
 
 
 def notebook(root: Path, name: str) -> Path:
-    """Stage `notebook`: run one notebook through Papermill; write its page and its metrics.
+    """Stages `notebook` and `essay`: run one notebook through Papermill and set its page.
+
+    Of a method's notebook its metrics are written besides, of an essay what the index says of it.
 
     Raises:
         ClipadError: no such notebook, or a notebook that fails.
     """
-    every, pages_of_methods = read_methods(root), read_pages(root)
-    if name not in (*pages_of_methods, *ESSAYS):
-        names = ", ".join((*pages_of_methods, *ESSAYS))
+    every, pages_of_methods, essays = read_methods(root), read_pages(root), read_essays(root)
+    if name not in (*pages_of_methods, *essays):
+        names = ", ".join((*pages_of_methods, *essays))
         raise ClipadError(f"notebook: found {name!r}, expected one of {names}.")
-    from clipad_harness.site.notebook import run_notebook
+    from clipad_harness.site.notebook import describe, run_notebook
     from clipad_harness.site.plot_file import write_plot
 
-    methods = every if name in ESSAYS else (name,)
+    source = root / "notebooks" / f"{name}.ipynb"
+    description = describe(source) if name in essays else None
+    methods = every if name in essays else (name,)
     for method in methods:
         read_method(root, method)  # what is wrong there is a message about params.yaml
     if name in pages_of_methods and (reason := _reason_to_leave_out(root, name)):
         return _left_out_page(root, name, reason)
-    values = parameters_of(root, None if name in ESSAYS else name)
+    values = parameters_of(root, None if name in essays else name)
     cited = [citation for method in methods for citation in citations(method, values["dataset"])]
     page = run_notebook(
-        root / "notebooks" / f"{name}.ipynb",
+        source,
         root / "reports" / f"{name}.ipynb",
         values,
         root=root,
@@ -62,7 +71,9 @@ def notebook(root: Path, name: str) -> Path:
         command="./repro",
         glossary=glossary(methods),
     )
-    if name in pages_of_methods:
+    if description:
+        write_description(description_path(root, name), description)
+    else:
         write_text(summary_path(root, name), page.about["summary"])
         write_plot(root, name)
     return page.html
@@ -108,4 +119,4 @@ def pages(root: Path, failed: Mapping[str, str] | None = None) -> Path:
     """
     from clipad_harness.site.index import write_home
 
-    return write_home(root, read_pages(root), ESSAYS, failed)
+    return write_home(root, read_pages(root), read_essays(root), failed)

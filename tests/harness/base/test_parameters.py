@@ -19,7 +19,13 @@ from clipad_harness.base.parameters import (
     parameters_of,
     read_parameterised,
 )
-from clipad_harness.base.settings import read_method, read_methods, read_pages, read_profile
+from clipad_harness.base.settings import (
+    read_essays,
+    read_method,
+    read_methods,
+    read_pages,
+    read_profile,
+)
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 OWN = "# Parameters: None is what params.yaml says\npreset = None\nphotos = []  # paths\n"
@@ -208,6 +214,22 @@ def test_a_page_belongs_to_a_method_that_is_run_and_has_a_notebook(
     change(project, "pages", value=pages)
     with pytest.raises(ClipadError, match=message):
         read_pages(project)
+
+
+@pytest.mark.parametrize(
+    ("essays", "message"),
+    [
+        (["comparison", "comparison"], "essays: found"),
+        (["winclip"], "essays: found 'winclip', expected no name of a method"),
+        (["anecdotes"], "essays: found 'anecdotes', but no notebooks/anecdotes.ipynb"),
+    ],
+)
+def test_an_essay_is_no_methods_page_and_has_a_notebook(
+    project: Path, essays: list[str], message: str
+) -> None:
+    change(project, "essays", value=essays)
+    with pytest.raises(ClipadError, match=message):
+        read_essays(project)
 
 
 def test_a_method_without_a_page_is_measured_all_the_same(project: Path) -> None:

@@ -16,6 +16,7 @@ from clipad_harness.base.settings import (
     TOP_NAMES,
     find_root,
     read_cluster,
+    read_essays,
     read_explorer,
     read_feature_memory,
     read_method,
@@ -112,6 +113,7 @@ PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "waiting": ("cluster: null\ncluster_wait: {}", read_cluster),
     "memory": ("feature_memory_mb: {}", read_feature_memory),
     "methods": ("methods: {}", read_methods),
+    "essays": ("essays: {}", read_essays),
     "pages": ("methods: [winclip]\npages: {}", read_pages),
     "drawings": (
         "synthetic: {{seed: 1, image_size: {}, train_good: 2, test_good: 3, test_damaged: 4}}",

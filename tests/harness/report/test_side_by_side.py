@@ -14,8 +14,10 @@ from project import variants_of
 
 from clipad_core.methods import find_method
 from clipad_core.metrics.metrics import auroc
+from clipad_harness.experiments.by_image import ByImage, by_image
 from clipad_harness.experiments.contenders import Contender, operations
-from clipad_harness.experiments.shards import CategoryScores
+from clipad_harness.experiments.scorer import Mapped
+from clipad_harness.experiments.shards import CategoryScores, measure
 from clipad_harness.report import comparison
 from clipad_harness.report.side_by_side import (
     RESAMPLES,
@@ -56,17 +58,27 @@ class Foreseen:
     learned: int = 5
     operations: float = 2e9
 
-    def detect(self, _category: str, seed: int) -> CategoryScores:
+    def scores(self, seed: int) -> CategoryScores:
         return category_scores(self.strength, 100 * int(10 * self.strength) + seed, self.masks)
 
-    def first(self, category: str) -> CategoryScores:
-        return self.detect(category, self.seeds[0])
+    def test_images(self, _category: str) -> pd.DataFrame:
+        return self.scores(0).images
+
+    def by_image(self, _category: str, seed: int) -> ByImage:
+        scores = self.scores(seed)
+        values = measure(scores, self.masks, "cflow200", 0.3)
+        return by_image(scores, values, self.masks, "cflow200", 0.3)
+
+    def maps(self, _category: str, images: list[str]) -> dict[str, Mapped]:
+        scores = self.scores(self.seeds[0])
+        places = [list(scores.images["image"]).index(name) for name in images]
+        return {name: Mapped(scores.maps[i], scores.masks[i]) for name, i in zip(images, places)}
 
 
 @pytest.fixture
 def measurement() -> tuple[list[Foreseen], SideBySide]:
     among = [Foreseen("weak", 0.0), Foreseen("strong <b>", 1.5, (1, 2, 3))]
-    return among, measure_all(among, ["nut", "bolt"], 0.3)
+    return among, measure_all(among, ["nut", "bolt"])
 
 
 def test_without_resampling_the_aurocs_are_those_of_the_metrics(measurement) -> None:
@@ -125,7 +137,7 @@ def test_two_runs_give_the_same_intervals(measurement) -> None:
 
 
 def test_without_masks_pixel_numbers_are_unknown() -> None:
-    measured = measure_all([Foreseen("bare", 0.5, masks=False)], ["nut"], 0.3)
+    measured = measure_all([Foreseen("bare", 0.5, masks=False)], ["nut"])
     values = measured.metrics.set_index("metric")["value"]
     assert np.isnan(values["pixel_auroc"]) and values["image_auroc"] > 0
     frame = differences(measured, "bare", "bare", "pixel")
@@ -161,14 +173,7 @@ def test_pictures_stand_under_the_maps_of_the_methods_that_are_compared(
         Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     chosen = comparison.apart(measured, "strong <b>", "weak", 1)
     assert len(chosen) == 1 and chosen["gain"].iloc[0] > 0
-    figure, alt = comparison.pictures(
-        list(
-            comparison.under_maps(
-                tmp_path, chosen, {contender.label: contender.first for contender in among}
-            ).values()
-        ),
-        ["weak"],
-    )
+    figure, alt = comparison.pictures(tmp_path, chosen, among[:1])
     assert len(figure.axes) == 2
     plt.close(figure)
     assert "weak" in alt and "strong" not in alt and "pixel AUROC" in alt

@@ -16,12 +16,12 @@ from project import settings
 
 from clipad_harness.site import page as site
 from clipad_harness.site.explorer_data import read_explorer_data
-from clipad_harness.site.stages import ESSAYS
 
 PAGES = tuple(
     f"{name}.html"
     for name in (
-        *("index", "explorer", *ESSAYS, "tables", "conflicts"),
+        *("index", "explorer", "tables", "conflicts"),
+        *settings()["essays"],
         *settings()["pages"],
     )
 )

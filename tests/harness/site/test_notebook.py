@@ -16,8 +16,9 @@ from project import REPOSITORY
 
 from clipad_core.errors import ClipadError
 from clipad_harness.site.canonical import canonical_notebook
+from clipad_harness.site.essays import Description
 from clipad_harness.site.mathml import to_mathml
-from clipad_harness.site.notebook import read_parameters, run_notebook
+from clipad_harness.site.notebook import describe, read_parameters, run_notebook
 from clipad_harness.site.notebook_page import notebook_page
 from clipad_harness.site.page import network_loads, page, tidy_tables
 
@@ -280,6 +281,16 @@ def test_a_notebook_needs_exactly_one_parameters_cell(notebook, count):
 def test_the_parameters_cell_only_assigns_literals(notebook, line):
     with pytest.raises(ClipadError, match="expected `name = literal`"):
         read_parameters(notebook(cell(line, tag="parameters")))
+
+
+def test_an_essay_says_in_its_metadata_what_it_is_called_and_is_for(notebook):
+    source = notebook(cell("x = 1"))
+    with pytest.raises(ClipadError, match=r"toy\.ipynb: metadata\.clipad: found no title, purpose"):
+        describe(source)
+    essay = nbformat.read(source, as_version=4)
+    essay.metadata["clipad"] = {"title": "Toys", "purpose": "what they are worth."}
+    nbformat.write(essay, source)
+    assert describe(source) == Description("Toys", "what they are worth.")
 
 
 def test_what_is_no_notebook_is_refused(tmp_path):

@@ -8,8 +8,11 @@ from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 from printed_project import results_of, write_project, write_results
 
+from clipad_core.errors import ClipadError
+from clipad_harness.base.files import write_text
 from clipad_harness.cli.main import main
 from clipad_harness.papers.conflicts import causes
+from clipad_harness.site.essays import Description, description_path, write_description
 from clipad_harness.site.index import write_home
 from clipad_harness.site.page import network_loads
 from clipad_harness.site.printed_pages import conflicts_page, tables
@@ -86,6 +89,24 @@ def test_the_index_leads_to_both_pages(project: Path) -> None:
     (project / "reports" / "tables.html").rename(project / "reports" / "moved.html")
     assert "tables.html: has not been made yet" in write_home(project, ["winclip"]).read_text()
     (project / "reports" / "moved.html").rename(project / "reports" / "tables.html")
+
+
+def test_the_index_leads_to_an_essay_in_its_own_words_once_its_page_is_made(project: Path) -> None:
+    missing = "toys.html: has not been made yet"
+    page = write_text(project / "reports" / "toys.html", "page")
+    assert missing in write_home(project, ["winclip"], ["toys"]).read_text(encoding="utf-8")
+    path = description_path(project, "toys")
+    write_description(path, Description("Toys", "what they are worth, < 1 point."))
+    soup = BeautifulSoup(write_home(project, ["winclip"], ["toys"]).read_text(), "html.parser")
+    link = soup.find("a", href="toys.html")
+    assert link.parent.get_text() == "Toys: what they are worth, < 1 point."
+    page.unlink()
+    assert missing in write_home(project, ["winclip"], ["toys"]).read_text(encoding="utf-8")
+    write_text(path, "{}")
+    with pytest.raises(
+        ClipadError, match=r"toys\.json: found no title.*run the stage of the essay"
+    ):
+        write_home(project, ["winclip"], ["toys"])
 
 
 @pytest.mark.parametrize("command", ["tables", "conflicts"])
