@@ -6,21 +6,25 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
 from clipad_core.methods.winclip.config import WinCLIPConfig
 from clipad_core.methods.winclip.equations import association_scores
+from clipad_core.methods.winclip.prompts import find_ensemble, without_words
 from clipad_core.methods.winclip.scoring import ReferenceMemory, patch_embeddings
 from clipad_core.methods.winclip.windows import window_index
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import draw_picture
+from clipad_harness.report.questions import LEVELS, Asked
 from clipad_harness.report.steps.examples import Example
 
 
@@ -151,3 +155,88 @@ def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:
     for line, shade in ((4.0, "white"), (2.2, colour)):
         corner = (left * side - 0.5, top * side - 0.5)
         axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=shade, linewidth=line))
+
+
+def similarity_figure(similarity: Tensor, texts: Sequence[str]) -> Figure:
+    """A heat map of how alike texts are, alike ones side by side (average linkage).
+
+    Args:
+        similarity: cosine of every two (n, n).
+        texts: n.
+    """
+    # Ties decide the order of the leaves: rounded, so that the last bits of a CPU do not.
+    rounded = similarity.double().numpy().round(6)
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = seaborn.clustermap(
+            pd.DataFrame(rounded, index=texts, columns=texts),
+            figsize=(8.6, 8.0),
+            cmap="viridis",
+            dendrogram_ratio=(0.12, 0.1),
+            cbar_pos=(0.02, 0.9, 0.1, 0.02),
+            cbar_kws={"orientation": "horizontal", "label": "cosine"},
+            tree_kws={"colors": "#8a929c"},
+        )
+    grid.ax_heatmap.tick_params(labelsize=7)
+    return grid.figure
+
+
+def kept_table(*questions: Asked) -> pd.DataFrame:
+    """What rows keep of WinCLIP's list and what they reach: the points of `kept_figure`.
+
+    Returns:
+        Columns ``line`` (what is fewer, and how it is chosen), ``kept`` (templates, or states of a
+        label) and the AUROC of both levels, per cent; a row that keeps all begins the line of
+        templates and of states.
+    """
+    rows = []
+    for asked in questions:
+        values = [asked.values(f"{level}_auroc") for level in LEVELS]
+        for contender in asked.among:
+            own = [float(series[contender.label]) for series in values]
+            rows += [(*place, *own) for place in _places(contender.variant.config)]
+    return pd.DataFrame(rows, columns=["line", "kept", *(f"{level}_auroc" for level in LEVELS)])
+
+
+def _places(config: WinCLIPConfig) -> list[tuple[str, int]]:
+    """On which lines a row stands, and where."""
+    ensemble = find_ensemble(config.prompts)
+    left = without_words(ensemble.templates, config.templates_without)
+    templates, states = config.templates_kept, config.states_kept
+    if config.templates_without:
+        return [(f"without {', '.join(config.templates_without)}", templates or len(left))]
+    if config.kept_by == "random":
+        return [("templates at random", templates or len(left))]
+    if templates and states:
+        return [("templates and states by coverage", templates)]
+    most = max(len(ensemble.normal_states), len(ensemble.anomalous_states))
+    whole = [("templates by coverage", templates or len(left))] if not states else []
+    return whole + ([("states by coverage", states or most)] if not templates else [])
+
+
+def kept_figure(table: pd.DataFrame) -> Figure:
+    """AUROC of both levels against the number of templates or states that are kept.
+
+    Args:
+        table: of `kept_table`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
+    colours = dict(zip(dict.fromkeys(table["line"]), PALETTE, strict=False))
+    for panel, level in zip(axes, LEVELS, strict=True):
+        for line, rows in table.groupby("line", sort=False):
+            rows, random = rows.sort_values("kept"), line == "templates at random"
+            panel.plot(
+                rows["kept"],
+                rows[f"{level}_auroc"],
+                marker="o",
+                markersize=4,
+                alpha=0.4 if random else 1,
+                linestyle="none" if random else "-",
+                color=colours[line],
+                label=line,
+            )
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.set(xlabel="kept", title=f"{level} AUROC, per cent")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
