@@ -314,6 +314,24 @@ def test_masks_are_a_matter_of_the_category(root):
     assert (images.has_masks("nut"), images.has_masks("bolt")) == (False, True)
 
 
+def test_a_category_is_described_by_its_words_and_those_of_the_others():
+    kinds = {"a": ["burn", "good", "tear"], "b": ["burn", "good"], "c": ["dent", "cut", "hole"]}
+    rows = [(name, "test", kind) for name, own in kinds.items() for kind in own]
+    index = pd.DataFrame(rows, columns=["category", "split", "defect"])
+    phrases = {"a": ("moth hole",), "c": ("bent blade", "rust")}
+    images = DatasetImages(index, Path(), phrases)
+    a, b, c = (images.described(name) for name in "abc")
+    # No more words of others than of its own; those of the categories behind it, in a circle.
+    assert (a.defects, a.other_defects) == (("burn", "tear"), ("dent", "cut"))
+    assert (b.defects, b.other_defects) == (("burn",), ("dent",))
+    assert c.other_defects == ("burn", "tear")
+    assert (a.phrases, a.other_phrases) == (("moth hole",), ("bent blade", "rust"))
+    assert (b.phrases, b.other_phrases) == ((), ("bent blade", "rust"))
+    assert c.other_phrases == ("moth hole",)
+    alone = DatasetImages(index[index["category"] == "a"], Path()).described("a")
+    assert (alone.other_defects, alone.phrases, alone.other_phrases) == ((), (), ())
+
+
 def test_a_missing_or_empty_folder_says_what_was_expected(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
