@@ -7,17 +7,20 @@ replacement, the same for all rows, as in `side_by_side`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from clipad_harness.report.figures import PALETTE, show
 from clipad_harness.report.questions import LEVELS, Asked, Verdict
 from clipad_harness.report.side_by_side import LEAST_IMAGES, resampled
-from clipad_harness.report.tables import percent
+from clipad_harness.report.tables import DASH, percent
 
 
 def deviations(asked: Asked, level: str, seed: int = 0) -> NDArray[np.float64]:
@@ -82,12 +85,18 @@ def slopes(before: Asked, after: Asked, kinds: Mapping[str, str]) -> None:
         for label in before.labels:
             values = [float(end[label]) for end in ends]
             panel.plot(values, marker="o", markersize=4, linewidth=1, color=colours[kinds[label]])
-        spans = [f"{percent(end.min())} to {percent(end.max())}" for end in ends]
-        said.append(f"{level} AUROC from {spans[0]} to {spans[1]}")
-        panel.set_xticks([0, 1], [before.group, after.group])
+        spans = [" to ".join(_named(end, place) for place in (0, -1)) for end in ends]
+        said.append(f"{level} AUROC before {spans[0]}, after {spans[1]}")
+        panel.set_xticks([0, 1], [fill(asked.group, 14) for asked in (before, after)])
         panel.set(xlim=(-0.25, 1.25), title=f"{level} AUROC, per cent")
         seaborn.despine(ax=panel)
-    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in colours.values()]
+    handles = [Line2D([], [], color=colour, marker="o") for colour in colours.values()]
     figure.legend(handles, list(colours), loc="outside lower center", ncols=2, frameon=False)
-    about = f"{before.title}: every line is a row, from {before.group} to {after.group}."
-    show(figure, f"{about} {'; '.join(said)}.", caption=about)
+    about = f"{before.title}, every line a row; {'; '.join(said)}"
+    show(figure, f"{about}.", caption=about)
+
+
+def _named(values: pd.Series, place: int) -> str:
+    """The lowest or the highest value and the row that has it; a dash where none is defined."""
+    ranked = values.dropna().sort_values(kind="stable")
+    return f"{percent(ranked.iloc[place])} ({ranked.index[place]})" if len(ranked) else DASH

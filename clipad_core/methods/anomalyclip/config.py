@@ -94,8 +94,8 @@ class AnomalyCLIPConfig:
         f"P; {_C}: prompt_ensemble.py",
     )
     normal_state: str = ""  # P 3.2, C
-    # P 3.2, C; P Tables 8 and 9 try others. WORD_SLOTS stand for words of the tested category: changed
-    # after training, since a training has none; in no paper.
+    # P 3.2, C; P Tables 8 and 9 try others. One of WORD_SLOTS stands for each word of the tested category
+    # in turn, and their prompts are averaged: changed after training, which has none; in no paper.
     anomalous_state: str = "damaged"
     # P Figs. 5 and 8: the name of the category in its place (object-aware prompts).
     object_word: Literal["object", "category"] = "object"
@@ -153,12 +153,12 @@ class AnomalyCLIPConfig:
             raise ClipadError(
                 f"template: found {self.template!r}, expected {STATE} and {OBJECT} once each."
             )
-        for slot in re.findall("{.*?}", self.anomalous_state):
-            if slot not in WORD_SLOTS:
-                raise ClipadError(
-                    f"anomalous_state: found {slot!r}, expected one of {', '.join(WORD_SLOTS)} where the "
-                    "words of the category stand."
-                )
+        slots = re.findall("{.*?}", self.anomalous_state)
+        if slots and (len(slots) > 1 or slots[0] not in WORD_SLOTS):
+            raise ClipadError(
+                f"anomalous_state: found {' and '.join(slots)}, expected at most one of "
+                f"{', '.join(WORD_SLOTS)} where words of the category stand."
+            )
         _check_learning(self)
 
     def changed(self, values: dict[str, Any]) -> AnomalyCLIPConfig:

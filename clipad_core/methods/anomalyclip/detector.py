@@ -46,8 +46,8 @@ from clipad_core.methods.anomalyclip.learner import (
 from clipad_core.methods.anomalyclip.text import (
     category_words,
     check_category,
+    embeddings_of,
     text_embeddings,
-    with_words,
 )
 from clipad_core.methods.method import Category, Detector, Method, Training
 
@@ -231,8 +231,7 @@ def know(
         references: part of the shared signature; AnomalyCLIP reads none.
         learner: from `make_learner` or a checkpoint.
     """
-    names = (category.name,) if category.name else ()
-    return text_embeddings(learner, backbone, with_words(config, category), names)
+    return embeddings_of(learner, backbone, config, category)
 
 
 @torch.no_grad()

@@ -45,27 +45,44 @@ def category_words(config: AnomalyCLIPConfig) -> tuple[WordKind, ...]:
     return tuple(kind for slot, kind in WORD_SLOTS.items() if slot in config.anomalous_state)
 
 
-def with_words(config: AnomalyCLIPConfig, category: Category) -> AnomalyCLIPConfig:
-    """The config with the words of a category in its state word; the same where it asks for none.
+def with_words(config: AnomalyCLIPConfig, category: Category) -> tuple[AnomalyCLIPConfig, ...]:
+    """The config with each of a category's words in its state word; itself where it asks for none.
 
     Raises:
         ClipadError: the category has no such words.
 
     >>> config = AnomalyCLIPConfig().changed({"anomalous_state": "damaged {defects}"})
-    >>> with_words(config, Category("metal_nut", ("bent", "flip"))).anomalous_state
-    'damaged bent, flip'
+    >>> [one.anomalous_state for one in with_words(config, Category("nut", ("bent", "flip")))]
+    ['damaged bent', 'damaged flip']
     """
-    state = config.anomalous_state
-    for slot, kind in WORD_SLOTS.items():
-        if slot in state:
-            if not (words := category.words(kind)):
-                raise ClipadError(
-                    f"anomalous_state: found {slot!r}, of which {category.name or 'the category'} has none "
-                    "here, as in a training; expected plain words, or a change after training "
-                    "(at_test) for a category that has some."
-                )
-            state = state.replace(slot, ", ".join(words))
-    return config if state == config.anomalous_state else replace(config, anomalous_state=state)
+    kinds = category_words(config)
+    if not kinds:
+        return (config,)
+    slot, words = f"{{{kinds[0]}}}", category.words(kinds[0])
+    if not words:
+        raise ClipadError(
+            f"anomalous_state: found {slot!r}, of which {category.name or 'the category'} has none here, "
+            "as in a training; expected plain words, or a change after training (at_test) for a category "
+            "that has some."
+        )
+    states = [config.anomalous_state.replace(slot, word) for word in words]
+    return tuple(replace(config, anomalous_state=state) for state in states)
+
+
+def embeddings_of(
+    learner: AnomalyCLIPLearner, backbone: Backbone, config: AnomalyCLIPConfig, category: Category
+) -> Float[Tensor, "1 2 d"]:
+    """The two prompts of a tested category: row 0 normal, row 1 anomalous, unit norm.
+
+    Where the state word stands for several words of the category, each has a prompt, and the row is
+    their mean, as of WinCLIP's states.
+    """
+    names = (category.name,) if category.name else ()
+    configs = with_words(config, category)
+    embeddings = [text_embeddings(learner, backbone, one, names) for one in configs]
+    if len(embeddings) == 1:
+        return embeddings[0]
+    return F.normalize(torch.stack(embeddings).mean(dim=0), dim=-1)
 
 
 def text_embeddings(
@@ -86,7 +103,7 @@ def text_embeddings(
         ClipadError: no category where the prompts name it; a prompt that is too long; words of a
             category that nobody put in (`with_words`).
     """
-    config = with_words(config, Category())
+    (config,) = with_words(config, Category())
     if config.object_word == "object":
         return _encode(learner, backbone, config, ("",))
     if not categories or not all(categories):
@@ -135,7 +152,8 @@ def check_category(backbone: Backbone, config: AnomalyCLIPConfig, category: Cate
     Raises:
         ClipadError: a prompt that does not fit into the tower's context; words that it has not.
     """
-    _tokenised(backbone, with_words(config, category), (category.name,))
+    for named in with_words(config, category):
+        _tokenised(backbone, named, (category.name,))
 
 
 def embed_prompts(

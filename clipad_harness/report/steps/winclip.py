@@ -12,7 +12,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
@@ -26,6 +25,9 @@ from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import draw_picture
 from clipad_harness.report.questions import LEVELS, Asked
 from clipad_harness.report.steps.examples import Example
+
+# Points of AUROC that an axis shows at least.
+LEAST_SPAN = 2.0
 
 
 def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) -> Figure:
@@ -168,15 +170,19 @@ def similarity_figure(similarity: Tensor, texts: Sequence[str]) -> Figure:
     rounded = similarity.double().numpy().round(6)
     with plt.rc_context({"figure.constrained_layout.use": False}):
         grid = seaborn.clustermap(
-            pd.DataFrame(rounded, index=texts, columns=texts),
-            figsize=(8.6, 8.0),
+            pd.DataFrame(rounded, index=list(texts), columns=list(texts)),
+            figsize=(8.6, 5.6),
             cmap="viridis",
-            dendrogram_ratio=(0.12, 0.1),
-            cbar_pos=(0.02, 0.9, 0.1, 0.02),
-            cbar_kws={"orientation": "horizontal", "label": "cosine"},
+            dendrogram_ratio=(0.12, 0.0),
+            cbar_pos=(0.86, 0.3, 0.02, 0.4),
+            cbar_kws={"label": "cosine", "format": "%.5f"},
             tree_kws={"colors": "#8a929c"},
+            xticklabels=False,
         )
-    grid.ax_heatmap.tick_params(labelsize=7)
+    grid.ax_col_dendrogram.set_visible(False)
+    grid.figure.subplots_adjust(left=0.02, bottom=0.03, right=0.6, top=0.97)
+    grid.ax_heatmap.tick_params(labelsize=8)
+    grid.ax_cbar.tick_params(labelsize=8)
     return grid.figure
 
 
@@ -213,16 +219,16 @@ def _places(config: WinCLIPConfig) -> list[tuple[str, int]]:
     return whole + ([("states by coverage", states or most)] if not templates else [])
 
 
-def kept_figure(table: pd.DataFrame) -> Figure:
+def kept_figure(kept: pd.DataFrame) -> Figure:
     """AUROC of both levels against the number of templates or states that are kept.
 
     Args:
-        table: of `kept_table`.
+        kept: of `kept_table`.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
-    colours = dict(zip(dict.fromkeys(table["line"]), PALETTE, strict=False))
+    colours = dict(zip(dict.fromkeys(kept["line"]), PALETTE, strict=False))
     for panel, level in zip(axes, LEVELS, strict=True):
-        for line, rows in table.groupby("line", sort=False):
+        for line, rows in kept.groupby("line", sort=False):
             rows, random = rows.sort_values("kept"), line == "templates at random"
             panel.plot(
                 rows["kept"],
@@ -235,8 +241,14 @@ def kept_figure(table: pd.DataFrame) -> Figure:
                 label=line,
             )
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter(ScalarFormatter())
-        panel.set(xlabel="kept", title=f"{level} AUROC, per cent")
+        counts = sorted(set(kept.loc[kept["line"] == "templates by coverage", "kept"]))
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.minorticks_off()
+        # A tenth of a point shall look like one.
+        low, high = panel.get_ylim()
+        middle, half = (low + high) / 2, max((high - low) / 2, LEAST_SPAN / 2)
+        panel.set_ylim(middle - half, middle + half)
+        panel.set(xlabel="templates or states that are kept", title=f"{level} AUROC, per cent")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure

@@ -89,7 +89,8 @@ def test_every_row_is_a_line_in_the_colour_of_its_kind(monkeypatch: pytest.Monke
         ends = [question.values("image_auroc")[label] for question in (before, after)]
         assert list(line.get_ydata()) == pytest.approx(ends)
     low, high = before.values("image_auroc").min(), before.values("image_auroc").max()
-    assert f"image AUROC from {low:.1f} to {high:.1f}" in alt
+    assert f"image AUROC before {low:.1f} (dax) to {high:.1f} (damaged), after" in alt
+    assert "pixel AUROC before – to –, after – to –" in alt
     plt.close(figure)
     spread.slopes(before, Asked("winclip", "x", (), ()), kinds)
     assert len(shown) == 1

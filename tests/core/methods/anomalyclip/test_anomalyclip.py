@@ -186,20 +186,25 @@ def test_the_state_word_takes_the_words_of_the_category(prepared: Backbone) -> N
     category = Category(
         "nut", ("bent", "bad_paint"), ("tear",), ("worn thread",), ("moth hole", "cut")
     )
-    for slot, words in (
-        ("{defects}", "bad paint, bent"),
-        ("damaged {defects}", "damaged bad paint, bent"),
-        ("{other_defects}", "tear"),
-        ("{phrases} {other_phrases}", "worn thread cut, moth hole"),
+    for slot, kind, states in (
+        ("{defects}", "defects", ["bad paint", "bent"]),
+        ("damaged {defects}", "defects", ["damaged bad paint", "damaged bent"]),
+        ("{other_defects}", "other_defects", ["tear"]),
+        ("{phrases}", "phrases", ["worn thread"]),
+        ("{other_phrases}", "other_phrases", ["cut", "moth hole"]),
     ):
         named = SMALL.changed({"anomalous_state": slot})
-        written = SMALL.changed({"anomalous_state": words})
-        knowledge = know(prepared, named, category, None, learner)
-        assert torch.equal(knowledge, know(prepared, written, Category(), None, learner))
-        assert prompt_words(with_words(named, category))[1] == f"{words} object."
-        assert METHOD.category_words(written) == ()
-    assert METHOD.category_words(named) == ("phrases", "other_phrases")
-    assert with_words(SMALL, category) is SMALL
+        written = [SMALL.changed({"anomalous_state": state}) for state in states]
+        pairs = [know(prepared, one, Category(), None, learner)[0] for one in written]
+        normal, anomalous = know(prepared, named, category, None, learner)[0]
+        assert torch.allclose(normal, pairs[0][0], atol=1e-6)
+        mean = sum(pair[1] for pair in pairs) / len(pairs)
+        assert torch.allclose(anomalous, mean / mean.norm(), atol=1e-6)
+        assert [prompt_words(one)[1] for one in with_words(named, category)] == [
+            f"{state} object." for state in states
+        ]
+        assert METHOD.category_words(named) == (kind,)
+    assert METHOD.category_words(SMALL) == () and with_words(SMALL, category) == (SMALL,)
 
 
 def test_words_of_a_category_are_refused_where_there_are_none(prepared: Backbone) -> None:
@@ -215,8 +220,12 @@ def test_words_of_a_category_are_refused_where_there_are_none(prepared: Backbone
     inputs = features_of(prepared), torch.tensor([0, 1, 1]), masks_of()
     with pytest.raises(ClipadError, match="as in a training; expected plain words"):
         loss(learner, prepared, named, *inputs, None)
-    with pytest.raises(ClipadError, match="anomalous_state: found '{defect}', expected one of"):
-        SMALL.changed({"anomalous_state": "{defect}"})
+    for state, found in (
+        ("{defect}", "{defect}"),
+        ("{defects} {phrases}", "{defects} and {phrases}"),
+    ):
+        with pytest.raises(ClipadError, match=f"anomalous_state: found {found}, expected at most"):
+            SMALL.changed({"anomalous_state": state})
 
 
 def test_the_presets_differ_from_the_published_setting_as_their_sources_say() -> None:
