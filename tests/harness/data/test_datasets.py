@@ -410,6 +410,7 @@ def unpublished_message(name: str) -> str:
 def test_every_card_is_complete(name):
     card = read_card(name)
     optional = {"licence", "folders", "archives", "missing", "printed_as", "printed_in"}
+    optional |= {"phrases"}
     if card.layout is None:
         optional |= {"layout", "categories"}
         assert f"dataset {name}: not published, so that nobody" in unpublished_message(name)
@@ -426,6 +427,23 @@ def test_the_cards_name_the_categories_that_exist():
     assert set(read_card("synthetic_target").categories) == set(TARGET)
     assert set(read_card("synthetic_auxiliary").categories) == set(AUXILIARY)
     assert len(read_card("mvtec").categories) == 15
+
+
+@pytest.mark.parametrize("name", ["synthetic_target", "mvtec"])
+def test_every_category_has_an_engineer_s_phrases_of_its_own(name):
+    card = read_card(name)
+    assert list(card.phrases) == list(card.categories)
+    phrases = [(category, text) for category, own in card.phrases.items() for text in own]
+    assert all(len(own) >= 3 and len(set(own)) == len(own) for own in card.phrases.values())
+    # A phrase names no category: the prompt does.
+    assert not [text for category, text in phrases if category.replace("_", " ") in text]
+
+
+def test_phrases_of_a_category_that_is_none_are_refused(tmp_path):
+    card = (CARDS / "hazelnut_toy.yaml").read_text(encoding="utf-8")
+    (tmp_path / "hazelnut_toy.yaml").write_text(f"{card}phrases: {{almond: [a worm hole]}}\n")
+    with pytest.raises(ClipadError, match="phrases for almond, which are no categories of it"):
+        read_card("hazelnut_toy", tmp_path)
 
 
 def test_a_card_with_other_fields_is_refused(tmp_path):
