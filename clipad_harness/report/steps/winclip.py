@@ -174,13 +174,13 @@ def similarity_figure(similarity: Tensor, texts: Sequence[str]) -> Figure:
             figsize=(8.6, 5.6),
             cmap="viridis",
             dendrogram_ratio=(0.12, 0.0),
-            cbar_pos=(0.86, 0.3, 0.02, 0.4),
             cbar_kws={"label": "cosine", "format": "%.5f"},
             tree_kws={"colors": "#8a929c"},
             xticklabels=False,
         )
     grid.ax_col_dendrogram.set_visible(False)
     grid.figure.subplots_adjust(left=0.02, bottom=0.03, right=0.6, top=0.97)
+    grid.ax_cbar.set_position((0.91, 0.3, 0.015, 0.4))
     grid.ax_heatmap.tick_params(labelsize=8)
     grid.ax_cbar.tick_params(labelsize=8)
     return grid.figure
