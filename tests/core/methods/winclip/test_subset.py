@@ -52,8 +52,10 @@ def test_coverage_chooses_step_by_step_what_covers_most(seed: int) -> None:
 
 
 def test_of_equal_texts_coverage_takes_the_first_and_no_place_twice() -> None:
-    twins = torch.tensor([[1.0, 0.0, 1 - 1e-9], [0.0, 1.0, 0.0], [1 + 1e-9, 0.0, 1.0]])
-    assert most_covering(twins.double(), 3) == [0, 1, 2]
+    near = 1e-9
+    rows = [[1.0, 0.0, 1 + near], [0.0, 1.0, 0.0], [1 - near, 0.0, 1.0]]
+    twins = torch.tensor(rows, dtype=torch.float64)
+    assert most_covering(twins, 3) == [0, 1, 2]
 
 
 def test_the_defaults_keep_every_list_as_it_is(micro: Backbone) -> None:
