@@ -29,6 +29,8 @@ from clipad_core.errors import ClipadError
 
 # How a mask is resized: `nearest`, or bilinear and above one half, as all learned methods do.
 MaskRule = Literal["nearest", "bilinear_half"]
+# What prompts can name of a category beside its name: fields of `Category`.
+WordKind = Literal["defects", "other_defects", "phrases", "other_phrases"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 
@@ -51,10 +53,26 @@ class Category:
         name: as the data set's folder spells it; "" where nobody says.
         defects: how the data set calls its kinds of damage, for states of prompts that name them
             (WinCLIP, Table 7).
+        other_defects: kinds of damage that it does not show, of the data set's other categories: the
+            control of the former.
+        phrases: how an engineer would describe its damage, nouns as in "stripped thread".
+        other_phrases: those of another category: the control of the former.
     """
 
     name: str = ""
     defects: tuple[str, ...] = ()
+    other_defects: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
+    other_phrases: tuple[str, ...] = ()
+
+    def words(self, kind: WordKind) -> tuple[str, ...]:
+        """Its words of one kind, each once, in alphabetical order.
+
+        >>> Category("nut", defects=("missing_part", "burn", "burn")).words("defects")
+        ('burn', 'missing part')
+        """
+        listed: tuple[str, ...] = getattr(self, kind)
+        return tuple(sorted({word.replace("_", " ") for word in listed}))
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,11 @@ def image_by_image(config: Any, k_shot: int) -> Rescore | None:
     return None
 
 
+def no_words(config: Any) -> tuple[WordKind, ...]:
+    """For methods whose prompts name nothing of a category but its name."""
+    return ()
+
+
 def no_prompts(backbone: Backbone, config: Any, category: Category) -> None:
     """For methods whose prompts always fit."""
 
@@ -205,6 +228,7 @@ class Method:
             read whole, at once and without embedding them: before a run, not in the middle of it.
         normal_prompt: of what `know` gave, the embedding (d) of its normal prompt, where one serves all
             images; None: each image has its own.
+        category_words: of a config, which words of a category its prompts hold beside its name.
     """
 
     title: str
@@ -225,6 +249,7 @@ class Method:
     whole_category: Callable[[Any, int], Rescore | None] = image_by_image
     check_prompts: Callable[[Backbone, Any, Category], None] = no_prompts
     normal_prompt: Callable[[Any], Tensor] | None = None
+    category_words: Callable[[Any], Sequence[WordKind]] = no_words
 
     def preset(self, name: str) -> Any:
         """A published setting by name.
@@ -271,7 +296,7 @@ class Detector:
         method: Method,
         backbone: Backbone,
         config: Any,
-        category: str = "",
+        category: str | Category = "",
         references: Images = (),
         learner: nn.Module | None = None,
     ) -> None:
@@ -291,7 +316,7 @@ class Detector:
             number = "none" if learner is None else "one"
             expected = "what its training or a checkpoint gives" if learner is None else "none"
             raise ClipadError(f"learner: found {number} for {method.title}, expected {expected}.")
-        inspected = Category(category)
+        inspected = Category(category) if isinstance(category, str) else category
         with self.backbone.computing():
             self.knowledge = method.know(self.backbone, config, inspected, features, learner)
 

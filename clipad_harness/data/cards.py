@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -88,6 +88,8 @@ class DatasetCard:
             part that must be there is not, or one stands where it must not (Bergmann et al., MVTec LOCO AD,
             IJCV 2022).
         missing: what its publisher's own evaluation has and a run here never; every page says it.
+        phrases: how an engineer would describe the damage of a category, for prompts that ask for it;
+            written for clipad from the thing's use and parts, not from the images that are tested.
     """
 
     name: str
@@ -108,6 +110,7 @@ class DatasetCard:
     missing: tuple[str, ...] = ()
     printed_in: tuple[str, ...] = ()
     logical_anomalies: tuple[str, ...] = ()
+    phrases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def card_names(folder: Path = CARDS) -> list[str]:
@@ -152,6 +155,8 @@ def _check(card: DatasetCard, path: Path) -> None:
     unknown = sorted(set(card.counts.categories) - set(card.categories))
     if unknown:
         raise ClipadError(f"{path}: counts {listed(unknown)}, which are no categories of it.")
+    if unknown := sorted(set(card.phrases) - set(card.categories)):
+        raise ClipadError(f"{path}: phrases for {listed(unknown)}, which are no categories of it.")
     for archive in card.archives:
         if PurePosixPath(archive.file).name != archive.file:
             raise wrong(path, "archives", archive.file, "a plain name of a file")

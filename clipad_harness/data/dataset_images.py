@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import Category
 from clipad_harness.data.images import MaskRule, file_hash, image_size, read_mask, resize_mask
 
 # zqhang/Accurate-WinCLIP-pytorch draws its references after torch.manual_seed(10).
@@ -24,10 +25,13 @@ class DatasetImages:
     Args:
         index: the index table.
         data: the dataset's folder.
+        phrases: by category, how an engineer would describe its damage; of the dataset's card.
     """
 
-    def __init__(self, index: pd.DataFrame, data: Path) -> None:
-        self.index, self.data = index, data
+    def __init__(
+        self, index: pd.DataFrame, data: Path, phrases: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        self.index, self.data, self._phrases = index, data, phrases or {}
         self._contents: dict[str, str] = {}
         self._rows: dict[tuple[str, str], pd.DataFrame] = {}
         self._latest_masks: tuple[Hashable, list[NDArray[np.bool_]]] = (None, [])
@@ -45,6 +49,27 @@ class DatasetImages:
         """How the dataset calls the kinds of damage of a category."""
         kinds = self.rows(category, "test")["defect"]
         return tuple(dict.fromkeys(kind for kind in kinds if kind != "good"))
+
+    def described(self, category: str) -> Category:
+        """A category with all words that prompts can name of it.
+
+        Its `other_defects` are the first kinds of damage of the categories behind it, in a circle,
+        that it does not show, no more than its own; its `other_phrases` those of the next category
+        that has some.
+        """
+        names, own = self.categories, self.defects(category)
+        place = names.index(category)
+        behind = (*names[place + 1 :], *names[:place])
+        foreign = dict.fromkeys(k for name in behind for k in self.defects(name) if k not in own)
+        described = list(self._phrases)
+        later = [name for name in (*behind, *described) if name in described and name != category]
+        return Category(
+            category,
+            defects=own,
+            other_defects=tuple(foreign)[: len(own)],
+            phrases=self._phrases.get(category, ()),
+            other_phrases=self._phrases[later[0]] if later else (),
+        )
 
     def references(self, category: str, k_shot: int, seed: int, rule: str) -> list[Path]:
         """The k normal training images that a seed chooses; see `choose_references`."""

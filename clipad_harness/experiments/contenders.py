@@ -102,7 +102,7 @@ class Contender:
             replace(self.run.method, whole_category=image_by_image),
             self.scorer.encodings.loaded(self.variant.tested_with(seed)),
             self.variant.tested_with(seed),
-            category,
+            self.scorer.datasets[self.variant.tested_on].described(category),
             [np.asarray(read_image(path)) for path in self.scorer.references(shard)],
             self.scorer.learner(self.variant.training(seed)),
         )

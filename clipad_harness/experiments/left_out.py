@@ -17,6 +17,7 @@ from clipad_harness.data.stages import find_data
 
 if TYPE_CHECKING:
     from clipad_core.methods.method import Method
+    from clipad_harness.data.dataset_images import DatasetImages
     from clipad_harness.experiments.variants import Variant
 
 
@@ -143,6 +144,38 @@ def with_test_images(
         )
     sentences = [f"{', '.join(f'{k}-shot' for k in shots)}: left out, since {why}"] if shots else []
     return [v for v in possible if v.k_shots], sentences
+
+
+def with_words(
+    method: Method,
+    variants: Sequence[Variant],
+    datasets: Mapping[str, DatasetImages],
+    ablation_categories: int | None,
+) -> tuple[list[Variant], list[str]]:
+    """The variants whose prompts find the words that they name of every category, and a sentence.
+
+    Args:
+        method: says which words its prompts name.
+        variants: the main one first; it is never left out, so that a wrong setting is told.
+        datasets: every tested dataset.
+        ablation_categories: how many categories every variant but the main one is measured on.
+    """
+    from clipad_harness.experiments.shards import MAIN, measured_on
+
+    def lacks(variant: Variant) -> bool:
+        images, config = datasets[variant.tested_on], variant.tested_with(variant.seeds[0])
+        kinds = method.category_words(config)
+        return variant.name != MAIN and not all(
+            images.described(category).words(kind)
+            for kind in kinds
+            for category in measured_on(variant.name, images.categories, ablation_categories)
+        )
+
+    without = [variant.name for variant in variants if lacks(variant)]
+    if not without:
+        return list(variants), []
+    present = [variant for variant in variants if variant.name not in without]
+    return present, [f"{', '.join(without)}: not measured, since a category has no such words"]
 
 
 def fewest_training_images(index: pd.DataFrame) -> tuple[str, int]:

@@ -35,6 +35,7 @@ from clipad_harness.experiments.left_out import (
     with_datasets,
     with_references,
     with_test_images,
+    with_words,
 )
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         ClipadError: wrong settings, the tested dataset is missing, or one is empty or damaged.
     """
     from clipad_core.methods import find_method
+    from clipad_harness.data.cards import read_card
     from clipad_harness.data.dataset_images import DatasetImages
     from clipad_harness.experiments.variants import datasets_of, read_variants
 
@@ -201,11 +203,12 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
     for dataset_name in datasets_of(variants, chosen.dataset):
         own = dataset_name == chosen.dataset
         data, index = open_data(root, chosen if own else chosen.on(dataset_name))
-        datasets[dataset_name] = DatasetImages(index, data)
+        datasets[dataset_name] = DatasetImages(index, data, read_card(dataset_name).phrases)
     indexes = {dataset: images.index for dataset, images in datasets.items()}
     variants, shots = with_references(name, variants, indexes)
     variants, scores = with_test_images(name, find_method(name), variants, indexes)
-    return Run(root, name, chosen, settings, variants, datasets, (*shots, *scores, *rows))
+    variants, words = with_words(find_method(name), variants, datasets, chosen.ablation_categories)
+    return Run(root, name, chosen, settings, variants, datasets, (*shots, *scores, *words, *rows))
 
 
 def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:

@@ -181,8 +181,7 @@ class Scorer:
             return method.know(backbone, config, self._category(shard), features, learner)
 
     def _category(self, shard: Shard) -> Category:
-        defects = self.datasets[shard.variant.tested_on].defects(shard.category)
-        return Category(shard.category, defects)
+        return self.datasets[shard.variant.tested_on].described(shard.category)
 
     def _images(self, shard: Shard, config: Any, recipe: Recipe) -> ImageFeatures:
         """Features of the test images; the latest stay, since variants of a category share them."""
@@ -272,6 +271,7 @@ class Scorer:
         method, variant = find_method(self.name), shard.variant
         config, job = self._read_of(shard), shard.training
         backbone, references = self.backbone(config), []
+        category = self._category(shard)
         if method.references is not None and shard.k_shot:
             store = self.encodings.store(config, method.references.recipe(config))
             references = [store.key(path) for path in self.references(shard)]
@@ -284,6 +284,7 @@ class Scorer:
                 "category": shard.category,
                 "content": self.datasets[variant.tested_on].content(shard.category),
                 "references": references,
+                "words": {kind: category.words(kind) for kind in method.category_words(config)},
                 "backbone": backbone.key,
                 "code": code_digest(self.name, __name__),
             }

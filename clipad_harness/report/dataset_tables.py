@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from clipad_core.methods.method import WordKind
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.data.cards import read_card
 from clipad_harness.data.contact_sheet import contact_sheet
+from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.stages import INDEX, SHEET
 from clipad_harness.experiments.pipeline import Run
 from clipad_harness.papers.verdicts import MEAN
-from clipad_harness.report.tables import percent
+from clipad_harness.report.tables import DASH, Html, percent, table
+
+WORD_KINDS: Mapping[WordKind, str] = {
+    "defects": "own defects",
+    "other_defects": "defects of other categories",
+    "phrases": "expert phrases",
+    "other_phrases": "phrases of another category",
+}
 
 
 def counts(index: pd.DataFrame) -> pd.DataFrame:
@@ -32,6 +43,20 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
     )
     frame.index = pd.Index([str(name).replace("_", " ") for name in frame.index], name="category")
     return frame
+
+
+def words_table(images: DatasetImages, categories: Sequence[str]) -> Html:
+    """What prompts can name of some categories beside their name; a dash where there is nothing."""
+    described = [images.described(category) for category in categories]
+    frame = pd.DataFrame(
+        {
+            heading: [", ".join(category.words(kind)) or DASH for category in described]
+            for kind, heading in WORD_KINDS.items()
+        },
+        index=pd.Index([name.replace("_", " ") for name in categories], name="category"),
+    )
+    caption = "Words of the categories: kinds of damage as the dataset names them, and phrases of its card"
+    return table(frame, caption)
 
 
 def sheet(run: Run) -> tuple[Figure, str]:

@@ -7,6 +7,7 @@ whose tables are not in P.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -19,11 +20,19 @@ from clipad_core.config import (
     look_up_preset,
 )
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import WordKind
 
 _C = "zqhang/AnomalyCLIP@45ed4dd"
 
 # Where a prompt takes its state word and the name of what it shows.
 STATE, OBJECT = "{state}", "{object}"
+# What stands in a state word for words of the category, and which of its words (`Category`).
+WORD_SLOTS: dict[str, WordKind] = {
+    "{defects}": "defects",
+    "{other_defects}": "other_defects",
+    "{phrases}": "phrases",
+    "{other_phrases}": "other_phrases",
+}
 
 Branch = Literal[
     "vv", "qq", "kk", "none", "ensemble", "ensemble_qk", "maskclip", "sclip", "naclip", "clearclip"
@@ -85,7 +94,9 @@ class AnomalyCLIPConfig:
         f"P; {_C}: prompt_ensemble.py",
     )
     normal_state: str = ""  # P 3.2, C
-    anomalous_state: str = "damaged"  # P 3.2, C; P Tables 8 and 9 try others
+    # P 3.2, C; P Tables 8 and 9 try others. One of WORD_SLOTS stands for each word of the tested category
+    # in turn, and their prompts are averaged: changed after training, which has none; in no paper.
+    anomalous_state: str = "damaged"
     # P Figs. 5 and 8: the name of the category in its place (object-aware prompts).
     object_word: Literal["object", "category"] = "object"
 
@@ -150,6 +161,12 @@ class AnomalyCLIPConfig:
         if self.template.count(STATE) != 1 or self.template.count(OBJECT) != 1:
             raise ClipadError(
                 f"template: found {self.template!r}, expected {STATE} and {OBJECT} once each."
+            )
+        slots = re.findall("{.*?}", self.anomalous_state)
+        if slots and (len(slots) > 1 or slots[0] not in WORD_SLOTS):
+            raise ClipadError(
+                f"anomalous_state: found {' and '.join(slots)}, expected at most one of "
+                f"{', '.join(WORD_SLOTS)} where words of the category stand."
             )
         _check_learning(self)
 

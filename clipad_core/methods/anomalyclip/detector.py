@@ -55,7 +55,12 @@ from clipad_core.methods.anomalyclip.memory import (
     fused_image_score,
     visual_map,
 )
-from clipad_core.methods.anomalyclip.text import check_category, text_embeddings
+from clipad_core.methods.anomalyclip.text import (
+    category_words,
+    check_category,
+    embeddings_of,
+    text_embeddings,
+)
 from clipad_core.methods.method import Category, Detector, Method, References, Training
 
 
@@ -259,13 +264,12 @@ def know(
     """The two learned prompts of a category, embedded, and references as a memory.
 
     Args:
-        category: read only where ``object_word`` asks for it.
+        category: read only where ``object_word`` or the state word asks for it.
         references: as `encode` gives them with `reference_recipe`; None: zero-shot, the paper's way.
         learner: from `make_learner` or a checkpoint; the same with and without references.
     """
-    names = (category.name,) if category.name else ()
     memory = None if references is None else build_memory(references, config)
-    return Knowledge(text_embeddings(learner, backbone, config, names), memory)
+    return Knowledge(embeddings_of(learner, backbone, config, category), memory)
 
 
 @torch.no_grad()
@@ -332,6 +336,7 @@ METHOD = Method(
     ),
     check_prompts=check_category,
     normal_prompt=lambda knowledge: knowledge.text[0, 0],
+    category_words=category_words,
 )
 
 
@@ -344,7 +349,8 @@ class AnomalyCLIP(Detector):
         backbone: a frozen CLIP as it was loaded; it is prepared here.
         config: the one the learner was made with, or a change of what is not learned.
         learner: from `make_learner` or a checkpoint.
-        category: what the images show, where ``object_word`` asks for it.
+        category: what the images show, where ``object_word`` asks for it; a `Category` where the state
+            word asks for its words.
         references: k normal images; none for zero-shot, as the paper has it.
     """
 
@@ -353,7 +359,7 @@ class AnomalyCLIP(Detector):
         backbone: Backbone,
         config: AnomalyCLIPConfig,
         learner: AnomalyCLIPLearner,
-        category: str = "",
+        category: str | Category = "",
         references: Images = (),
     ) -> None:
         super().__init__(METHOD, backbone, config, category, references, learner)

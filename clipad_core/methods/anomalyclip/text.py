@@ -8,6 +8,7 @@ the deeper blocks (Eq. (3)). The tower is causal, so the sequences end at their 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +20,9 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.soft_prompts import run_text_blocks, tokenise_beside_context
 from clipad_core.clip.text import class_words, read_out
 from clipad_core.errors import ClipadError
-from clipad_core.methods.anomalyclip.config import OBJECT, STATE, AnomalyCLIPConfig
+from clipad_core.methods.anomalyclip.config import OBJECT, STATE, WORD_SLOTS, AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.learner import AnomalyCLIPLearner
-from clipad_core.methods.method import Category
+from clipad_core.methods.method import Category, WordKind
 
 
 def prompt_words(config: AnomalyCLIPConfig, category: str = "") -> tuple[str, str]:
@@ -39,6 +40,51 @@ def prompt_words(config: AnomalyCLIPConfig, category: str = "") -> tuple[str, st
     return normal, anomalous
 
 
+def category_words(config: AnomalyCLIPConfig) -> tuple[WordKind, ...]:
+    """Which words of the tested category the state word names."""
+    return tuple(kind for slot, kind in WORD_SLOTS.items() if slot in config.anomalous_state)
+
+
+def with_words(config: AnomalyCLIPConfig, category: Category) -> tuple[AnomalyCLIPConfig, ...]:
+    """The config with each of a category's words in its state word; itself where it asks for none.
+
+    Raises:
+        ClipadError: the category has no such words.
+
+    >>> config = AnomalyCLIPConfig().changed({"anomalous_state": "damaged {defects}"})
+    >>> [one.anomalous_state for one in with_words(config, Category("nut", ("bent", "flip")))]
+    ['damaged bent', 'damaged flip']
+    """
+    kinds = category_words(config)
+    if not kinds:
+        return (config,)
+    slot, words = f"{{{kinds[0]}}}", category.words(kinds[0])
+    if not words:
+        raise ClipadError(
+            f"anomalous_state: found {slot!r}, of which {category.name or 'the category'} has none here, "
+            "as in a training; expected plain words, or a change after training (at_test) for a category "
+            "that has some."
+        )
+    states = [config.anomalous_state.replace(slot, word) for word in words]
+    return tuple(replace(config, anomalous_state=state) for state in states)
+
+
+def embeddings_of(
+    learner: AnomalyCLIPLearner, backbone: Backbone, config: AnomalyCLIPConfig, category: Category
+) -> Float[Tensor, "1 2 d"]:
+    """The two prompts of a tested category: row 0 normal, row 1 anomalous, unit norm.
+
+    Where the state word stands for several words of the category, each has a prompt, and the row is
+    their mean, as of WinCLIP's states.
+    """
+    names = (category.name,) if category.name else ()
+    configs = with_words(config, category)
+    embeddings = [text_embeddings(learner, backbone, one, names) for one in configs]
+    if len(embeddings) == 1:
+        return embeddings[0]
+    return F.normalize(torch.stack(embeddings).mean(dim=0), dim=-1)
+
+
 def text_embeddings(
     learner: AnomalyCLIPLearner,
     backbone: Backbone,
@@ -54,8 +100,10 @@ def text_embeddings(
         One pair an entry of ``categories``, or a single pair that serves every image.
 
     Raises:
-        ClipadError: no category where the prompts name it; a prompt that is too long.
+        ClipadError: no category where the prompts name it; a prompt that is too long; words of a
+            category that nobody put in (`with_words`).
     """
+    (config,) = with_words(config, Category())
     if config.object_word == "object":
         return _encode(learner, backbone, config, ("",))
     if not categories or not all(categories):
@@ -99,12 +147,13 @@ def check_category(backbone: Backbone, config: AnomalyCLIPConfig, category: Cate
     """Refuse prompts that are too long for the text tower.
 
     Args:
-        category: read only where ``object_word`` asks for it.
+        category: read only where ``object_word`` or the state word asks for it.
 
     Raises:
-        ClipadError: a prompt that does not fit into the tower's context.
+        ClipadError: a prompt that does not fit into the tower's context; words that it has not.
     """
-    _tokenised(backbone, config, (category.name,))
+    for named in with_words(config, category):
+        _tokenised(backbone, named, (category.name,))
 
 
 def embed_prompts(

@@ -14,9 +14,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from clipad_core.config import changed, choice, look_up_preset
+from clipad_core.config import changed, check_least, choice, look_up_preset
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.prompts import find_ensemble
+from clipad_core.methods.method import WordKind
+from clipad_core.methods.winclip.prompts import find_ensemble, without_words
 
 _A = "open-edge-platform/anomalib@v2.7.0"
 _Z = "zqhang/Accurate-WinCLIP-pytorch@eef4f8c"
@@ -69,8 +70,17 @@ class WinCLIPConfig:
         "the template list: 22 with a period (P, Fig. 6), 21 with one doubled, 22 without a period",
         f"{_A}; {_Z}; {_C}",
     )
-    # P Table 7: task-specific states; "defects": one for every kind of damage of the category.
-    extra_anomalous_states: tuple[str, ...] | Literal["defects"] = ()
+    # How much of the list is read, in no paper: templates without some words, and of the rest as many as
+    # cover the others best, or as a seed draws (`subset`). None: all. Of states, as many of either label.
+    templates_without: tuple[str, ...] = ()
+    templates_kept: int | None = None
+    states_kept: int | None = None
+    kept_by: Literal["coverage", "random"] = "coverage"
+    kept_seed: int = 0
+    # P Table 7: task-specific states; "defects": one for every kind of damage of the category. The other
+    # words of a category, and what is left without the list's own anomalous states, are in no paper.
+    extra_anomalous_states: tuple[str, ...] | WordKind = ()
+    general_states: bool = True
     class_name: Literal["spaces", "raw", "object"] = choice(  # [open]
         "spaces", "the folder's name as it stands: metal_nut", f"{_A}; {_Z}; {_C}"
     )
@@ -169,7 +179,14 @@ class WinCLIPConfig:
                 f"map_size: found {self.map_size}, expected 1 to {LARGEST_MAP} pixels, or null for the "
                 "input size."
             )
-        states = () if self.extra_anomalous_states == "defects" else self.extra_anomalous_states
+        _check_kept(self)
+        states = self.extra_anomalous_states
+        if states == () and not self.general_states:
+            raise ClipadError(
+                "general_states: found false without extra_anomalous_states, expected states in their "
+                "place."
+            )
+        states = () if isinstance(states, str) else states
         if wrong := [state for state in states if state.count("{}") != 1]:
             raise ClipadError(
                 f"extra_anomalous_states: found {wrong[0]!r}, expected one {{}} in each, where the class "
@@ -189,6 +206,33 @@ class WinCLIPConfig:
         (2,)
         """
         return changed(self, values, "winclip")
+
+
+def _check_kept(config: WinCLIPConfig) -> None:
+    """What is kept of a list must be in it."""
+    ensemble = find_ensemble(config.prompts)
+    for word in config.templates_without:
+        if without_words(ensemble.templates, (word,)) == ensemble.templates:
+            raise ClipadError(
+                f"templates_without: found {word!r}, which no template of {config.prompts} holds, expected "
+                "words of its templates."
+            )
+    left = without_words(ensemble.templates, config.templates_without)
+    if not left:
+        raise ClipadError(
+            f"templates_without: found {', '.join(config.templates_without)}, without which no template "
+            f"of {config.prompts} is left; expected fewer words."
+        )
+    states = max(len(ensemble.normal_states), len(ensemble.anomalous_states))
+    for name, count, most in (
+        ("templates_kept", config.templates_kept, len(left)),
+        ("states_kept", config.states_kept, states),
+    ):
+        if count is not None and not 1 <= count <= most:
+            raise ClipadError(
+                f"{name}: found {count}, expected 1 to {most}, as {config.prompts} has, or null for all."
+            )
+    check_least("kept_seed", config.kept_seed, 0)
 
 
 _PAPER = WinCLIPConfig()

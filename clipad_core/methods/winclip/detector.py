@@ -9,7 +9,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -26,8 +26,9 @@ from clipad_core.clip.prompt_ensemble import (
 )
 from clipad_core.clip.text import check_prompts, class_words
 from clipad_core.detection import Detection
+from clipad_core.errors import ClipadError
 from clipad_core.maps import average_views, placements_of, stack_maps, text_scores, upsample
-from clipad_core.methods.method import Category, Detector, Method, References
+from clipad_core.methods.method import Category, Detector, Method, References, WordKind
 from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig, WindowAttention
 from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
@@ -39,6 +40,7 @@ from clipad_core.methods.winclip.scoring import (
     score,
     temperature,
 )
+from clipad_core.methods.winclip.subset import reduced
 from clipad_core.methods.winclip.windows import check_not_constant, encode_images, encode_tiles
 
 # How much of the few-shot image score is the text score, Eq. (6).
@@ -102,26 +104,44 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: WindowR
     return features
 
 
-def _ensemble(config: WinCLIPConfig, category: Category) -> tuple[PromptEnsemble, str]:
+def _with_states(
+    ensemble: PromptEnsemble, config: WinCLIPConfig, category: Category
+) -> tuple[PromptEnsemble, str]:
     """The prompts of a category, its name left open, and the words of its name."""
     states = config.extra_anomalous_states
-    if states == "defects":
-        kinds = sorted({defect.replace("_", " ") for defect in category.defects})
+    if isinstance(states, str):
+        kinds = category.words(states)
+        if not kinds and not config.general_states:
+            raise ClipadError(
+                f"extra_anomalous_states: found {states!r}, of which {category.name or 'the category'} has "
+                "none, and general_states is off; expected words, or general_states on."
+            )
         states = tuple(f"{{}} with {kind}" for kind in kinds)
-    words = class_words(category.name, config.class_name)
-    return find_ensemble(config.prompts).with_states(states), words
+    if not config.general_states:
+        ensemble = replace(ensemble, anomalous_states=())
+    return ensemble.with_states(states), class_words(category.name, config.class_name)
+
+
+def _ensemble(
+    backbone: Backbone, config: WinCLIPConfig, category: Category
+) -> tuple[PromptEnsemble, str]:
+    """What is kept of the list, and the category's own states."""
+    whole = find_ensemble(config.prompts)
+    kept = reduced(backbone.text, backbone.tokenizer, whole, config)
+    return _with_states(kept, config, category)
 
 
 def raw_text(backbone: Backbone, config: WinCLIPConfig, category: Category) -> list[StatePrompts]:
     """Every prompt of a category with its raw embedding; see `raw_text_embeddings`."""
-    return raw_text_embeddings(backbone.text, backbone.tokenizer, *_ensemble(config, category))
+    ensemble, words = _ensemble(backbone, config, category)
+    return raw_text_embeddings(backbone.text, backbone.tokenizer, ensemble, words)
 
 
 def prototypes(
     backbone: Backbone, config: WinCLIPConfig, category: Category
 ) -> Float[Tensor, "s d"]:
     """The text prototypes of a category (section 4.1), unit norm; see `text_embeddings`."""
-    ensemble, words = _ensemble(config, category)
+    ensemble, words = _ensemble(backbone, config, category)
     return text_embeddings(backbone.text, backbone.tokenizer, ensemble, words, config.text_average)
 
 
@@ -129,11 +149,24 @@ def check_category(backbone: Backbone, config: WinCLIPConfig, category: Category
     """Refuse a category whose name makes a prompt too long for the text tower.
 
     Raises:
-        ClipadError: a prompt that fills the context.
+        ClipadError: a prompt that fills the context; no anomalous state is left.
     """
-    ensemble, words = _ensemble(config, category)
+    ensemble, words = _with_states(find_ensemble(config.prompts), config, category)
     prompts = [prompt for group in ensemble.prompts(words) for prompt in group]
     check_prompts(backbone.tokenizer, prompts, len(backbone.text.positional_embedding))
+
+
+def category_words(config: WinCLIPConfig) -> tuple[WordKind, ...]:
+    """Which words of a category its anomalous states name."""
+    states = config.extra_anomalous_states
+    return (states,) if isinstance(states, str) else ()
+
+
+def prompt_texts(config: WinCLIPConfig) -> list[str]:
+    """All that the prompts of any category can say but for its own words."""
+    own = config.extra_anomalous_states
+    ensemble = find_ensemble(config.prompts).with_states(() if isinstance(own, str) else own)
+    return [text for label in ensemble.prompts("") for text in label]
 
 
 @dataclass(frozen=True)
@@ -243,9 +276,7 @@ METHOD = Method(
     know=know,
     detect=detect,
     mask_rule=lambda config: config.mask_rule,
-    texts=lambda config: [
-        text for label in find_ensemble(config.prompts).prompts("") for text in label
-    ],
+    texts=prompt_texts,
     published_weights=[
         ("ViT-B-16-plus-240", "laion400m_e31"),
         ("ViT-B-16-plus-240", "laion400m_e32"),
@@ -256,6 +287,7 @@ METHOD = Method(
     ),
     check_prompts=check_category,
     normal_prompt=lambda knowledge: knowledge.text[0],
+    category_words=category_words,
 )
 
 
@@ -265,7 +297,8 @@ class WinCLIP(Detector):
     Args:
         backbone: a frozen CLIP.
         config: a preset or a change of one.
-        category: the class name, as the data set's folder spells it.
+        category: the class name, as the data set's folder spells it; a `Category` where
+            ``extra_anomalous_states`` asks for its words.
         references: k normal images; none for zero-shot WinCLIP.
     """
 
@@ -273,7 +306,7 @@ class WinCLIP(Detector):
         self,
         backbone: Backbone,
         config: WinCLIPConfig,
-        category: str,
+        category: str | Category,
         references: Images = (),
     ) -> None:
         super().__init__(METHOD, backbone, config, category, references)

@@ -101,6 +101,15 @@ ENSEMBLES: dict[str, PromptEnsemble] = {
 }
 
 
+def without_words(templates: tuple[str, ...], words: tuple[str, ...]) -> tuple[str, ...]:
+    """The templates that hold none of some words.
+
+    >>> without_words(("a photo of a {}.", "a photo of a small {}."), ("small", "large"))
+    ('a photo of a {}.',)
+    """
+    return tuple(text for text in templates if not set(words) & set(text.rstrip(".").split()))
+
+
 def find_ensemble(name: str) -> PromptEnsemble:
     """Look an ensemble up by name, with a message that lists the names."""
     if name not in ENSEMBLES:

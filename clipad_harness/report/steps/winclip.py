@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn
 import torch
 from matplotlib.axes import Axes
@@ -17,11 +18,16 @@ from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
 from clipad_core.maps import association_scores
 from clipad_core.methods.winclip.config import WinCLIPConfig, WindowAttention
+from clipad_core.methods.winclip.prompts import find_ensemble, without_words
 from clipad_core.methods.winclip.scoring import ReferenceMemory, patch_embeddings
 from clipad_core.methods.winclip.windows import home_windows, window_index
 from clipad_harness.report.figures import PALETTE
 from clipad_harness.report.map_grid import draw_picture
+from clipad_harness.report.questions import LEVELS, Asked
 from clipad_harness.report.steps.examples import Example
+
+# Points of AUROC that an axis shows at least.
+LEAST_SPAN = 2.0
 
 
 def windows_figure(backbone: Backbone, example: Example, scales: Sequence[int]) -> Figure:
@@ -191,3 +197,98 @@ def _box(axes: Axes, patch: int, width: int, side: int, colour: str) -> None:
     for line, shade in ((4.0, "white"), (2.2, colour)):
         corner = (left * side - 0.5, top * side - 0.5)
         axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=shade, linewidth=line))
+
+
+def similarity_figure(similarity: Tensor, texts: Sequence[str]) -> Figure:
+    """A heat map of how alike texts are, alike ones side by side (average linkage).
+
+    Args:
+        similarity: cosine of every two (n, n).
+        texts: n.
+    """
+    # Ties decide the order of the leaves: rounded, so that the last bits of a CPU do not.
+    rounded = similarity.double().numpy().round(6)
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = seaborn.clustermap(
+            pd.DataFrame(rounded, index=list(texts), columns=list(texts)),
+            figsize=(8.6, 5.6),
+            cmap="viridis",
+            dendrogram_ratio=(0.12, 0.0),
+            cbar_kws={"label": "cosine", "format": "%.5f"},
+            tree_kws={"colors": "#8a929c"},
+            xticklabels=False,
+        )
+    grid.ax_col_dendrogram.set_visible(False)
+    grid.figure.subplots_adjust(left=0.02, bottom=0.03, right=0.6, top=0.97)
+    grid.ax_cbar.set_position((0.91, 0.3, 0.015, 0.4))
+    grid.ax_heatmap.tick_params(labelsize=8)
+    grid.ax_cbar.tick_params(labelsize=8)
+    return grid.figure
+
+
+def kept_table(*questions: Asked) -> pd.DataFrame:
+    """What rows keep of WinCLIP's list and what they reach: the points of `kept_figure`.
+
+    Returns:
+        Columns ``line`` (what is fewer, and how it is chosen), ``kept`` (templates, or states of a
+        label) and the AUROC of both levels, per cent; a row that keeps all begins the line of
+        templates and of states.
+    """
+    rows = []
+    for asked in questions:
+        values = [asked.values(f"{level}_auroc") for level in LEVELS]
+        for contender in asked.among:
+            own = [float(series[contender.label]) for series in values]
+            rows += [(*place, *own) for place in _places(contender.variant.config)]
+    return pd.DataFrame(rows, columns=["line", "kept", *(f"{level}_auroc" for level in LEVELS)])
+
+
+def _places(config: WinCLIPConfig) -> list[tuple[str, int]]:
+    """On which lines a row stands, and where."""
+    ensemble = find_ensemble(config.prompts)
+    left = without_words(ensemble.templates, config.templates_without)
+    templates, states = config.templates_kept, config.states_kept
+    if config.templates_without:
+        return [(f"without {', '.join(config.templates_without)}", templates or len(left))]
+    if config.kept_by == "random":
+        return [("templates at random", templates or len(left))]
+    if templates and states:
+        return [("templates and states by coverage", templates)]
+    most = max(len(ensemble.normal_states), len(ensemble.anomalous_states))
+    whole = [("templates by coverage", templates or len(left))] if not states else []
+    return whole + ([("states by coverage", states or most)] if not templates else [])
+
+
+def kept_figure(kept: pd.DataFrame) -> Figure:
+    """AUROC of both levels against the number of templates or states that are kept.
+
+    Args:
+        kept: of `kept_table`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8))
+    colours = dict(zip(dict.fromkeys(kept["line"]), PALETTE, strict=False))
+    for panel, level in zip(axes, LEVELS, strict=True):
+        for line, rows in kept.groupby("line", sort=False):
+            rows, random = rows.sort_values("kept"), line == "templates at random"
+            panel.plot(
+                rows["kept"],
+                rows[f"{level}_auroc"],
+                marker="o",
+                markersize=4,
+                alpha=0.4 if random else 1,
+                linestyle="none" if random else "-",
+                color=colours[line],
+                label=line,
+            )
+        panel.set_xscale("log", base=2)
+        counts = sorted(set(kept.loc[kept["line"] == "templates by coverage", "kept"]))
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.minorticks_off()
+        # A tenth of a point shall look like one.
+        low, high = panel.get_ylim()
+        middle, half = (low + high) / 2, max((high - low) / 2, LEAST_SPAN / 2)
+        panel.set_ylim(middle - half, middle + half)
+        panel.set(xlabel="templates or states that are kept", title=f"{level} AUROC, per cent")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure

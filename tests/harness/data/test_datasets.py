@@ -314,6 +314,24 @@ def test_masks_are_a_matter_of_the_category(root):
     assert (images.has_masks("nut"), images.has_masks("bolt")) == (False, True)
 
 
+def test_a_category_is_described_by_its_words_and_those_of_the_others():
+    kinds = {"a": ["burn", "good", "tear"], "b": ["burn", "good"], "c": ["dent", "cut", "hole"]}
+    rows = [(name, "test", kind) for name, own in kinds.items() for kind in own]
+    index = pd.DataFrame(rows, columns=["category", "split", "defect"])
+    phrases = {"a": ("moth hole",), "c": ("bent blade", "rust")}
+    images = DatasetImages(index, Path(), phrases)
+    a, b, c = (images.described(name) for name in "abc")
+    # No more words of others than of its own; those of the categories behind it, in a circle.
+    assert (a.defects, a.other_defects) == (("burn", "tear"), ("dent", "cut"))
+    assert (b.defects, b.other_defects) == (("burn",), ("dent",))
+    assert c.other_defects == ("burn", "tear")
+    assert (a.phrases, a.other_phrases) == (("moth hole",), ("bent blade", "rust"))
+    assert (b.phrases, b.other_phrases) == ((), ("bent blade", "rust"))
+    assert c.other_phrases == ("moth hole",)
+    alone = DatasetImages(index[index["category"] == "a"], Path()).described("a")
+    assert (alone.other_defects, alone.phrases, alone.other_phrases) == ((), (), ())
+
+
 def test_a_missing_or_empty_folder_says_what_was_expected(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
@@ -393,6 +411,7 @@ def test_every_card_is_complete(name):
     card = read_card(name)
     optional = {"licence", "folders", "archives", "missing", "printed_as", "printed_in"}
     optional.add("logical_anomalies")
+    optional |= {"phrases"}
     if card.layout is None:
         optional |= {"layout", "categories"}
         assert f"dataset {name}: not published, so that nobody" in unpublished_message(name)
@@ -409,6 +428,23 @@ def test_the_cards_name_the_categories_that_exist():
     assert set(read_card("synthetic_target").categories) == set(TARGET)
     assert set(read_card("synthetic_auxiliary").categories) == set(AUXILIARY)
     assert len(read_card("mvtec").categories) == 15
+
+
+@pytest.mark.parametrize("name", ["synthetic_target", "mvtec"])
+def test_every_category_has_an_engineer_s_phrases_of_its_own(name):
+    card = read_card(name)
+    assert list(card.phrases) == list(card.categories)
+    phrases = [(category, text) for category, own in card.phrases.items() for text in own]
+    assert all(len(own) >= 3 and len(set(own)) == len(own) for own in card.phrases.values())
+    # A phrase names no category: the prompt does.
+    assert not [text for category, text in phrases if category.replace("_", " ") in text]
+
+
+def test_phrases_of_a_category_that_is_none_are_refused(tmp_path):
+    card = (CARDS / "hazelnut_toy.yaml").read_text(encoding="utf-8")
+    (tmp_path / "hazelnut_toy.yaml").write_text(f"{card}phrases: {{almond: [a worm hole]}}\n")
+    with pytest.raises(ClipadError, match="phrases for almond, which are no categories of it"):
+        read_card("hazelnut_toy", tmp_path)
 
 
 def test_a_card_with_other_fields_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
+from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.stages import find_data
 from clipad_harness.experiments import pipeline
 from clipad_harness.experiments.left_out import (
@@ -19,6 +20,7 @@ from clipad_harness.experiments.left_out import (
     with_datasets,
     with_references,
     with_test_images,
+    with_words,
 )
 from clipad_harness.report.summary import read_summary
 from clipad_harness.site.index import write_home
@@ -89,6 +91,22 @@ def test_a_row_of_a_missing_dataset_is_left_out_and_the_others_run() -> None:
     present, said = with_datasets("vcpclip", among, {"visa": "dataset visa: found none."})
     assert [variant.name for variant in present] == ["main", "training set/own"]
     assert said == ["training set/visa: not measured, since visa is not here"]
+
+
+def test_a_row_whose_words_a_category_lacks_is_left_out_and_the_main_one_stays() -> None:
+    rows = [("a", "test", "burn"), ("a", "test", "good"), ("b", "test", "tear")]
+    index = pd.DataFrame(rows, columns=["category", "split", "defect"])
+    named = {kind: {"extra_anomalous_states": kind} for kind in ("defects", "phrases")}
+    among = variants_of("winclip", questions={"words": {"rows": named}}, ablations={}, walks=[])
+    room = find_method("winclip")
+    datasets = {"synthetic_target": DatasetImages(index, Path(), {"a": ("ash",)})}
+    present, said = with_words(room, among, datasets, None)
+    assert [variant.name for variant in present] == ["main", "question: words/defects"]
+    assert said == ["question: words/phrases: not measured, since a category has no such words"]
+    # Measured on the first category alone, which has some.
+    assert with_words(room, among, datasets, 1) == (among, [])
+    asked = variants_of("winclip", changes=named["phrases"], ablations={}, walks=[])
+    assert with_words(room, asked, datasets, None) == (asked, [])
 
 
 @pytest.fixture

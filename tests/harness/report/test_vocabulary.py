@@ -6,6 +6,7 @@ from project import REPOSITORY, variants_of
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.methods import find_method, winclip
+from clipad_core.methods.method import Category
 from clipad_harness.report import vocabulary
 
 
@@ -28,6 +29,15 @@ def test_the_stand_in_says_which_words_of_table_3_mean_nothing_to_it() -> None:
     assert "stand-in weights) has never read" in note and "anomalous" in note
     assert "flawless" not in note and "damaged" not in note
     assert "every word" in vocabulary.note(winclip.METHOD, stand_in, rows, "AUPRO")
+
+
+def test_words_of_a_category_that_were_never_read_are_named() -> None:
+    stand_in = load_backbone("clipad-tiny", REPOSITORY / "data/weights/clipad-tiny.safetensors")
+    category = Category("nut", ("hole",), ("crack",), ("a stripped thread",), ("a hole",))
+    note = vocabulary.of_category(stand_in, [category])
+    assert "has never read stripped, thread:" in note
+    read = vocabulary.of_category(stand_in, [Category("nut", ("hole",))])
+    assert "has read every word of these categories" in read
 
 
 def test_the_words_of_every_method_are_found() -> None:

@@ -26,6 +26,7 @@ from clipad_core.methods.anomalyclip.checkpoint import (
 )
 from clipad_core.methods.anomalyclip.config import PRESETS, AnomalyCLIPConfig, find_preset
 from clipad_core.methods.anomalyclip.detector import (
+    METHOD,
     AnomalyCLIP,
     detect,
     encode,
@@ -41,7 +42,12 @@ from clipad_core.methods.anomalyclip.learner import (
     make_learner,
     sample_order,
 )
-from clipad_core.methods.anomalyclip.text import prompt_words, text_embeddings
+from clipad_core.methods.anomalyclip.text import (
+    check_category,
+    prompt_words,
+    text_embeddings,
+    with_words,
+)
 from clipad_core.methods.checkpoint import checkpoint_bytes, read_checkpoint
 from clipad_core.methods.method import Category
 
@@ -173,6 +179,53 @@ def test_object_aware_prompts_differ_by_category_and_need_one(prepared: Backbone
     with pytest.raises(ClipadError, match="categories: found none"):
         text_embeddings(learner, prepared, aware)
     assert prompt_words(SMALL, "nut") == ("object.", "damaged object.")
+
+
+def test_the_state_word_takes_the_words_of_the_category(prepared: Backbone) -> None:
+    learner = make_learner(prepared, SMALL, 3)
+    category = Category(
+        "nut", ("bent", "bad_paint"), ("tear",), ("worn thread",), ("moth hole", "cut")
+    )
+    for slot, kind, states in (
+        ("{defects}", "defects", ["bad paint", "bent"]),
+        ("damaged {defects}", "defects", ["damaged bad paint", "damaged bent"]),
+        ("{other_defects}", "other_defects", ["tear"]),
+        ("{phrases}", "phrases", ["worn thread"]),
+        ("{other_phrases}", "other_phrases", ["cut", "moth hole"]),
+    ):
+        named = SMALL.changed({"anomalous_state": slot})
+        written = [SMALL.changed({"anomalous_state": state}) for state in states]
+        pairs = [know(prepared, one, Category(), None, learner)[0] for one in written]
+        normal, anomalous = know(prepared, named, category, None, learner)[0]
+        assert torch.allclose(normal, pairs[0][0], atol=1e-6)
+        mean = sum(pair[1] for pair in pairs) / len(pairs)
+        assert torch.allclose(anomalous, mean / mean.norm(), atol=1e-6)
+        assert [prompt_words(one)[1] for one in with_words(named, category)] == [
+            f"{state} object." for state in states
+        ]
+        assert METHOD.category_words(named) == (kind,)
+    assert METHOD.category_words(SMALL) == () and with_words(SMALL, category) == (SMALL,)
+
+
+def test_words_of_a_category_are_refused_where_there_are_none(prepared: Backbone) -> None:
+    named = SMALL.changed({"anomalous_state": "{phrases}"})
+    learner = make_learner(prepared, named, 3)
+    nut = Category("nut", ("bent",))
+    for ask in (
+        lambda: know(prepared, named, nut, None, learner),
+        lambda: check_category(prepared, named, nut),
+    ):
+        with pytest.raises(ClipadError, match="found '{phrases}', of which nut has none"):
+            ask()
+    inputs = features_of(prepared), torch.tensor([0, 1, 1]), masks_of()
+    with pytest.raises(ClipadError, match="as in a training; expected plain words"):
+        loss(learner, prepared, named, *inputs, None)
+    for state, found in (
+        ("{defect}", "{defect}"),
+        ("{defects} {phrases}", "{defects} and {phrases}"),
+    ):
+        with pytest.raises(ClipadError, match=f"anomalous_state: found {found}, expected at most"):
+            SMALL.changed({"anomalous_state": state})
 
 
 def test_the_presets_differ_from_the_published_setting_as_their_sources_say() -> None:
