@@ -117,7 +117,10 @@ class NoveltyTable:
                 if (effect := self.effect(title, row)) is None:
                     continue
                 value = CHANCE + effect.difference
-                around = [[effect.difference - effect.low], [effect.high - effect.difference]]
+                sides = effect.difference - effect.low, effect.high - effect.difference
+                around = [
+                    [max(0.0, side)] for side in sides
+                ]  # 100 of 100 may be a rounding outside
                 panel.errorbar(value, place, xerr=around, fmt="o", color=PALETTE[0], capsize=2)
             panel.axvline(CHANCE, color="black", linewidth=1)
             panel.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))

@@ -42,6 +42,8 @@ def test_the_interval_is_that_of_images_drawn_again_one_by_one(table: NoveltyTab
         values.append(100 * auroc(LABELS[places], NOISE[places]))
     found = np.quantile(table.samples["OSR", "<b>", "prompt"][1], [0.025, 0.975])
     assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=3)
+    again = NoveltyTable(table.found).samples
+    assert all(np.array_equal(kept[1], again[row][1]) for row, kept in table.samples.items())
 
 
 def test_a_verdict_is_read_off_the_interval(table: NoveltyTable) -> None:
