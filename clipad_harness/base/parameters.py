@@ -15,6 +15,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.validation import listed, validate, wrong
 from clipad_harness.base.files import parse_yaml
 from clipad_harness.base.settings import (
+    GROUPS,
     HEADLINE,
     MethodSettings,
     Profile,
@@ -123,7 +124,7 @@ def check_names(names: Iterable[str], supported: Iterable[str]) -> None:
 def parameter_kinds(name: str) -> dict[str, Any]:
     """The parameters of a method's notebook, and of what type each is."""
     groups = Mapping[str, Mapping[str, Any]] | Literal["none"]
-    hints = get_type_hints(MethodSettings) | {"ablations": groups}
+    hints = get_type_hints(MethodSettings) | dict.fromkeys(GROUPS, groups)
     return {**OF_PROFILE, **{setting: hints[setting] for setting in settings_read(name)}}
 
 

@@ -112,6 +112,7 @@ class MethodSettings:
         auxiliary: tested dataset -> the one that is trained on; `others` for all that are not named.
         allow_tested: datasets that may be trained on and tested, by name.
         ablation_changes: fields that every variant but the main one has besides its own.
+        questions: groups like ``ablations``, whose rows are compared image by image.
     """
 
     preset: str
@@ -135,6 +136,7 @@ class MethodSettings:
     walk_shots: tuple[int, ...]
     own_walks: Mapping[str, Sequence[Mapping[str, Any]]]
     ablations: Mapping[str, Ablation]
+    questions: Mapping[str, Ablation]
     auxiliary: Mapping[str, str]
     allow_tested: tuple[str, ...]
     ablation_changes: Mapping[str, Any]
@@ -173,9 +175,11 @@ class Cluster:
         return self.root / self.place if is_file else None
 
 
+# What holds groups of variants in the section of a method.
+GROUPS = ("ablations", "questions")
 # What `ablations` says where the headline alone is measured, and what then stands in a section.
 NONE = "none"
-HEADLINE: Mapping[str, Any] = {"ablations": {}, "walks": [], "own_walks": {}}
+HEADLINE: Mapping[str, Any] = {"ablations": {}, "questions": {}, "walks": [], "own_walks": {}}
 # What stands in a section only where the method reads references, and where it learns.
 _OF_REFERENCES: Mapping[str, Any] = {"k_shots": (0,), "walk_shots": (0,)}
 _OF_TRAINING: Mapping[str, Any] = {"auxiliary": {}, "allow_tested": (), "ablation_changes": {}}
@@ -357,11 +361,12 @@ def read_method(root: Path, name: str, replaced: Mapping[str, Any] | None = None
     section |= _unread(section, name, {} if references else _OF_REFERENCES, "reads no references")
     section |= _unread(section, name, {} if training else _OF_TRAINING, "learns nothing")
     shots = {"k_shots": get(section, "k_shots", name)}
-    ablations = mapping(get(section, "ablations", name), f"{name}.ablations")
-    section["ablations"] = {
-        str(group): _ablation(value, f"{name}.ablations.{group}", shots, references)
-        for group, value in ablations.items()
-    }
+    for kind in GROUPS:
+        groups = mapping(get(section, kind, name), f"{name}.{kind}")
+        section[kind] = {
+            str(group): _ablation(value, f"{name}.{kind}.{group}", shots, references)
+            for group, value in groups.items()
+        }
     settings: MethodSettings = validate(MethodSettings, section, PARAMS, name)
     _check_method(settings, name)
     return settings
@@ -487,7 +492,11 @@ def _section(root: Path, name: str) -> Mapping[str, Any]:
 
 def _check_method(settings: MethodSettings, name: str) -> None:
     needed = {key: getattr(settings, key) for key in ("seeds", "ablation_seeds", "k_shots")}
-    shots = {f"ablations.{group}.k_shots": a.k_shots for group, a in settings.ablations.items()}
+    shots = {
+        f"{kind}.{group}.k_shots": ablation.k_shots
+        for kind in GROUPS
+        for group, ablation in getattr(settings, kind).items()
+    }
     for where, numbers in {**needed, **shots}.items():
         if not numbers:
             raise wrong(PARAMS, f"{name}.{where}", [], "at least one number; add 0")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,8 +18,9 @@ from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.packed import packed_operations
 from clipad_core.methods.method import Detector, image_by_image
 from clipad_harness.data.images import read_image
+from clipad_harness.experiments.by_image import ByImage
 from clipad_harness.experiments.pipeline import Run, open_measured, train_missing
-from clipad_harness.experiments.scorer import Scorer
+from clipad_harness.experiments.scorer import Mapped, Scorer
 from clipad_harness.experiments.shards import MAIN, CategoryScores
 from clipad_harness.experiments.variants import Shard, Variant
 
@@ -41,9 +43,10 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """What a reader sees, as in ``WinCLIP+, 4-shot``; of a row of an ablation its name."""
+        """What a reader sees, as in ``WinCLIP+, 4-shot``; of a row of a group its name."""
         if self.variant.name != MAIN:
-            return self.variant.name.partition("/")[2]
+            row = self.variant.name.partition("/")[2]
+            return f"{row}, {self.k_shot}-shot" if len(self.variant.k_shots) > 1 else row
         references = self.run.method.references
         if references is None:
             return f"{self.run.method.title}, zero-shot"
@@ -54,13 +57,21 @@ class Contender:
         """Of its references or its trainings; one where nothing is drawn."""
         return self.variant.drawn(self.k_shot)
 
-    def detect(self, category: str, seed: int) -> CategoryScores:
-        """Scores and maps of a category's test images, in the order of the index."""
-        return self.scorer.detect(Shard(self.variant, category, self.k_shot, seed))
-
     def first(self, category: str) -> CategoryScores:
-        """Scores and maps with the first seed, which pictures show."""
-        return self.detect(category, self.seeds[0])
+        """Scores and maps of a whole category with the first seed."""
+        return self.scorer.detect(Shard(self.variant, category, self.k_shot, self.seeds[0]))
+
+    def by_image(self, category: str, seed: int) -> ByImage:
+        """What is kept of a category's test images, in the order of the index."""
+        return self.scorer.by_image(Shard(self.variant, category, self.k_shot, seed))
+
+    def maps(self, category: str, images: Sequence[str]) -> dict[str, Mapped]:
+        """Maps and masks of some test images with the first seed, which pictures show."""
+        return self.scorer.maps(Shard(self.variant, category, self.k_shot, self.seeds[0]), images)
+
+    def test_images(self, category: str) -> pd.DataFrame:
+        """The index rows of a category's test images."""
+        return self.scorer.datasets[self.variant.tested_on].rows(category, "test")
 
     @property
     def reads(self) -> str:

@@ -7,8 +7,9 @@ killed run goes on with the next.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Profile
 from clipad_harness.base.workers import Advance
 from clipad_harness.data.dataset_images import DatasetImages
+from clipad_harness.experiments.by_image import ByImage, by_image, keep_by_image
 from clipad_harness.experiments.digests import code_digest
 from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
 from clipad_harness.experiments.shards import (
@@ -44,6 +46,14 @@ from clipad_harness.experiments.variants import Shard, TrainingJob, Variant
 
 # Learners that stay loaded: neighbouring shards share theirs.
 LEARNERS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The map of one image, rounded as it is measured, and its mask at the map's size."""
+
+    anomaly_map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
 
 
 class Scorer:
@@ -181,7 +191,7 @@ class Scorer:
     def detect(self, shard: Shard) -> CategoryScores:
         """Score every test image of a shard's category."""
         method, config = find_method(self.name), shard.config
-        parts: Iterable[Detection] = self._detections(shard)
+        parts: Iterable[Detection] = self._detections(shard, range(len(self._test_paths(shard))))
         if (rescore := method.whole_category(config, shard.k_shot)) is not None:
             whole = joined([moved(part, CPU) for part in parts])
             try:
@@ -198,8 +208,20 @@ class Scorer:
         masks = dataset.masks(rows, maps, method.mask_rule(config))
         return CategoryScores(rows, np.concatenate(scores), maps, masks, self._names(shard))
 
-    def _detections(self, shard: Shard) -> Iterator[Detection]:
-        """What the method says of the test images, a bounded number at a time, each by itself."""
+    def maps(self, shard: Shard, images: Sequence[str]) -> dict[str, Mapped]:
+        """Maps and masks of some test images of a shard's category, by path as the index has it."""
+        method, config = find_method(self.name), shard.config
+        dataset = self.datasets[shard.variant.tested_on]
+        rows = dataset.rows(shard.category, "test")
+        chosen = rows["image"].isin(images).to_numpy()
+        parts = self._detections(shard, np.flatnonzero(chosen).tolist())
+        maps = [one for part in parts for one in as_measured(part.anomaly_map)]
+        masks = dataset.masks(rows[chosen], maps, method.mask_rule(config))
+        pairs = (Mapped(*pair) for pair in zip(maps, masks, strict=True))
+        return dict(zip(rows["image"][chosen], pairs, strict=True))
+
+    def _detections(self, shard: Shard, places: Sequence[int]) -> Iterator[Detection]:
+        """What the method says of test images at these places, a bounded number at a time, by itself."""
         method, config = find_method(self.name), shard.config
         backbone, recipe = self.backbone(config), method.recipe(config, shard.k_shot)
         knowledge, paths = self.know(shard), self._test_paths(shard)
@@ -207,8 +229,8 @@ class Scorer:
         crops = self.encodings.crops(config, recipe, paths, shard.category)
         size = recipe.image_size or backbone.image_size
         together = max(1, chunk_sizes(backbone.device).pixels // size**2)
-        for places in _parts(images, together):
-            features = features_of(images, recipe, places, crops)
+        for part in _parts(images, places, together):
+            features = features_of(images, recipe, part, crops)
             with backbone.computing():
                 detection = method.detect(backbone, config, knowledge, features)
             yield detection
@@ -216,12 +238,6 @@ class Scorer:
     def _names(self, shard: Shard) -> list[str]:
         folder = self.datasets[shard.variant.tested_on].data
         return [path.relative_to(folder).as_posix() for path in self.references(shard)]
-
-    def measure(self, shard: Shard) -> dict[str, float]:
-        """All metrics of a shard; one that is undefined for its data is nan."""
-        variant = shard.variant
-        has_masks = self.datasets[variant.tested_on].has_masks(shard.category)
-        return measure(self.detect(shard), has_masks, variant.aupro, variant.fpr_limit)
 
     def key(self, shard: Shard) -> str:
         """Everything a shard depends on, as one SHA-256."""
@@ -264,20 +280,48 @@ class Scorer:
 
     def finish(self, shard: Shard, advance: Advance) -> Record:
         """Read a finished shard, or compute and keep it."""
-        folder = self.encodings.folder
-        record = keep(folder, self.key(shard), lambda: (self.measure(shard), self._names(shard)))
+        scored = cache(partial(self.detect, shard))
+        record = self._record(shard, scored)
+        if shard.variant.by_image:
+            self._by_image(shard, record, scored)
         advance(1)
         return record
+
+    def by_image(self, shard: Shard) -> ByImage:
+        """What is kept of a shard for each of its test images; read, or computed and kept."""
+        scored = cache(partial(self.detect, shard))
+        return self._by_image(shard, self._record(shard, scored), scored)
+
+    def _record(self, shard: Shard, scored: Callable[[], CategoryScores]) -> Record:
+        variant, has_masks = shard.variant, self._has_masks(shard)
+
+        def compute() -> tuple[dict[str, float], list[str]]:
+            values = measure(scored(), has_masks, variant.aupro, variant.fpr_limit)
+            return values, self._names(shard)
+
+        return keep(self.encodings.folder, self.key(shard), compute)
+
+    def _by_image(
+        self, shard: Shard, record: Record, scored: Callable[[], CategoryScores]
+    ) -> ByImage:
+        variant, has_masks = shard.variant, self._has_masks(shard)
+        values = {name: np.nan if value is None else value for name, value in record.values.items()}
+
+        def compute() -> ByImage:
+            return by_image(scored(), values, has_masks, variant.aupro, variant.fpr_limit)
+
+        return keep_by_image(self.encodings.folder, record.key, compute)
+
+    def _has_masks(self, shard: Shard) -> bool:
+        return self.datasets[shard.variant.tested_on].has_masks(shard.category)
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it loads its own backbone, learners and features."""
         return dict(self.__dict__) | {"_learners": OrderedDict(), "_latest": None}
 
 
-def _parts(images: ImageFeatures, together: int) -> Iterator[range]:
+def _parts(images: ImageFeatures, places: Sequence[int], together: int) -> Iterator[list[int]]:
     """Images that are scored together: neighbours of one canvas, a bounded number of them."""
-    places = range(len(images.paths))
     for _, group in groupby(places, images.canvas):
         same = list(group)
-        for part in chunks(len(same), together):
-            yield range(same[part.start], same[part.stop - 1] + 1)
+        yield from (same[part] for part in chunks(len(same), together))

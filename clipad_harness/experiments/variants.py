@@ -13,7 +13,7 @@ the main training in another way, with all its seeds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import pandas as pd
@@ -24,11 +24,13 @@ from clipad_core.methods import find_method
 from clipad_core.methods.method import Method
 from clipad_core.metrics.aupro import AuproDefinition
 from clipad_harness.base.sections import mapping
-from clipad_harness.base.settings import MethodSettings, Profile
+from clipad_harness.base.settings import GROUPS, MethodSettings, Profile
 from clipad_harness.experiments.shards import MAIN, measured_on
 from clipad_harness.experiments.switch_steps import Steps, own_steps, steps, walk_group
 from clipad_harness.experiments.translation import fit, fit_all
 
+# Before the name of a group of `questions`, among those of ablations and walks.
+_QUESTION = "question: "
 # As `tested_on`: the dataset that the main variant is trained on, so that the two change places.
 AUXILIARY = "auxiliary"
 
@@ -59,6 +61,7 @@ class Variant:
         train_categories: how many categories of the auxiliary dataset, by name; None: all.
         k_shots: numbers of references.
         seeds: of references and trainings.
+        by_image: whether pages compare it image by image, so that what they need of each is kept.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Variant:
     at_test: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str | None = None
     train_categories: int | None = None
+    by_image: bool = False
 
     def training(self, seed: int) -> TrainingJob | None:
         """What must be trained for it; None where nothing is learned."""
@@ -128,15 +132,19 @@ def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list
     method, fitted = find_method(name), profile.weights[name].changes
     reader = _Reader(method, settings, profile.dataset, fitted)
     base = fit(method.preset(settings.preset), fitted).changed(fit_all(settings.changes, fitted))
-    variants = [reader.variant(MAIN, base, {}, settings.k_shots, settings.seeds)]
-    for group, ablation in settings.ablations.items():
-        for row, changes in ablation.rows.items():
-            try:
-                variants.append(reader.row(f"{group}/{row}", base, changes, ablation.k_shots))
-            except ClipadError as error:
-                raise ClipadError(
-                    f"params.yaml, {name}.ablations.{group}.{row}: {error}"
-                ) from error
+    main = reader.variant(MAIN, base, {}, settings.k_shots, settings.seeds)
+    variants = [replace(main, by_image=True)]
+    for kind in GROUPS:
+        asked = kind == "questions"
+        for group, ablation in getattr(settings, kind).items():
+            title = question_group(group) if asked else group
+            for row, changes in ablation.rows.items():
+                try:
+                    made = reader.row(f"{title}/{row}", base, changes, ablation.k_shots)
+                except ClipadError as error:
+                    where = f"params.yaml, {name}.{kind}.{group}.{row}"
+                    raise ClipadError(f"{where}: {error}") from error
+                variants.append(replace(made, by_image=asked))
     for preset in settings.walks:
         end = fit(method.preset(preset), fitted)
         if method.training is not None:  # what a run trains with is no difference between two codes
@@ -146,6 +154,11 @@ def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list
     for title, written in settings.own_walks.items():
         variants += reader.steps(base, title, own_steps(written))
     return variants
+
+
+def question_group(name: str) -> str:
+    """What results call a group of `questions`."""
+    return f"{_QUESTION}{name}"
 
 
 @dataclass(frozen=True)

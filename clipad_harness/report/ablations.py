@@ -16,6 +16,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRIC_LABELS
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.experiments.switch_steps import walk_group
+from clipad_harness.experiments.variants import question_group
 from clipad_harness.papers.card import AblationFacts, Paper, read_paper
 from clipad_harness.papers.numbers import dataset_titles, load_reported, reported
 from clipad_harness.report.figures import PALETTE
@@ -265,10 +266,10 @@ def backbones(
 
 
 def further(results: pd.DataFrame) -> list[str]:
-    """The groups of this run of which the paper prints nothing, but for the walks of switches."""
+    """The groups of this run of which the paper prints nothing, but for walks and questions."""
     names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
-    walks = tuple(name for name in names if name.startswith(walk_group("")))
-    return [n for n in names if n not in walks and not group_of(results, n).table]
+    elsewhere = walk_group(""), question_group("")
+    return [n for n in names if not n.startswith(elsewhere) and not group_of(results, n).table]
 
 
 def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -> pd.DataFrame:

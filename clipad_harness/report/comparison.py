@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,9 +20,8 @@ from clipad_harness.data.cards import read_card
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
 from clipad_harness.experiments.pipeline import Run, measured_methods
-from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.papers.card import read_paper
-from clipad_harness.report.figures import PALETTE, UNDEFINED, say_undefined
+from clipad_harness.report.figures import PALETTE, UNCLEAR, UNDEFINED, say_undefined
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
 from clipad_harness.report.summary import COSTS
@@ -156,7 +154,7 @@ def difference_figure(
     alt = []
     for panel, (level, frame) in zip(axes, frames.items(), strict=True):
         errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["difference"].to_numpy())
-        colours = [PALETTE[0] if clear else "#8a929c" for clear in frame["clear"]]
+        colours = [PALETTE[0] if clear else UNCLEAR for clear in frame["clear"]]
         for place, colour in enumerate(colours):
             panel.errorbar(
                 frame["difference"].iloc[place],
@@ -228,43 +226,24 @@ def apart(measured: SideBySide, first: str, second: str, count: int = 3) -> pd.D
     return ordered[ordered["gain"] > 0].drop_duplicates("category").head(count)
 
 
-@dataclass(frozen=True)
-class MappedImage:
-    """A test image and its map by every method, label -> (SIDE, SIDE), all stretched to squares."""
-
-    example: Pictured
-    maps: dict[str, torch.Tensor]
-
-
-def under_maps(
-    data: Path, chosen: pd.DataFrame, methods: Mapping[str, Callable[[str], CategoryScores]]
-) -> dict[str, MappedImage]:
-    """The chosen images, by path; a category is scored once, however many of its images are chosen.
+def pictures(data: Path, chosen: pd.DataFrame, methods: Sequence[Contender]) -> tuple[Figure, str]:
+    """Some images, each under the maps of these methods, the first of which gives the masks; the alt text.
 
     Args:
+        data: folder of the dataset.
         chosen: rows with ``category, image, defect``.
-        methods: label -> what a method found on a category's test images; the first gives the masks.
     """
-    by_image = {}
-    for category, rows in chosen.drop_duplicates("image").groupby("category", sort=False):
-        scored = {label: detect(str(category)) for label, detect in methods.items()}
-        first = next(iter(scored.values()))
-        for row in rows.to_dict("records"):
-            name = str(row["image"])
-            place = list(first.images["image"]).index(name)
-            mask = _square(first.masks[place].astype(np.float32)).numpy() > 0.5
-            opened = np.asarray(read_image(data / name).resize((SIDE, SIDE)))
-            maps = {label: _square(scores.maps[place]) for label, scores in scored.items()}
-            by_image[name] = MappedImage(
-                Pictured(str(category), str(row["defect"]), opened, mask), maps
-            )
-    return by_image
-
-
-def pictures(images: Sequence[MappedImage], labels: Sequence[str]) -> tuple[Figure, str]:
-    """Some images, each under the maps of these methods; and the alt text."""
-    columns = {label: [image.maps[label] for image in images] for label in labels}
-    return map_grid([image.example for image in images], columns)
+    examples: list[Pictured] = []
+    columns: dict[str, list[torch.Tensor]] = {method.label: [] for method in methods}
+    for row in chosen.to_dict("records"):
+        category, name = str(row["category"]), str(row["image"])
+        mapped = [method.maps(category, [name])[name] for method in methods]
+        for method, one in zip(methods, mapped, strict=True):
+            columns[method.label].append(_square(one.anomaly_map))
+        mask = _square(mapped[0].mask.astype(np.float32)).numpy() > 0.5
+        opened = np.asarray(read_image(data / name).resize((SIDE, SIDE)))
+        examples.append(Pictured(category, str(row["defect"]), opened, mask))
+    return map_grid(examples, columns)
 
 
 def _square(array: np.ndarray) -> torch.Tensor:

@@ -29,6 +29,8 @@ from clipad_harness.report.tables import Html
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Of a difference whose interval holds zero.
+UNCLEAR = "#8a929c"
 # What stands in place of a drawing or a number that the data do not define.
 UNDEFINED = "undefined for this data"
 _DPI = 144

@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from clipad_harness.experiments.contenders import Contender
-from clipad_harness.experiments.shards import measure
 from clipad_harness.report.galleries import ranked_right
 
 RESAMPLES = 2000
 # With fewer normal or fewer damaged images there is no interval: what is drawn from a handful of
 # images, or from a single one, hardly varies, however little it says.
 LEAST_IMAGES = 5
-# Pixel scores are counted in so many bins; the AUROC of bins is within 1e-3 of that of the scores.
-BINS = 512
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,13 @@ class Drawn:
 
     Attributes:
         scores: image scores (seeds, b).
-        normal, damaged: pixels by bin of their score (seeds, b, BINS); None without masks.
+        pixels: normal and damaged pixels by bin of their score, a seed each (2, b, bins); None without
+            masks.
     """
 
     labels: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    normal: NDArray[np.float64] | None
-    damaged: NDArray[np.float64] | None
+    scores: NDArray[np.float32]
+    pixels: Sequence[NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
@@ -60,56 +57,31 @@ class SideBySide:
     sizes: dict[str, str]
 
 
-def measure_all(
-    among: Sequence[Contender], categories: Sequence[str], fpr_limit: float
-) -> SideBySide:
-    """Score every category with every contender and seed; AUPRO at every distinct threshold."""
+def measure_all(among: Sequence[Contender], categories: Sequence[str]) -> SideBySide:
+    """Every category by every contender and seed, read where it is scored already.
+
+    AUPRO is at every distinct threshold for all of them.
+    """
     rows, frames, drawn, sizes = [], [], {}, {}
     for category in tqdm(categories, desc="compare", unit="category", delay=2):
         for contender in among:
-            parts = []
-            for seed in contender.seeds:
-                scores = contender.detect(category, seed)
-                labels = scores.images["label"].to_numpy()
-                has_masks = bool((scores.images.loc[labels == 1, "mask"] != "").all())
-                values = measure(scores, has_masks, "exact", fpr_limit)
-                rows += [(contender.label, category, seed, *pair) for pair in values.items()]
-                counted = _counts(scores.maps, scores.masks) if has_masks else (None, None)
-                parts.append((labels, scores.image_scores, *counted))
-                if seed == contender.seeds[0]:
-                    image_rows = scores.images[["category", "image", "defect", "label"]]
-                    ranked = ranked_right(labels, scores.image_scores)
-                    frames.append(image_rows.assign(contender=contender.label, ranked=ranked))
-                    sizes[contender.label] = " × ".join(map(str, scores.maps[0].shape))
-            drawn[contender.label, category] = _stack(parts)
+            images = contender.test_images(category)
+            labels = images["label"].to_numpy()
+            kept = [contender.by_image(category, seed) for seed in contender.seeds]
+            for seed, one in zip(contender.seeds, kept, strict=True):
+                rows += [(contender.label, category, seed, *pair) for pair in one.values.items()]
+            ranked = ranked_right(labels, kept[0].image_scores)
+            described = images[["category", "image", "defect", "label"]]
+            frames.append(described.assign(contender=contender.label, ranked=ranked))
+            sizes[contender.label] = " × ".join(map(str, kept[0].map_size))
+            drawn[contender.label, category] = Drawn(
+                labels,
+                np.stack([one.image_scores for one in kept]),
+                [None if one.pixels is None else one.pixels.astype(np.float64) for one in kept],
+            )
     columns = ["contender", "category", "seed", "metric", "value"]
     images = pd.concat(frames, ignore_index=True)
     return SideBySide(pd.DataFrame(rows, columns=columns), images, drawn, sizes)
-
-
-def _counts(
-    maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Normal and damaged pixels of every image by bin; bins hold equal shares of all pixels."""
-    values = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
-    counts = np.zeros((2, len(maps), BINS))
-    for place, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        bins = np.searchsorted(edges, anomaly_map.ravel(), side="right")
-        for kind, chosen in enumerate((~mask.ravel(), mask.ravel())):
-            counts[kind, place] = np.bincount(bins[chosen], minlength=BINS)
-    return counts[0], counts[1]
-
-
-def _stack(parts: Sequence[tuple]) -> Drawn:
-    labels, scores, normal, damaged = zip(*parts, strict=True)
-    has_masks = normal[0] is not None
-    return Drawn(
-        labels[0],
-        np.stack(scores),
-        np.stack(normal) if has_masks else None,
-        np.stack(damaged) if has_masks else None,
-    )
 
 
 def resampled(
@@ -154,9 +126,9 @@ def _aurocs(
         positive, negative = drawn.labels == 1, drawn.labels == 0
         right = wins * positive[:, None] * negative
     else:
-        if drawn.normal is None or drawn.damaged is None:
+        if (pixels := drawn.pixels[seed]) is None:
             return np.full(len(weights), np.nan)
-        normal, damaged = drawn.normal[seed], drawn.damaged[seed]
+        normal, damaged = pixels
         below = np.cumsum(normal, axis=1) - normal / 2
         right = damaged @ below.T
         positive, negative = damaged.sum(axis=1), normal.sum(axis=1)

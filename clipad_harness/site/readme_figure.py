@@ -19,8 +19,5 @@ def write_readme_figure(root: Path, among: Sequence[Contender]) -> Path:
     best = max(among, key=lambda contender: contender.k_shot)
     scored = galleries.score_images(best.scorer, best.k_shot, best.seeds[0])
     chosen = scored.images.loc[galleries.followed(scored, IMAGES)]
-    methods = {contender.label: contender.first for contender in among}
-    drawings = comparison.under_maps(best.run.data, chosen, methods)
-    shown = [drawings[image] for image in chosen["image"]]
-    figure, _ = comparison.pictures(shown, list(methods))
+    figure, _ = comparison.pictures(best.run.data, chosen, among)
     return save(figure, root / FIGURE)

@@ -53,18 +53,18 @@ def abort(_shards: object) -> None:
 def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count what is really computed."""
     counts = {"encoded": 0, "measured": 0}
-    encode, measure = FeatureStore._write, Scorer.measure
+    encode, detect = FeatureStore._write, Scorer.detect
 
     def count_encode(self, image, entry):
         counts["encoded"] += 1
         return encode(self, image, entry)
 
-    def count_measure(self, shard):
+    def count_detect(self, shard):
         counts["measured"] += 1
-        return measure(self, shard)
+        return detect(self, shard)
 
     monkeypatch.setattr(FeatureStore, "_write", count_encode)
-    monkeypatch.setattr(Scorer, "measure", count_measure)
+    monkeypatch.setattr(Scorer, "detect", count_detect)
     return counts
 
 

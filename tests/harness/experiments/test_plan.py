@@ -67,7 +67,7 @@ def test_a_forecast_counts_what_the_run_then_does(
     [job] = [candidate for candidate in plan.make_plan(plan.open_runs(project, read_profile(project)))
              if candidate.method == method]  # fmt: skip
     done = {"trainings": 0, "steps": 0, "shards": 0}
-    step, measure = train._take_step, Scorer.measure
+    step, detect = train._take_step, Scorer.detect
 
     def count_step(*arguments: object) -> dict[str, float]:
         done["steps"] += 1
@@ -75,10 +75,10 @@ def test_a_forecast_counts_what_the_run_then_does(
 
     def count_shard(self: Scorer, *arguments: object) -> object:
         done["shards"] += 1
-        return measure(self, *arguments)
+        return detect(self, *arguments)
 
     monkeypatch.setattr(train, "_take_step", count_step)
-    monkeypatch.setattr(Scorer, "measure", count_shard)
+    monkeypatch.setattr(Scorer, "detect", count_shard)
     pipeline.train(project, method)
     done["trainings"] = len(list((project / "data/trained" / method).glob("*.safetensors")))
     pipeline.measure(project, method)

@@ -12,10 +12,11 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments import pipeline, scorer
-from clipad_harness.experiments.contenders import Contender
+from clipad_harness.experiments.contenders import Contender, contenders
 from clipad_harness.experiments.pipeline import open_run
 from clipad_harness.experiments.variants import Shard
 from clipad_harness.photos.detectors import check_request
+from clipad_harness.report.side_by_side import measure_all
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,29 @@ def test_photos_are_scored_one_by_one_and_say_so_where_a_category_is_needed(tmp_
     check_request("aprilgan", SMALL, "nut", checkpoint, False)
     one_by_one = SMALL.changed({"few_shot_image_score": "added"})
     check_request("aprilgan", one_by_one, "nut", checkpoint, True)
+
+
+def test_maps_of_some_images_are_those_of_the_whole_category(project: Path) -> None:
+    run = open_run(project, "aprilgan")
+    shard = Shard(run.variants[0], "hex_nut", 1, 111)
+    whole = run.scorer().detect(shard)
+    names = list(whole.images["image"])
+    mapped = run.scorer().maps(shard, [names[3], names[0]])
+    assert list(mapped) == [names[0], names[3]]
+    for place in (0, 3):
+        assert np.array_equal(mapped[names[place]].anomaly_map, whole.maps[place])
+        assert np.array_equal(mapped[names[place]].mask, whole.masks[place])
+
+
+def test_what_is_measured_is_compared_without_scoring_it_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    among = contenders(project)
+    assert [contender.k_shot for contender in among] == [0, 1]
+    monkeypatch.setattr(scorer.Scorer, "detect", lambda *_: pytest.fail("scored again"))
+    compared = measure_all(among, among[0].run.categories).metrics
+    results = pipeline.read_results(project, "aprilgan")
+    ours = compared.set_index(["contender", "category", "metric"])["value"]
+    for row in results[results["metric"] != "aupro"].to_dict("records"):
+        label = among[int(row["k_shot"] == 1)].label
+        assert ours[label, row["category"], row["metric"]] == pytest.approx(row["value"], abs=1e-6)

@@ -1,13 +1,13 @@
 """Methods side by side: the bootstrap against the metrics it stands for, and counted operations."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from foreseen import LABELS, Foreseen, category_scores
 from matplotlib import pyplot as plt
 from PIL import Image
 from project import variants_of
@@ -15,7 +15,6 @@ from project import variants_of
 from clipad_core.methods import find_method
 from clipad_core.metrics.metrics import auroc
 from clipad_harness.experiments.contenders import Contender, operations
-from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.report import comparison
 from clipad_harness.report.side_by_side import (
     RESAMPLES,
@@ -25,48 +24,11 @@ from clipad_harness.report.side_by_side import (
     resampled,
 )
 
-LABELS = np.array([0] * 10 + [1] * 10)
-
-
-def category_scores(strength: float, seed: int, masks: bool = True) -> CategoryScores:
-    """Twenty images of 16 pixels a side; the higher the strength, the clearer the defects."""
-    rng = np.random.default_rng(seed)
-    rows = [
-        {"category": "nut", "image": f"{i}.png", "defect": "hole" if label else "good",
-         "label": label, "mask": "m.png" if label and masks else ""}
-        for i, label in enumerate(LABELS)
-    ]  # fmt: skip
-    truth = [np.zeros((16, 16), dtype=bool) for _ in LABELS]
-    for label, mask in zip(LABELS, truth):
-        mask[4:8, 4:10] = bool(label)
-    maps = [(rng.random((16, 16)) + strength * mask).astype(np.float32) for mask in truth]
-    scores = (rng.random(len(LABELS)) + strength * LABELS).astype(np.float32)
-    return CategoryScores(pd.DataFrame(rows), scores, maps, truth, [])
-
-
-@dataclass(frozen=True)
-class Foreseen:
-    """A contender whose scores a test knows."""
-
-    label: str
-    strength: float
-    seeds: tuple[int, ...] = (0,)
-    masks: bool = True
-    reads: str = "x"
-    learned: int = 5
-    operations: float = 2e9
-
-    def detect(self, _category: str, seed: int) -> CategoryScores:
-        return category_scores(self.strength, 100 * int(10 * self.strength) + seed, self.masks)
-
-    def first(self, category: str) -> CategoryScores:
-        return self.detect(category, self.seeds[0])
-
 
 @pytest.fixture
 def measurement() -> tuple[list[Foreseen], SideBySide]:
     among = [Foreseen("weak", 0.0), Foreseen("strong <b>", 1.5, (1, 2, 3))]
-    return among, measure_all(among, ["nut", "bolt"], 0.3)
+    return among, measure_all(among, ["nut", "bolt"])
 
 
 def test_without_resampling_the_aurocs_are_those_of_the_metrics(measurement) -> None:
@@ -125,7 +87,7 @@ def test_two_runs_give_the_same_intervals(measurement) -> None:
 
 
 def test_without_masks_pixel_numbers_are_unknown() -> None:
-    measured = measure_all([Foreseen("bare", 0.5, masks=False)], ["nut"], 0.3)
+    measured = measure_all([Foreseen("bare", 0.5, masks=False)], ["nut"])
     values = measured.metrics.set_index("metric")["value"]
     assert np.isnan(values["pixel_auroc"]) and values["image_auroc"] > 0
     frame = differences(measured, "bare", "bare", "pixel")
@@ -161,14 +123,7 @@ def test_pictures_stand_under_the_maps_of_the_methods_that_are_compared(
         Image.fromarray(np.full((20, 30, 3), 90, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     chosen = comparison.apart(measured, "strong <b>", "weak", 1)
     assert len(chosen) == 1 and chosen["gain"].iloc[0] > 0
-    figure, alt = comparison.pictures(
-        list(
-            comparison.under_maps(
-                tmp_path, chosen, {contender.label: contender.first for contender in among}
-            ).values()
-        ),
-        ["weak"],
-    )
+    figure, alt = comparison.pictures(tmp_path, chosen, among[:1])
     assert len(figure.axes) == 2
     plt.close(figure)
     assert "weak" in alt and "strong" not in alt and "pixel AUROC" in alt
