@@ -8,7 +8,7 @@ TMLR 2022, set them side by side). All images here are normal: nothing on them i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -231,7 +231,7 @@ def measure_novelty(scorers: Sequence[Scorer], tasks: Sequence[Task]) -> dict[st
     files = [
         one for task in tasks for one in (*task.inside, *task.outside) if isinstance(one, Path)
     ]
-    concepts: dict[str, _Concepts] = {}
+    concepts: dict[Hashable, _Concepts] = {}
     found = {}
     for scorer in scorers:
         backbone = scorer.encodings.loaded(scorer.variants[0].config)
@@ -277,8 +277,8 @@ class _Asked:
         self.recipe, self.know = self.method.recipe(self.config, 0), cache(self._know)
         self._places = {path: place for place, path in enumerate(files)}
         given = self.config, self.recipe, files, "novelty"
-        self._images = scorer.encodings.images(*given) if files else None
-        self._crops = scorer.encodings.crops(*given) if files else None
+        self._images = scorer.encodings.images(*given)
+        self._crops = scorer.encodings.crops(*given)
         self._found: dict[tuple[int | Path, str], Tensor] = {}
         self._latest: tuple[int | Path, Features] | None = None
 
@@ -307,7 +307,7 @@ class _Asked:
         return self._latest[1]
 
     def _encoded(self, picture: Path | Pixels) -> Features:
-        if isinstance(picture, Path) and self._images is not None:
+        if isinstance(picture, Path):
             return features_of(self._images, self.recipe, [self._places[picture]], self._crops)
         return encode_all(self.method.encode, self.backbone, [picture], self.recipe)
 
