@@ -8,7 +8,7 @@ TMLR 2022, set them side by side). All images here are normal: nothing on them i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features, encode_all
 from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.joint import JointRecipe, encode_joint
@@ -39,7 +40,7 @@ OUT_OF_DISTRIBUTION = "out-of-distribution detection"
 IMAGE_SCORE, NORMAL_PROMPT = "image score", "distance to the normal prompt"
 SIMILARITY, SOFTMAX = "maximum similarity", "maximum concept matching"
 # Images that are made where no other dataset is named, and their side in pixels.
-MADE, MADE_SIDE = 24, 192
+MADE, MADE_SIDE = 18, 192
 # What Ming et al. (NeurIPS 2022) ask plain CLIP of every known category, and their temperature.
 CONCEPT, CONCEPT_TEMPERATURE = "a photo of a {}", 1.0
 
@@ -213,7 +214,7 @@ def _gradient(side: int, generator: np.random.Generator) -> Pixels:
 
 
 @torch.no_grad()
-def measure_novelty(scorer: Scorer, tasks: Sequence[Task]) -> list[Novelty]:
+def measure_novelty(scorers: Sequence[Scorer], tasks: Sequence[Task]) -> dict[str, list[Novelty]]:
     """Every image of some tasks by every score, zero-shot, with the first seed of the main variant.
 
     Where prompts name the category, an image is as anomalous as under the known category that it fits best.
@@ -222,13 +223,25 @@ def measure_novelty(scorer: Scorer, tasks: Sequence[Task]) -> list[Novelty]:
     NeurIPS 2022, Eq. (2)).
 
     Args:
-        scorer: of the method; what it learned is trained already.
+        scorers: of the methods; what they learned is trained already.
+
+    Returns:
+        What was found by the method's title, in the order of the tasks.
     """
-    asked = _Asked(scorer)
-    return [_novelty(asked, task) for task in tasks]
+    files = [
+        one for task in tasks for one in (*task.inside, *task.outside) if isinstance(one, Path)
+    ]
+    concepts: dict[Hashable, _Concepts] = {}
+    found = {}
+    for scorer in scorers:
+        backbone = scorer.encodings.loaded(scorer.variants[0].config)
+        plain = concepts.setdefault(backbone.key, _Concepts(backbone))
+        asked = _Asked(scorer, list(dict.fromkeys(files)))
+        found[scorer.method] = [_novelty(asked, plain, task) for task in tasks]
+    return found
 
 
-def _novelty(asked: _Asked, task: Task) -> Novelty:
+def _novelty(asked: _Asked, concepts: _Concepts, task: Task) -> Novelty:
     pictures = [*task.inside, *task.outside]
     labels = np.repeat([0, 1], [len(task.inside), len(task.outside)])
     known = task.known if asked.names_category else task.known[:1]
@@ -238,7 +251,7 @@ def _novelty(asked: _Asked, task: Task) -> Novelty:
     if asked.method.normal_prompt is not None:
         scores[NORMAL_PROMPT] = lowest[:, 1]
     distances = torch.stack(
-        [torch.stack([asked.of_concept(one, name) for name in task.known]) for one in pictures]
+        [torch.stack([concepts.distance(one, name) for name in task.known]) for one in pictures]
     )
     scores[SIMILARITY] = distances.amin(dim=1)
     if len(task.known) > 1:
@@ -252,19 +265,22 @@ class _Asked:
 
     Args:
         scorer: of the method.
+        files: all that it will be asked for; their features are kept on disk as those of any other.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, files: Sequence[Path]) -> None:
         self.scorer, self.variant = scorer, scorer.variants[0]
         self.method = find_method(scorer.name)
         self.config = self.variant.tested_with(self.variant.seeds[0])
         self.names_category = self.method.names_category(self.config)
         self.backbone = scorer.backbone(self.config)
-        self.plain_backbone = scorer.encodings.loaded(self.config)
-        self.know, self.concept = cache(self._know), cache(self._concept)
+        self.recipe, self.know = self.method.recipe(self.config, 0), cache(self._know)
+        self._places = {path: place for place, path in enumerate(files)}
+        given = self.config, self.recipe, files, "novelty"
+        self._images = scorer.encodings.images(*given)
+        self._crops = scorer.encodings.crops(*given)
         self._found: dict[tuple[int | Path, str], Tensor] = {}
         self._latest: tuple[int | Path, Features] | None = None
-        self._plain: dict[int | Path, Tensor] = {}
 
     def of_method(self, picture: Path | Pixels, name: str) -> Tensor:
         """Image score, and distance to the normal prompt, where there is one (nan), of one category."""
@@ -280,38 +296,42 @@ class _Asked:
             self._found[key, name] = torch.stack([found.image_score[0], distance])
         return self._found[key, name]
 
-    def of_concept(self, picture: Path | Pixels, name: str) -> Tensor:
-        """How far an image is from a category's concept, to plain CLIP."""
-        key = _key(picture)
-        if key not in self._plain:
-            recipe = JointRecipe(class_alone=True)
-            features = encode_all(encode_joint, self.plain_backbone, [_pixels(picture)], recipe)
-            self._plain[key] = features.image_embedding
-        return _distance(self._plain[key], self.concept(name))
-
     def _know(self, name: str) -> Any:
         return self.scorer.know(Shard(self.variant, name, 0, self.variant.seeds[0]))
 
-    def _concept(self, name: str) -> Tensor:
-        text = CONCEPT.format(class_words(name, "spaces"))
-        backbone = self.plain_backbone
-        with backbone.computing():
-            return encode_prompts(backbone.text, backbone.tokenizer, [text])[0]
-
     def _features(self, picture: Path | Pixels) -> Features:
-        """Those of a file are kept on disk as those of any other; the latest stay here."""
+        """The latest stay here."""
         key = _key(picture)
         if self._latest is None or self._latest[0] != key:
             self._latest = key, self._encoded(picture)
         return self._latest[1]
 
     def _encoded(self, picture: Path | Pixels) -> Features:
-        recipe, encodings = self.method.recipe(self.config, 0), self.scorer.encodings
-        if not isinstance(picture, Path):
-            return encode_all(self.method.encode, self.backbone, [picture], recipe)
-        images = encodings.images(self.config, recipe, [picture], picture.name)
-        crops = encodings.crops(self.config, recipe, [picture], picture.name)
-        return features_of(images, recipe, [0], crops)
+        if isinstance(picture, Path):
+            return features_of(self._images, self.recipe, [self._places[picture]], self._crops)
+        return encode_all(self.method.encode, self.backbone, [picture], self.recipe)
+
+
+class _Concepts:
+    """Plain CLIP, asked how far an image is from a category's concept; methods of its weights share it."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone, self._concept = backbone, cache(self._embedded)
+        self._views: dict[int | Path, Tensor] = {}
+
+    def distance(self, picture: Path | Pixels, name: str) -> Tensor:
+        """One minus the cosine of an image and the concept of a category."""
+        key = _key(picture)
+        if key not in self._views:
+            recipe = JointRecipe(class_alone=True)
+            features = encode_all(encode_joint, self.backbone, [_pixels(picture)], recipe)
+            self._views[key] = features.image_embedding
+        return _distance(self._views[key], self._concept(name))
+
+    def _embedded(self, name: str) -> Tensor:
+        text = CONCEPT.format(class_words(name, "spaces"))
+        with self.backbone.computing():
+            return encode_prompts(self.backbone.text, self.backbone.tokenizer, [text])[0]
 
 
 def _key(picture: Path | Pixels) -> int | Path:

@@ -923,6 +923,22 @@ def test_a_method_that_learned_scores_with_its_checkpoint(inside: Path, method, 
     assert "official.pth" in page.find(id="provenance").get_text()
 
 
+def test_a_method_that_learned_and_reads_references_scores_with_both(inside: Path) -> None:
+    room, (weights, config) = find_method("anomalyclip"), choose_weights("anomalyclip", None, None)
+    backbone = load_backbone(weights.backbone, weights.weights)
+    learner = room.training.make_learner(backbone, config, 1)
+    content = checkpoint_bytes("anomalyclip", learner, config, backbone, "data")
+    Path("ours.safetensors").write_bytes(content)
+    words = ["score", "in", "--out", "out", "--quiet", "--method", "anomalyclip"]
+    assert main([*words, "--checkpoint", "ours.safetensors", "--reference", "in/b/c.bmp"]) == 0
+    tested, reference = (read_image(f"in/{name}") for name in ("a.png", "b/c.bmp"))
+    expected = Detector(room, backbone, config, references=[reference], learner=learner)
+    without = Detector(room, backbone, config, learner=learner)
+    score = float(rows()[0]["score"])
+    assert score == pytest.approx(float(expected([tested]).image_score), abs=2e-6)
+    assert abs(score - float(without([tested]).image_score)) > 1e-3
+
+
 @pytest.mark.parametrize("method", LEARNED)
 def test_a_learner_that_was_trained_here_is_found_by_its_name(
     tmp_path: Path, micro: Backbone, monkeypatch, method: str
