@@ -32,8 +32,13 @@ ARCHITECTURE = {
 }
 
 
-def make_project(folder: Path) -> Path:
-    """Write a project below `folder`: params.yaml, weights, notebooks; nothing is drawn yet."""
+def make_project(folder: Path, questions: bool = False) -> Path:
+    """Write a project below `folder`: params.yaml, weights, notebooks; nothing is drawn yet.
+
+    Args:
+        questions: with the rows of open questions, which only their notebook reads; tests that count
+            trainings and shards do without.
+    """
     project = folder / "project"
     (project / "notebooks").mkdir(parents=True)
     for notebook in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
@@ -49,6 +54,7 @@ def make_project(folder: Path) -> Path:
     for name in params["methods"]:
         file = weights / "clipad-tiny.safetensors"
         params["profiles"]["demo"][name]["sha256"] = sha256(file.read_bytes()).hexdigest()
+        params[name] |= {} if questions else {"questions": {}}
     write_settings(project, params)
     return project
 
@@ -71,7 +77,7 @@ def variants_of(method: str, profile: str = "demo", **changes: Any) -> list["Var
     from clipad_harness.experiments.variants import read_variants
 
     params = settings()
-    params["methods"], params[method] = [method], params[method] | changes
+    params["methods"], params[method] = [method], params[method] | {"questions": {}} | changes
     with TemporaryDirectory() as folder:
         write_settings(Path(folder), params)
         own = read_method(Path(folder), method), read_profile(Path(folder), profile)
@@ -125,7 +131,7 @@ def make_repository(folder: Path) -> Path:
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", "CITATION.cff"):
         shutil.copy(REPOSITORY / name, project)
     shutil.copy(REPOSITORY / "data" / "tolerances_rerun.csv", project / "data")
-    shutil.copy(make_project(folder) / "params.yaml", project)
+    shutil.copy(make_project(folder, questions=True) / "params.yaml", project)
     dvc(project, "init", "--no-scm", "--quiet")
     return project
 
