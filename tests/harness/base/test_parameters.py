@@ -176,7 +176,7 @@ def test_what_is_wrong_is_one_message_that_names_the_parameter(
 @pytest.mark.parametrize("method", rooms())
 def test_one_line_leaves_the_headline_alone(project: Path, method: str) -> None:
     whole = read_method(project, method)
-    headline = replace(whole, ablations={}, walks=(), own_walks={})
+    headline = replace(whole, ablations={}, questions={}, walks=(), own_walks={})
     assert whole != headline
     given = read_parameterised(project, method, {"ablations": "none"})[1]
     assert given == headline
