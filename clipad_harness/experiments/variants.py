@@ -281,7 +281,8 @@ def plan_shards(
         categories: those of every dataset that is tested.
         ablation_categories: how many of them every variant but the main one is measured on.
     """
-    together = sorted(variants, key=lambda variant: encoded_alike(method, variant))
+    # What is kept by image comes first: a row of the same shards reads them and scores nothing again.
+    together = sorted(variants, key=lambda one: (encoded_alike(method, one), not one.by_image))
     return [
         Shard(variant, category, k_shot, seed)
         for dataset, names in categories.items()
