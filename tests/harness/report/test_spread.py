@@ -64,8 +64,9 @@ def test_rows_that_come_closer_are_told_from_those_that_do_not() -> None:
     assert f"by image AUROC is {observed} [" in closer.sentence
     assert "points in before and" in closer.sentence and "points in after" in closer.sentence
     assert spread.shrinks(after, before, "image", share=0.5).word == "no"
-    # The same rows on the same images: exactly as much, so less than all of it is never said.
+    # The same rows on the same images: exactly as much, so more than half of it.
     assert spread.shrinks(before, before, "image", share=1).word == "undecided"
+    assert spread.shrinks(before, before, "image", share=0.5).word == "no"
 
 
 def test_where_nothing_is_defined_nothing_is_decided() -> None:
