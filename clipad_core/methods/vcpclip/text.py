@@ -147,21 +147,21 @@ def fill(
     backbone: Backbone,
     opened: OpenPrompts,
     category: Float[Tensor, "b r c"],
-    states: Sequence[Float[Tensor, "_ c"] | None],
+    states: Sequence[Float[Tensor, "_ c"] | None] = (),
 ) -> Float[Tensor, "b m t c"]:
     """Embed every prompt for every image, category and state vectors in place, with positions.
 
     Args:
-        states: of every prompt; None where a word stands.
+        states: of every prompt, None where a word stands; empty: words stand in all of them.
     """
     tower = backbone.text
     words = tower.embed(opened.ids)
     filled = repeat(words, "m t c -> b m t c", b=len(category)).clone()
     prompt = torch.arange(len(words), device=tower.device)[:, None]
     filled[:, prompt, opened.places.to(tower.device)] = category[:, None].to(words.dtype)
-    for row, (places, vectors) in enumerate(zip(opened.states, states, strict=True)):
+    for row, vectors in enumerate(states):
         if vectors is not None:
-            filled[:, row, places] = vectors.to(words.dtype)
+            filled[:, row, opened.states[row]] = vectors.to(words.dtype)
     return filled + tower.positional_embedding[: words.shape[1]]
 
 
