@@ -272,6 +272,13 @@ def further(results: pd.DataFrame) -> list[str]:
     return [n for n in names if not n.startswith(elsewhere) and not group_of(results, n).table]
 
 
+def claimed_questions(results: pd.DataFrame) -> list[str]:
+    """The groups of questions of this run that a claim of the paper is about."""
+    names = dict.fromkeys(v.split("/")[0] for v in results["variant"] if "/" in v)
+    asked = [name for name in names if name.startswith(question_group(""))]
+    return [name for name in asked if group_of(results, name).claims]
+
+
 def gains(results: pd.DataFrame, group: str, row: str, base: str, metric: str) -> pd.DataFrame:
     """What a row adds to another by category, points, highest first."""
     measured = results[results["metric"] == metric]

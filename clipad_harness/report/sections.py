@@ -15,7 +15,8 @@ from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import MAIN
 from clipad_harness.papers.verdicts import MEAN
 from clipad_harness.report import galleries
-from clipad_harness.report.ablations import further
+from clipad_harness.report.ablations import claimed_questions, further
+from clipad_harness.report.claims import direction_table
 from clipad_harness.report.dataset_tables import weakest
 from clipad_harness.report.figures import PALETTE, UNDEFINED, say_undefined, show
 from clipad_harness.report.galleries import Scored
@@ -93,7 +94,7 @@ def shots_figure(results: pd.DataFrame, comparison: pd.DataFrame) -> tuple[Figur
 
 
 def further_panels(results: pd.DataFrame, besides: Collection[str] = ()) -> None:
-    """Display every group of params.yaml of which the paper prints nothing.
+    """Display every group of which the paper prints nothing, and its claims that questions are about.
 
     Args:
         results: of the run.
@@ -102,6 +103,8 @@ def further_panels(results: pd.DataFrame, besides: Collection[str] = ()) -> None
     for name in further(results):
         if name not in besides:
             ablation_panel(results, name)
+    for name in claimed_questions(results):
+        display(direction_table(results, name))
 
 
 def score_figures(scored: Scored, subject: str) -> None:

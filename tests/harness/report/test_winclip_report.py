@@ -21,6 +21,7 @@ from clipad_harness.data.contact_sheet import contact_sheet
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.scorer import Scorer
+from clipad_harness.experiments.variants import question_group
 from clipad_harness.papers.card import Departure, read_paper
 from clipad_harness.papers.numbers import load_reported
 from clipad_harness.report import (
@@ -600,6 +601,17 @@ def test_many_maps_side_by_side_have_their_words_in_two_lines() -> None:
         plt.close(figure)
         assert figure.axes[1].get_title() == title
         assert ("\n" in figure.axes[1].get_xlabel()) == (count == 8)
+
+
+def test_a_question_about_a_claim_of_the_paper_stands_among_its_claims() -> None:
+    group = question_group("fewer templates")
+    rows = cell(f"{group}/22 templates", {"a": 0.5, "b": 0.5, "c": 0.5})
+    rows += cell(f"{group}/1 by coverage", {"a": 0.6, "b": 0.6, "c": 0.6})
+    rows += cell(f"{question_group('note 003')}/paper", {"a": 0.5, "b": 0.5, "c": 0.5})
+    results = pd.DataFrame(rows)
+    assert ablations.claimed_questions(results) == [group] and ablations.further(results) == []
+    row = claims.directions(results, group).loc["22 templates against 1 by coverage"]
+    assert (row["this run"], row["direction"]) == ("−10.0 ± 0.0", "not as in the paper")
 
 
 def test_the_prompts_are_counted_and_a_class_name_is_text_not_html() -> None:
