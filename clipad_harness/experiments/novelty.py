@@ -26,6 +26,7 @@ from clipad_core.clip.image_file import Pixels
 from clipad_core.clip.joint import JointRecipe, encode_joint
 from clipad_core.clip.text import class_words, encode_prompts
 from clipad_core.methods import find_method
+from clipad_core.methods.method import Category
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.images import read_image
 from clipad_harness.data.stages import open_data
@@ -33,7 +34,6 @@ from clipad_harness.experiments.features import features_of
 from clipad_harness.experiments.pipeline import Run
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.shards import as_measured
-from clipad_harness.experiments.variants import Shard
 
 OPEN_SET, ONE_CLASS = "open-set recognition", "one-class classification"
 OUT_OF_DISTRIBUTION = "out-of-distribution detection"
@@ -272,6 +272,7 @@ class _Asked:
         self.scorer, self.variant = scorer, scorer.variants[0]
         self.method = find_method(scorer.name)
         self.config = self.variant.tested_with(self.variant.seeds[0])
+        self._training = self.variant.training(self.variant.seeds[0])
         self.names_category = self.method.names_category(self.config)
         self.backbone = scorer.backbone(self.config)
         self.recipe, self.know = self.method.recipe(self.config, 0), cache(self._know)
@@ -297,7 +298,11 @@ class _Asked:
         return self._found[key, name]
 
     def _know(self, name: str) -> Any:
-        return self.scorer.know(Shard(self.variant, name, 0, self.variant.seeds[0]))
+        """Of a category that is not tested, as those that were trained on, the name alone is known."""
+        tested, learner = self.scorer.tested, self.scorer.learner(self._training)
+        category = tested.described(name) if name in tested.categories else Category(name)
+        with self.backbone.computing():
+            return self.method.know(self.backbone, self.config, category, None, learner)
 
     def _features(self, picture: Path | Pixels) -> Features:
         """The latest stay here."""
