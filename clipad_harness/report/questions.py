@@ -226,7 +226,7 @@ class Asked:
             panel.axvline(0, color="black", linewidth=1)
             panel.set_yticks(range(len(names)), names)
             panel.set_ylim(len(names) - 0.5, -0.5)
-            panel.set_title(f"{level} AUROC, points to {base}", fontsize=9.5)
+            panel.set_title(f"{level} AUROC, points", fontsize=9.5)
             seaborn.despine(ax=panel, left=True)
         about = f"{self.title}: each row minus {base}, 95 % intervals over images and seeds."
         show(figure, f"{about} {'; '.join(said)}.", caption=about)
