@@ -11,7 +11,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.workers import Advance
 
-SECONDS = 20
+SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ missing: []
 printed_in: []
 # Kinds of damage, as the folders call them, in which a part is missing or in the wrong place.
 logical_anomalies: []
+# Below its name, how an engineer would describe the damage of a category: [a bent lead, a cut lead].
+phrases: {{}}
 """
 
 

@@ -226,17 +226,17 @@ def test_maps_of_anomalyclip_lie_on_the_rectangle(rectangle: Backbone) -> None:
     backbone = method.prepare(rectangle, config)
     learner = method.training.make_learner(rectangle, config, 3)
     features = encode_all(method.encode, backbone, pictures([(48, 80)]), method.recipe(config, 0))
-    text = method.know(backbone, config, Category(), None, learner).text
+    knowledge = method.know(backbone, config, Category(), None, learner)
     expected = torch.zeros(48, 80)
     for block in config.blocks:
         tokens = features.patch_tokens[block][0].reshape(6, 10, -1)
         grid = torch.zeros(6, 10)
         for row in range(6):
             for column in range(10):
-                grid[row, column] = anomalous(tokens[row, column], text[0])
+                grid[row, column] = anomalous(tokens[row, column], knowledge.text[0])
         expected += F.interpolate(grid[None, None], (48, 80), mode="bilinear")[0, 0]
     smooth = gaussian_filter(expected.numpy(), sigma=1.0)
-    anomaly_map = method.detect(backbone, config, text, features).anomaly_map[0]
+    anomaly_map = method.detect(backbone, config, knowledge, features).anomaly_map[0]
     np.testing.assert_allclose(anomaly_map.numpy(), smooth, atol=5e-6)
 
 

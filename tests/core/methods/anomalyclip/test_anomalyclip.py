@@ -195,8 +195,8 @@ def test_the_state_word_takes_the_words_of_the_category(prepared: Backbone) -> N
     ):
         named = SMALL.changed({"anomalous_state": slot})
         written = [SMALL.changed({"anomalous_state": state}) for state in states]
-        pairs = [know(prepared, one, Category(), None, learner)[0] for one in written]
-        normal, anomalous = know(prepared, named, category, None, learner)[0]
+        pairs = [know(prepared, one, Category(), None, learner).text[0] for one in written]
+        normal, anomalous = know(prepared, named, category, None, learner).text[0]
         assert torch.allclose(normal, pairs[0][0], atol=1e-6)
         mean = sum(pair[1] for pair in pairs) / len(pairs)
         assert torch.allclose(anomalous, mean / mean.norm(), atol=1e-6)
