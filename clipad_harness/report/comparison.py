@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,7 +20,7 @@ from clipad_harness.data.images import read_image
 from clipad_harness.experiments.contenders import Contender
 from clipad_harness.experiments.pipeline import Run, measured_methods
 from clipad_harness.papers.card import read_paper
-from clipad_harness.report.figures import PALETTE, UNCLEAR, UNDEFINED, say_undefined
+from clipad_harness.report.figures import PALETTE, UNDEFINED, draw_intervals, say_undefined
 from clipad_harness.report.map_grid import Pictured, map_grid
 from clipad_harness.report.side_by_side import SideBySide, differences
 from clipad_harness.report.summary import COSTS
@@ -153,22 +152,9 @@ def difference_figure(
     figure, axes = plt.subplots(1, 2, figsize=(9.0, height), sharey=True)
     alt = []
     for panel, (level, frame) in zip(axes, frames.items(), strict=True):
-        errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["difference"].to_numpy())
-        colours = [PALETTE[0] if clear else UNCLEAR for clear in frame["clear"]]
-        for place, colour in enumerate(colours):
-            panel.errorbar(
-                frame["difference"].iloc[place],
-                place,
-                xerr=errors[:, place : place + 1],
-                fmt="D" if place == len(names) - 1 else "o",
-                color=colour,
-                capsize=2,
-            )
-        panel.axvline(0, color="black", linewidth=1)
-        panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(len(names) - 0.5, -0.5)
+        lines = frame[["difference", "low", "high"]].itertuples(index=False, name=None)
+        draw_intervals(panel, names, lines, last="D")
         panel.set_title(f"{level} AUROC, points", fontsize=9.5)
-        seaborn.despine(ax=panel, left=True)
         if frame["difference"].isna().all():
             panel.text(0.5, 0.5, UNDEFINED, transform=panel.transAxes, ha="center", fontsize=9)
         points = [percent(float(v), signed=True) for v in frame.iloc[-1, :3]]

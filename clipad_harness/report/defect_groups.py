@@ -13,14 +13,13 @@ from functools import cached_property
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn
 from numpy.typing import NDArray
 
 from clipad_core.metrics import METRIC_LABELS
 from clipad_core.metrics.metrics import UNDEFINED, pixel_metrics
 from clipad_harness.experiments.contenders import Contender
 from clipad_harness.experiments.shards import CategoryScores
-from clipad_harness.report.figures import PALETTE, UNCLEAR, show
+from clipad_harness.report.figures import draw_intervals, show
 from clipad_harness.report.questions import Asked, Effect, Verdict, judged
 from clipad_harness.report.side_by_side import image_weights, percentile_interval
 from clipad_harness.report.tables import DASH, Cell, Html, Row, callout, html_table, percent
@@ -161,18 +160,10 @@ class DefectGroups:
         size = (9.0, 0.9 + 0.24 * len(groups))
         figure, panels = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
         for panel, name in zip(panels[0], names, strict=True):
-            for place, group in enumerate(groups):
-                effect = self.effect(name, base, group)
-                value, colour = effect.difference, PALETTE[0] if effect.clear else UNCLEAR
-                around = [[value - effect.low], [effect.high - value]]
-                panel.errorbar(value, place, xerr=around, fmt="o", color=colour, capsize=2)
+            draw_intervals(panel, groups, (self.effect(name, base, g).interval for g in groups))
             said.append(f"{name} {self.effect(name, base)}")
-            panel.axvline(0, color="black", linewidth=1)
-            panel.set_yticks(range(len(groups)), groups)
-            panel.set_ylim(len(groups) - 0.5, -0.5)
             panel.set_title(name, fontsize=9.5)
             panel.set_xlabel("points of pixel AP", fontsize=8.5)
-            seaborn.despine(ax=panel, left=True)
         about = (
             f"{self.asked.title}: pixel AP of each row minus {base}, by size and kind of defect; 95 % "
             "intervals over images, none for fewer than five."

@@ -6,7 +6,7 @@ carries its alt text, and it stays legible in light and dark.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,8 @@ from clipad_harness.report.tables import Html
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# A difference, and where its interval begins and ends.
+Interval = tuple[float, float, float]
 # Of a difference whose interval holds zero.
 UNCLEAR = "#8a929c"
 # What stands in place of a drawing or a number that the data do not define.
@@ -85,6 +87,29 @@ def use_house_style() -> None:
             "text.parse_math": False,
         },
     )
+
+
+def draw_intervals(
+    panel: Axes, names: Sequence[str], intervals: Iterable[Interval], last: str = "o"
+) -> None:
+    """Differences with their intervals below each other; grey where an interval holds zero.
+
+    Args:
+        last: the marker of the last line.
+    """
+    for place, (value, low, high) in enumerate(intervals):
+        panel.errorbar(
+            value,
+            place,
+            xerr=[[abs(value - low)], [abs(high - value)]],
+            fmt=last if place == len(names) - 1 else "o",
+            color=PALETTE[0] if low > 0 or high < 0 else UNCLEAR,
+            capsize=2,
+        )
+    panel.axvline(0, color="black", linewidth=1)
+    panel.set_yticks(range(len(names)), names)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    seaborn.despine(ax=panel, left=True)
 
 
 def show(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from clipad_harness.experiments.novelty import Novelty
 from clipad_harness.report.figures import PALETTE, show
-from clipad_harness.report.questions import Effect, Verdict
-from clipad_harness.report.side_by_side import Drawn, aurocs, image_weights
+from clipad_harness.report.questions import Effect, Verdict, verdict_word
+from clipad_harness.report.side_by_side import Drawn, aurocs, image_weights, middle
 from clipad_harness.report.tables import DASH, Cell, Html, Row, html_table, percent
 
 CHANCE = 50.0
@@ -77,8 +77,7 @@ class NoveltyTable:
         if first is None or (base is not None and second is None):
             return None
         value, drawn = second if second is not None else (CHANCE, np.array(CHANCE))
-        low, high = np.quantile(first[1] - drawn, [0.025, 0.975])
-        return Effect(first[0] - value, float(low), float(high))
+        return Effect(first[0] - value, *middle(first[1] - drawn))
 
     def verdict(
         self, title: str, row: tuple[str, str], base: tuple[str, str] | None = None
@@ -88,9 +87,8 @@ class NoveltyTable:
         if effect is None:
             return None
         beyond = "chance" if base is None else _words(base)
-        word = "yes" if effect.low > 0 else "no" if effect.high < 0 else "undecided"
         sentence = f"{title}: {_words(row)} minus {beyond}, AUROC {effect} points"
-        return Verdict(word, sentence)  # type: ignore[arg-type]
+        return Verdict(verdict_word(effect.low, effect.high), sentence)
 
     def table(self) -> Html:
         """A row a method and score, a column a kind of task, with the 95 % interval."""
@@ -160,7 +158,7 @@ class NoveltyTable:
     def _interval(self, title: str, method: str, name: str) -> str:
         if (kept := self.samples.get((title, method, name))) is None:
             return DASH
-        low, high = np.quantile(kept[1], [0.025, 0.975])
+        low, high = middle(kept[1])
         return f"{percent(kept[0])} [{percent(low)}, {percent(high)}]"
 
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn
 
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
@@ -27,10 +26,11 @@ from clipad_harness.experiments.variants import question_group
 from clipad_harness.report.ablations import UNMEASURED
 from clipad_harness.report.comparison import seed_means
 from clipad_harness.report.defect_kinds import of_kinds
-from clipad_harness.report.figures import PALETTE, UNCLEAR, show
+from clipad_harness.report.figures import Interval, draw_intervals, show
 from clipad_harness.report.side_by_side import SideBySide, differences, measure_all
 from clipad_harness.report.tables import Cell, Html, Row, callout, html_table, percent
 
+Word = Literal["yes", "no", "undecided"]
 LEVELS = ("image", "pixel")
 # Beside the two AUROC, whose differences have intervals.
 FURTHER_METRICS = ("image_ap", "pixel_ap", "aupro")
@@ -48,6 +48,11 @@ class Effect:
     def clear(self) -> bool:
         """Whether the interval leaves zero out."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def interval(self) -> Interval:
+        """As it is drawn."""
+        return self.difference, self.low, self.high
 
     def __str__(self) -> str:
         """As tables print it.
@@ -70,8 +75,17 @@ class Verdict:
         sentence: the numbers behind it.
     """
 
-    word: Literal["yes", "no", "undecided"]
+    word: Word
     sentence: str
+
+
+def verdict_word(low: float, high: float, points: float = 0.0) -> Word:
+    """What an interval says of the prediction that it lies above so many points.
+
+    >>> verdict_word(1, 3), verdict_word(-3, -1), verdict_word(-1, 1)
+    ('yes', 'no', 'undecided')
+    """
+    return "yes" if low > points else "no" if high < points else "undecided"
 
 
 def judged(effect: Effect, points: float, subject: str) -> Verdict:
@@ -83,9 +97,7 @@ def judged(effect: Effect, points: float, subject: str) -> Verdict:
     >>> judged(Effect(2.0, 1.0, 3.0), 0.0, "a minus b").word
     'yes'
     """
-    word: Literal["yes", "no", "undecided"] = (
-        "yes" if effect.low > points else "no" if effect.high < points else "undecided"
-    )
+    word = verdict_word(effect.low, effect.high, points)
     return Verdict(word, f"{subject}: {effect} points")
 
 
@@ -217,17 +229,10 @@ class Asked:
         figure, axes = plt.subplots(1, 2, figsize=(9.0, 0.9 + 0.26 * len(names)), sharey=True)
         said = []
         for panel, level in zip(axes, LEVELS, strict=True):
-            for place, name in enumerate(names):
-                effect = self.effect(name, base, level)
-                value, colour = effect.difference, PALETTE[0] if effect.clear else UNCLEAR
-                around = [[value - effect.low], [effect.high - value]]
-                panel.errorbar(value, place, xerr=around, fmt="o", color=colour, capsize=2)
-                said.append(f"{name} {effect} by {level} AUROC")
-            panel.axvline(0, color="black", linewidth=1)
-            panel.set_yticks(range(len(names)), names)
-            panel.set_ylim(len(names) - 0.5, -0.5)
+            effects = {name: self.effect(name, base, level) for name in names}
+            draw_intervals(panel, names, (effect.interval for effect in effects.values()))
             panel.set_title(f"{level} AUROC, points", fontsize=9.5)
-            seaborn.despine(ax=panel, left=True)
+            said += [f"{name} {effect} by {level} AUROC" for name, effect in effects.items()]
         about = f"{self.title}: each row minus {base}, 95 % intervals over images and seeds."
         show(figure, f"{about} {'; '.join(said)}.", caption=about)
 

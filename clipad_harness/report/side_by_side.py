@@ -182,7 +182,14 @@ def percentile_interval(
     Args:
         images: how many normal and how many damaged ones there are.
     """
-    if images.min() < LEAST_IMAGES:
-        return np.nan, np.nan
+    return middle(samples) if images.min() >= LEAST_IMAGES else (np.nan, np.nan)
+
+
+def middle(samples: NDArray[np.float64]) -> tuple[float, float]:
+    """Between which values the middle 95 per cent of some resamples lie.
+
+    >>> middle(np.arange(41.0))
+    (1.0, 39.0)
+    """
     low, high = np.quantile(samples, [0.025, 0.975])
     return float(low), float(high)

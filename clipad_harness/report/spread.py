@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import fill
-from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,8 +17,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from clipad_harness.report.figures import PALETTE, show
-from clipad_harness.report.questions import LEVELS, Asked, Verdict
-from clipad_harness.report.side_by_side import LEAST_IMAGES, resampled
+from clipad_harness.report.questions import LEVELS, Asked, Verdict, verdict_word
+from clipad_harness.report.side_by_side import LEAST_IMAGES, middle, resampled
 from clipad_harness.report.tables import DASH, percent
 
 
@@ -57,14 +56,11 @@ def shrinks(before: Asked, after: Asked, level: str, share: float) -> Verdict | 
     if not before.among or not after.among:
         return None
     first, second = (deviations(asked, level) for asked in (before, after))
-    low, high = np.quantile(second - share * first, [0.025, 0.975])
-    word: Literal["yes", "no", "undecided"] = (
-        "yes" if high < 0 else "no" if low > 0 else "undecided"
-    )
+    word = verdict_word(*middle(share * first - second))
     said = []
     for asked, samples in ((before, first), (after, second)):
         own = percent(float(np.std(asked.values(f"{level}_auroc"))))
-        ends = ", ".join(percent(end) for end in np.quantile(samples, [0.025, 0.975]))
+        ends = ", ".join(percent(end) for end in middle(samples))
         said.append(f"{own} [{ends}] points in {asked.group}")
     return Verdict(word, f"the deviation over rows by {level} AUROC is {' and '.join(said)}")
 
