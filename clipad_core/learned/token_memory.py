@@ -1,4 +1,4 @@
-"""References as a memory of raw patch tokens: APRIL-GAN's, and VCP-CLIP's where it is given some.
+"""References as a memory of patch tokens: APRIL-GAN's, and that of learned methods where they get some.
 
 Nothing is learned about them: tokens are compared as the frozen tower gives them, block by block.
 """
@@ -22,7 +22,7 @@ Memory = dict[int, Tensor]
 
 
 def build_memory(references: Features, blocks: Iterable[int]) -> Memory:
-    """The raw patch tokens of all references, unit norm, of some blocks (APRIL-GAN, section 2.2)."""
+    """The patch tokens of all references, unit norm, of some blocks (APRIL-GAN, section 2.2)."""
     return {
         block: F.normalize(precise(references.patch_tokens[block].flatten(0, 1)), dim=-1)
         for block in blocks

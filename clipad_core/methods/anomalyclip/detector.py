@@ -24,6 +24,7 @@ from clipad_core.clip.features import Features, Images, Recipe
 from clipad_core.clip.prepare import check_has_blocks, prepare
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
+from clipad_core.learned.token_memory import Memory, build_memory
 from clipad_core.maps import (
     check_finite,
     check_maps,
@@ -49,12 +50,7 @@ from clipad_core.methods.anomalyclip.learner import (
     sample_order,
     sizes_of,
 )
-from clipad_core.methods.anomalyclip.memory import (
-    Memory,
-    build_memory,
-    fused_image_score,
-    visual_map,
-)
+from clipad_core.methods.anomalyclip.memory import fused_image_score, visual_map
 from clipad_core.methods.anomalyclip.text import (
     category_words,
     check_category,
@@ -268,7 +264,7 @@ def know(
         references: as `encode` gives them with `reference_recipe`; None: zero-shot, the paper's way.
         learner: from `make_learner` or a checkpoint; the same with and without references.
     """
-    memory = None if references is None else build_memory(references, config)
+    memory = None if references is None else build_memory(references, compared_blocks(config))
     return Knowledge(embeddings_of(learner, backbone, config, category), memory)
 
 

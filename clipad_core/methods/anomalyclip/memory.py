@@ -8,26 +8,12 @@ images, and what is like none of them is anomalous, whatever the prompts say of 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from clipad_core.clip.device import precise
 from clipad_core.clip.features import Features
-from clipad_core.maps import association_scores
-from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig, compared_blocks
-
-# Unit-norm patch embeddings of all references, (r, d), by block.
-Memory = dict[int, Tensor]
-
-
-def build_memory(references: Features, config: AnomalyCLIPConfig) -> Memory:
-    """The patches of all references as the branch gives them, unit norm; nothing is learned of them."""
-    return {
-        block: _unit(references.patch_tokens[block]).flatten(0, 1)
-        for block in compared_blocks(config)
-    }
+from clipad_core.learned.token_memory import Memory, patch_distances
 
 
 def visual_map(features: Features, memory: Memory, grid: tuple[int, int]) -> Float[Tensor, "b h w"]:
@@ -40,12 +26,9 @@ def visual_map(features: Features, memory: Memory, grid: tuple[int, int]) -> Flo
     Args:
         grid: rows and columns of patches.
     """
-    distances = [
-        association_scores(_unit(features.patch_tokens[block]), patches)
-        for block, patches in memory.items()
-    ]
+    distances = [patch_distances(features.patch_tokens[block], memory[block]) for block in memory]
     # A patch that is its own reference is at -1e-7, and reciprocals of both signs cancel.
-    total = torch.stack(distances).mean(dim=0).clamp(min=0)
+    total = torch.stack(distances).mean(dim=0).clamp(min=0) / 2
     return rearrange(total, "b (h w) -> b h w", h=grid[0])
 
 
@@ -66,8 +49,3 @@ def fused_image_score(
     """
     highest = visual.flatten(1).amax(dim=1)
     return {"both": (text + highest) / 2, "visual": highest, "text": text}[rule]
-
-
-def _unit(patches: Float[Tensor, "b p d"]) -> Float[Tensor, "b p d"]:
-    """Unit norm, which the patches of an ensemble of branches have not, in float32 at least."""
-    return F.normalize(precise(patches), dim=-1)

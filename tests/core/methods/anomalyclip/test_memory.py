@@ -12,8 +12,9 @@ from vcpclip_cases import pictures
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.features import Features, encode_all
 from clipad_core.errors import ClipadError
+from clipad_core.learned.token_memory import build_memory
 from clipad_core.maps import smoothed, upsample
-from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
+from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig, compared_blocks
 from clipad_core.methods.anomalyclip.detector import (
     METHOD,
     AnomalyCLIP,
@@ -23,7 +24,7 @@ from clipad_core.methods.anomalyclip.detector import (
     reference_recipe,
 )
 from clipad_core.methods.anomalyclip.learner import make_learner
-from clipad_core.methods.anomalyclip.memory import build_memory, visual_map
+from clipad_core.methods.anomalyclip.memory import visual_map
 
 # Reads block 1 for the text, blocks 2 and 3 for the memory.
 SMALL = AnomalyCLIPConfig().changed(
@@ -151,6 +152,6 @@ def test_in_half_precision_distances_are_those_of_float32(backbone: Backbone) ->
     half = replace(tested, patch_tokens={b: t.half() for b, t in tested.patch_tokens.items()})
     single = replace(half, patch_tokens={b: t.float() for b, t in half.patch_tokens.items()})
     with torch.autocast("cpu", torch.float16):
-        found = visual_map(half, build_memory(half, SMALL), (6, 6))
-    expected = visual_map(single, build_memory(single, SMALL), (6, 6))
+        found = visual_map(half, build_memory(half, compared_blocks(SMALL)), (6, 6))
+    expected = visual_map(single, build_memory(single, compared_blocks(SMALL)), (6, 6))
     assert found.dtype == torch.float32 and torch.equal(found, expected)
