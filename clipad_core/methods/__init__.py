@@ -5,6 +5,7 @@ Rooms are found by their folder, so nothing keeps a list of them; and they never
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ def rooms() -> list[str]:
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py"))
 
 
+@cache
 def find_method(name: str) -> Method:
     """The method of a room.
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 from clipad_core.metrics.aupro import (
     AuproCurve,
     AuproDefinition,
+    Pixels,
     aupro_of_pixels,
     curve_of_pixels,
     pool_pixels,
@@ -67,7 +68,19 @@ def pixel_metrics(
     >>> pixel_metrics(maps, np.array([[[0, 0], [0, 1]]]))
     {'pixel_auroc': 1.0, 'pixel_ap': 1.0, 'pixel_f1max': 1.0, 'aupro': 1.0}
     """
-    pixels = pool_pixels(maps, masks)
+    return metrics_of_pixels(pool_pixels(maps, masks), aupro=aupro, fpr_limit=fpr_limit, iou=iou)
+
+
+def metrics_of_pixels(
+    pixels: Pixels, *, aupro: AuproDefinition = "exact", fpr_limit: float = 0.3, iou: bool = False
+) -> dict[str, float]:
+    """`pixel_metrics` of pixels that are pooled already, which further metrics can be read from too.
+
+    >>> import numpy as np
+    >>> pixels = pool_pixels(np.array([[[0.1, 0.2], [0.3, 0.9]]]), np.array([[[0, 0], [0, 1]]]))
+    >>> metrics_of_pixels(pixels)["pixel_auroc"]
+    1.0
+    """
     region_overlap = aupro_of_pixels(pixels, aupro, fpr_limit)
     named = _named("pixel", pixels.ranking) | {"aupro": region_overlap}
     return named | ({"pixel_iou": _iou(pixels.ranking)} if iou else {})

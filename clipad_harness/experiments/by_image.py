@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipad_core.metrics import METRICS
-from clipad_core.metrics.aupro import AuproDefinition
-from clipad_core.metrics.metrics import aupro
+from clipad_core.metrics.aupro import AuproDefinition, aupro_of_pixels
 from clipad_harness.base.sealed import read_tensors, tell_damage, write_tensors
 from clipad_harness.experiments.shards import CategoryScores
 
@@ -60,7 +59,7 @@ def by_image(
     exact, pixels = values["aupro"], None
     if has_masks:
         if definition != "exact":
-            exact = aupro(scored.maps, scored.masks, fpr_limit=fpr_limit)
+            exact = aupro_of_pixels(scored.pixels, "exact", fpr_limit)
         pixels = _counts(scored.maps, scored.masks)
     return ByImage({**values, "aupro": exact}, scored.image_scores, pixels, (height, width))
 
@@ -68,8 +67,8 @@ def by_image(
 def _counts(
     maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]
 ) -> NDArray[np.int32]:
-    values = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    values = np.sort(np.concatenate([anomaly_map.ravel() for anomaly_map in maps]))
+    edges = np.unique(values[np.arange(1, BINS) * len(values) // BINS])
     counts = np.zeros((2, len(maps), BINS), dtype=np.int32)
     for place, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
         bins = np.searchsorted(edges, anomaly_map.ravel(), side="right")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -288,15 +288,18 @@ class Encodings:
         """The backbone as it was loaded, before the method prepares it."""
         return shared_backbone(self._weights(config), config.precision, self.device)
 
+    @cached_property
+    def _tags(self) -> tuple[str, ...]:
+        """The published weights that a config of the method can name; every shard asks."""
+        field = find_method(self.name).weights
+        return get_args(get_type_hints(type(self.main))[field]) if field else ()
+
     def _weights(self, config: Any) -> Weights:
         """The profile's weights; where it runs published ones that configs name, the config's own."""
         field = find_method(self.name).weights
-        if not field:
+        if self.weights.weights not in self._tags:
             return self.weights
-        own, tags = getattr(self.main, field), get_args(get_type_hints(type(self.main))[field])
-        if self.weights.weights not in tags:
-            return self.weights
-        if self.weights.weights != own:
+        if self.weights.weights != (own := getattr(self.main, field)):
             raise ClipadError(
                 f"profiles.{self.profile}.{self.name}.weights: found {self.weights.weights!r}, while the "
                 f"preset and its changes ask for {own}; write {own} there, or "

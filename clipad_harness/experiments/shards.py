@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipad_core.metrics import METRICS
-from clipad_core.metrics.aupro import AuproDefinition
-from clipad_core.metrics.metrics import UNDEFINED, image_metrics, pixel_metrics
+from clipad_core.metrics.aupro import AuproDefinition, Pixels, pool_pixels
+from clipad_core.metrics.metrics import UNDEFINED, image_metrics, metrics_of_pixels
 from clipad_harness.base.sealed import read_json, tell_damage, write_json
 
 MAIN = "main"
@@ -53,6 +54,11 @@ class CategoryScores:
     masks: list[NDArray[np.bool_]]
     references: list[str]
 
+    @cached_property
+    def pixels(self) -> Pixels:
+        """All pixels, pooled and ranked once for whatever is measured of them."""
+        return pool_pixels(self.maps, self.masks)
+
 
 def as_measured(values: Tensor) -> NDArray[np.float32]:
     """Scores or a map as every metric, table and picture sees them: rounded to 24 bits.
@@ -76,7 +82,7 @@ def measure(
     values = dict.fromkeys(METRICS, UNDEFINED)
     values |= image_metrics(scored.images["label"].to_numpy(), scored.image_scores)
     if has_masks:
-        values |= pixel_metrics(scored.maps, scored.masks, aupro=aupro, fpr_limit=fpr_limit)
+        values |= metrics_of_pixels(scored.pixels, aupro=aupro, fpr_limit=fpr_limit)
     return values
 
 
