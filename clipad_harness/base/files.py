@@ -9,8 +9,10 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -62,8 +64,7 @@ def parse_yaml(text: str, source: object) -> Any:
     {'a': [1, 2.5, False]}
     """
     try:
-        _check_size(text)
-        return yaml.load(text, _PlainLoader)
+        return deepcopy(_parsed(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
@@ -71,6 +72,13 @@ def parse_yaml(text: str, source: object) -> Any:
         raise ClipadError(
             f"{source}: not valid YAML{line} ({problem}); correct it there."
         ) from error
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> Any:
+    """What `parse_yaml` gives copies of: a page over all methods reads the same settings a hundred times."""
+    _check_size(text)
+    return yaml.load(text, _PlainLoader)
 
 
 def yaml_line(value: object) -> str:

@@ -33,6 +33,7 @@ class DatasetImages:
     ) -> None:
         self.index, self.data, self._phrases = index, data, phrases or {}
         self._contents: dict[str, str] = {}
+        self._described: dict[str, Category] = {}
         self._rows: dict[tuple[str, str], pd.DataFrame] = {}
         self._latest_masks: tuple[Hashable, list[NDArray[np.bool_]]] = (None, [])
 
@@ -57,6 +58,11 @@ class DatasetImages:
         that it does not show, no more than its own; its `other_phrases` those of the next category
         that has some.
         """
+        if category not in self._described:
+            self._described[category] = self._describe(category)
+        return self._described[category]
+
+    def _describe(self, category: str) -> Category:
         names, own = self.categories, self.defects(category)
         place = names.index(category)
         behind = (*names[place + 1 :], *names[:place])

@@ -67,13 +67,29 @@ def by_image(
 def _counts(
     maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]
 ) -> NDArray[np.int32]:
+    """Normal and damaged pixels in bins of equal shares."""
     values = np.sort(np.concatenate([anomaly_map.ravel() for anomaly_map in maps]))
     edges = np.unique(values[np.arange(1, BINS) * len(values) // BINS])
-    counts = np.zeros((2, len(maps), BINS), dtype=np.int32)
+    return pixel_counts(maps, masks, edges, BINS)
+
+
+def pixel_counts(
+    maps: Sequence[NDArray[np.float32]],
+    masks: Sequence[NDArray[np.bool_]],
+    edges: NDArray[np.float32],
+    bins: int,
+) -> NDArray[np.int32]:
+    """Normal and damaged pixels of every image by bin of their score (2, b, bins).
+
+    Args:
+        edges: ascending; a score that equals one lies in the bin above it.
+        bins: at least one more than there are edges.
+    """
+    counts = np.zeros((2, len(maps), bins), dtype=np.int32)
     for place, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        bins = np.searchsorted(edges, anomaly_map.ravel(), side="right")
-        for kind, chosen in enumerate((~mask.ravel(), mask.ravel())):
-            counts[kind, place] = np.bincount(bins[chosen], minlength=BINS)
+        # One count for both kinds: those of damaged pixels lie behind those of normal ones.
+        kinds = np.searchsorted(edges, anomaly_map, side="right") + bins * mask
+        counts[:, place] = np.bincount(kinds.ravel(), minlength=2 * bins).reshape(2, bins)
     return counts
 
 

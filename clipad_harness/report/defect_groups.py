@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clipad_core.metrics import METRIC_LABELS
 from clipad_core.metrics.metrics import UNDEFINED, pixel_metrics
+from clipad_harness.experiments.by_image import pixel_counts
 from clipad_harness.experiments.contenders import Contender
 from clipad_harness.experiments.shards import CategoryScores
 from clipad_harness.report.figures import draw_intervals, show
@@ -101,11 +102,11 @@ class DefectGroups:
     def _samples(self, group: str) -> dict[str, NDArray[np.float64]]:
         """Pixel AP of every row in the same resamples of each category (categories, resamples)."""
         if group not in self._resampled:
-            generator = np.random.default_rng(0)
             samples: dict[str, list[NDArray[np.float64]]] = {row: [] for row in self.asked.labels}
-            for one in (category for category in self._categories if group in category.groups):
+            members = [one for one in self._categories if group in one.groups]
+            for place, one in enumerate(members):
                 chosen = one.groups[group]
-                weights = image_weights(one.labels[chosen], generator)
+                weights = image_weights(one.labels[chosen], place)
                 for row, counts in one.counts.items():
                     samples[row].append(_precisions(counts[:, chosen], weights))
             self._resampled[group] = {row: np.stack(parts) for row, parts in samples.items()}
@@ -220,12 +221,8 @@ def _counts(scored: CategoryScores) -> NDArray[np.float64]:
     """Normal and damaged pixels of every image by bin of their score, the highest bin first."""
     damaged = np.concatenate([m[mask] for m, mask in zip(scored.maps, scored.masks, strict=True)])
     edges = np.unique(np.quantile(damaged, np.linspace(0, 1, BINS + 1)[:-1], method="lower"))
-    counts = np.zeros((2, len(scored.maps), len(edges) + 1))
-    for place, (anomaly_map, mask) in enumerate(zip(scored.maps, scored.masks, strict=True)):
-        bins = np.searchsorted(edges, anomaly_map, side="right")
-        for kind, chosen in enumerate((~mask, mask)):
-            counts[kind, place] = np.bincount(bins[chosen], minlength=len(edges) + 1)
-    return counts[:, :, ::-1]
+    counts = pixel_counts(scored.maps, scored.masks, edges, len(edges) + 1)
+    return counts[:, :, ::-1].astype(np.float64)
 
 
 def _precisions(counts: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -85,17 +86,20 @@ def measure_all(among: Sequence[Contender], categories: Sequence[str]) -> SideBy
 
 
 def resampled(
-    first: Drawn, second: Drawn, level: str, generator: np.random.Generator
+    first: Drawn, second: Drawn, level: str, category: int, seed: int = 0
 ) -> NDArray[np.float64]:
     """AUROC of the first method minus that of the second, in every resample of images and seeds.
 
     Args:
         level: `image` or `pixel`.
+        category: its number, so that every one has draws of its own, the same for all methods.
+        seed: of the draws.
 
     Returns:
         `RESAMPLES` differences in [-1, 1]; nan where undefined.
     """
-    weights = image_weights(first.labels, generator)
+    weights = image_weights(first.labels, category, seed)
+    generator = np.random.default_rng((seed, category, 1))
     values = []
     for drawn in (first, second):
         by_seed = np.stack(
@@ -107,14 +111,27 @@ def resampled(
     return difference
 
 
-def image_weights(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """How often every image is in each resample (RESAMPLES, b); both classes keep their sizes."""
-    weights = np.zeros((RESAMPLES, len(labels)))
+def image_weights(labels: NDArray[np.int64], category: int, seed: int = 0) -> NDArray[np.float64]:
+    """How often every image is in each resample (RESAMPLES, b); both classes keep their sizes.
+
+    Args:
+        labels: of the images (b,).
+        category: its number; two of equal labels are drawn from apart from each other.
+        seed: of the draws.
+    """
+    return _image_weights(tuple(labels.tolist()), category, seed)
+
+
+@lru_cache(maxsize=64)
+def _image_weights(labels: tuple[int, ...], category: int, seed: int) -> NDArray[np.float64]:
+    """Drawn once for all pairs of rows that a page compares."""
+    generator, weights = np.random.default_rng((seed, category)), np.zeros((RESAMPLES, len(labels)))
     for label in (0, 1):  # so that no resample is without one of the classes
-        members = np.flatnonzero(labels == label)
+        members = np.flatnonzero(np.equal(labels, label))
         if len(members):
             shares = np.full(len(members), 1 / len(members))
             weights[:, members] = generator.multinomial(len(members), shares, RESAMPLES)
+    weights.flags.writeable = False
     return weights
 
 
@@ -152,16 +169,14 @@ def differences(
         category; the last row is the mean over categories. No interval, NaN, where a category, or
         for the mean all of them together, have fewer than `LEAST_IMAGES` of a kind.
     """
-    generator = np.random.default_rng(seed)
     metric = f"{level}_auroc"
     own = measured.metrics[measured.metrics["metric"] == metric]
     means = own.groupby(["contender", "category"], sort=False)["value"].mean()
     categories = list(dict.fromkeys(name for _, name in measured.drawn))
     rows, spread, counts = [], [], []
-    for name in categories:
-        samples = resampled(
-            measured.drawn[first, name], measured.drawn[second, name], level, generator
-        )
+    for place, name in enumerate(categories):
+        pair = measured.drawn[first, name], measured.drawn[second, name]
+        samples = resampled(*pair, level, place, seed)
         spread.append(samples)
         counts.append(np.bincount(measured.drawn[first, name].labels, minlength=2))
         defined = (first, name) in means and (second, name) in means

@@ -37,10 +37,9 @@ def deviations(asked: Asked, level: str, seed: int = 0) -> NDArray[np.float64]:
     images = sum(np.bincount(drawn[first, name].labels, minlength=2) for name in asked.categories)
     rows = []
     for label in asked.labels:
-        generator = np.random.default_rng(seed)
         differences = [
-            resampled(drawn[label, name], drawn[first, name], level, generator)
-            for name in asked.categories
+            resampled(drawn[label, name], drawn[first, name], level, place, seed)
+            for place, name in enumerate(asked.categories)
         ]
         rows.append(np.mean(differences, axis=0))
     spread: NDArray[np.float64] = 100 * np.std(rows, axis=0)

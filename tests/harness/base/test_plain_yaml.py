@@ -246,3 +246,11 @@ def test_a_line_that_is_offered_gives_the_same_texts_back_to_clipad_and_to_dvc()
     assert parse_as_dvc(line, "text") == {"categories": words}
     for word in words:
         assert parse_yaml(f"dataset: {yaml_line(word)}", "text") == {"dataset": word}
+
+
+def test_what_is_done_to_values_stays_out_of_the_next_reading() -> None:
+    text = "{names: [a, b], within: {deep: [1]}}"
+    first = parse_yaml(text, "settings")
+    first["names"].append("c")
+    first["within"]["deep"][0] = 2
+    assert parse_yaml(text, "settings") == {"names": ["a", "b"], "within": {"deep": [1]}}

@@ -21,6 +21,7 @@ from clipad_harness.report.side_by_side import (
     SideBySide,
     aurocs,
     differences,
+    image_weights,
     measure_all,
     resampled,
 )
@@ -48,7 +49,7 @@ def test_a_method_against_itself_is_never_different_with_one_seed(measurement) -
     _, measured = measurement
     weak = measured.drawn["weak", "nut"]
     for level in ("image", "pixel"):
-        samples = resampled(weak, weak, level, np.random.default_rng(0))
+        samples = resampled(weak, weak, level, 0)
         assert len(samples) == RESAMPLES and np.abs(samples).max() < 1e-12
 
 
@@ -83,6 +84,17 @@ def test_two_runs_give_the_same_intervals(measurement) -> None:
     _, measured = measurement
     first, second = (differences(measured, "weak", "strong <b>", "image") for _ in range(2))
     assert first.equals(second)
+
+
+def test_categories_of_equal_labels_are_drawn_apart_and_each_alike_for_all_pairs() -> None:
+    first = image_weights(LABELS, 0)
+    assert np.array_equal(first, image_weights(LABELS.copy(), 0))
+    assert not np.array_equal(first, image_weights(LABELS, 1))
+    assert not np.array_equal(first, image_weights(LABELS, 0, seed=1))
+    for label in (0, 1):
+        assert (first[:, label == LABELS].sum(axis=1) == (label == LABELS).sum()).all()
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 9
 
 
 def test_without_masks_pixel_numbers_are_unknown() -> None:
