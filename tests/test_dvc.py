@@ -5,7 +5,10 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 import yaml
@@ -73,6 +76,30 @@ def stale(project: Path) -> set[str]:
 
 def of(method: str, *stages: str) -> set[str]:
     return {f"{stage}@{method}" for stage in stages or ("train", "measure", "notebook")}
+
+
+def test_repro_runs_side_by_side_what_keeps_one_core_busy_and_waits_for_nothing(
+    own_copy: Path,
+) -> None:
+    page = own_copy / "clipad_harness" / "site" / "templates" / "page.css"
+    params, before = (own_copy / "params.yaml").read_bytes(), page.read_bytes()
+    plan = [sys.executable, "-c", run_path(str(REPOSITORY / "repro"))["PLAN"]]
+
+    def planned() -> dict[str, list[str]]:
+        return json.loads(
+            subprocess.run(plan, cwd=own_copy, check=True, capture_output=True).stdout
+        )
+
+    try:
+        assert planned() == {}
+        page.write_text("p {}")
+        assert planned() == {name: [] for name in SITE - {"pages"}}
+        change(own_copy, "winclip", "fpr_limit", value=0.2)
+        assert planned()["notebook@winclip"] == ["measure@winclip", "train@winclip"]
+        assert planned()["notebook@vcpclip"] == []
+    finally:
+        page.write_bytes(before)
+        (own_copy / "params.yaml").write_bytes(params)
 
 
 PRINTED = {"printed@tables", "printed@conflicts"}

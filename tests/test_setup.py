@@ -239,6 +239,59 @@ def test_after_a_stage_that_failed_the_home_page_is_written_and_the_exit_code_st
         assert (done.returncode, done.stdout) == (3, output)
 
 
+def planned(plan: str) -> str:
+    """The line of a `python` that answers the question for the plan, and no other."""
+    return f"case $2 in *networkx*) echo '{plan}';; esac"
+
+
+SIDE_BY_SIDE = pytest.mark.skipif(
+    (os.cpu_count() or 1) < 2, reason="one core: nothing is run beside"
+)
+PLAN = '{"explore": ["measure@a"], "notebook@a": ["measure@a"], "essay@b": []}'
+
+
+@SIDE_BY_SIDE
+def test_stages_of_one_core_run_two_at_a_time_between_what_they_need_and_what_is_left(
+    ready: Callable[..., Path],
+) -> None:
+    """The first two wait for each other: one after the other they would never end."""
+    both = "until [ -e at-explore ] && [ -e at-notebook@a ]; do sleep 0.05; done"
+    work = f'echo "dvc $*"; case $3 in --single-item) : > at-$4; {both}; echo ended;; esac'
+    done = repro(ready(work, python=planned(PLAN)))
+    lines = done.stdout.splitlines()
+    alone = [
+        f"dvc --wait-for-lock repro --single-item {name}" for name in ("explore", "notebook@a")
+    ]
+    assert lines[0] == "dvc repro --keep-going measure@a" and set(lines[1:3]) == set(alone)
+    assert lines[-2:] == ["dvc repro --keep-going", "Open the report: reports/index.html"]
+    assert "dvc --wait-for-lock repro --single-item essay@b" in lines[3:-2]
+    assert done.stderr == "repro: 2 at a time: explore, notebook@a, essay@b\n"
+
+
+@SIDE_BY_SIDE
+def test_of_stages_side_by_side_one_that_fails_stops_no_other_and_gives_the_exit_code(
+    ready: Callable[..., Path],
+) -> None:
+    work = 'echo "dvc $*"; case $4 in explore) exit 3;; esac'
+    done = repro(ready(work, python=planned(PLAN)))
+    names = {line.rpartition(" ")[2] for line in done.stdout.splitlines()}
+    assert (done.returncode, names) == (3, {"measure@a", "explore", "notebook@a", "essay@b"})
+
+
+@SIDE_BY_SIDE
+def test_what_waits_for_a_stage_that_failed_is_left_out(ready: Callable[..., Path]) -> None:
+    work = 'echo "dvc $*"; case $3 in measure@a) exit 4;; esac'
+    done = repro(ready(work, python=planned(PLAN)))
+    lines = ["dvc repro --keep-going measure@a", "dvc --wait-for-lock repro --single-item essay@b"]
+    assert (done.returncode, done.stdout.splitlines()) == (4, lines)
+
+
+def test_where_nothing_is_out_of_date_nothing_is_run(ready: Callable[..., Path]) -> None:
+    done = repro(ready("echo dvc", python=planned("{}")))
+    report = "Open the report: reports/index.html"
+    assert (done.returncode, done.stdout) == (0, f"Data and pipelines are up to date.\n{report}\n")
+
+
 def test_settings_that_cannot_be_read_stop_before_dvc(ready: Callable[..., Path]) -> None:
     done = repro(ready("echo dvc", python="echo 'repro: params.yaml: no' >&2; exit 1"))
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "repro: params.yaml: no\n")
