@@ -95,12 +95,14 @@ def score_apart(
 def gaps(
     reference: Mapping[str, np.ndarray], numbers: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """The largest difference by level and metric, of what both have."""
+    """The largest difference by level and metric, of what both have; nan where one alone is undefined."""
     largest: dict[str, float] = {}
     for name in reference.keys() & numbers.keys():
         quantity = "/".join(name.split("/")[:2])
-        gap = float(np.nanmax(np.abs(reference[name] - numbers[name]), initial=0.0))
-        largest[quantity] = max(gap, largest.get(quantity, 0.0))
+        one, other = reference[name], numbers[name]
+        defined = ~(np.isnan(one) & np.isnan(other))
+        gap = np.max(np.abs(one - other), where=defined, initial=largest.get(quantity, 0.0))
+        largest[quantity] = float(gap)
     return dict(sorted(largest.items()))
 
 
@@ -140,8 +142,9 @@ def main(words: Sequence[str] | None = None) -> None:
             [precision] = options.precisions
             numbers = score(options.root, precision, options.categories, Path(folder))
             return safetensors.numpy.save_file(numbers, options.numbers)
-    if not 1 <= options.categories <= len(categories := demo(options.root).categories):
-        parser.error(f"found {options.categories} categories, expected 1 to {len(categories)}.")
+    most = len(demo(options.root).categories)
+    if not 1 <= options.categories <= most:
+        parser.error(f"found {options.categories} categories, expected 1 to {most}.")
     precisions = list(dict.fromkeys([EXACT, *options.precisions]))
     settings = [*all_settings(), BELOW]
     rows = spread(options.root, precisions, settings, options.categories)
