@@ -101,11 +101,16 @@ def test_what_is_undefined_on_both_sides_does_not_differ() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "3"])
-def test_more_categories_than_there_are_is_one_message(
-    project: Path, number: str, capsys: pytest.CaptureFixture[str]
+def test_a_number_of_categories_that_cannot_be_is_one_message(
+    project: Path,
+    tmp_path: Path,
+    number: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(rerun_spread, "spread", lambda *_: [])
     with pytest.raises(SystemExit, match="^2$"):
-        rerun_spread.main([number, "--root", str(project)])
+        rerun_spread.main([number, "--root", str(project), "--out", str(tmp_path / "spread.json")])
     assert f"found {number} categories, expected 1 to 2." in capsys.readouterr().err
 
 
