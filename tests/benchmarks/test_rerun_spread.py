@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,11 +29,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_numbers_of_a_process_of_its_own_are_near_those_of_another_precision_here(
-    project: Path, tmp_path: Path
+def test_numbers_of_a_setting_are_near_those_of_another_precision(
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    single = rerun_spread.score_apart(project, "float32", ONE, 1)
-    exact = rerun_spread.score(project, "float64", 1, tmp_path)
+    def here(words: list[str | Path], env: dict[str, str], **_options: object) -> object:
+        """What the process does, without the seconds until it has its libraries."""
+        assert words[:3] == [sys.executable, "-m", "benchmarks.rerun_spread"]
+        assert env["OMP_NUM_THREADS"] == "1"
+        rerun_spread.main([str(word) for word in words[3:]])
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", here)
+    exact, single = (
+        rerun_spread.score_apart(project, precision, ONE, 1) for precision in ("float64", "float32")
+    )
     places = {"hex_nut, 0-shot", "hex_nut, 1-shot"}
     quantities = {"scores/image", "scores/maps", *(f"metrics/{name}" for name in METRICS)}
     features = {name for name in single if name.startswith("features/value/")}
