@@ -29,6 +29,7 @@ from benchmarks.environment import REPOSITORY
 from clipad_core.clip.backbone import PRECISIONS
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
+from clipad_harness.base.settings import find_root
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.shards import measure, measured_on
@@ -41,14 +42,14 @@ BELOW = Setting("below AVX2", "torch without AVX", {"ATEN_CPU_CAPABILITY": "defa
 EXACT = "float64"
 
 
-def demo(root: Path) -> Run:
+def demo() -> Run:
     """WinCLIP with the stand-in on the drawn dataset, whatever profile the project runs."""
-    return open_run(root, "winclip", {"profile": "demo"})
+    return open_run(find_root(REPOSITORY), "winclip", {"profile": "demo"})
 
 
-def score(root: Path, precision: str, categories: int, folder: Path) -> dict[str, np.ndarray]:
+def score(precision: str, categories: int, folder: Path) -> dict[str, np.ndarray]:
     """Features, scores and metrics by name; features are kept in `folder` and read from there."""
-    run = demo(root)
+    run = demo()
     main = run.variants[0]
     main = replace(main, config=main.config.changed({"precision": precision}))
     index = run.index.groupby(["category", "split", "defect"], sort=False).head(IMAGES)
@@ -71,13 +72,11 @@ def score(root: Path, precision: str, categories: int, folder: Path) -> dict[str
     return numbers
 
 
-def score_apart(
-    root: Path, precision: str, setting: Setting, categories: int
-) -> dict[str, np.ndarray]:
+def score_apart(precision: str, setting: Setting, categories: int) -> dict[str, np.ndarray]:
     """The numbers of one precision under one setting, which a process of its own starts with."""
     with tempfile.TemporaryDirectory() as folder:
         numbers = Path(folder) / "numbers.safetensors"
-        words = [str(categories), "--precisions", precision, "--root", str(root)]
+        words = [str(categories), "--precisions", precision]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.rerun_spread", *words, "--numbers", numbers],
             cwd=REPOSITORY,
@@ -107,7 +106,7 @@ def gaps(
 
 
 def spread(
-    root: Path, precisions: Sequence[str], settings: Sequence[Setting], categories: int
+    precisions: Sequence[str], settings: Sequence[Setting], categories: int
 ) -> list[dict[str, object]]:
     """A row a precision and setting: differences from the first setting and from float64's first."""
     exact: dict[str, np.ndarray] = {}
@@ -115,7 +114,7 @@ def spread(
     for precision in precisions:
         first: dict[str, np.ndarray] = {}
         for setting in settings:
-            numbers = score_apart(root, precision, setting, categories)
+            numbers = score_apart(precision, setting, categories)
             first, exact = first or numbers, exact or numbers
             differences = {
                 "from the first": gaps(first, numbers),
@@ -133,21 +132,20 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("categories", nargs="?", type=int, default=3, help="how many (default 3)")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--root", type=Path, default=REPOSITORY, help="of the project")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--numbers", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.numbers:
         with tempfile.TemporaryDirectory() as folder:
             [precision] = options.precisions
-            numbers = score(options.root, precision, options.categories, Path(folder))
+            numbers = score(precision, options.categories, Path(folder))
             return safetensors.numpy.save_file(numbers, options.numbers)
-    most = len(demo(options.root).categories)
+    most = len(demo().categories)
     if not 1 <= options.categories <= most:
         parser.error(f"found {options.categories} categories, expected 1 to {most}.")
     precisions = list(dict.fromkeys([EXACT, *options.precisions]))
     settings = [*all_settings(), BELOW]
-    rows = spread(options.root, precisions, settings, options.categories)
+    rows = spread(precisions, settings, options.categories)
     result = {"categories": options.categories, "rows": rows}
     write_text(options.out, json.dumps(result, indent=1) + "\n")
     return None

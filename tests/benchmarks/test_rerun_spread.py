@@ -13,6 +13,7 @@ from project import make_project
 from benchmarks import rerun_spread
 from clipad_core.errors import ClipadError
 from clipad_core.metrics import METRICS
+from clipad_harness.base.settings import ROOT_VARIABLE
 from clipad_harness.data.stages import write_index
 from clipad_harness.standin.datasets import draw
 from clipad_harness.verify.cpu_settings import Setting
@@ -29,19 +30,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project is the one that the benchmark runs on."""
+    monkeypatch.setenv(ROOT_VARIABLE, str(project))
+
+
 def test_numbers_of_a_setting_are_near_those_of_another_precision(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def here(words: list[str | Path], env: dict[str, str], **_options: object) -> object:
+    def run(words: list[str | Path], env: dict[str, str], **_options: object) -> object:
         """What the process does, without the seconds until it has its libraries."""
         assert words[:3] == [sys.executable, "-m", "benchmarks.rerun_spread"]
         assert env["OMP_NUM_THREADS"] == "1"
         rerun_spread.main([str(word) for word in words[3:]])
         return subprocess.CompletedProcess(words, 0)
 
-    monkeypatch.setattr(subprocess, "run", here)
+    monkeypatch.setattr(subprocess, "run", run)
     exact, single = (
-        rerun_spread.score_apart(project, precision, ONE, 1) for precision in ("float64", "float32")
+        rerun_spread.score_apart(precision, ONE, 1) for precision in ("float64", "float32")
     )
     places = {"hex_nut, 0-shot", "hex_nut, 1-shot"}
     quantities = {"scores/image", "scores/maps", *(f"metrics/{name}" for name in METRICS)}
@@ -59,7 +66,7 @@ def test_numbers_of_a_setting_are_near_those_of_another_precision(
 
 
 def test_differences_are_those_from_the_first_setting_and_from_float64(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {
         ("float64", "one"): ([1.0, 2.0], 0.5),
@@ -68,10 +75,8 @@ def test_differences_are_those_from_the_first_setting_and_from_float64(
         ("float32", "other"): ([1.0, 2.0], 0.5),
     }
 
-    def scored(
-        root: Path, precision: str, setting: Setting, categories: int
-    ) -> dict[str, np.ndarray]:
-        assert (root, categories) == (project, 2)
+    def scored(precision: str, setting: Setting, categories: int) -> dict[str, np.ndarray]:
+        assert categories == 2
         maps, aupro = values[precision, setting.name]
         own = {f"features/value/{precision}/tokens": np.zeros(1)}
         return own | {"scores/maps/nut": np.array(maps), "metrics/aupro/nut": np.array(aupro)}
@@ -80,7 +85,7 @@ def test_differences_are_those_from_the_first_setting_and_from_float64(
     monkeypatch.setattr(rerun_spread, "all_settings", lambda: [ONE])
     monkeypatch.setattr(rerun_spread, "BELOW", OTHER)
     out = tmp_path / "spread.json"
-    words = ["2", "--precisions", "float32", "--root", str(project), "--out", str(out)]
+    words = ["2", "--precisions", "float32", "--out", str(out)]
     rerun_spread.main(words)
     result = json.loads(out.read_text())
     found = [
@@ -112,7 +117,6 @@ def test_what_is_undefined_on_both_sides_does_not_differ() -> None:
 
 @pytest.mark.parametrize("number", ["0", "3"])
 def test_a_number_of_categories_that_cannot_be_is_one_message(
-    project: Path,
     tmp_path: Path,
     number: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -120,15 +124,13 @@ def test_a_number_of_categories_that_cannot_be_is_one_message(
 ) -> None:
     monkeypatch.setattr(rerun_spread, "spread", lambda *_: [])
     with pytest.raises(SystemExit, match="^2$"):
-        rerun_spread.main([number, "--root", str(project), "--out", str(tmp_path / "spread.json")])
+        rerun_spread.main([number, "--out", str(tmp_path / "spread.json")])
     assert f"found {number} categories, expected 1 to 2." in capsys.readouterr().err
 
 
-def test_a_process_that_stops_is_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_stops_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     if (stops := shutil.which("false")) is None:
         pytest.skip("no command that fails")
     monkeypatch.setattr(sys, "executable", stops)
     with pytest.raises(ClipadError, match="^float32, setting 'one': found exit code 1"):
-        rerun_spread.score_apart(tmp_path, "float32", ONE, 1)
+        rerun_spread.score_apart("float32", ONE, 1)
