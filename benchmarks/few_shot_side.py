@@ -5,13 +5,19 @@ their scores and maps, made by anomalib's own classes with their own defaults: l
 preprocessing.
 """
 
+from __future__ import annotations
+
 import json
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = {"imagenet": True, "random": False}
 
 
-def prepared(name: str, pre_trained: bool, device):
+def prepared(name: str, pre_trained: bool, device: torch.device) -> tuple[Any, Any]:
     """A model of anomalib, and what an image goes through before it."""
     from anomalib.models import Padim, Patchcore
 
@@ -20,7 +26,7 @@ def prepared(name: str, pre_trained: bool, device):
     return model, model.pre_processor.transform
 
 
-def answer(request: dict, device) -> dict:
+def answer(request: dict[str, Any], device: torch.device) -> dict[str, str]:
     """Fit a model to the references, score the test images, write both down."""
     import numpy as np
     import torch
@@ -29,7 +35,7 @@ def answer(request: dict, device) -> dict:
     torch.manual_seed(request["seed"])
     model, transform = prepared(request["model"], WEIGHTS[request["weights"]], device)
 
-    def predict(path: str):
+    def predict(path: str) -> Any:
         image = transform(read_image(path, as_tensor=True))
         with torch.no_grad():
             return model.model(image[None].to(device))

@@ -44,7 +44,8 @@ from clipad_harness.experiments.translation import fit
 RESULTS = REPOSITORY / "benchmarks/results/gpu.json"
 PRECISIONS = ("float32", "bfloat16", AUTOCAST)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, AUTOCAST: torch.float16}
-LARGE = ("ViT-L-14-336-quickgelu", "random:0")
+Weights = tuple[str, str | Path]  # as `load_backbone` takes them: an architecture, and its weights
+LARGE: Weights = ("ViT-L-14-336-quickgelu", "random:0")
 # Label -> what must hold.
 TARGETS = {
     "winclip": ">= 3x anomalib's rate in the same precision",
@@ -106,7 +107,7 @@ def operations(work: Callable[[], object]) -> int:
 class Opened:
     """A method on the device, with random images of its input size."""
 
-    def __init__(self, name: str, weights: tuple[Any, ...], precision: str, options: Any) -> None:
+    def __init__(self, name: str, weights: Weights, precision: str, options: Any) -> None:
         self.device = find_device(options.device)
         loaded = load_backbone(*weights, precision=precision, device=self.device)
         self.method: Method = find_method(name)
@@ -164,7 +165,7 @@ class Opened:
         return step
 
 
-def scoring(name: str, weights: tuple[Any, ...], options: Any) -> list[Rate]:
+def scoring(name: str, weights: Weights, options: Any) -> list[Rate]:
     """Images a second of a method in every precision."""
     exact = Opened(name, weights, PRECISIONS[0], options)
     # Counted once: they are the same in every precision.
@@ -179,7 +180,7 @@ def scoring(name: str, weights: tuple[Any, ...], options: Any) -> list[Rate]:
     return rates
 
 
-def training(weights: tuple[Any, ...], options: Any) -> dict[str, float]:
+def training(weights: Weights, options: Any) -> dict[str, float]:
     """All epochs of AnomalyCLIP's training on one image: features kept against encoded in every epoch."""
     opened = Opened("anomalyclip", weights, "float32", options)
     step = seconds(opened.steps(), opened.device, options.rounds) / opened.config.batch_size
@@ -255,7 +256,7 @@ def measure(options: Any) -> dict[str, Any]:
     """Run everything."""
     find_device(options.device)  # before anything is installed or drawn
     tiny = REPOSITORY / "data/weights/clipad-tiny.safetensors"
-    weights: tuple[Any, ...] = ("clipad-tiny", tiny) if options.small else LARGE
+    weights: Weights = ("clipad-tiny", tiny) if options.small else LARGE
     rates = scoring("winclip", weights, options) if options.small else windows(options)
     for name in ("anomalyclip", "vcpclip"):
         rates += scoring(name, weights, options)

@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import yaml
 from distributed import LocalCluster
 from matplotlib.ticker import ScalarFormatter
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from benchmarks.environment import REPOSITORY
 from benchmarks.metrics import cpu_name
@@ -192,7 +192,7 @@ def seconds_from_nothing(run: Run, name: str, workers: int) -> tuple[float, list
         finished = list(run_all(Timed(scorer), groups, place, bar))
         total = time.perf_counter() - start
     return total, [
-        seconds for _, seconds in sorted(finished, key=lambda pair: groups.index(pair[0]))
+        seconds for _, seconds in sorted(finished, key=lambda pair: groups.index(list(pair[0])))
     ]
 
 

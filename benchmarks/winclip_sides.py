@@ -5,16 +5,27 @@ it as its trainer does there, under autocast. All hold the same seeded random Vi
 the same image tensors.
 """
 
+from __future__ import annotations
+
 import json
 import resource
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the peer's environment lacks clipad
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from clipad_core.clip.features import Features
+    from clipad_core.methods.winclip.scoring import ReferenceMemory
 
 ARCHITECTURE = "ViT-B-16-plus-240"
 
 
-def images(count: int, seed: int):
+def images(count: int, seed: int) -> Tensor:
     """Normalised images at the model's size, the same in both environments."""
     import torch
 
@@ -24,14 +35,15 @@ def images(count: int, seed: int):
 class Clipad:
     """The detector on tensors: preprocessing is left out on both sides."""
 
+    text: Tensor  # of the category that was set up last
+
     def __init__(self, weights: Path, precision: str, device: str) -> None:
         from clipad_core.clip.backbone import load_backbone
         from clipad_core.methods.winclip.config import find_preset
 
         self.backbone = load_backbone(ARCHITECTURE, weights, precision=precision, device=device)
         self.config = find_preset("anomalib")
-        self.text = None
-        self.memory = None
+        self.memory: ReferenceMemory | None = None
 
     def set_up(self, name: str) -> None:
         from clipad_core.methods.method import Category
@@ -46,7 +58,7 @@ class Clipad:
 
         self.backbone = replace(self.backbone, text=replace(self.backbone.text))
 
-    def _encode(self, batch, k_shot: int):
+    def _encode(self, batch: Tensor, k_shot: int) -> Features:
         from clipad_core.methods.winclip.detector import encode, image_recipe
 
         batch = batch.to(self.backbone.device)
@@ -63,7 +75,7 @@ class Clipad:
             with self.backbone.computing():
                 self.memory = build_memory(self.backbone.vision, features, self.config)
 
-    def detect(self, batch) -> list[float]:
+    def detect(self, batch: Tensor) -> list[float]:
         from clipad_core.maps import upsample
         from clipad_core.methods.winclip.scoring import score
 
@@ -85,7 +97,7 @@ class Anomalib:
 
         create = open_clip.create_model_and_transforms
 
-        def without_download(name: str, **_options: object):
+        def without_download(name: str, **_options: object) -> tuple[Any, Any, Any]:
             model, train, evaluate = create(name, pretrained=None)
             model.load_state_dict(load_file(weights), strict=False)
             return model, train, evaluate
@@ -96,7 +108,7 @@ class Anomalib:
         self.half = {"bfloat16": torch.bfloat16, "float16_autocast": torch.float16}.get(precision)
         self.model = torch_model.WinClipModel().eval().to(self.device)
 
-    def computing(self):
+    def computing(self) -> AbstractContextManager[None]:
         """As its trainer runs it: under autocast where half precision is asked for."""
         return self.torch.autocast(self.device.type, self.half, enabled=self.half is not None)
 
@@ -115,7 +127,7 @@ class Anomalib:
                 self.model.class_name = None
                 self.model.setup(None, images(k_shot, seed=99).to(self.device))
 
-    def detect(self, batch) -> list[float]:
+    def detect(self, batch: Tensor) -> list[float]:
         with self.torch.no_grad(), self.computing():
             prediction = self.model(batch.to(self.device))
         return [*prediction.pred_score.tolist(), *prediction.anomaly_map.amax(dim=(1, 2)).tolist()]
@@ -164,12 +176,12 @@ def variants_cost(side: Clipad, count: int) -> dict[str, float]:
     return {"first": seconds[0], "others": sum(seconds[1:])}
 
 
-def answer(side, request: dict) -> dict:
+def answer(side: Clipad | Anomalib, request: dict[str, Any]) -> dict[str, Any]:
     """Do one request and time it in CPU seconds of this process."""
     action = request["do"]
     batch = images(request.get("batch", 0), seed=7)
     start, clock = time.process_time(), time.perf_counter()
-    values = None
+    values: object = None
     if action == "set_up":
         side.set_up(request["name"])
     elif action == "forget":
@@ -177,6 +189,7 @@ def answer(side, request: dict) -> dict:
     elif action == "refer":
         side.refer(request["k_shot"])
     elif action == "variants":
+        assert isinstance(side, Clipad)
         values = variants_cost(side, request["batch_of"])
     else:
         values = side.detect(batch)
