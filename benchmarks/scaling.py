@@ -39,7 +39,7 @@ from benchmarks.metrics import cpu_name
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.settings import Cluster
-from clipad_harness.base.workers import Advance, run_all
+from clipad_harness.base.workers import Advance, Worker, run_all
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.scorer import Scorer
@@ -110,7 +110,7 @@ def simulate(groups: Sequence[Group], workers: int, costs: Costs) -> float:
     return float(max(*free, limits["file system"]))
 
 
-class Nothing:
+class Nothing(Worker[int, int]):
     """An item that costs nothing: what is left is the engine."""
 
     def finish(self, item: int, advance: Advance) -> int:
@@ -119,7 +119,7 @@ class Nothing:
         return item
 
 
-class Timed:
+class Timed(Worker[Shard, float]):
     """A scorer whose shards say how many CPU seconds they took."""
 
     def __init__(self, scorer: Scorer) -> None:

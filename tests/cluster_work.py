@@ -9,13 +9,13 @@ import torch
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
-from clipad_harness.base.workers import Advance
+from clipad_harness.base.workers import Advance, Worker
 
 SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Products:
+class Products(Worker[int, str]):
     """Sums of matrix products, a file each; an item that is told to is slow, wrong or never done.
 
     Attributes:

@@ -141,7 +141,7 @@ class Loaded(WorkerPlugin):
     def finish(self, number: int, group: Sequence[Any]) -> list[Any]:
         """Finish a group, in a thread of a worker process."""
         torch.set_num_threads(1)
-        worker, results, done = self._ready(), [], 0
+        worker, done = self._ready(), 0
 
         def advance(steps: int) -> None:
             nonlocal done
@@ -149,11 +149,13 @@ class Loaded(WorkerPlugin):
             # The sum, not the step: a group that a killed worker began is counted once.
             get_worker().log_event(self.name, [number, done])
 
+        return worker.finish_all(self._while_it_lasts(group), advance)
+
+    def _while_it_lasts(self, group: Sequence[Any]) -> Iterator[Any]:
         for item in group:
             if self.is_over:
                 raise CancelledError
-            results.append(worker.finish(item, advance))
-        return results
+            yield item
 
     def _ready(self) -> Worker[Any, Any]:
         if self._worker is None:

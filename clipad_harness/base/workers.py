@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
@@ -28,18 +29,26 @@ from clipad_harness.base.settings import Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Item_contra = TypeVar("Item_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
 # Called with the number of steps done since the last call.
 Advance = Callable[[int], object]
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class Worker(Protocol, Generic[Item_contra, Result_co]):
+class Worker(ABC, Generic[Item, Result]):
     """What can do an item of work; it is sent to every process once."""
 
-    def finish(self, item: Item_contra, advance: Advance) -> Result_co:
+    @abstractmethod
+    def finish(self, item: Item, advance: Advance) -> Result:
         """Do an item, or read what an earlier run has done of it."""
+
+    def finish_all(self, group: Iterable[Item], advance: Advance) -> list[Result]:
+        """Do the items of a group, one after the other unless the worker knows better.
+
+        Args:
+            group: asked for the next item when there is time for it.
+            advance: called by the thread that calls this.
+        """
+        return [self.finish(item, advance) for item in group]
 
 
 class Engine(Protocol):
@@ -81,7 +90,7 @@ def run_all(
     if not groups or workers == 1:
         torch.set_num_threads(1)
         for group in groups:
-            yield group, [worker.finish(item, bar.update) for item in group]
+            yield group, worker.finish_all(group, bar.update)
         return
     with _engine(worker, workers, len(groups)) as engine:
         yield from _in_turn(engine, groups, bar)
@@ -179,10 +188,10 @@ def _quiet_workers() -> Iterator[None]:
             os.environ["TQDM_DISABLE"] = before
 
 
-_process_worker: list[tuple[Worker, Any]] = []
+_process_worker: list[tuple[Worker[Any, Any], Any]] = []
 
 
-def _start_worker(worker: Worker, steps: Any) -> None:
+def _start_worker(worker: Worker[Any, Any], steps: Any) -> None:
     """Keep one worker a process, so that what it has loaded serves all its items."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
@@ -209,4 +218,4 @@ def _finish_all(group: Sequence[Any]) -> list[Any]:
         with steps.get_lock():
             steps.value += done
 
-    return [worker.finish(item, advance) for item in group]
+    return worker.finish_all(group, advance)

@@ -5,7 +5,7 @@ It is kept beside the shard's metrics, under the same key, so that no page score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,27 +93,18 @@ def pixel_counts(
     return counts
 
 
-def keep_by_image(folder: Path, key: str, compute: Callable[[], ByImage]) -> ByImage:
-    """Read what is kept of a shard, or compute and keep it; a damaged file is made again.
+def read_by_image(folder: Path, key: str) -> ByImage | None:
+    """What is kept of a shard; None where its file is missing, or damaged, which is told.
 
     Args:
         folder: of the cache.
         key: of the shard.
     """
-    path = folder / "shards" / key[:2] / f"{key}.safetensors"
+    path = _path(folder, key)
     tensors = read_tensors(path, key)
     if tensors is None:
         tell_damage(path)
-        kept = compute()
-        tensors = {
-            "values": torch.tensor([kept.values[name] for name in METRICS], dtype=torch.float64),
-            "image_scores": torch.from_numpy(kept.image_scores),
-            "map_size": torch.tensor(kept.map_size),
-        }
-        if kept.pixels is not None:
-            tensors["pixels"] = torch.from_numpy(kept.pixels)
-        write_tensors(path, key, tensors)
-        return kept
+        return None
     pixels = tensors.get("pixels")
     height, width = tensors["map_size"].tolist()
     return ByImage(
@@ -122,3 +113,19 @@ def keep_by_image(folder: Path, key: str, compute: Callable[[], ByImage]) -> ByI
         None if pixels is None else pixels.numpy(),
         (height, width),
     )
+
+
+def keep_by_image(folder: Path, key: str, kept: ByImage) -> None:
+    """Keep it, for `read_by_image`."""
+    tensors = {
+        "values": torch.tensor([kept.values[name] for name in METRICS], dtype=torch.float64),
+        "image_scores": torch.from_numpy(kept.image_scores),
+        "map_size": torch.tensor(kept.map_size),
+    }
+    if kept.pixels is not None:
+        tensors["pixels"] = torch.from_numpy(kept.pixels)
+    write_tensors(_path(folder, key), key, tensors)
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / "shards" / key[:2] / f"{key}.safetensors"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +31,27 @@ from clipad_core.methods.method import Category
 from clipad_core.refinement import refine_maps
 from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Profile
-from clipad_harness.base.workers import Advance
+from clipad_harness.base.workers import Advance, Worker
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.images import read_image
-from clipad_harness.experiments.by_image import ByImage, by_image, keep_by_image
+from clipad_harness.experiments.by_image import ByImage, by_image, keep_by_image, read_by_image
 from clipad_harness.experiments.digests import code_digest
 from clipad_harness.experiments.features import Encodings, ImageFeatures, features_of
 from clipad_harness.experiments.shards import (
     CategoryScores,
     Record,
     as_measured,
-    keep,
+    keep_record,
     measure,
+    read_record,
 )
 from clipad_harness.experiments.trainer import Trainer
 from clipad_harness.experiments.variants import Shard, TrainingJob, Variant
 
 # Learners that stay loaded: neighbouring shards share theirs.
 LEARNERS_KEPT = 64
+# What is kept of a shard.
+_Kept: TypeAlias = tuple[Record, ByImage | None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Mapped:
     mask: NDArray[np.bool_]
 
 
-class Scorer:
+class Scorer(Worker[Shard, Record]):
     """Scores shards of one method; features and finished shards are read from the cache.
 
     Args:
@@ -314,39 +317,81 @@ class Scorer:
         )
         return self._read_of(shard), job, references, counted
 
-    def finish(self, shard: Shard, advance: Advance) -> Record:
+    def finish(self, item: Shard, advance: Advance) -> Record:
         """Read a finished shard, or compute and keep it."""
-        scored = cache(partial(self.detect, shard))
-        record = self._record(shard, scored)
-        if shard.variant.by_image:
-            self._by_image(shard, record, scored)
+        record, _ = self._detected(item, item.variant.by_image)()
         advance(1)
         return record
 
+    @property
+    def measures_beside(self) -> bool:
+        """Whether a shard is measured while the next one is detected.
+
+        An accelerator would wait for the CPU. A CPU measures and detects itself, with one thread a worker.
+        """
+        return self.backbone(self.variants[0].config).device.type != CPU.type
+
+    def finish_all(self, group: Iterable[Shard], advance: Advance) -> list[Record]:
+        """Finish shards in their order; on an accelerator each is measured beside the next one."""
+        if not self.measures_beside:
+            return super().finish_all(group, advance)
+        records: list[Record] = []
+        measured: list[Future[_Kept]] = []
+
+        def take() -> None:
+            """Wait for the shard that is being measured, if there is one."""
+            while measured:
+                record, _ = measured.pop().result()
+                records.append(record)
+                advance(1)
+
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                before: Hashable = None
+                for shard in group:
+                    if (alike := self.alike(shard)) == before:
+                        take()  # what it writes is read
+                    rest, before = self._detected(shard, shard.variant.by_image), alike
+                    # Two shards at most are in memory, one measured and one detected. The one more is, for
+                    # 83 maps of 518 pixels, 111 MB of maps and masks and up to 292 MB of what is sorted.
+                    take()
+                    measured.append(thread.submit(rest))
+            finally:
+                # Also where the next shard fails: what was detected before it is kept, and what was
+                # wrong before it is said first.
+                take()
+        return records
+
     def by_image(self, shard: Shard) -> ByImage:
         """What is kept of a shard for each of its test images; read, or computed and kept."""
-        scored = cache(partial(self.detect, shard))
-        return self._by_image(shard, self._record(shard, scored), scored)
+        _, images = self._detected(shard, with_images=True)()
+        assert images is not None
+        return images
 
-    def _record(self, shard: Shard, scored: Callable[[], CategoryScores]) -> Record:
-        variant, has_masks = shard.variant, self._has_masks(shard)
+    def _detected(self, shard: Shard, with_images: bool) -> Callable[[], _Kept]:
+        """Read what is kept of a shard and, unless it is all there, detect; the rest is done by a call.
 
-        def compute() -> tuple[dict[str, float], list[str]]:
-            values = measure(scored(), has_masks, variant.aupro, variant.fpr_limit)
-            return values, self._names(shard)
+        The rest is metrics and files, of arrays of the CPU alone: any thread can do it.
+        """
+        folder, key, variant = self.encodings.folder, self.key(shard), shard.variant
+        record = read_record(folder, key)
+        images = read_by_image(folder, key) if with_images else None
+        if record is not None and (images is not None or not with_images):
+            return lambda: (record, images)
+        scored, has_masks = self.detect(shard), self._has_masks(shard)
 
-        return keep(self.encodings.folder, self.key(shard), compute)
+        def rest() -> _Kept:
+            own, kept = record, images
+            if own is None:
+                values = measure(scored, has_masks, variant.aupro, variant.fpr_limit)
+                own = keep_record(folder, key, values, scored.references)
+            if kept is None and with_images:
+                values = {n: np.nan if value is None else value for n, value in own.values.items()}
+                kept = by_image(scored, values, has_masks, variant.aupro, variant.fpr_limit)
+                keep_by_image(folder, key, kept)
+            return own, kept
 
-    def _by_image(
-        self, shard: Shard, record: Record, scored: Callable[[], CategoryScores]
-    ) -> ByImage:
-        variant, has_masks = shard.variant, self._has_masks(shard)
-        values = {name: np.nan if value is None else value for name, value in record.values.items()}
-
-        def compute() -> ByImage:
-            return by_image(scored(), values, has_masks, variant.aupro, variant.fpr_limit)
-
-        return keep_by_image(self.encodings.folder, record.key, compute)
+        return rest
 
     def _has_masks(self, shard: Shard) -> bool:
         return self.datasets[shard.variant.tested_on].has_masks(shard.category)

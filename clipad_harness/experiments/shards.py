@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,20 +86,28 @@ def measure(
     return values
 
 
-def keep(
-    folder: Path, key: str, compute: Callable[[], tuple[dict[str, float], list[str]]]
-) -> Record:
-    """Read a finished shard, or compute its values and references and keep them.
+def read_record(folder: Path, key: str) -> Record | None:
+    """A finished shard; None where its file is missing, or damaged, which is told.
 
     A file that a disk that filled up, a copy cut short or a changed digit damaged, or that is in the
     place of another, is made again.
     """
-    path = folder / "shards" / key[:2] / f"{key}.json"
+    path = _path(folder, key)
     record: Record | None = read_json(path, key, Record)
     if record is None:
         tell_damage(path)
-        values, references = compute()
-        numbers = {name: None if np.isnan(value) else value for name, value in values.items()}
-        record = Record(key, numbers, references)
-        write_json(path, key, asdict(record))
     return record
+
+
+def keep_record(
+    folder: Path, key: str, values: Mapping[str, float], references: list[str]
+) -> Record:
+    """Keep the metrics of a shard, where nan is undefined, and its references."""
+    numbers = {name: None if np.isnan(value) else value for name, value in values.items()}
+    record = Record(key, numbers, references)
+    write_json(_path(folder, key), key, asdict(record))
+    return record
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / "shards" / key[:2] / f"{key}.json"

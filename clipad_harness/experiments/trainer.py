@@ -19,7 +19,7 @@ from clipad_core.methods.method import Category, Training
 from clipad_harness.base.files import check_place, replacing
 from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_json
 from clipad_harness.base.settings import Cluster
-from clipad_harness.base.workers import Advance, run_all
+from clipad_harness.base.workers import Advance, Worker, run_all
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.digests import code_digest
 from clipad_harness.experiments.features import Encodings
@@ -30,7 +30,7 @@ from clipad_harness.experiments.variants import TrainingJob, Variant, training_r
 CURVE_COLUMNS = ["variant", "seed", "epoch", "part", "value"]
 
 
-class Trainer:
+class Trainer(Worker[TrainingJob, Path]):
     """Trains what is missing and reads what is there.
 
     Args:

@@ -21,7 +21,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.refinement import RefinedDetection
 from clipad_harness.base.files import write_text
 from clipad_harness.base.sealed import hash_of, read_tensors, write_tensors
-from clipad_harness.base.workers import Advance, run_all
+from clipad_harness.base.workers import Advance, Worker, run_all
 from clipad_harness.photos.photos import line_text, path_text
 
 Detect: TypeAlias = Callable[[Sequence[Pixels]], Detection]
@@ -122,7 +122,7 @@ def threshold_of(scores: Sequence[float], quantile: float) -> Threshold:
     return Threshold(value, quantile, len(scores), above)
 
 
-class PhotoScorer:
+class PhotoScorer(Worker[Sequence[Path], list[Scored]]):
     """Scores photos and keeps every one that it has finished, so that a second run goes on.
 
     Args:

@@ -146,9 +146,11 @@ def test_whole_content_of_another_kind_is_not_read(tmp_path: Path, content: Any)
 
 @pytest.mark.parametrize("content", [{}, {"key": KEY, "values": {}}, {"values": {}}, [], "x"])
 def test_a_shard_of_another_kind_is_computed_again(tmp_path: Path, content: Any, capsys) -> None:
-    record = shards.keep(tmp_path, KEY, lambda: ({"image_auroc": 0.5}, ["a.png"]))
+    record = shards.keep_record(tmp_path, KEY, {"image_auroc": 0.5}, ["a.png"])
     [path] = tmp_path.rglob("*.json")
     before = path.read_bytes()
     sealed.write_json(path, KEY, content)
-    assert shards.keep(tmp_path, KEY, lambda: ({"image_auroc": 0.5}, ["a.png"])) == record
-    assert path.read_bytes() == before and "damaged" in capsys.readouterr().err
+    assert shards.read_record(tmp_path, KEY) is None
+    assert "damaged" in capsys.readouterr().err
+    assert shards.keep_record(tmp_path, KEY, {"image_auroc": 0.5}, ["a.png"]) == record
+    assert path.read_bytes() == before and shards.read_record(tmp_path, KEY) == record

@@ -10,12 +10,12 @@ import pytest
 from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
-from clipad_harness.base.workers import Advance, run_all
+from clipad_harness.base.workers import Advance, Worker, run_all
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-class Squares:
+class Squares(Worker[int, int]):
     """Takes tqdm's lock, which the processes share, as all workers do."""
 
     def finish(self, item: int, advance: Advance) -> int:

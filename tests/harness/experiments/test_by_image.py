@@ -10,7 +10,13 @@ from project import variants_of
 
 from clipad_core.metrics.metrics import aupro, auroc
 from clipad_harness.base.sealed import hash_of
-from clipad_harness.experiments.by_image import BINS, ByImage, by_image, keep_by_image
+from clipad_harness.experiments.by_image import (
+    BINS,
+    ByImage,
+    by_image,
+    keep_by_image,
+    read_by_image,
+)
 from clipad_harness.experiments.shards import CategoryScores, measure
 
 KEY = hash_of({"a": "shard"})
@@ -18,10 +24,6 @@ KEY = hash_of({"a": "shard"})
 
 def kept_of(scored: CategoryScores, masks: bool = True) -> ByImage:
     return by_image(scored, measure(scored, masks, "cflow200", 0.3), masks, "cflow200", 0.3)
-
-
-def refuse() -> ByImage:
-    raise AssertionError("scored again")
 
 
 def test_pixels_are_counted_by_image_and_bin() -> None:
@@ -52,9 +54,11 @@ def test_the_auroc_of_the_bins_is_that_of_the_maps_and_aupro_is_exact() -> None:
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_what_is_kept_is_read_and_not_scored_again(tmp_path: Path, masks: bool) -> None:
-    kept = keep_by_image(tmp_path, KEY, lambda: kept_of(category_scores(0.4, 3), masks))
-    read = keep_by_image(tmp_path, KEY, refuse)
+def test_what_is_kept_is_read_as_it_was(tmp_path: Path, masks: bool) -> None:
+    kept = kept_of(category_scores(0.4, 3), masks)
+    keep_by_image(tmp_path, KEY, kept)
+    read = read_by_image(tmp_path, KEY)
+    assert read is not None
     assert np.array_equal(list(read.values.values()), list(kept.values.values()), equal_nan=True)
     assert list(read.values) == list(kept.values) and read.map_size == kept.map_size == (16, 16)
     assert np.array_equal(read.image_scores, kept.image_scores)
@@ -65,12 +69,13 @@ def test_what_is_kept_is_read_and_not_scored_again(tmp_path: Path, masks: bool) 
 
 
 def test_a_damaged_file_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keep_by_image(tmp_path, KEY, lambda: kept_of(category_scores(0.4, 3)))
+    keep_by_image(tmp_path, KEY, kept_of(category_scores(0.4, 3)))
     [path] = tmp_path.rglob("*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    keep_by_image(tmp_path, KEY, lambda: kept_of(category_scores(0.4, 3)))
-    assert path.read_bytes() == whole and "made again" in capsys.readouterr().err
+    assert read_by_image(tmp_path, KEY) is None and "made again" in capsys.readouterr().err
+    keep_by_image(tmp_path, KEY, kept_of(category_scores(0.4, 3)))
+    assert path.read_bytes() == whole
 
 
 def test_of_the_headline_and_of_questions_more_is_kept_than_of_ablations() -> None:
