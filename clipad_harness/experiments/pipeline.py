@@ -174,13 +174,20 @@ class Run:
         )
 
 
-def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None) -> Run:
+def open_run(
+    root: Path,
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    opened: dict[str, DatasetImages] | None = None,
+) -> Run:
     """Read the settings of a method and index its datasets.
 
     Args:
         root: the project's folder.
         name: of the method.
         parameters: settings in place of those of params.yaml, as `read_parameterised` takes them.
+        opened: datasets of the same profile that are indexed already, by name; those that are opened now
+            are added.
 
     Raises:
         MethodLeftOut: the dataset that the method is trained on is missing.
@@ -199,11 +206,14 @@ def open_run(root: Path, name: str, parameters: Mapping[str, Any] | None = None)
         )
     variants = read_variants(name, settings, chosen)
     variants, rows = with_datasets(name, variants, missing_datasets(root, chosen, variants))
-    datasets = {}
-    for dataset_name in datasets_of(variants, chosen.dataset):
-        own = dataset_name == chosen.dataset
-        data, index = open_data(root, chosen if own else chosen.on(dataset_name))
-        datasets[dataset_name] = DatasetImages(index, data, read_card(dataset_name).phrases)
+    opened = {} if opened is None else opened
+    dataset_names = datasets_of(variants, chosen.dataset)
+    for dataset_name in dataset_names:
+        if dataset_name not in opened:
+            own = dataset_name == chosen.dataset
+            data, index = open_data(root, chosen if own else chosen.on(dataset_name))
+            opened[dataset_name] = DatasetImages(index, data, read_card(dataset_name).phrases)
+    datasets = {dataset_name: opened[dataset_name] for dataset_name in dataset_names}
     indexes = {dataset: images.index for dataset, images in datasets.items()}
     variants, shots = with_references(name, variants, indexes)
     variants, scores = with_test_images(name, find_method(name), variants, indexes)
@@ -222,10 +232,10 @@ def open_measured(root: Path, parameters: Mapping[str, Any] | None = None) -> li
         ClipadError: see `open_run`; another parameter; no method has any results.
     """
     check_names(parameters or (), OF_PROFILE)
-    runs = []
+    runs, opened = [], dict[str, "DatasetImages"]()
     for name in measured_methods(root):
         try:
-            runs.append(open_run(root, name, parameters))
+            runs.append(open_run(root, name, parameters, opened))
         except MethodLeftOut as left_out:
             reason = left_out
     if not runs and measured_methods(root):
