@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,3 +53,10 @@ class Products(Worker[int, str]):
     def done(self) -> list[list[str]]:
         """Item, process and GPU, in the order of beginning."""
         return [line.split() for line in (self.folder / "did.log").read_text().splitlines()]
+
+
+class Backwards(Products):
+    """Does a group by a way of its own: from its end."""
+
+    def finish_all(self, group: Iterable[int], advance: Advance) -> list[str]:
+        return super().finish_all(list(group)[::-1], advance)[::-1]

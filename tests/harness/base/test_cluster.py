@@ -1,5 +1,6 @@
 """Work over Dask: the bytes of the process pool, whoever dies, and one message for what cannot work."""
 
+import gc
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from cluster_work import Products
+from cluster_work import Backwards, Products
 from dask_cluster import LIMIT, daemon, started, wait_for, write_certificates
 from distributed import Client
 from project import REPOSITORY, change, settings, write_settings
@@ -28,6 +29,13 @@ from clipad_harness.base.workers import run_all
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GROUPS = [[1, 2], [3, 4], [5], [6]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over() -> Iterator[None]:
+    """A client that found nobody is closed where it is collected; inside the start of another, for ever."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +94,19 @@ def test_two_workers_give_the_bytes_of_the_process_pool(tmp_path: Path, two_work
     assert run(Products(dask_folder), two_workers) == run(Products(pool), 2)
     assert files(dask_folder) == files(pool) and len(files(pool)) == 6
     assert not list(dask_folder.rglob("clipad-*"))  # what workers looked for is removed
+
+
+@pytest.mark.parametrize("workers", [1, 2, None])
+def test_a_worker_does_its_groups_by_its_own_way_wherever_it_works(
+    workers: int | None, tmp_path: Path, two_workers: str
+) -> None:
+    """In this process, in another one and on a cluster."""
+    results = run(Backwards(tmp_path), workers or two_workers)
+    done = [int(item) for item, _, _ in Backwards(tmp_path).done()]
+    assert done.index(2) < done.index(1) and done.index(4) < done.index(3)
+    assert [results[item] for item in range(1, 7)] == [
+        (tmp_path / f"{item}.txt").read_text() for item in range(1, 7)
+    ]
 
 
 def test_a_group_goes_to_one_worker_and_both_work(tmp_path: Path, two_workers: str) -> None:
