@@ -39,8 +39,6 @@ OPEN_SET, ONE_CLASS = "open-set recognition", "one-class classification"
 OUT_OF_DISTRIBUTION = "out-of-distribution detection"
 IMAGE_SCORE, NORMAL_PROMPT = "image score", "distance to the normal prompt"
 SIMILARITY, SOFTMAX = "maximum similarity", "maximum concept matching"
-# Images that are made where no other dataset is named, and their side in pixels.
-MADE, MADE_SIDE = 18, 192
 # What Ming et al. (NeurIPS 2022) ask plain CLIP of every known category, and their temperature.
 CONCEPT, CONCEPT_TEMPERATURE = "a photo of a {}", 1.0
 
@@ -149,16 +147,16 @@ def tasks_of(run: Run, others: Sequence[Path | Pixels], extent: Extent = Extent(
 
 
 def other_images(run: Run, dataset: str, extent: Extent = Extent()) -> Sequence[Path | Pixels]:
-    """What is out of distribution: normal images of another dataset, or made ones where none is named.
+    """What is out of distribution: normal images of another dataset, or `photographs` where none is named.
 
     Args:
-        dataset: of a card, below the profile's data_root or $CLIPAD_DATA; "": see `made_images`.
+        dataset: of a card, below the profile's data_root or $CLIPAD_DATA; "": none.
 
     Raises:
         ClipadError: an unknown dataset, or one that is not here.
     """
     if not dataset:
-        return made_images(MADE, MADE_SIDE)
+        return photographs()
     data, index = open_data(run.root, run.profile.on(dataset))
     images = DatasetImages(index, data)
     return normal_images(images, spread(images.categories, extent.categories), extent)
@@ -175,42 +173,22 @@ def spread(names: Sequence[str], limit: int | None) -> tuple[str, ...]:
     return tuple(names[place * len(names) // limit] for place in range(limit))
 
 
-def made_images(count: int, side: int, seed: int = 0) -> list[Pixels]:
-    """Images that show nothing, by turns white noise, clouds and gradients; whole numbers only.
+def photographs() -> list[Pixels]:
+    """Twelve photographs that scikit-image brings along, free of rights, each of something else.
 
-    They stand for what no camera and no drawing gives: the same bytes on every machine.
+    Those it keeps without loss, so that they are the same numbers on every machine; grey ones have three
+    equal channels.
 
-    >>> [image.shape for image in made_images(2, 8)]
-    [(8, 8, 3), (8, 8, 3)]
+    >>> len(photographs()), photographs()[0].shape
+    (12, (512, 512, 3))
     """
-    generator = np.random.default_rng(seed)
-    makers = (_noise, _clouds, _gradient)
-    return [makers[place % len(makers)](side, generator) for place in range(count)]
+    from skimage import data
 
-
-def _noise(side: int, generator: np.random.Generator) -> Pixels:
-    return generator.integers(256, size=(side, side, 3), dtype=np.uint8)
-
-
-def _clouds(side: int, generator: np.random.Generator) -> Pixels:
-    """Squares of halving sides on top of each other, each as strong as it is wide, as in 1/f noise."""
-    total = np.zeros((side, side, 3), dtype=np.int64)
-    size, weights = side, 0
-    while size:
-        cells = -(-side // size)
-        values = generator.integers(256, size=(cells, cells, 3))
-        total += size * values.repeat(size, axis=0).repeat(size, axis=1)[:side, :side]
-        size, weights = size // 2, weights + size
-    return (total // weights).astype(np.uint8)
-
-
-def _gradient(side: int, generator: np.random.Generator) -> Pixels:
-    """From one colour to another, across."""
-    first, last = generator.integers(256, size=(2, 1, 1, 3))
-    steps = np.arange(side)[:, None, None]
-    image = ((side - 1 - steps) * first + steps * last) // max(1, side - 1)
-    rows = np.broadcast_to(image, (side, side, 3)).astype(np.uint8)
-    return rows.swapaxes(0, 1) if generator.integers(2) else rows
+    motorcycle, _, _ = data.stereo_motorcycle()
+    single = [data.astronaut, data.brick, data.camera, data.cat, data.clock, data.coffee]
+    single += [data.coins, data.grass, data.gravel, data.immunohistochemistry, data.moon]
+    images = [*(read() for read in single), motorcycle]
+    return [np.broadcast_to(np.atleast_3d(one), (*one.shape[:2], 3)).copy() for one in images]
 
 
 @torch.no_grad()

@@ -20,13 +20,14 @@ from clipad_harness.experiments import novelty
 from clipad_harness.experiments.novelty import (
     Extent,
     Task,
-    made_images,
     measure_novelty,
     one_class,
     open_set,
     out_of_distribution,
+    photographs,
 )
 from clipad_harness.experiments.pipeline import open_run
+from clipad_harness.report.side_by_side import LEAST_IMAGES
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +72,25 @@ def test_known_and_unknown_images_are_normal_test_images_and_no_others() -> None
     assert other.outside == [Path("photo")]
 
 
-def test_made_images_are_the_same_bytes_and_show_three_kinds() -> None:
-    images = made_images(6, 12)
-    assert all(image.shape == (12, 12, 3) and image.dtype == np.uint8 for image in images)
-    for one, other in zip(images, made_images(6, 12), strict=True):
-        assert np.array_equal(one, other)
-    noise, clouds, gradient = images[:3]
-    along = [np.diff(gradient.astype(int), n=2, axis=axis) for axis in (0, 1)]
-    assert all(np.abs(second).max() <= 1 for second in along)
-    near, far = (np.abs(np.diff(image.astype(int), axis=0)).mean() for image in (clouds, noise))
-    assert near < far / 2 and np.ptp(clouds) > 60
+def test_photographs_are_different_pictures_in_colour_or_in_three_equal_channels() -> None:
+    images = photographs()
+    assert all(one.dtype == np.uint8 and one.shape[2:] == (3,) for one in images)
+    assert len({one.tobytes() for one in images}) == len(images) >= LEAST_IMAGES
+    grey = [bool((one == one[:, :, :1]).all()) for one in images]
+    assert any(grey) and not all(grey)
+    assert min(np.ptp(one) for one in images) > 100
+
+
+def test_where_no_dataset_is_named_photographs_are_out_of_distribution(project: Path) -> None:
+    others = novelty.other_images(open_run(project, "winclip"), "")
+    assert [one.shape for one in others] == [one.shape for one in photographs()]
 
 
 def test_every_score_is_that_of_its_definition(project: Path) -> None:
     run = open_run(project, "winclip")
     scorer, room, config = run.scorer(), run.method, run.variants[0].config
     known = ("metal_plate", "stone_wall")  # words that the stand-in has read
-    made = made_images(1, 40)
+    made = [np.random.default_rng(0).integers(256, size=(40, 40, 3), dtype=np.uint8)]
     files = novelty.normal_images(run.tested, run.categories, Extent(images=1))
     [found] = measure_novelty([scorer], [Task("task", known, files, made)])["WinCLIP"]
     pixels = [*(np.asarray(read_image(path)) for path in files), *made]
