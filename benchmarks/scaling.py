@@ -28,6 +28,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import dask
 import matplotlib.pyplot as plt
 import yaml
 from distributed import LocalCluster
@@ -37,6 +38,7 @@ from tqdm.auto import tqdm
 from benchmarks.environment import REPOSITORY
 from benchmarks.metrics import cpu_name
 from clipad_core.errors import ClipadError
+from clipad_harness.base.cluster import PAGES_KEPT, environment_kept
 from clipad_harness.base.files import write_text
 from clipad_harness.base.settings import Cluster
 from clipad_harness.base.workers import Advance, Worker, run_all
@@ -139,7 +141,11 @@ def engine(name: str, workers: int, root: Path) -> Iterator[int | Cluster]:
         yield workers
         return
     options = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
-    with LocalCluster(**options, dashboard_address=None, silence_logs=50) as box:
+    with (
+        environment_kept(),  # or the next process pool would inherit what Dask sets for its workers
+        dask.config.set(PAGES_KEPT),
+        LocalCluster(**options, dashboard_address=None, silence_logs=50) as box,
+    ):
         yield Cluster(box.scheduler_address, 60, root)
 
 

@@ -60,3 +60,11 @@ class Backwards(Products):
 
     def finish_all(self, group: Iterable[int], advance: Advance) -> list[str]:
         return super().finish_all(list(group)[::-1], advance)[::-1]
+
+
+class Variables(Products):
+    """Says what a variable of its process's environment holds."""
+
+    def finish(self, item: int, advance: Advance) -> str:
+        super().finish(item, advance)
+        return os.environ.get("MALLOC_TRIM_THRESHOLD_", "not set")

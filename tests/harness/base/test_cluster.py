@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from cluster_work import Backwards, Products
+from cluster_work import Backwards, Products, Variables
 from dask_cluster import LIMIT, daemon, started, wait_for, write_certificates
 from distributed import Client
 from project import REPOSITORY, change, settings, write_settings
@@ -331,6 +331,15 @@ def test_a_worker_a_gpu_each_sees_its_own(tmp_path: Path, monkeypatch: pytest.Mo
         run(work, "local-gpus")
     assert {gpu for _, _, gpu in work.done()} == {"3", "GPU-5ac"}
     assert dict(os.environ) == before
+
+
+def test_a_worker_of_local_gpus_keeps_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's own setting takes a new page for every large array."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    assert set(run(Variables(tmp_path), "local-gpus").values()) == {"not set"}
 
 
 def test_gpus_are_counted_without_waking_cuda(
