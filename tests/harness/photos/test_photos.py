@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -773,6 +775,30 @@ def test_refined_maps_keep_their_scores_and_the_page_says_how(inside: Path) -> N
     assert all(not np.array_equal(*pair) for pair in zip(refined, plain, strict=True))
     page = BeautifulSoup(Path("out/index.html").read_text(encoding="utf-8"), "html.parser").text
     assert "GuidedFilter(radius=0.1" in page and "--refine '{guided: {radius: 0.1}}'" in page
+
+
+def test_a_package_that_segments_may_import_torchvision(inside: Path, tmp_path: Path) -> None:
+    """A CUDA torchvision beside a CPU torch ends in an error of its own, unless open_clip is there first."""
+    (tmp_path / "segment_anything.py").write_text("import torchvision\n")
+    words = [
+        "score",
+        "in",
+        "--class-name",
+        "nut",
+        "--out",
+        "out",
+        "--refine",
+        "{sam: {checkpoint: x.pth}}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "clipad_harness", *words],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "clipad: --refine: sam.checkpoint: found no file x.pth"
+    assert done.returncode == 1 and done.stderr.startswith(message), done.stderr
 
 
 def test_photos_that_nothing_is_found_in_are_named_by_a_stopped_run_too(
