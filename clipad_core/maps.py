@@ -259,7 +259,7 @@ def detect_between_prompts(
         P_a(e) = \mathrm{softmax}(\langle e, t_n \rangle/\tau, \langle e, t_a \rangle/\tau)_a
 
     Args:
-        features: of the joint space, as `encode_joint` gives them.
+        features: of the joint space; see `JointRecipe`.
         text: of both prompts, row 0 normal, row 1 anomalous; it is taken as it is, of unit norm or not.
         blocks: that are read, as `block_numbers` takes them.
 

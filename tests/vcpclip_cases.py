@@ -7,7 +7,7 @@ from micro import MICRO, add_config
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.features import Features
-from clipad_core.clip.raw_tokens import encode
+from clipad_core.clip.one_pass import encode
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
 from clipad_core.methods.vcpclip.detector import prepare_backbone, recipe
 from clipad_core.methods.vcpclip.initial import make_learner

@@ -241,8 +241,8 @@ def encode_views(
     encode: Encode, backbone: Backbone, views: Sequence[Views], recipe: Recipe
 ) -> Features:
     """Encode the views of some images, where the backbone lies."""
-    pixels = _on_device([view.pixels for view in views], backbone.device)
-    crops = _on_device([view.crops for view in views], backbone.device)
+    pixels = on_device([view.pixels for view in views], backbone.device)
+    crops = on_device([view.crops for view in views], backbone.device)
     whole = replace(recipe.cut(), tiles=0)
     with backbone.computing():
         features = encode(backbone, pixels, recipe)
@@ -251,7 +251,7 @@ def encode_views(
     return replace(features, crops=of_crops, placements=places).widened(backbone.dtype)
 
 
-def _on_device(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+def on_device(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
     """Tensors one after the other; for a GPU in pinned memory, which it copies while the CPU goes on."""
     if device.type != "cuda" or tensors[0].device == device:
         return torch.cat(list(tensors)).to(device)

@@ -1,27 +1,28 @@
 """Images in the joint space of image and text: the class token and patches as plain CLIP projects them.
 
-What the baselines read: nothing beside the tower, no window. It belongs to no method, so that images
-are encoded once for all that read them so.
+What the baselines read. It belongs to no method, so that images are encoded once for all that read them
+so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import LAST_BLOCK, Features, Recipe
-from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm, project
+from clipad_core.clip.features import LAST_BLOCK, Features
+from clipad_core.clip.one_pass import FeatureReader, PassRecipe
+from clipad_core.clip.vision import VisionTower, project
 from clipad_core.errors import ClipadError
 
 
 @dataclass(frozen=True)
-class JointRecipe(Recipe):
+class JointRecipe(PassRecipe):
     """What must be encoded of an image.
+
+    Its projected class token, and every block's patches after ``ln_post`` and projection; both of unit norm.
 
     Attributes:
         class_ln_post: whether the class token passes ``ln_post``, as CLIP's own does.
@@ -31,6 +32,18 @@ class JointRecipe(Recipe):
 
     class_ln_post: bool = True
     class_alone: bool = False
+
+    def reader(self, tower: VisionTower) -> FeatureReader:
+        """What reads one pass.
+
+        Raises:
+            ClipadError: a block that does not exist.
+        """
+        return _JointSpace(tower, self)
+
+    def numbers(self, tower: VisionTower) -> int:
+        """How many numbers are kept of a view: all of the joint space."""
+        return (len(self.blocks) * tower.patches + 1) * tower.proj.shape[1]
 
 
 def block_numbers(depth: int, blocks: tuple[int, ...]) -> tuple[int, ...]:
@@ -51,29 +64,20 @@ def block_numbers(depth: int, blocks: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
-@torch.no_grad()
-def encode_joint(
-    backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: JointRecipe
-) -> Features:
-    """Run the frozen tower on normalised views, a bounded number at a time.
+class _JointSpace(FeatureReader):
+    """The projected class token, and every block's patches after ``ln_post`` and projection; unit norm."""
 
-    Returns:
-        The projected class token, and under the number of every block its patches after ``ln_post``
-        and projection; both of unit norm.
+    def __init__(self, tower: VisionTower, recipe: JointRecipe) -> None:
+        self.tower, self.class_ln_post = tower, recipe.class_ln_post
+        self.blocks = set(block_numbers(tower.depth, recipe.blocks))
+        self.reads_last = tower.depth in self.blocks
+        self.patches: dict[int, Tensor] = {}
 
-    Raises:
-        ClipadError: another size than the backbone's, a block that does not exist.
-    """
-    tower = backbone.vision
-    blocks = block_numbers(tower.depth, recipe.blocks)
-    classes: list[Tensor] = []
-    patches: dict[int, list[Tensor]] = {block: [] for block in blocks}
-    for part in tower.image_chunks(len(pixels)):
-        embedded, _ = embed_patches(tower, pixels[part])
-        last, tokens = encode_whole(tower, pre_norm(tower, embedded), blocks)
-        bare = F.normalize(last @ tower.proj, dim=-1)
-        classes.append(project(tower, last) if recipe.class_ln_post else bare)
-        for block, block_tokens in tokens.items():
-            patches[block].append(project(tower, block_tokens))
-    joined = {block: torch.cat(parts) for block, parts in patches.items()}
-    return Features(torch.cat(classes), joined)
+    def see(self, number: int, x: Tensor, qkv: Tensor, after: Tensor | None) -> None:
+        assert after is not None
+        self.patches[number] = project(self.tower, after[:, 1:])
+
+    def features(self, class_token: Float[Tensor, "b c"]) -> Features:
+        if self.class_ln_post:
+            return Features(project(self.tower, class_token), self.patches)
+        return Features(F.normalize(class_token @ self.tower.proj, dim=-1), self.patches)

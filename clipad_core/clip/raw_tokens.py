@@ -1,38 +1,40 @@
-"""The frozen tower as it is, once for each image: its class token, and raw patch tokens of some blocks.
+"""Raw patch tokens of some blocks, and the class token in the joint space.
 
 What VCP-CLIP and APRIL-GAN read, whose official codes share this part.
 """
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
 from jaxtyping import Float
 from torch import Tensor
 
-from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import Features, Recipe
-from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
+from clipad_core.clip.features import Features
+from clipad_core.clip.one_pass import FeatureReader, PassRecipe
+from clipad_core.clip.vision import PatchTokens, VisionTower
 
 
-@torch.no_grad()
-def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: Recipe) -> Features:
-    """Run the frozen tower on normalised images, a bounded number at a time.
+@dataclass(frozen=True)
+class TokensRecipe(PassRecipe):
+    """What must be encoded of an image.
 
-    Args:
-        backbone: the one that a method prepared.
-
-    Returns:
-        ``ln_post`` and projection of the class token, not normalised, and the raw tokens of the
-        recipe's blocks.
+    Its class token after ``ln_post`` and projection, not normalised, and the raw tokens of the blocks.
     """
-    tower = backbone.vision
-    classes: list[Tensor] = []
-    tokens: dict[int, list[Tensor]] = {block: [] for block in recipe.blocks}
-    for part in tower.image_chunks(len(pixels)):
-        embedded, _ = embed_patches(tower, pixels[part])
-        last, patch_tokens = encode_whole(tower, pre_norm(tower, embedded), recipe.blocks)
-        classes.append(tower.ln_post(last) @ tower.proj)
-        for block in recipe.blocks:
-            tokens[block].append(patch_tokens[block])
-    joined = {block: torch.cat(parts) for block, parts in tokens.items()}
-    return Features(torch.cat(classes), joined)
+
+    def reader(self, tower: VisionTower) -> FeatureReader:
+        """What reads one pass."""
+        return _RawTokens(tower, self)
+
+    def numbers(self, tower: VisionTower) -> int:
+        """How many numbers are kept of a view: the tokens are of the width."""
+        return len(self.blocks) * tower.patches * len(tower.proj) + tower.proj.shape[1]
+
+
+class _RawTokens(PatchTokens, FeatureReader):
+    def __init__(self, tower: VisionTower, recipe: TokensRecipe) -> None:
+        super().__init__(tower.depth, recipe.blocks)
+        self.tower = tower
+
+    def features(self, class_token: Float[Tensor, "b c"]) -> Features:
+        return Features(self.tower.ln_post(class_token) @ self.tower.proj, self.tokens)

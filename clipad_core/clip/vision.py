@@ -5,7 +5,8 @@ Everything is functional: the tower is a frozen bundle of tensors, read once fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +21,11 @@ from clipad_core.clip.transformer import (
     LayerNorm,
     Transformer,
     chunks,
+    finish_block,
     prepare,
+    project_qkv,
     read_layer_norm,
     read_transformer,
-    run_block,
     run_class_token,
     unpack,
 )
@@ -54,6 +56,11 @@ class VisionTower:
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
     @property
+    def patches(self) -> int:
+        """Number of patches of an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.transformer.blocks)
@@ -64,7 +71,7 @@ class VisionTower:
 
     def image_chunks(self, images: int) -> Iterable[slice]:
         """Cut so many whole images into as many as its device takes at once."""
-        return self.chunks(images, self.grid[0] * self.grid[1] + 1)
+        return self.chunks(images, self.patches + 1)
 
 
 def read_vision_tower(visual: Any) -> VisionTower:
@@ -151,18 +158,91 @@ def project(tower: VisionTower, tokens: Float[Tensor, "... c"]) -> Float[Tensor,
     return F.normalize(tower.ln_post(tokens) @ tower.proj, dim=-1)
 
 
+class Reader(ABC):
+    """What is read of one pass of the tower; several may read the same pass, and none changes it.
+
+    Attributes:
+        blocks: 1-based numbers of the blocks that it sees.
+        reads_last: whether the last block is one of them and it reads what that gives, which else may be
+            missing.
+    """
+
+    blocks: Set[int]
+    reads_last: bool
+
+    @abstractmethod
+    def see(
+        self,
+        number: int,
+        x: Float[Tensor, "b t c"],
+        qkv: Float[Tensor, "b t c3"],
+        after: Float[Tensor, "b t c"] | None,
+    ) -> None:
+        """Read one of its blocks.
+
+        Args:
+            number: of the block, from 1.
+            x: its input, class token first.
+            qkv: query, key and value of every token, side by side, as `project_qkv` gives them.
+            after: what it gives; None: of the last block, where nobody reads it.
+        """
+
+
+class PatchTokens(Reader):
+    """The raw patch tokens that some blocks give."""
+
+    def __init__(self, depth: int, blocks: Iterable[int]) -> None:
+        self.blocks = set(blocks)
+        self.reads_last = depth in self.blocks
+        self.tokens: dict[int, Tensor] = {}
+
+    def see(self, number: int, x: Tensor, qkv: Tensor, after: Tensor | None) -> None:
+        """Keep the patches."""
+        assert after is not None
+        self.tokens[number] = after[:, 1:]
+
+
+def run_tower(
+    tower: VisionTower, x: Float[Tensor, "b t c"], readers: Sequence[Reader]
+) -> list[Float[Tensor, "b c"]]:
+    """One pass of the tower for all who read it; what one gets does not depend on the others by a bit.
+
+    Args:
+        x: tokens after ``ln_pre``.
+
+    Returns:
+        For each reader the last block's class token before ``ln_post``: its row where the reader reads
+        what the whole block gives, else computed by itself.
+    """
+    transformer, last = tower.transformer, tower.depth
+    for number in range(1, last):
+        qkv = project_qkv(transformer, number - 1, x)
+        after = finish_block(transformer, number - 1, x, qkv)
+        for reader in readers:
+            if number in reader.blocks:
+                reader.see(number, x, qkv, after)
+        x = after
+    whole = alone = None
+    if seeing := [reader for reader in readers if last in reader.blocks]:
+        qkv = project_qkv(transformer, last - 1, x)
+        if any(reader.reads_last for reader in seeing):
+            whole = finish_block(transformer, last - 1, x, qkv)
+        for reader in seeing:
+            reader.see(last, x, qkv, whole)
+    if not all(reader.reads_last for reader in readers):
+        alone = run_class_token(transformer, x)
+    class_tokens = []
+    for reader in readers:
+        token = whole[:, 0] if whole is not None and reader.reads_last else alone
+        assert token is not None
+        class_tokens.append(token)
+    return class_tokens
+
+
 def encode_whole(
     tower: VisionTower, x: Tensor, blocks: Sequence[int]
 ) -> tuple[Tensor, dict[int, Tensor]]:
     """Class token and raw patch tokens of some blocks; the last block only as far as wanted."""
-    patch_tokens = {}
-    last = tower.depth - 1
-    for index in range(last):
-        x = run_block(tower.transformer, index, x)
-        if index + 1 in blocks:
-            patch_tokens[index + 1] = x[:, 1:].clone()
-    if tower.depth in blocks:
-        x = run_block(tower.transformer, last, x)
-        patch_tokens[tower.depth] = x[:, 1:].clone()
-        return x[:, 0], patch_tokens
-    return run_class_token(tower.transformer, x), patch_tokens
+    patches = PatchTokens(tower.depth, blocks)
+    [class_token] = run_tower(tower, x, [patches])
+    return class_token, patches.tokens

@@ -122,6 +122,9 @@ def _opened(settings: SegmentAnything) -> Predictor:
 
 
 def _package() -> Any:
+    # First, since it imports torchvision: see there.
+    import clipad_core.clip.open_clip  # noqa: F401
+
     try:
         import segment_anything
     except ImportError as error:

@@ -149,9 +149,6 @@ def _run(arguments: argparse.Namespace) -> Path:
     _check_arguments(arguments)
     refine = read_refinement(parse_yaml(arguments.refine, "--refine"), "--refine")
     if refine is not None:
-        # Before a package that imports torchvision: see there.
-        import clipad_core.clip.open_clip  # noqa: F401
-
         refine.check()
     out: Path = arguments.out
     check_output(out)

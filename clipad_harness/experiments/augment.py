@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods.method import Augmentation
 from clipad_harness.data.images import Mask
 
 Pixels = npt.NDArray[np.uint8]
@@ -45,6 +46,11 @@ class Sample:
 
     image: Pixels
     mask: Mask
+
+
+def is_new_in_every_epoch(augmentation: Augmentation | None) -> bool:
+    """Whether a training sees every image changed; mosaics take the place of some alone."""
+    return augmentation is not None and augmentation.name != MOSAIC
 
 
 def augmented(

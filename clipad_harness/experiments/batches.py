@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import islice
@@ -27,7 +27,7 @@ BATCHES_AHEAD = 2
 
 
 class BatchSize:
-    """How many images of one recipe a device encodes together: measured once, then only halved.
+    """How many images of some recipes a device encodes together: measured once, then only halved.
 
     Attributes:
         images: how many; None: not measured yet.
@@ -102,13 +102,13 @@ def out_of_memory(error: RuntimeError) -> str:
 
 
 @cache
-def _size_of(key: tuple[str, ...], recipe: Recipe, device: torch.device) -> BatchSize:
+def _size_of(key: tuple[str, ...], recipes: frozenset[Recipe], device: torch.device) -> BatchSize:
     return BatchSize(device)
 
 
-def batch_size(backbone: Backbone, recipe: Recipe) -> BatchSize:
-    """That of a recipe on a backbone, one a process."""
-    return _size_of(backbone.key, recipe, backbone.device)
+def batch_size(backbone: Backbone, recipes: Iterable[Recipe]) -> BatchSize:
+    """That of recipes that are encoded in one pass on a backbone, one a process."""
+    return _size_of(backbone.key, frozenset(recipes), backbone.device)
 
 
 def read_ahead(

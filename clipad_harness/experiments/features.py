@@ -8,12 +8,12 @@ the image it stopped at, and a changed setting encodes only what it changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from clipad_core.clip.features import (
     split,
     views_of,
 )
+from clipad_core.clip.one_pass import PassRecipe, encode_views_together
 from clipad_core.clip.preprocess import CROPS, Placement, Views
 from clipad_core.clip.transformer import chunks
 from clipad_core.errors import ClipadError
@@ -46,10 +47,31 @@ from clipad_harness.experiments.computed import note
 from clipad_harness.experiments.digests import code_digest
 
 Entry = dict[str, Tensor]
+# Of an image: what reads the same pass.
+Beside: TypeAlias = "Callable[[Path], Sequence[FeatureStore]]"
 # Before images that other processes encode are looked at again.
 SECONDS_TO_WAIT = 0.1
 # Of an accelerator: so many are claimed at once, so that the next are read while some are encoded.
 BATCHES_TOGETHER = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run reads of an image.
+
+    Attributes:
+        trained: of how many images in all, where it is trained on; 0: of a test image, whose features are
+            kept whatever they take of the disk.
+    """
+
+    config: Any
+    recipe: Recipe
+    trained: int = 0
+
+
+def nothing_beside(image: Path) -> Sequence[FeatureStore]:
+    """Where nothing else is read of a pass."""
+    return ()
 
 
 class FeatureStore:
@@ -63,14 +85,23 @@ class FeatureStore:
             bits of a matrix product differ, and an entry would depend on its run. On an accelerator as
             many together as its memory takes.
         code: digest of the code that encodes.
+        beside: of an image, the stores that read the same pass of the tower: what they lack of one that is
+            encoded here is written there too, which costs next to nothing.
     """
 
     def __init__(
-        self, folder: Path, backbone: Backbone, recipe: Recipe, encode: Encode, code: str
+        self,
+        folder: Path,
+        backbone: Backbone,
+        recipe: Recipe,
+        encode: Encode,
+        code: str,
+        beside: Beside = nothing_beside,
     ) -> None:
         self.folder, self.backbone, self.recipe, self.encode = folder, backbone, recipe, encode
+        self.beside = beside
         self.about: dict[str, Any] = {
-            "recipe": asdict(recipe),
+            "recipe": [type(recipe).__name__, asdict(recipe)],
             "backbone": backbone.key,
             "code": code,
         }
@@ -85,14 +116,14 @@ class FeatureStore:
         Raises:
             ClipadError: an image cannot be read, or the folder cannot be written.
         """
-        entries = {path: self._path(path) for path in paths}
+        entries = {path: self.entry(path) for path in paths}
         missing = [path for path, entry in entries.items() if not entry.is_file()]
         missing_before = len(missing)
         # A short job needs no bar; one that is interrupted goes on where it stopped.
         with tqdm(
             total=len(missing), desc=f"encode {subject}", unit="image", leave=False, delay=2
         ) as bar:
-            together = batch_size(self.backbone, self.recipe).most
+            together = batch_size(self.backbone, [self.recipe]).most
             together *= 1 if together == 1 else BATCHES_TOGETHER
             while missing:
                 busy = []
@@ -143,23 +174,36 @@ class FeatureStore:
             )
         return tensors
 
-    def _path(self, image: Path) -> Path:
+    def entry(self, image: Path) -> Path:
+        """The file of an image."""
         key = self.key(image)
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _write(self, images: Sequence[Path], entries: Mapping[Path, Path]) -> None:
-        size = batch_size(self.backbone, self.recipe)
-        for batch, features in in_batches(images, size, self._views, self._encode):
-            for image, own in zip(batch, split(moved(features, CPU)), strict=True):
-                write_tensors(entries[image], entries[image].stem, _to_tensors(own))
+        beside = dict.fromkeys(store for image in images for store in self.beside(image))
+        stores = [self, *(store for store in beside if store.lacks(images))]
+        size = batch_size(self.backbone, [store.recipe for store in stores])
+        encode = partial(self._encode, stores)
+        for batch, encoded in in_batches(images, size, self._views, encode):
+            for store, features in zip(stores, encoded, strict=True):
+                for image, own in zip(batch, split(moved(features, CPU)), strict=True):
+                    entry = entries[image] if store is self else store.entry(image)
+                    write_tensors(entry, entry.stem, _to_tensors(own))
             if self.backbone.device != CPU:
                 note(self.folder.parent, self.backbone, len(batch))
+
+    def lacks(self, images: Iterable[Path]) -> bool:
+        """Whether some of the images are not encoded yet."""
+        return not all(self.entry(image).is_file() for image in images)
 
     def _views(self, image: Path) -> Views:
         return views_of(self.backbone, np.asarray(read_image(image)), self.recipe)
 
-    def _encode(self, views: Sequence[Views]) -> Features:
-        return encode_views(self.encode, self.backbone, views, self.recipe)
+    def _encode(self, stores: Sequence[FeatureStore], views: Sequence[Views]) -> list[Features]:
+        if len(stores) == 1:
+            return [encode_views(self.encode, self.backbone, views, self.recipe)]
+        recipes = [store.recipe for store in stores if isinstance(store.recipe, PassRecipe)]
+        return encode_views_together(self.backbone, views, recipes)
 
 
 def _to_tensors(features: Features) -> Entry:
@@ -252,7 +296,8 @@ class Encodings:
         profile: name of the profile, for messages.
         weights: the profile's for this method.
         main: the main variant's config, whose published weights the profile must name.
-        recipes: all that is read of images, so that what can be encoded in one pass is.
+        recipes: all that is read of images, so that what one pass can keep is kept together.
+        asked: all that the run reads of an image; those of a category share a list.
         folder: of all that is kept; safe to delete at any time.
         memory: bytes of features that a process keeps.
         disk: bytes that the features of one dataset that is trained on may take in the folder.
@@ -266,6 +311,7 @@ class Encodings:
         weights: Weights,
         main: Any,
         recipes: Iterable[Recipe],
+        asked: Mapping[Path, Sequence[Asked]],
         folder: Path,
         memory: int,
         disk: int,
@@ -273,8 +319,10 @@ class Encodings:
     ) -> None:
         self.name, self.profile, self.weights = name, profile, weights
         self.device = device
-        self.main, self.recipes = main, list(dict.fromkeys(recipes))
+        self.main, self.recipes, self.asked = main, list(dict.fromkeys(recipes)), asked
         self.folder, self.memory, self.disk = folder, memory, disk
+        # Those of the other methods of the run, whose images are encoded by the way.
+        self.siblings: list[Encodings] = []
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it.
@@ -287,6 +335,11 @@ class Encodings:
     def loaded(self, config: Any) -> Backbone:
         """The backbone as it was loaded, before the method prepares it."""
         return shared_backbone(self._weights(config), config.precision, self.device)
+
+    def _loading(self, config: Any) -> tuple[str, ...]:
+        """Architecture, weights and precision: equal for configs of whatever method that load the same."""
+        weights = self._weights(config)
+        return weights.backbone, weights.weights, config.precision
 
     @cached_property
     def _tags(self) -> tuple[str, ...]:
@@ -321,20 +374,67 @@ class Encodings:
             return recipe.for_squares(), [sibling.for_squares() for sibling in self.recipes]
         return recipe, self.recipes
 
-    def store(self, config: Any, recipe: Recipe) -> FeatureStore:
+    def store(self, config: Any, recipe: Recipe, beside: Beside = nothing_beside) -> FeatureStore:
         """Where the features of exactly this recipe are."""
-        encode = find_method(self.name).encode
-        # An encoder that belongs to no room is shared by all whose recipes are equal.
-        room = encode.__module__.partition("clipad_core.methods.")[2].partition(".")[0]
-        code = code_digest(room, __name__)
-        return FeatureStore(self.folder / "features", self.backbone(config), recipe, encode, code)
+        encode, backbone = find_method(self.name).encode, self.backbone(config)
+        # What belongs to no room is shared by all whose recipes are equal.
+        code = code_digest(_room(encode) or _room(type(recipe)), __name__)
+        return FeatureStore(self.folder / "features", backbone, recipe, encode, code, beside)
 
     def images(
         self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str
     ) -> ImageFeatures:
-        """The views of some images, encoded as far as they are not yet."""
-        store = self.store(config, self.shared(config, recipe, paths))
+        """The views of some images, encoded as far as they are not yet.
+
+        What the method and its siblings else read of these images and of the same pass is encoded too.
+        """
+        recipe = self.shared(config, recipe, paths)
+        store = self.store(config, recipe, self._beside(config, recipe, paths))
         return ImageFeatures(store, paths, subject, self.memory)
+
+    def _beside(self, config: Any, recipe: Recipe, paths: Sequence[Path]) -> Beside:
+        """Of each of these images the stores of what else is read of the same pass as a recipe."""
+        if not isinstance(recipe, PassRecipe):
+            return nothing_beside
+        own, everybody = self.store(config, recipe), (self, *self.siblings)
+        loading, made = self._loading(config), dict[tuple[int, ...], list[FeatureStore]]()
+
+        def beside(image: Path) -> list[FeatureStore]:
+            asked = [sibling.asked.get(image, ()) for sibling in everybody]
+            same = tuple(map(id, asked))  # images of a category have one list
+            if same not in made:
+                stores: dict[str, FeatureStore] = {}
+                for sibling, reads in zip(everybody, asked, strict=True):
+                    stores |= sibling._reading(reads, own, loading, paths)
+                stores.pop(hash_of(own.about), None)
+                made[same] = list(stores.values())
+            return made[same]
+
+        return beside
+
+    def _reading(
+        self, asked: Sequence[Asked], other: FeatureStore, loading: Hashable, paths: Sequence[Path]
+    ) -> dict[str, FeatureStore]:
+        """The stores that read the same pass as another one, by what they are about.
+
+        Args:
+            loading: how the other's backbone was loaded: nothing else is loaded for it.
+            paths: of a set of images to which the image belongs.
+        """
+        stores = {}
+        for reads in asked:
+            if self._loading(reads.config) != loading:
+                continue
+            recipe = self.shared(reads.config, reads.recipe, paths)
+            store = self.store(reads.config, recipe)
+            if (
+                isinstance(recipe, PassRecipe)
+                and recipe.same_views(other.recipe)
+                and store.backbone.key == other.backbone.key
+                and reads.trained * recipe.size(store.backbone) <= self.disk
+            ):
+                stores[hash_of(store.about)] = store
+        return stores
 
     def fits(self, config: Any, recipe: Recipe, paths: Sequence[Path], subject: str) -> bool:
         """Whether the views of images that are trained on take no more of the disk than is given.
@@ -355,6 +455,11 @@ class Encodings:
         recipe, recipes = self._named_alike(config, recipe, paths)
         store = self.store(config, recipe.crops_alone(recipes))
         return ImageFeatures(store, paths, f"{subject} crops", self.memory)
+
+
+def _room(thing: Any) -> str:
+    """The method's room that a function or class stands in; "" of others."""
+    return str(thing.__module__).partition("clipad_core.methods.")[2].partition(".")[0]
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,8 @@ from torch import Tensor
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features, encode_all
 from clipad_core.clip.image_file import Pixels
-from clipad_core.clip.joint import JointRecipe, encode_joint
+from clipad_core.clip.joint import JointRecipe
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.text import class_words, encode_prompts
 from clipad_core.methods import find_method
 from clipad_core.methods.method import Category
@@ -307,7 +308,7 @@ class _Concepts:
         key = _key(picture)
         if key not in self._views:
             recipe = JointRecipe(class_alone=True)
-            features = encode_all(encode_joint, self.backbone, [_pixels(picture)], recipe)
+            features = encode_all(encode, self.backbone, [_pixels(picture)], recipe)
             self._views[key] = features.image_embedding
         return _distance(self._views[key], self._concept(name))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,10 +44,10 @@ from clipad_harness.experiments.left_out import (
 if TYPE_CHECKING:
     from clipad_core.methods.method import Method
     from clipad_harness.data.dataset_images import DatasetImages
-    from clipad_harness.experiments.features import Encodings
+    from clipad_harness.experiments.features import Asked, Encodings
     from clipad_harness.experiments.scorer import Scorer
     from clipad_harness.experiments.trainer import Trainer
-    from clipad_harness.experiments.variants import Shard, Variant
+    from clipad_harness.experiments.variants import Shard, TrainingJob, Variant
 
 # torch and open_clip take seconds to import, so every stage imports its own.
 TRAINED = Path("data/trained")
@@ -122,23 +125,63 @@ class Run:
         limit = self.profile.ablation_categories
         return plan_shards(self.method, categories, self.variants, limit)
 
+    @cached_property
+    def _tested_with(self) -> dict[tuple[Variant, int], Asked]:
+        """What each variant reads of a test image, by its number of references."""
+        from clipad_harness.experiments.features import Asked
+
+        configs = {variant: variant.tested_with(variant.seeds[0]) for variant in self.variants}
+        return {
+            (variant, k_shot): Asked(config, self.method.recipe(config, k_shot))
+            for variant, config in configs.items()
+            for k_shot in variant.k_shots
+        }
+
+    def _asked(self) -> dict[Path, list[Asked]]:
+        """All that is read of test images, also of those that are trained on."""
+        from clipad_harness.experiments.variants import trainings
+
+        asked: dict[tuple[str, str], dict[Asked, None]] = defaultdict(dict)
+        for shard in self.shards:
+            own = self._tested_with[shard.variant, shard.k_shot]
+            asked[shard.variant.tested_on, shard.category][own] = None
+        for job in trainings(self.variants):
+            for place, own in self._trained_with(job):
+                asked[place][own] = None
+        return {
+            path: reads
+            for (dataset, category), own in asked.items()
+            for reads in [list(own)]
+            for path in self.datasets[dataset].paths(category, "test")
+        }
+
+    def _trained_with(self, job: TrainingJob) -> list[tuple[tuple[str, str], Asked]]:
+        """What a training reads of its images, by dataset and category; nothing where all are augmented."""
+        from clipad_harness.experiments.augment import is_new_in_every_epoch
+        from clipad_harness.experiments.features import Asked
+        from clipad_harness.experiments.variants import training_rows
+
+        training = self.method.training
+        if training is None or is_new_in_every_epoch(training.augmentation(job.config)):
+            return []
+        rows = training_rows(self.datasets[job.dataset].index, job)
+        own = Asked(job.config, self.method.training_recipe(job.config), len(rows))
+        return [((job.dataset, str(name)), own) for name in dict.fromkeys(rows["category"])]
+
     def encodings(self) -> Encodings:
         """Backbones and features, encoded once for all variants."""
         from clipad_harness.base.weights import resolve
         from clipad_harness.experiments.features import Encodings
 
-        configs = [variant.tested_with(variant.seeds[0]) for variant in self.variants]
-        recipes = [
-            self.method.recipe(config, k_shot)
-            for config, variant in zip(configs, self.variants, strict=True)
-            for k_shot in variant.k_shots
-        ]
+        main = self.variants[0]
+        recipes = [asked.recipe for asked in self._tested_with.values()]
         return Encodings(
             self.name,
             self.profile.name,
             resolve(self.root, self.profile.weights[self.name]),
-            configs[0],
+            main.tested_with(main.seeds[0]),
             recipes,
+            self._asked(),
             self.root / CACHE,
             read_feature_memory(self.root),
             read_feature_disk(self.root),
@@ -266,6 +309,7 @@ def train(root: Path, name: str) -> Path:
     curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
     if run is not None and run.method.training is not None:
         trainer = run.trainer()
+        trainer.encodings.siblings = siblings_of(run)
         curves = train_all(trainer, run.variants, _engine(run))
         remove_others(trainer, run.variants)
     return write_text(curves_path(root, name), _csv(curves, CURVE_DIGITS))
@@ -280,12 +324,24 @@ def measure(root: Path, name: str) -> Path:
 
     results, references = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=REFERENCE_COLUMNS)
     if run := _open_or_tell(root, name):
-        results, references = _measure_all(run, run.scorer())
+        scorer = run.scorer()
+        scorer.encodings.siblings = siblings_of(run)
+        results, references = _measure_all(run, scorer)
     own = results[results["dataset"] == run.profile.dataset] if run else results
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))
     write_text(by_category_path(root, name), _csv(by_category(own)))
     return write_text(results_path(root, name), results_csv(results))
+
+
+def siblings_of(run: Run) -> list[Encodings]:
+    """Those of the run's other methods, as far as they can be run, for what one pass can encode for all."""
+    siblings, opened = [], dict(run.datasets)
+    for name in read_methods(run.root):
+        if name != run.name:
+            with suppress(ClipadError):  # it is told by the stage of that method
+                siblings.append(open_run(run.root, name, opened=opened).encodings())
+    return siblings
 
 
 def _engine(run: Run) -> int | Cluster:

@@ -9,7 +9,7 @@ What is finished already is not subtracted.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 
 from clipad_core.clip.device import compute_exactly, find_device
 from clipad_core.clip.features import Recipe
+from clipad_core.clip.one_pass import PassRecipe
 from clipad_core.clip.preprocess import CROPS
 from clipad_core.clip.published import architecture_config, learn_architecture
 from clipad_core.methods import find_method
@@ -236,16 +237,20 @@ def _job(run: Run) -> Job:
     }
     stored = [(job, images) for job, images in jobs if anew[job] < 1]
     encodings = _encodings(method, recipes, shards, stored, frames)
-    costs = [(images, *_tower(config, recipe)) for recipe, images in encodings.items()]
-    encoded = sum(images * operations for images, operations, _ in costs)
-    numbers = sum(images * per_image for images, _, per_image in costs)
+    costs = {recipe: _tower(config, recipe) for _, recipe in encodings}
+    passes = {
+        (place, _pass_of(config, recipe)): images * costs[recipe][0]
+        for (place, recipe), images in sorted(encodings.items(), key=lambda one: one[1])
+    }
+    encoded = sum(passes.values())
+    numbers = sum(images * costs[recipe][1] for (_, recipe), images in encodings.items())
     learned = sum(_training(method, job, images, config, anew[job]) for job, images in jobs)
     tested = {variant.tested_on for variant in variants}
     largest = max(int(_per_category(frames[dataset]).max()) for dataset in tested)
     size = _side(config, method.recipe(variants[0].config, 0))
     read = datasets_of(variants, run.profile.dataset)
     wider = WIDER[variants[0].config.precision]
-    of_one_image = max(per_image for _, _, per_image in costs)
+    of_one_image = max(per_image for _, per_image in costs.values())
     return Job(
         run.name,
         run.profile.dataset,
@@ -295,22 +300,25 @@ def _encodings(
     shards: Sequence[Shard],
     jobs: Sequence[tuple[TrainingJob, int]],
     frames: dict[str, pd.DataFrame],
-) -> dict[Recipe, int]:
-    """Every distinct encoding that is kept, and of how many images it is made."""
-    passes = {
-        (shard.variant.tested_on, shard.category, _shared(method, shard, recipes))
-        for shard in shards
-    }
-    images: dict[Recipe, int] = {}
-    for dataset, category, recipe in passes:
-        images[recipe] = images.get(recipe, 0) + int(_per_category(frames[dataset])[category])
-    trained: dict[tuple[str, Recipe], int] = {}
+) -> dict[tuple[tuple[str, str], Recipe], int]:
+    """Of how many images every distinct encoding is kept, by dataset and category; of a training ""."""
+    images: dict[tuple[tuple[str, str], Recipe], int] = {}
+    counts = {dataset: _per_category(frame) for dataset, frame in frames.items()}
+    for shard in shards:
+        place = shard.variant.tested_on, shard.category
+        images[place, _shared(method, shard, recipes)] = int(counts[place[0]][place[1]])
     for job, count in jobs:
+        place = job.dataset, ""
         recipe = method.training_recipe(job.config).shared(recipes)
-        trained[job.dataset, recipe] = max(count, trained.get((job.dataset, recipe), 0))
-    for (_, recipe), count in trained.items():
-        images[recipe] = images.get(recipe, 0) + count
+        images[place, recipe] = max(count, images.get((place, recipe), 0))
     return images
+
+
+def _pass_of(config: dict[str, Any], recipe: Recipe) -> Hashable:
+    """Equal for recipes that are read of one pass of the tower, where its positions are the same."""
+    if not isinstance(recipe, PassRecipe):
+        return recipe
+    return _side(config, recipe), recipe.resize, recipe.channels
 
 
 def _shared(method: Method, shard: Shard, recipes: Sequence[Recipe]) -> Recipe:

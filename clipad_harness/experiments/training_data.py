@@ -31,6 +31,7 @@ from clipad_harness.experiments.augment import (
     Sample,
     augmented,
     drawn_mosaics,
+    is_new_in_every_epoch,
     mosaic,
 )
 from clipad_harness.experiments.batches import BATCHES_AHEAD, read_ahead
@@ -91,8 +92,8 @@ class TrainingData:
 
     @property
     def augments(self) -> bool:
-        """Whether every image is another one in every epoch; mosaics take the place of some alone."""
-        return self.augmentation is not None and self.augmentation.name != MOSAIC
+        """Whether every image is another one in every epoch."""
+        return is_new_in_every_epoch(self.augmentation)
 
     def batches(self, steps: Sequence[tuple[int, Sequence[int]]]) -> Iterator[Batch]:
         """Of every step its batch.

@@ -9,7 +9,7 @@ and every block of the branch reads from it, never from the branch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from clipad_core.clip.features import Features
+from clipad_core.clip.one_pass import FeatureReader, PassRecipe
 from clipad_core.clip.transformer import (
     Transformer,
     feed_forward,
-    finish_block,
-    project_qkv,
 )
-from clipad_core.clip.vision import VisionTower, embed_patches, pre_norm
+from clipad_core.clip.vision import VisionTower, project
 from clipad_core.methods.anomalyclip.dense import READ_OUTS, read_out
 
 # Which of query, key and value is compared with itself.
@@ -32,82 +32,115 @@ TOWER = "qk"  # the tower's own stream
 
 
 @dataclass(frozen=True)
-class Branch:
-    """What is computed beside the tower.
+class BranchRecipe(PassRecipe):
+    """What must be encoded of an image: its class token, and patches of the branch beside the tower.
 
     Attributes:
+        blocks: 1-based numbers of the blocks whose output is kept.
         kinds: "vv", "qq", "kk", "qk" for the tower's own stream, or a name of `READ_OUTS`, which reads
             the kept blocks alone.
         from_layer: first block (1-based) that has the branch; before it there is one stream.
-        blocks: 1-based numbers of the blocks whose output is kept.
         stream: "sum": attention outputs add up on the input of the first block; "mlp": each block
             starts from the tower's stream and ends with its MLP; "aliased": a sum that later blocks
             go on changing after it was kept, so every kept block holds the last one.
         class_ln_post: whether the class token passes ``ln_post``, as CLIP's own does.
     """
 
-    kinds: tuple[str, ...]
-    from_layer: int
-    blocks: tuple[int, ...]
-    stream: str
+    kinds: tuple[str, ...] = ("vv",)
+    from_layer: int = 1
+    stream: str = "sum"
     class_ln_post: bool = False
 
-    def last_block(self, depth: int) -> int:
-        """The last block whose branch is needed; 0: none is."""
-        if set(self.kinds) <= {TOWER, *READ_OUTS} or max(self.blocks) < self.from_layer - 1:
-            return 0
-        return depth if self.stream == "aliased" else max(self.blocks)
+    def reader(self, tower: VisionTower) -> BranchReader:
+        """What reads one pass."""
+        return BranchReader(tower, self)
+
+    def numbers(self, tower: VisionTower) -> int:
+        """How many numbers are kept of a view: all of the joint space."""
+        return (len(self.blocks) * tower.patches + 1) * tower.proj.shape[1]
+
+    def branched(self, depth: int) -> range:
+        """The blocks of a tower of so many that have the branch: as far as one is needed."""
+        is_bare = set(self.kinds) <= {TOWER, *READ_OUTS}
+        if is_bare or max(self.blocks) < self.from_layer - 1:
+            return range(0)
+        last = depth if self.stream == "aliased" else max(self.blocks)
+        return range(self.from_layer, last + 1)
 
 
-@dataclass
-class _Streams:
-    """One image's streams on their way through the tower; ``patches`` is kind -> block -> tokens."""
+class BranchReader(FeatureReader):
+    """The branch beside one pass of the tower: one attention and one output layer in each of its blocks."""
 
-    branch: Branch
-    local: dict[str, Tensor] = field(default_factory=dict)
-    patches: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    def __init__(self, tower: VisionTower, recipe: BranchRecipe) -> None:
+        self.tower, self.recipe = tower, recipe
+        self.branched = recipe.branched(tower.depth)
+        self.blocks = {*self.branched, *recipe.blocks}
+        self.reads_last = tower.depth in recipe.blocks and self._reads_tower(tower.depth)
+        self._local: dict[str, Tensor] = {}
+        # Of every kind the raw tokens of every kept block.
+        self._kept: dict[str, dict[int, Tensor]] = {kind: {} for kind in recipe.kinds}
 
-    def add(self, transformer: Transformer, index: int, x: Tensor, qkv: Tensor) -> None:
-        """Run the branch of one block; ``x`` is the input of the block, class token included."""
-        for kind in self.branch.kinds:
-            if kind == TOWER or kind in READ_OUTS:
+    def _reads_tower(self, number: int) -> bool:
+        """Whether some kind has the tower's own stream in this block."""
+        return any(
+            kind == TOWER or (kind not in READ_OUTS and number not in self.branched)
+            for kind in self.recipe.kinds
+        )
+
+    def see(self, number: int, x: Tensor, qkv: Tensor, after: Tensor | None) -> None:
+        """Run the branch of one block, and keep what a kept one gives."""
+        if number in self.branched:
+            self._add(number - 1, x, qkv)
+        if number not in self.recipe.blocks:
+            return
+        transformer, grid = self.tower.transformer, self.tower.grid
+        for kind, kept in self._kept.items():
+            if kind in READ_OUTS:
+                kept[number] = read_out(transformer, number - 1, x, qkv, kind, grid)
+            elif kind in self._local:
+                kept[number] = self._local[kind]
+            else:
+                assert after is not None
+                kept[number] = after[:, 1:]
+
+    def _add(self, index: int, x: Tensor, qkv: Tensor) -> None:
+        """The branch of one block, whose input is ``x``."""
+        transformer = self.tower.transformer
+        for kind in self.recipe.kinds:
+            if kind not in COMPARED:
                 continue
             seen = self_attention(transformer, index, qkv, kind)
-            if kind not in self.local:
-                self.local[kind] = x[:, 1:] + seen
-            elif self.branch.stream == "mlp":
-                self.local[kind] = feed_forward(transformer, index, x[:, 1:] + seen)
+            if kind not in self._local:
+                self._local[kind] = x[:, 1:] + seen
+            elif self.recipe.stream == "mlp":
+                self._local[kind] = feed_forward(transformer, index, x[:, 1:] + seen)
             else:
-                self.local[kind] = self.local[kind] + seen
+                self._local[kind] = self._local[kind] + seen
 
-    def read_out(
-        self, transformer: Transformer, index: int, x: Tensor, qkv: Tensor, grid: tuple[int, int]
-    ) -> None:
-        """What a kept block gives where it is read in another way; ``x`` is its input."""
-        for kind in READ_OUTS.keys() & set(self.branch.kinds):
-            self.local[kind] = read_out(transformer, index, x, qkv, kind, grid)
-
-    def needs_tower(self) -> bool:
-        """Whether a block that is kept now is kept from the tower's own stream."""
-        return not self.local or TOWER in self.branch.kinds
-
-    def keep(self, block: int, x: Tensor) -> None:
-        """Keep what a block gives: the branch where there is one, else the tower's stream."""
-        for kind in self.branch.kinds:
-            tokens = self.local.get(kind)
-            tokens = x[:, 1:] if tokens is None else tokens
-            self.patches.setdefault(kind, {})[block] = tokens
-
-    def finish(self) -> dict[str, dict[int, Tensor]]:
-        """What was kept, and the fault of the first releases where it is asked for."""
-        if self.branch.stream == "aliased":
-            for kind, last in self.local.items():
+    def patches(self) -> dict[str, dict[int, Float[Tensor, "b p c"]]]:
+        """The raw tokens of every kind and kept block, with the first releases' fault where asked for."""
+        if self.recipe.stream == "aliased":
+            for kind, last in self._local.items():
                 # The first block of the branch already changed its input in place.
-                late = [
-                    block for block in self.patches[kind] if block >= self.branch.from_layer - 1
-                ]
-                self.patches[kind] |= dict.fromkeys(late, last)
-        return self.patches
+                late = [block for block in self._kept[kind] if block >= self.recipe.from_layer - 1]
+                self._kept[kind] |= dict.fromkeys(late, last)
+        return self._kept
+
+    def features(self, class_token: Float[Tensor, "b c"]) -> Features:
+        """The projected class token, not normalised, and patch embeddings of unit norm.
+
+        The class token is by default without ``ln_post``: the official code leaves it out, as its authors
+        confirm. Patches of an ensemble are means of unit vectors: the mean of their logits is the logit
+        of their mean.
+        """
+        tower, streams = self.tower, self.patches().values()
+        if self.recipe.class_ln_post:
+            class_token = tower.ln_post(class_token)
+        patches = {}
+        for block in self.recipe.blocks:
+            units = [project(tower, tokens[block]) for tokens in streams]
+            patches[block] = units[0] if len(units) == 1 else torch.stack(units).mean(dim=0)
+        return Features(class_token @ tower.proj, patches)
 
 
 def self_attention(
@@ -127,66 +160,3 @@ def self_attention(
     compared = parts[COMPARED[kind]]
     seen = F.scaled_dot_product_attention(compared[:, :, 1:], compared, parts[2])
     return transformer.blocks[index].out(rearrange(seen, "b h p e -> b p (h e)"))
-
-
-def run_branch(
-    tower: VisionTower, x: Float[Tensor, "b t c"], branch: Branch
-) -> tuple[Float[Tensor, "b c"], dict[str, dict[int, Tensor]]]:
-    """One pass of the tower for both: its class token, and patches of the branch.
-
-    Queries, keys and values are computed once a block; the branch costs one attention and one output
-    layer, in the blocks where it is needed. Of the tower's last block only the class token is
-    computed, unless its patches are wanted.
-
-    Args:
-        x: tokens after ``ln_pre``.
-
-    Returns:
-        The last block's class token before ``ln_post``, and kind -> block -> patch tokens.
-    """
-    streams, until = _Streams(branch), branch.last_block(tower.depth)
-    for index in range(tower.depth):
-        qkv = project_qkv(tower.transformer, index, x)
-        if branch.from_layer <= index + 1 <= until:
-            streams.add(tower.transformer, index, x, qkv)
-        is_kept = index + 1 in branch.blocks
-        if is_kept:
-            streams.read_out(tower.transformer, index, x, qkv, tower.grid)
-        needs_patches = is_kept and streams.needs_tower()
-        if index + 1 < tower.depth or needs_patches:
-            x = finish_block(tower.transformer, index, x, qkv)
-        else:
-            rows = torch.zeros(len(x), dtype=torch.long, device=x.device)
-            x = finish_block(tower.transformer, index, x[:, :1], qkv, rows=rows)
-        if is_kept:
-            streams.keep(index + 1, x)
-    return x[:, 0], streams.finish()
-
-
-def encode_branch(
-    tower: VisionTower, images: Float[Tensor, "b 3 H W"], branch: Branch
-) -> tuple[Float[Tensor, "b d"], dict[str, dict[int, Tensor]]]:
-    """Encode images, a bounded number at a time.
-
-    Returns:
-        The class token, projected, without ``ln_post`` unless the branch says otherwise (the official
-        code leaves it out, as its authors confirm), and kind -> block -> patches after ``ln_post``
-        and projection, (b, p, d). Nothing is normalised.
-    """
-    classes: list[Tensor] = []
-    token_chunks: dict[str, dict[int, list[Tensor]]] = {
-        kind: {block: [] for block in branch.blocks} for kind in branch.kinds
-    }
-    for part in tower.image_chunks(len(images)):
-        embedded, _ = embed_patches(tower, images[part])
-        first, patches = run_branch(tower, pre_norm(tower, embedded), branch)
-        first = tower.ln_post(first) if branch.class_ln_post else first
-        classes.append(first @ tower.proj)
-        for kind, tokens in patches.items():
-            for block, block_tokens in tokens.items():
-                token_chunks[kind][block].append(tower.ln_post(block_tokens) @ tower.proj)
-    joined = {
-        kind: {block: torch.cat(parts) for block, parts in tokens.items()}
-        for kind, tokens in token_chunks.items()
-    }
-    return torch.cat(classes), joined

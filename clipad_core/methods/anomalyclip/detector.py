@@ -1,9 +1,9 @@
 """AnomalyCLIP (Zhou et al., ICLR 2024): prompts about any object, patches that speak for themselves.
 
-Read top to bottom: `encode` runs the frozen tower once for its class token and the local branch,
-`loss` and `detect` compare both with two learned prompts, `AnomalyCLIP` is the detector that ties
-them together. The branch is in `branch`, the prompts are in `text`, what is learned is in `learner`, and
-what references add, which the paper has none of, is in `memory`.
+Read top to bottom: `loss` and `detect` compare what `branch` reads of the frozen tower, its class token and
+a local branch, with two learned prompts; `AnomalyCLIP` is the detector that ties them together. The prompts
+are in `text`, what is learned is in `learner`, and what references add, which the paper has none of, is in
+`memory`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.device import precise
-from clipad_core.clip.features import Features, Images, Recipe
+from clipad_core.clip.features import Features, Images
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.prepare import check_has_blocks, prepare
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
@@ -32,7 +33,7 @@ from clipad_core.maps import (
     smoothed,
     upsample_by_matrices,
 )
-from clipad_core.methods.anomalyclip.branch import Branch, encode_branch
+from clipad_core.methods.anomalyclip.branch import BranchRecipe
 from clipad_core.methods.anomalyclip.checkpoint import (
     read_official,
 )
@@ -58,20 +59,6 @@ from clipad_core.methods.anomalyclip.text import (
     text_embeddings,
 )
 from clipad_core.methods.method import Category, Detector, Method, References, Training
-
-
-@dataclass(frozen=True)
-class BranchRecipe(Recipe):
-    """What must be encoded of an image, the branch beside the tower included.
-
-    Attributes:
-        kinds, from_layer, stream, class_ln_post: as of `Branch`.
-    """
-
-    kinds: tuple[str, ...] = ("vv",)
-    from_layer: int = 1
-    stream: str = "sum"
-    class_ln_post: bool = False
 
 
 def recipe(config: AnomalyCLIPConfig, k_shot: int = 0) -> BranchRecipe:
@@ -106,29 +93,6 @@ def prepare_backbone(backbone: Backbone, config: AnomalyCLIPConfig) -> Backbone:
     sizes_of(backbone, config)
     check_has_blocks(backbone, compared_blocks(config), "memory_blocks")
     return prepare(backbone, config.image_size, config.positional, config.activation)
-
-
-@torch.no_grad()
-def encode(backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], recipe: BranchRecipe) -> Features:
-    """Run the frozen tower and its local branch on normalised images, a bounded number at a time.
-
-    Args:
-        backbone: the one that ``prepare_backbone`` gave.
-
-    Returns:
-        The projected class token, not normalised, by default without ``ln_post``; and patch embeddings of
-        the recipe's blocks, unit norm. Those of an ensemble are means of unit vectors: the mean of
-        their logits is the logit of their mean.
-    """
-    branch = Branch(
-        recipe.kinds, recipe.from_layer, recipe.blocks, recipe.stream, recipe.class_ln_post
-    )
-    classes, streams = encode_branch(backbone.vision, pixels, branch)
-    patches = {}
-    for block in recipe.blocks:
-        units = [F.normalize(tokens[block], dim=-1) for tokens in streams.values()]
-        patches[block] = units[0] if len(units) == 1 else torch.stack(units).mean(dim=0)
-    return Features(classes, patches)
 
 
 def image_logits(

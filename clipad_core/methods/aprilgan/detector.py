@@ -18,9 +18,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import Features, Images, Recipe
+from clipad_core.clip.features import Features, Images
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.prepare import check_has_blocks, prepare
-from clipad_core.clip.raw_tokens import encode
+from clipad_core.clip.raw_tokens import TokensRecipe
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
@@ -56,15 +57,15 @@ from clipad_core.methods.method import (
 )
 
 
-def recipe(config: APRILGANConfig, k_shot: int = 0) -> Recipe:
+def recipe(config: APRILGANConfig, k_shot: int = 0) -> TokensRecipe:
     """What ``config`` reads of a test image: with references their blocks as well."""
     blocks = {*config.blocks, *(compared_blocks(config) if k_shot else ())}
-    return Recipe(image_size=config.image_size, blocks=tuple(sorted(blocks)))
+    return TokensRecipe(image_size=config.image_size, blocks=tuple(sorted(blocks)))
 
 
-def reference_recipe(config: APRILGANConfig) -> Recipe:
+def reference_recipe(config: APRILGANConfig) -> TokensRecipe:
     """What ``config`` reads of a reference."""
-    return Recipe(image_size=config.image_size, blocks=compared_blocks(config))
+    return TokensRecipe(image_size=config.image_size, blocks=compared_blocks(config))
 
 
 def prepare_backbone(backbone: Backbone, config: APRILGANConfig) -> Backbone:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
-from clipad_core.clip.joint import JointRecipe, block_numbers, encode_joint
+from clipad_core.clip.joint import JointRecipe, block_numbers
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.prepare import prepare
 from clipad_core.detection import Detection
 from clipad_core.maps import detect_between_prompts
@@ -73,7 +74,7 @@ METHOD = Method(
     names_category=lambda config: config.class_name != "object",
     prepare=prepare_backbone,
     recipe=recipe,
-    encode=encode_joint,
+    encode=encode,
     know=know,
     detect=detect,
     mask_rule=lambda config: "bilinear_half",

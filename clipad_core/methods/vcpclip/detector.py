@@ -1,8 +1,8 @@
 """VCP-CLIP (Qu et al., ECCV 2024): the image speaks into the prompt, the prompt looks back at it.
 
-Read top to bottom: `encode` runs the frozen tower once (`clip.raw_tokens`), `loss` and `detect` turn
-what it said into a training signal and into maps, `VCPCLIP` is the detector that ties them together.
-The text side is in `text`, the maps are in `maps`, what is learned is in `learner`.
+Read top to bottom: `loss` and `detect` turn what the frozen tower says (`clip.raw_tokens`) into a training
+signal and into maps, `VCPCLIP` is the detector that ties them together. The text side is in `text`, the maps
+are in `maps`, what is learned is in `learner`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.device import precise
-from clipad_core.clip.features import Features, Images, Recipe
+from clipad_core.clip.features import Features, Images
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.prepare import prepare
-from clipad_core.clip.raw_tokens import encode
+from clipad_core.clip.raw_tokens import TokensRecipe
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.learned.losses import check_masks, dice_loss, focal_loss
@@ -65,9 +66,9 @@ from clipad_core.methods.vcpclip.maps import (
 from clipad_core.methods.vcpclip.text import check_templates, text_embeddings
 
 
-def recipe(config: VCPCLIPConfig, k_shot: int = 0) -> Recipe:
+def recipe(config: VCPCLIPConfig, k_shot: int = 0) -> TokensRecipe:
     """What ``config`` reads of an image, a reference as well."""
-    return Recipe(image_size=config.image_size, blocks=tuple(sorted(config.blocks)))
+    return TokensRecipe(image_size=config.image_size, blocks=tuple(sorted(config.blocks)))
 
 
 def prepare_backbone(backbone: Backbone, config: VCPCLIPConfig) -> Backbone:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from clipad_core.clip.backbone import AUTOCAST, load_backbone
 from clipad_core.clip.features import encode_all
-from clipad_core.clip.raw_tokens import encode
+from clipad_core.clip.one_pass import encode
 from clipad_core.methods.anomalyclip.checkpoint import from_official as anomalyclip_learner
 from clipad_core.methods.anomalyclip.config import AnomalyCLIPConfig
 from clipad_core.methods.anomalyclip.detector import AnomalyCLIP

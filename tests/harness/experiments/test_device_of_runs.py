@@ -52,9 +52,9 @@ def test_a_run_on_the_accelerator_gives_the_numbers_of_the_cpu(
         pipeline.train(project, method)
         tables.append(pd.read_csv(pipeline.measure(project, method)))
 
-        def counted(self: features.FeatureStore, views: Sequence) -> object:
+        def counted(self: features.FeatureStore, stores: Sequence, views: Sequence) -> object:
             encoded.append(len(views))
-            return encode(self, views)
+            return encode(self, stores, views)
 
         monkeypatch.setattr(features.FeatureStore, "_encode", counted)
     here, there = tables

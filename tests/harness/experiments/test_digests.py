@@ -108,7 +108,7 @@ def test_rooms_that_encode_alike_by_code_of_no_room_share_their_features(tmp_pat
         if name == "anomalyclip":
             config = config.changed({"blocks": [6], "prompt_depth": 3})
         recipe = method.recipe(config, 0)
-        encodings = Encodings(name, "demo", weights, config, [recipe], tmp_path, 0, 0, "cpu")
+        encodings = Encodings(name, "demo", weights, config, [recipe], {}, tmp_path, 0, 0, "cpu")
         about[name] = encodings.store(config, recipe).about
     assert about["clip"] == about["coop"]
     # What a room encodes by its own code is its own.

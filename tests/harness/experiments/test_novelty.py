@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from project import draw_all, make_project
 
 from clipad_core.clip.features import encode_all
-from clipad_core.clip.joint import JointRecipe, encode_joint
+from clipad_core.clip.joint import JointRecipe
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.text import encode_prompts
 from clipad_core.methods.method import Detector
 from clipad_harness.data.dataset_images import DatasetImages
@@ -104,7 +105,7 @@ def test_every_score_is_that_of_its_definition(project: Path) -> None:
     cosines = [[F.cosine_similarity(f, p, dim=0) for p in prompts] for f in features]
     nearest = np.array([1 - max(map(float, row)) for row in cosines])
     assert found.scores["distance to the normal prompt"] == pytest.approx(nearest, abs=1e-6)
-    plain = encode_all(encode_joint, loaded, pixels, JointRecipe(class_alone=True)).image_embedding
+    plain = encode_all(encode, loaded, pixels, JointRecipe(class_alone=True)).image_embedding
     words = [f"a photo of a {name.replace('_', ' ')}" for name in known]
     text = F.normalize(encode_prompts(loaded.text, loaded.tokenizer, words), dim=-1)
     similar = (plain @ text.T).numpy()

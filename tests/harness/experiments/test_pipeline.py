@@ -355,7 +355,7 @@ def test_an_image_that_another_process_encodes_is_left_to_it(project: Path) -> N
     run = pipeline.open_run(project, "winclip")
     store = store_of_references(run)
     paths = [run.data / name for name in run.index["image"][:3]]
-    entries = [store._path(path) for path in paths]
+    entries = [store.entry(path) for path in paths]
     for entry in entries:
         entry.unlink(missing_ok=True)
     written = []

@@ -13,8 +13,8 @@ from vcpclip_cases import pictures
 
 from clipad_core.clip.backbone import Backbone, load_backbone
 from clipad_core.clip.features import encode_all
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.prepare import prepare
-from clipad_core.clip.raw_tokens import encode
 from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError

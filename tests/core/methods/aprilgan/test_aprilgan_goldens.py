@@ -23,10 +23,10 @@ from recordings import (
 )
 
 from clipad_core.clip.features import Features, encode_all
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.prepare import prepare
 from clipad_core.clip.preprocess import make_views
 from clipad_core.clip.prompt_ensemble import raw_text_embeddings
-from clipad_core.clip.raw_tokens import encode
 from clipad_core.clip.text import encode_prompts
 from clipad_core.detection import Detection
 from clipad_core.learned.losses import dice_loss, focal_loss

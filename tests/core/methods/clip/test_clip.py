@@ -9,7 +9,8 @@ import torch
 from micro import MICRO, add_config, run_tower
 
 from clipad_core.clip.backbone import Backbone, load_backbone
-from clipad_core.clip.joint import JointRecipe, encode_joint
+from clipad_core.clip.joint import JointRecipe
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.preprocess import make_views
 from clipad_core.errors import ClipadError
 from clipad_core.methods.clip.config import PRESETS, CLIPConfig
@@ -107,7 +108,7 @@ def test_the_tiles_of_a_long_image_are_averaged(backbone: Backbone) -> None:
     assert len(views.placement.corners) > 1
     text = know(backbone, config, Category("nut"))
     prepared = prepare_backbone(backbone, config)
-    each = detect(prepared, config, text, encode_joint(prepared, views.pixels, recipe(config)))
+    each = detect(prepared, config, text, encode(prepared, views.pixels, recipe(config)))
     whole = CLIP(backbone, config, "nut")([image])
     assert float(whole.image_score[0]) == pytest.approx(float(each.image_score.mean()), abs=1e-12)
     assert whole.anomaly_map.shape[1:] == views.placement.canvas
@@ -140,7 +141,7 @@ def test_a_block_that_does_not_exist_is_refused_before_anything_is_encoded(
     with pytest.raises(ClipadError, match=message):
         prepare_backbone(backbone, SMALL.changed({"blocks": [block]}))
     with pytest.raises(ClipadError, match=message):
-        encode_joint(backbone, torch.zeros(1, 3, 32, 32), JointRecipe(blocks=(block,)))
+        encode(backbone, torch.zeros(1, 3, 32, 32), JointRecipe(blocks=(block,)))
 
 
 def test_a_name_that_fills_the_context_is_refused(backbone: Backbone) -> None:

@@ -19,7 +19,7 @@ from clipad_core.methods.clip.config import PRESETS, CLIPConfig
 from clipad_core.methods.clip.detector import (
     CLIP,
     detect,
-    encode_joint,
+    encode,
     know,
     prepare_backbone,
     recipe,
@@ -82,7 +82,7 @@ def test_all_tokens_equal_theirs_at_another_grid_and_at_the_trained_one(plain: A
         ("", plain.backbone, plain.image),
         ("native/", plain.loaded, torch.tensor(plain.values["native/image"])),
     ):
-        features = encode_joint(backbone, image.to(backbone.dtype), recipe(SMALL))
+        features = encode(backbone, image.to(backbone.dtype), recipe(SMALL))
         tokens = F.normalize(torch.tensor(plain.values[f"{prefix}tokens"]), dim=-1).numpy()
         close(features.image_embedding, tokens[:, 0], 2e-5)
         close(features.patch_tokens[3], tokens[:, 1:], 2e-5)
@@ -100,7 +100,7 @@ def test_a_backbone_that_was_prepared_for_another_size_is_not_prepared_from_that
 
 def test_the_class_token_without_its_norm_is_that_of_their_other_class(plain: Any) -> None:
     config = SMALL.changed({"class_ln_post": False, "period": False})
-    features = encode_joint(plain.backbone, plain.image, recipe(config))
+    features = encode(plain.backbone, plain.image, recipe(config))
     expected = F.normalize(torch.tensor(plain.values["no_ln_post/image_features"]), dim=-1)
     close(features.image_embedding, expected.numpy(), 2e-5)
     text = know(plain.backbone, config, Category(plain.settings["scored"]))
@@ -132,7 +132,7 @@ def test_ensembles_equal_theirs_in_every_reading_of_their_mean(
     names = plain.settings["ensemble_names"]
     texts = torch.stack([text_embeddings(plain.backbone, config, Category(name)) for name in names])
     close(texts, plain.values[f"ensemble/{templates}/{reading}"], 1e-5)
-    features = encode_joint(plain.backbone, plain.image, recipe(config))
+    features = encode(plain.backbone, plain.image, recipe(config))
     key, tolerance = f"clip_ac/{templates}/{reading}", 1e-4 if reading == "mean" else 1e-5
     detection = detect(plain.backbone, config, texts[0], features)
     close(detection.image_score, plain.values[f"{key}/image_score"], tolerance)
@@ -158,7 +158,7 @@ def test_the_prompts_of_an_ensemble_are_theirs_one_by_one_and_an_article_may_agr
     assert not any("a anomalous" in prompt for prompt in prompts(agreeing, name)[1])
     text = text_embeddings(plain.backbone, agreeing, Category(name))
     close(text[None], plain.values["ensemble/t80_an/unit_mean_unit"], 1e-5)
-    features = encode_joint(plain.backbone, plain.image, recipe(agreeing))
+    features = encode(plain.backbone, plain.image, recipe(agreeing))
     scores = detect(plain.backbone, agreeing, text, features).image_score
     close(scores, plain.values["clip_ac/t80_an/unit_mean_unit/image_score"], 1e-5)
 
@@ -167,7 +167,7 @@ def test_the_prompts_of_an_ensemble_are_theirs_one_by_one_and_an_article_may_agr
 def test_scores_and_maps_of_the_single_prompts_equal_theirs(plain: Any, period: bool) -> None:
     config, key = SMALL.changed({"period": period}), f"clip_row/{'period' if period else 'plain'}"
     text = know(plain.backbone, config, Category(plain.settings["scored"]))
-    features = encode_joint(plain.backbone, plain.image, recipe(config))
+    features = encode(plain.backbone, plain.image, recipe(config))
     detection = detect(plain.backbone, config, text, features)
     close(detection.image_score, plain.values[f"{key}/image_score"], 1e-5)
     expected = plain.values[f"{key}/anomaly_map"]
@@ -228,7 +228,7 @@ def test_winclips_clip_ac_is_open_clips_classifier(winclips: Any, prefix: str) -
     values, backbone = winclips.values, winclips.backbone
     config = winclips_config(prefix, {"resize": "stretch"})
     image = torch.tensor(values["image"]).to(backbone.dtype)
-    features = encode_joint(backbone, image, recipe(config))
+    features = encode(backbone, image, recipe(config))
     unit = F.normalize(torch.tensor(values["image_features"]), dim=-1)
     close(features.image_embedding, unit.numpy(), 2e-5)
     texts = [text_embeddings(backbone, config, Category(name)) for name in winclips.names]
@@ -251,7 +251,7 @@ def test_winclips_clip_ac_is_open_clips_classifier(winclips: Any, prefix: str) -
 def test_winclips_one_class_row_is_the_distance_to_the_normal_prompt(winclips: Any) -> None:
     config = winclips_config("bare", {"one_class": True, "resize": "stretch"})
     image = torch.tensor(winclips.values["image"]).to(winclips.backbone.dtype)
-    features = encode_joint(winclips.backbone, image, recipe(config))
+    features = encode(winclips.backbone, image, recipe(config))
     for row, name in enumerate(winclips.names):
         text = know(winclips.backbone, config, Category(name))
         scores = detect(winclips.backbone, config, text, features).image_score

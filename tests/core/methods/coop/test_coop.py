@@ -16,7 +16,7 @@ from clipad_core.errors import ClipadError
 from clipad_core.methods.checkpoint import checkpoint_bytes, read_checkpoint
 from clipad_core.methods.coop.checkpoint import NAME, read_official
 from clipad_core.methods.coop.config import PRESETS, CoOpConfig
-from clipad_core.methods.coop.detector import encode_joint, loss, recipe, training_recipe
+from clipad_core.methods.coop.detector import encode, loss, recipe, training_recipe
 from clipad_core.methods.coop.learner import (
     CoOpLearner,
     make_learner,
@@ -42,7 +42,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def features_of(backbone: Backbone, config: CoOpConfig = SMALL) -> Features:
     drawn = torch.Generator().manual_seed(7)
     pixels = torch.randn(3, 3, 32, 32, generator=drawn, dtype=torch.float64)
-    return encode_joint(backbone, pixels, training_recipe(config))
+    return encode(backbone, pixels, training_recipe(config))
 
 
 def loss_of(
@@ -82,7 +82,7 @@ def test_what_is_trained_on_is_the_class_token_that_is_scored(backbone: Backbone
     alone = features_of(backbone)
     drawn = torch.Generator().manual_seed(7)
     pixels = torch.randn(3, 3, 32, 32, generator=drawn, dtype=torch.float64)
-    whole = encode_joint(backbone, pixels, recipe(SMALL))
+    whole = encode(backbone, pixels, recipe(SMALL))
     assert torch.allclose(alone.image_embedding, whole.image_embedding, atol=1e-12)
     assert not alone.patch_tokens and list(whole.patch_tokens) == [3]
     # Never taken together with a pass that keeps patches.

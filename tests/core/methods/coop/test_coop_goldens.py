@@ -14,7 +14,7 @@ from clipad_core.methods.coop.config import CoOpConfig
 from clipad_core.methods.coop.detector import (
     class_logits,
     detect,
-    encode_joint,
+    encode,
     know,
     loss,
     prepare_backbone,
@@ -56,7 +56,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         loaded=loaded,
         backbone=backbone,
         objects=objects,
-        features=encode_joint(backbone, image, recipe(CONFIG)),
+        features=encode(backbone, image, recipe(CONFIG)),
         labels=torch.tensor(values["label"]),
         names=[objects[place] for place in values["object"]],
         scored=torch.tensor(weights["image"]).to(backbone.dtype),
@@ -198,7 +198,7 @@ def test_three_epochs_of_their_schedule_and_what_the_context_then_detects(record
     backbone = prepare_backbone(recorded.loaded, config)
     text = know(backbone, config, Category(recorded.objects[1]), None, trained)
     close(text, values["coop/detect/text_features"], 1e-5)
-    features = encode_joint(backbone, recorded.scored, recipe(config))
+    features = encode(backbone, recorded.scored, recipe(config))
     detection = detect(backbone, config, text, features)
     close(detection.image_score, values["coop/detect/image_score"], 1e-5)
     close(detection.anomaly_map[:1], values["coop/detect/anomaly_map"], 1e-5)

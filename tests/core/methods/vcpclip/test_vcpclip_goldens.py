@@ -19,8 +19,8 @@ from recordings import (
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import Features
+from clipad_core.clip.one_pass import encode
 from clipad_core.clip.preprocess import make_views
-from clipad_core.clip.raw_tokens import encode
 from clipad_core.maps import probabilities, upsampled_difference
 from clipad_core.methods.vcpclip.checkpoint import from_official, official_name
 from clipad_core.methods.vcpclip.config import VCPCLIPConfig
