@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from project import REPOSITORY
 
-from benchmarks import drawing, metrics, metrics_sides, winclip_sides
+from benchmarks import drawing, metrics, metrics_sides, reading, winclip_sides
 from clipad_core.clip.backbone import Backbone
 from clipad_core.methods.method import Category
 from clipad_core.methods.winclip.detector import METHOD
@@ -91,3 +92,22 @@ def test_clipads_side_of_winclip_gives_what_the_detector_gives(
         assert len(values) == 6
     cost = winclip_sides.answer(side, {"do": "variants", "batch_of": 2})["values"]
     assert set(cost) == {"first", "others"}
+
+
+def test_reading_is_timed_by_threads_and_by_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reading, "IMAGES", 4)
+    monkeypatch.setattr(reading, "TURNS", 1)
+    monkeypatch.setattr(reading, "SECONDS_TO_COUNT", 0.1)
+    monkeypatch.setattr(reading, "cores", lambda: 1)
+    for place in range(3):
+        pixels = np.full((40, 30, 3), 80 * place, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{place}.png")
+    assert reading.view_of(16, tmp_path / "1.png").shape == (1, 3, 16, 16)
+    reading.main([str(tmp_path), "--size", "16"])
+    said = capsys.readouterr().out
+    assert said.startswith("3 images to 16 px") and "\n| 2 | " in said and "% of a thread's" in said
+    with pytest.raises(SystemExit):
+        reading.main([str(tmp_path / "empty")])
+    assert "found no image" in capsys.readouterr().err
