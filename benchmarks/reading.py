@@ -24,9 +24,8 @@ from torch import Tensor
 
 from clipad_core.clip.preprocess import make_views
 from clipad_harness.base.machine import cores
-from clipad_harness.data.images import read_image
+from clipad_harness.data.images import SUFFIXES, read_image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 IMAGES, TURNS = 200, 3
 SECONDS_TO_COUNT = 2.0
 # Between two threads that both want the lock; a long one would hide who holds it.
