@@ -6,7 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from clipad_core.clip.features import Features
+from clipad_core.clip.one_pass import encode_together
 from clipad_core.clip.vision import VisionTower, embed_patches, encode_whole, pre_norm, project
+from clipad_core.methods.winclip.config import WindowAttention
+from clipad_core.methods.winclip.windows import WindowRecipe
 
 MICRO = {
     "embed_dim": 16,
@@ -42,3 +46,16 @@ def run_tower(
     embedded, _ = embed_patches(tower, images)
     last, tokens = encode_whole(tower, pre_norm(tower, embedded), blocks)
     return project(tower, last), tokens
+
+
+def encode_windows(
+    tower: VisionTower,
+    images: Tensor,
+    scales: Sequence[int] = (),
+    blocks: Sequence[int] = (),
+    attention: WindowAttention = "alone",
+) -> Features:
+    """What WinCLIP reads of images."""
+    recipe = WindowRecipe(blocks=tuple(blocks), scales=tuple(scales), window_attention=attention)
+    [features] = encode_together(tower, images, [recipe])
+    return features

@@ -240,15 +240,33 @@ def encode_all(
 def encode_views(
     encode: Encode, backbone: Backbone, views: Sequence[Views], recipe: Recipe
 ) -> Features:
-    """Encode the views of some images, where the backbone lies."""
-    pixels = on_device([view.pixels for view in views], backbone.device)
-    crops = on_device([view.crops for view in views], backbone.device)
-    whole = replace(recipe.cut(), tiles=0)
-    with backbone.computing():
+    """Encode the views of some images, and their crops, where the backbone lies."""
+
+    def encoded(pixels: Tensor) -> list[Features]:
         features = encode(backbone, pixels, recipe)
-        of_crops = encode(backbone, crops, whole).image_embedding if len(crops) else None
+        crops = on_device([view.crops for view in views], backbone.device)
+        if len(crops):
+            whole = replace(recipe.cut(), tiles=0)
+            features = replace(features, crops=encode(backbone, crops, whole).image_embedding)
+        return [features]
+
+    [features] = of_views(backbone, views, encoded)
+    return features
+
+
+def of_views(
+    backbone: Backbone, views: Sequence[Views], encoded: Callable[[Tensor], Sequence[Features]]
+) -> list[Features]:
+    """The features of the views of some images, with their places and in the backbone's precision.
+
+    Args:
+        encoded: of all views one after the other, where the backbone lies, one or several features.
+    """
+    pixels = on_device([view.pixels for view in views], backbone.device)
     places = tuple(view.placement for view in views)
-    return replace(features, crops=of_crops, placements=places).widened(backbone.dtype)
+    with backbone.computing():
+        read = encoded(pixels)
+    return [replace(features, placements=places).widened(backbone.dtype) for features in read]
 
 
 def on_device(tensors: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import Features, Recipe, join, on_device
+from clipad_core.clip.features import Features, Recipe, join, of_views
 from clipad_core.clip.preprocess import Views
 from clipad_core.clip.vision import Reader, VisionTower, embed_patches, pre_norm, run_tower
 
@@ -52,18 +52,18 @@ class PassRecipe(Recipe):
     def same_views(self, other: Recipe) -> bool:
         """Whether one pass of the same backbone, which tells the size, serves both."""
         same_cut = (self.resize, self.channels) == (other.resize, other.channels)
-        whole = self.multi_crop == other.multi_crop == "none"
-        return isinstance(other, PassRecipe) and same_cut and whole
+        alone = self.multi_crop == other.multi_crop == "none" and self.tiles == other.tiles == 0
+        return isinstance(other, PassRecipe) and same_cut and alone
 
 
 @torch.no_grad()
 def encode_together(
-    backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipes: Sequence[PassRecipe]
+    tower: VisionTower, pixels: Float[Tensor, "v 3 H W"], recipes: Sequence[PassRecipe]
 ) -> list[Features]:
     """Run the tower on normalised views, a bounded number at a time, and read what each recipe asks for.
 
     Args:
-        backbone: as a method prepared it.
+        tower: of a backbone as a method prepared it.
 
     Returns:
         Features a recipe; what they are does not depend on the other recipes by a bit.
@@ -71,7 +71,6 @@ def encode_together(
     Raises:
         ClipadError: another size than the backbone's, a block that does not exist.
     """
-    tower = backbone.vision
     parts: list[list[Features]] = [[] for _ in recipes]
     for part in tower.image_chunks(len(pixels)):
         embedded, _ = embed_patches(tower, pixels[part])
@@ -84,7 +83,7 @@ def encode_together(
 
 def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: PassRecipe) -> Features:
     """Run the tower for one recipe; see `encode_together`."""
-    [features] = encode_together(backbone, pixels, [recipe])
+    [features] = encode_together(backbone.vision, pixels, [recipe])
     return features
 
 
@@ -92,8 +91,6 @@ def encode_views_together(
     backbone: Backbone, views: Sequence[Views], recipes: Sequence[PassRecipe]
 ) -> list[Features]:
     """Encode the views of some images, where the backbone lies, for recipes of the same views."""
-    pixels = on_device([view.pixels for view in views], backbone.device)
-    with backbone.computing():
-        encoded = encode_together(backbone, pixels, recipes)
-    places = tuple(view.placement for view in views)
-    return [replace(features, placements=places).widened(backbone.dtype) for features in encoded]
+    return of_views(
+        backbone, views, lambda pixels: encode_together(backbone.vision, pixels, recipes)
+    )

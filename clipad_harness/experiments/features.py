@@ -302,6 +302,7 @@ class Encodings:
         memory: bytes of features that a process keeps.
         disk: bytes that the features of one dataset that is trained on may take in the folder.
         device: where the backbone computes; see `find_device`.
+        siblings: those of the other methods of the run, whose images are encoded by the way.
     """
 
     def __init__(
@@ -316,13 +317,12 @@ class Encodings:
         memory: int,
         disk: int,
         device: str,
+        siblings: Sequence[Encodings] = (),
     ) -> None:
         self.name, self.profile, self.weights = name, profile, weights
-        self.device = device
+        self.device, self.siblings = device, siblings
         self.main, self.recipes, self.asked = main, list(dict.fromkeys(recipes)), asked
         self.folder, self.memory, self.disk = folder, memory, disk
-        # Those of the other methods of the run, whose images are encoded by the way.
-        self.siblings: list[Encodings] = []
 
     def backbone(self, config: Any) -> Backbone:
         """The backbone as a config runs it.

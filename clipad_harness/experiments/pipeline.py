@@ -168,8 +168,12 @@ class Run:
         own = Asked(job.config, self.method.training_recipe(job.config), len(rows))
         return [((job.dataset, str(name)), own) for name in dict.fromkeys(rows["category"])]
 
-    def encodings(self) -> Encodings:
-        """Backbones and features, encoded once for all variants."""
+    def encodings(self, siblings: Sequence[Encodings] = ()) -> Encodings:
+        """Backbones and features, encoded once for all variants.
+
+        Args:
+            siblings: those of other methods, whose images are encoded by the way.
+        """
         from clipad_harness.base.weights import resolve
         from clipad_harness.experiments.features import Encodings
 
@@ -186,11 +190,12 @@ class Run:
             read_feature_memory(self.root),
             read_feature_disk(self.root),
             self.profile.device,
+            siblings,
         )
 
-    def trainer(self) -> Trainer:
-        """What trains, or reads what is trained."""
-        return self._trainer(self.encodings())
+    def trainer(self, siblings: Sequence[Encodings] = ()) -> Trainer:
+        """What trains, or reads what is trained; see `encodings`."""
+        return self._trainer(self.encodings(siblings))
 
     def _trainer(self, encodings: Encodings) -> Trainer:
         from clipad_harness.experiments.trainer import Trainer
@@ -200,11 +205,11 @@ class Run:
         own = finished if self.as_in_params else self.root / CACHE / "trained" / self.name
         return Trainer(self.name, self.datasets, encodings, own, finished)
 
-    def scorer(self) -> Scorer:
-        """A scorer that shares its encodings between all variants of this run."""
+    def scorer(self, siblings: Sequence[Encodings] = ()) -> Scorer:
+        """A scorer that shares its encodings between all variants of this run; see `encodings`."""
         from clipad_harness.experiments.scorer import Scorer
 
-        encodings = self.encodings()
+        encodings = self.encodings(siblings)
         trainer = None if self.method.training is None else self._trainer(encodings)
         return Scorer(
             self.name,
@@ -308,8 +313,7 @@ def train(root: Path, name: str) -> Path:
 
     curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
     if run is not None and run.method.training is not None:
-        trainer = run.trainer()
-        trainer.encodings.siblings = siblings_of(run)
+        trainer = run.trainer(siblings_of(run))
         curves = train_all(trainer, run.variants, _engine(run))
         remove_others(trainer, run.variants)
     return write_text(curves_path(root, name), _csv(curves, CURVE_DIGITS))
@@ -324,9 +328,7 @@ def measure(root: Path, name: str) -> Path:
 
     results, references = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=REFERENCE_COLUMNS)
     if run := _open_or_tell(root, name):
-        scorer = run.scorer()
-        scorer.encodings.siblings = siblings_of(run)
-        results, references = _measure_all(run, scorer)
+        results, references = _measure_all(run, run.scorer(siblings_of(run)))
     own = results[results["dataset"] == run.profile.dataset] if run else results
     folder = root / RESULTS / name
     write_text(folder / "references.csv", _csv(references))

@@ -36,7 +36,7 @@ from clipad_harness.base.settings import (
 from clipad_harness.base.weights import resolve
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.datasets import MissingDataset
-from clipad_harness.experiments.augment import MOSAIC
+from clipad_harness.experiments.augment import is_new_in_every_epoch
 from clipad_harness.experiments.left_out import MethodLeftOut
 from clipad_harness.experiments.missing import find_missing
 from clipad_harness.experiments.pipeline import Run, open_run
@@ -242,15 +242,16 @@ def _job(run: Run) -> Job:
         (place, _pass_of(config, recipe)): images * costs[recipe][0]
         for (place, recipe), images in sorted(encodings.items(), key=lambda one: one[1])
     }
-    encoded = sum(passes.values())
-    numbers = sum(images * costs[recipe][1] for (_, recipe), images in encodings.items())
+    beside = sum(images * costs[recipe][1] for (_, recipe), images in encodings.items())
+    encoded = sum(passes.values()) + beside
+    numbers = sum(images * costs[recipe][2] for (_, recipe), images in encodings.items())
     learned = sum(_training(method, job, images, config, anew[job]) for job, images in jobs)
     tested = {variant.tested_on for variant in variants}
     largest = max(int(_per_category(frames[dataset]).max()) for dataset in tested)
     size = _side(config, method.recipe(variants[0].config, 0))
     read = datasets_of(variants, run.profile.dataset)
     wider = WIDER[variants[0].config.precision]
-    of_one_image = max(per_image for _, per_image in costs.values())
+    of_one_image = max(per_image for _, _, per_image in costs.values())
     return Job(
         run.name,
         run.profile.dataset,
@@ -289,7 +290,7 @@ def _stored(
         job: 4
         * WIDER[job.config.precision]
         * images
-        * _tower(config, method.training_recipe(job.config).shared(recipes))[1]
+        * _tower(config, method.training_recipe(job.config).shared(recipes))[2]
         for job, images in jobs
     }
 
@@ -332,15 +333,15 @@ def _side(config: dict[str, Any], recipe: Recipe) -> int:
     return recipe.image_size or int(config["vision_cfg"]["image_size"])
 
 
-def _tower(config: dict[str, Any], recipe: Recipe) -> tuple[float, float]:
-    """Operations of encoding one image, and how many numbers are kept of it."""
+def _tower(config: dict[str, Any], recipe: Recipe) -> tuple[float, float, float]:
+    """Operations of the pass of one image, of its windows and crops, and how many numbers are kept."""
     side = _side(config, recipe) // config["vision_cfg"]["patch_size"]
     windows = {scale: (side - scale + 1) ** 2 for scale in recipe.scales}
-    views = 1 + CROPS.get(recipe.multi_crop, 0)
-    operations = views * tower_operations(config, side**2 + 1)
-    operations += sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
-    numbers = (views + sum(windows.values())) * config["embed_dim"]
-    return operations, numbers + len(recipe.blocks) * side**2 * config["vision_cfg"]["width"]
+    crops, one_pass = CROPS.get(recipe.multi_crop, 0), tower_operations(config, side**2 + 1)
+    beside = sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
+    numbers = (1 + crops + sum(windows.values())) * config["embed_dim"]
+    numbers += len(recipe.blocks) * side**2 * config["vision_cfg"]["width"]
+    return one_pass, beside + crops * one_pass, numbers
 
 
 def _per_category(index: pd.DataFrame) -> pd.Series:
@@ -364,10 +365,10 @@ def _steps(method: Method, job: TrainingJob, images: int) -> int:
 def _encoded_anew(method: Method, job: TrainingJob) -> float:
     """The share of the images of an epoch that are new in it."""
     augmentation = None if method.training is None else method.training.augmentation(job.config)
+    if is_new_in_every_epoch(augmentation):
+        return 1.0
     if augmentation is None:
         return 0.0
-    if augmentation.name != MOSAIC:
-        return 1.0
     return augmentation.mosaic_rate if job.dataset == augmentation.mosaics_of else 0.0
 
 
@@ -381,8 +382,8 @@ def _training(
     every_image = _encoded_anew(method, job) == 1 or method.training.prompts_of_images
     prompts = 2 * (passes if every_image else _steps(method, job, images))
     text = TRAINING_FACTOR * prompts * tower_operations(config, 17, "text_cfg")
-    tower, _ = _tower(config, method.training_recipe(job.config))
-    return text + anew * passes * tower
+    one_pass, beside, _ = _tower(config, method.training_recipe(job.config))
+    return text + anew * passes * (one_pass + beside)
 
 
 def _scoring(shards: Sequence[Shard], frames: dict[str, pd.DataFrame], size: int) -> float:

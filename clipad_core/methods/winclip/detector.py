@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipad_core.clip import one_pass
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import LAST_BLOCK, Features, Images, Recipe
+from clipad_core.clip.features import LAST_BLOCK, Features, Images
 from clipad_core.clip.preprocess import Placement
 from clipad_core.clip.prompt_ensemble import (
     PromptEnsemble,
@@ -29,7 +30,7 @@ from clipad_core.detection import Detection
 from clipad_core.errors import ClipadError
 from clipad_core.maps import average_views, placements_of, stack_maps, text_scores, upsample
 from clipad_core.methods.method import Category, Detector, Method, References, WordKind
-from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig, WindowAttention
+from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
 from clipad_core.methods.winclip.prompts import find_ensemble
 from clipad_core.methods.winclip.scoring import (
     TILE,
@@ -41,21 +42,10 @@ from clipad_core.methods.winclip.scoring import (
     temperature,
 )
 from clipad_core.methods.winclip.subset import reduced
-from clipad_core.methods.winclip.windows import check_not_constant, encode_images, encode_tiles
+from clipad_core.methods.winclip.windows import WindowRecipe, check_not_constant, encode_tiles
 
 # How much of the few-shot image score is the text score, Eq. (6).
 TEXT_WEIGHT = {"both": 0.5, "visual": 0.0, "text": 1.0, "map_maximum": 0.0}
-
-
-@dataclass(frozen=True)
-class WindowRecipe(Recipe):
-    """What must be encoded of an image, and how its windows are.
-
-    Attributes:
-        window_attention: of the config; "alone" where there are no windows.
-    """
-
-    window_attention: WindowAttention = "alone"
 
 
 def image_recipe(config: WinCLIPConfig, k_shot: int) -> WindowRecipe:
@@ -93,14 +83,11 @@ def encode(backbone: Backbone, pixels: Float[Tensor, "v 3 H W"], recipe: WindowR
     Raises:
         ClipadError: all windows of every view say the same.
     """
-    tower = backbone.vision
-    blocks = [tower.depth if block == LAST_BLOCK else block for block in recipe.blocks]
-    features = encode_images(tower, pixels, recipe.scales, blocks, recipe.window_attention)
+    features = one_pass.encode(backbone, pixels, recipe)
     if recipe.tiles:
-        tiles = encode_tiles(tower, pixels, recipe.tiles, TILE_STRIDE)
+        tiles = encode_tiles(backbone.vision, pixels, recipe.tiles, TILE_STRIDE)
+        check_not_constant(tiles, f"window embeddings of scale {-recipe.tiles}")
         features.window_embeddings[-recipe.tiles] = tiles
-    for scale, windows in features.window_embeddings.items():
-        check_not_constant(windows, f"window embeddings of scale {scale}")
     return features
 
 

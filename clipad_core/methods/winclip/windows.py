@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipad_core.clip.features import Features
+from clipad_core.clip.features import Features, Recipe
+from clipad_core.clip.joint import JointRecipe, block_numbers
+from clipad_core.clip.one_pass import FeatureReader, PassRecipe, encode_together
 from clipad_core.clip.transformer import (
     finish_block,
     project_qkv,
     run_block,
     run_class_token,
 )
-from clipad_core.clip.vision import (
-    VisionTower,
-    embed_patches,
-    encode_whole,
-    pre_norm,
-    project,
-)
+from clipad_core.clip.vision import VisionTower, project
 from clipad_core.errors import ClipadError
 from clipad_core.methods.winclip.config import WindowAttention
 
@@ -141,16 +138,20 @@ def _encode_in_one_pass(
 
 
 def _encode_windows(
-    tower: VisionTower, x: Tensor, grid: tuple[int, int], scale: int, stride: int
+    tower: VisionTower, x: Tensor, qkv: Tensor, grid: tuple[int, int], scale: int, stride: int
 ) -> Tensor:
-    """Class-token output of every window of b images, (b, n, c), a bounded number at a time."""
+    """Class-token output of every window of b images, (b, n, c), a bounded number at a time.
+
+    Args:
+        x: tokens after ``ln_pre``, class token first.
+        qkv: the first block's. Like ``ln_pre`` it sees one token at a time, so it is gathered here, not
+            made once a window.
+    """
     inside = window_index(grid, scale, stride).to(x.device) + 1
     sequence = F.pad(inside, (1, 0))
     offsets = torch.arange(len(x), device=x.device)[:, None, None] * x.shape[1]
     flat = (sequence + offsets).flatten(0, 1)
-    # ln_pre, ln_1 and the first block's qkv see one token at a time, so they are computed once a
-    # patch here and gathered, not once a window.
-    table, qkv = x.flatten(0, 1), project_qkv(tower.transformer, 0, x).flatten(0, 1)
+    table, qkv = x.flatten(0, 1), qkv.flatten(0, 1)
     class_tokens = []
     for part in tower.chunks(len(flat), flat.shape[1]):
         y = table[flat[part]]
@@ -162,60 +163,84 @@ def _encode_windows(
     return torch.cat(class_tokens).unflatten(0, (len(x), len(inside)))
 
 
-@torch.inference_mode()
-def encode_images(
-    tower: VisionTower,
-    images: Float[Tensor, "b 3 H W"],
-    scales: Sequence[int] = (),
-    blocks: Sequence[int] = (),
-    attention: WindowAttention = "alone",
-) -> Features:
-    """Encode images once: class token, windows of each scale, raw patch tokens of some blocks.
+@dataclass(frozen=True)
+class WindowRecipe(PassRecipe):
+    """What must be encoded of an image, and how its windows are.
+
+    Attributes:
+        window_attention: of the config; "alone" where there are no windows. "disjoint": those windows
+            alone that lie side by side, the last of a row or column flush with the border; of others all
+            windows go in one pass, which is another function: `_encode_in_one_pass` says what differs.
+    """
+
+    window_attention: WindowAttention = "alone"
+
+    def reader(self, tower: VisionTower) -> WindowReader:
+        """What reads one pass."""
+        return WindowReader(tower, self)
+
+    def numbers(self, tower: VisionTower) -> int:
+        """How many numbers are kept of a view: tokens of the width, and the rest in the joint space."""
+        windows = sum(len(window_index(tower.grid, scale)) for scale in self.scales)
+        tokens = len(self.blocks) * tower.patches * len(tower.proj)
+        return tokens + (1 + windows) * tower.proj.shape[1]
+
+    def same_views(self, other: Recipe) -> bool:
+        """As of any pass; but whoever reads no windows is not made to encode ten times as much."""
+        return isinstance(other, WindowRecipe) and super().same_views(other)
+
+
+class WindowReader(FeatureReader):
+    """Windows of each scale, and raw patch tokens of some blocks.
 
     A window is the class token and its own patches alone, taken after the positional embedding and
-    before ``ln_pre``; the other patches are dropped, not zeroed (WinCLIP, section 4.2 and Eq. (2)).
-
-    Args:
-        images: normalised images at the tower's own size.
-        scales: window sides in patches; their embeddings are ``f(x * w_ij)`` of Eq. (2).
-        blocks: 1-based block numbers whose raw patch tokens are kept.
-        attention: "alone": as above; "disjoint": those windows alone that lie side by side, the last of
-            a row or column flush with the border; of others all windows in one pass, which is another
-            function: `_encode_in_one_pass` says what differs.
+    before ``ln_pre``; the other patches are dropped, not zeroed (WinCLIP, section 4.2 and Eq. (2)). So
+    windows go through the tower by themselves, and only where all in one pass see the whole image
+    (`_encode_in_one_pass`) do they read its blocks.
 
     Raises:
-        ClipadError: wrong image size, a scale larger than the grid, a block that does not exist.
+        ClipadError: a block that does not exist; later a scale larger than the grid, and windows that
+            say the same in every image.
     """
-    unknown = [block for block in blocks if not 1 <= block <= tower.depth]
-    if unknown:
-        raise ClipadError(f"blocks: found {unknown}, expected numbers from 1 to {tower.depth}.")
-    classes: list[Tensor] = []
-    windows: dict[int, list[Tensor]] = {scale: [] for scale in scales}
-    tokens: dict[int, list[Tensor]] = {block: [] for block in sorted(set(blocks))}
-    for part in tower.image_chunks(len(images)):
-        x, grid = embed_patches(tower, images[part])
-        x = pre_norm(tower, x)
-        read = set(range(1, tower.depth)) if attention == "global" and scales else set()
-        last, patch_tokens = encode_whole(tower, x, [*read.union(blocks)])
-        inputs = [x[:, 1:], *(patch_tokens[block] for block in sorted(read))]
-        for scale in scales:
-            if attention in ("alone", "disjoint"):
-                stride = window_stride(attention, scale)
-                encoded = _encode_windows(tower, x, grid, scale, stride)
-            else:
-                encoded = _encode_in_one_pass(tower, x, grid, scale, attention, inputs)
-            windows[scale].append(project(tower, encoded))
-        classes.append(project(tower, last))
-        for block, parts in tokens.items():
-            parts.append(patch_tokens[block])
-    return Features(
-        torch.cat(classes),
-        {block: torch.cat(parts) for block, parts in tokens.items()},
-        {scale: torch.cat(parts) for scale, parts in windows.items()},
-    )
+
+    def __init__(self, tower: VisionTower, recipe: WindowRecipe) -> None:
+        self.tower, self.recipe = tower, recipe
+        self.kept = block_numbers(tower.depth, recipe.blocks)
+        is_global = bool(recipe.scales) and recipe.window_attention == "global"
+        self.inputs = range(1, tower.depth) if is_global else range(0)
+        self.blocks = {*self.kept, *self.inputs, *([1] if recipe.scales else [])}
+        self.reads_last = tower.depth in self.kept
+        self._start: tuple[Tensor, Tensor] | None = None
+        self._tokens: dict[int, Tensor] = {}
+
+    def see(self, number: int, x: Tensor, qkv: Tensor, after: Tensor | None) -> None:
+        """Keep what enters the tower, and the patches that are read of a block."""
+        if number == 1:
+            self._start = x, qkv
+        if number in self.kept or number in self.inputs:
+            assert after is not None
+            self._tokens[number] = after[:, 1:]
+
+    def features(self, class_token: Float[Tensor, "b c"]) -> Features:
+        """The projected class token and window embeddings, all of unit norm."""
+        windows = {scale: project(self.tower, self._windows(scale)) for scale in self.recipe.scales}
+        for scale, embeddings in windows.items():
+            check_not_constant(embeddings, f"window embeddings of scale {scale}")
+        tokens = {block: self._tokens[block] for block in self.kept}
+        return Features(project(self.tower, class_token), tokens, windows)
+
+    def _windows(self, scale: int) -> Float[Tensor, "b n c"]:
+        """The class token of every window of one scale."""
+        assert self._start is not None
+        (x, qkv), attention, grid = self._start, self.recipe.window_attention, self.tower.grid
+        if attention in ("alone", "disjoint"):
+            stride = window_stride(attention, scale)
+            return _encode_windows(self.tower, x, qkv, grid, scale, stride)
+        inputs = [x[:, 1:], *(self._tokens[block] for block in self.inputs)]
+        return _encode_in_one_pass(self.tower, x, grid, scale, attention, inputs)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_tiles(
     tower: VisionTower, images: Float[Tensor, "b 3 H W"], tile: int, stride: int
 ) -> Float[Tensor, "b n d"]:
@@ -245,7 +270,8 @@ def encode_tiles(
     for image in images:  # all tiles of one image go together: the tower is faster on several
         tiles = torch.stack([image[:, y : y + side, x : x + side] for y, x in places])
         resized = F.interpolate(tiles, size, mode="bicubic", antialias=True)
-        embeddings.append(encode_images(tower, resized).image_embedding)
+        [features] = encode_together(tower, resized, [JointRecipe()])
+        embeddings.append(features.image_embedding)
     return torch.stack(embeddings)
 
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from clipad_core.clip.backbone import Backbone
-from clipad_core.clip.features import Features
+from clipad_core.clip.features import LAST_BLOCK, Features
 from clipad_core.clip.joint import JointRecipe
 from clipad_core.clip.one_pass import PassRecipe, encode, encode_together
 from clipad_core.clip.raw_tokens import TokensRecipe
 from clipad_core.clip.transformer import Transformer, project_qkv
 from clipad_core.clip.vision import PatchTokens, embed_patches, pre_norm, run_tower
 from clipad_core.methods.anomalyclip.branch import BranchRecipe
+from clipad_core.methods.winclip.windows import WindowRecipe
 
 RECIPES: list[PassRecipe] = [
     BranchRecipe(blocks=(2, 3), from_layer=2),
@@ -25,6 +26,11 @@ RECIPES: list[PassRecipe] = [
     JointRecipe(class_alone=True),
     TokensRecipe(blocks=(1, 2, 3)),
     TokensRecipe(blocks=(1,)),
+    WindowRecipe(blocks=(3,), scales=(2, 3)),
+    WindowRecipe(scales=(2,), window_attention="disjoint"),
+    WindowRecipe(blocks=(2,), scales=(2,), window_attention="shifted"),
+    WindowRecipe(scales=(3,), window_attention="global"),
+    WindowRecipe(blocks=(LAST_BLOCK,)),
 ]
 
 
@@ -34,21 +40,25 @@ def pixels() -> Tensor:
 
 
 def equal(ours: Features, theirs: Features) -> bool:
-    same_tokens = ours.patch_tokens.keys() == theirs.patch_tokens.keys() and all(
-        torch.equal(tokens, theirs.patch_tokens[block])
-        for block, tokens in ours.patch_tokens.items()
-    )
-    return torch.equal(ours.image_embedding, theirs.image_embedding) and same_tokens
+    pairs = [(ours.image_embedding, theirs.image_embedding)]
+    for own, others in (
+        (ours.patch_tokens, theirs.patch_tokens),
+        (ours.window_embeddings, theirs.window_embeddings),
+    ):
+        if own.keys() != others.keys():
+            return False
+        pairs += [(tensor, others[name]) for name, tensor in own.items()]
+    return all(torch.equal(*pair) for pair in pairs)
 
 
 def test_recipes_are_encoded_together_as_each_is_alone(micro: Backbone, pixels: Tensor) -> None:
     assert micro.vision.depth == 3
-    together = encode_together(micro, pixels, RECIPES)
+    together = encode_together(micro.vision, pixels, RECIPES)
     for recipe, features in zip(RECIPES, together, strict=True):
         assert equal(features, encode(micro, pixels, recipe)), recipe
         assert len(features) == len(pixels)
     # In another company too.
-    backwards = encode_together(micro, pixels, RECIPES[::-1])[::-1]
+    backwards = encode_together(micro.vision, pixels, RECIPES[::-1])[::-1]
     assert all(equal(*pair) for pair in zip(together, backwards, strict=True))
 
 
@@ -62,11 +72,11 @@ def test_the_tower_runs_once_for_all_who_read_it(
         return project_qkv(transformer, index, x)
 
     monkeypatch.setattr("clipad_core.clip.vision.project_qkv", counted)
-    encode_together(micro, pixels, RECIPES)
+    encode_together(micro.vision, pixels, RECIPES)
     assert passed == [0, 1, 2]
     # Where nobody sees the last block, its class token alone is computed.
     passed.clear()
-    encode_together(micro, pixels, [JointRecipe(blocks=(2,)), JointRecipe()])
+    encode_together(micro.vision, pixels, [JointRecipe(blocks=(2,)), JointRecipe()])
     assert passed == [0, 1]
 
 
@@ -104,3 +114,12 @@ def test_only_recipes_of_one_cut_of_an_image_share_a_pass() -> None:
     assert not joint.same_views(replace(tokens, resize="tiles"))
     assert not joint.same_views(replace(tokens, channels="bgr"))
     assert not joint.same_views(replace(tokens, multi_crop="five"))
+    assert not joint.same_views(replace(tokens, tiles=4))
+
+
+def test_windows_are_encoded_for_those_alone_who_read_windows() -> None:
+    alone, shifted = WindowRecipe(scales=(2,)), WindowRecipe(window_attention="shifted")
+    assert shifted.same_views(alone)
+    assert alone.same_views(shifted)
+    assert JointRecipe().same_views(alone)
+    assert not alone.same_views(JointRecipe())

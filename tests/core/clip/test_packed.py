@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from micro import encode_windows
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,7 +15,6 @@ from clipad_core.clip.features import Features
 from clipad_core.clip.packed import can_pack, packed_operations
 from clipad_core.clip.vision import VisionTower
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.windows import encode_images
 
 needs_operators = pytest.mark.skipif(not can_pack(), reason="a torch without packed products")
 
@@ -37,7 +37,7 @@ def load(has_avx512: bool, monkeypatch: pytest.MonkeyPatch, precision: str) -> V
 
 def encode(tower: VisionTower) -> Features:
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return encode_images(tower, images, scales=[2], blocks=[1, 3])
+    return encode_windows(tower, images, scales=[2], blocks=[1, 3])
 
 
 def assert_same(measured: Features, expected: Features, **tolerance: float) -> None:

@@ -1,11 +1,13 @@
 """Test images pass a tower once for all variants and methods of a run whose towers agree."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from project import change, make_project
 
 from clipad_core.errors import ClipadError
+from clipad_core.methods.winclip.windows import WindowRecipe
 from clipad_harness.base.weights import shared_backbone
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments import features
@@ -38,8 +40,7 @@ def stores_of(run: Run) -> dict[str, FeatureStore]:
 
 def encode_main(run: Run, siblings: list[Encodings]) -> None:
     """Encode the test images of the category for the main variant of a run."""
-    encodings, config = run.encodings(), run.variants[0].config
-    encodings.siblings = siblings
+    encodings, config = run.encodings(siblings), run.variants[0].config
     recipe = run.method.recipe(config, 0)
     encodings.images(config, recipe, run.tested.paths(CATEGORY, "test"), CATEGORY)
 
@@ -85,12 +86,26 @@ def test_what_one_method_encodes_serves_all_whose_towers_agree(
     move(drawn, tmp_path / "together")
 
 
+def test_an_image_passes_once_whatever_its_windows_attend_to(drawn: Path, tmp_path: Path) -> None:
+    before = (drawn / "params.yaml").read_text(encoding="utf-8")
+    attentions = ["disjoint", "plain", "shifted", "neighbourhood", "global"]
+    rows = {attention: {"window_attention": attention} for attention in attentions}
+    change(drawn, "winclip", "ablations", value={"attention": {"k_shots": [0], "rows": rows}})
+    run = open_run(drawn, "winclip")
+    paths = run.tested.paths(CATEGORY, "test")
+    encode_main(run, [])
+    recipes = [store.recipe for store in stores_of(run).values() if not store.lacks(paths)]
+    assert all(isinstance(recipe, WindowRecipe) and recipe.scales for recipe in recipes)
+    assert {asdict(recipe)["window_attention"] for recipe in recipes} == {"alone", *attentions}
+    (drawn / "params.yaml").write_text(before, encoding="utf-8")
+    move(drawn, tmp_path / "windows")
+
+
 def test_nothing_is_encoded_for_what_is_not_tested_on_these_images(
     drawn: Path, tmp_path: Path
 ) -> None:
     run = open_run(drawn, "anomalyclip")
-    encodings = run.encodings()
-    encodings.siblings = siblings_of(run)
+    encodings = run.encodings(siblings_of(run))
     paths = run.tested.paths(CATEGORY, "train")
     config = run.variants[0].config
     images = encodings.images(config, run.method.recipe(config, 0), paths, CATEGORY)
@@ -104,8 +119,8 @@ def test_what_is_trained_on_is_encoded_once_for_all_as_far_as_the_disk_is_given(
     drawn: Path, tmp_path: Path, disk: int
 ) -> None:
     run = open_run(drawn, "coop")
-    encodings, sibling = run.encodings(), open_run(drawn, "anomalyclip").encodings()
-    encodings.siblings, sibling.disk = [sibling], disk
+    sibling = open_run(drawn, "anomalyclip").encodings()
+    sibling.disk, encodings = disk, run.encodings([sibling])
     dataset = run.datasets["synthetic_auxiliary"]
     paths = [path for name in dataset.categories for path in dataset.paths(name, "test")]
     config = run.variants[0].config

@@ -172,7 +172,7 @@ def test_features_without_room_on_disk_are_forecast_as_encoded_in_every_epoch(
     # One training, which is encoded for once: two epochs more of the same images.
     images = opened.datasets["synthetic_auxiliary"].index
     recipe = opened.method.training_recipe(opened.variants[0].config)
-    operations, numbers = plan._tower(plan._architecture(opened), recipe)
+    operations, _, numbers = plan._tower(plan._architecture(opened), recipe)
     count = int((images["split"] == "test").sum())
     assert anew.operations - kept.operations == pytest.approx(2 * count * operations)
     assert kept.gigabytes - anew.gigabytes == pytest.approx(8e-9 * count * numbers)

@@ -11,13 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from micro import encode_windows
 from project import REPOSITORY, settings, with_one_bit_changed
 from torch.testing import assert_close
 
 from clipad_core.clip.backbone import load_backbone
 from clipad_core.clip.open_clip import open_clip
 from clipad_core.errors import ClipadError
-from clipad_core.methods.winclip.windows import encode_images, window_index
+from clipad_core.methods.winclip.windows import window_index
 from clipad_harness.standin import loop
 from clipad_harness.standin.batch import PretrainConfig, Round, choose_batch, loader
 from clipad_harness.standin.captions import (
@@ -289,7 +290,7 @@ def test_a_kept_block_is_a_window_of_winclip(rows: torch.Tensor, tmp_path: Path)
     store(model, rows, MICRO, tmp_path / "micro-window")
     tower = load_backbone("micro-window", tmp_path / "micro-window.safetensors").vision
     images = torch.rand(2, 3, 48, 48)
-    windows = encode_images(tower, (images - MEAN) / STD, scales=(2,)).window_embeddings[2]
+    windows = encode_windows(tower, (images - MEAN) / STD, scales=(2,)).window_embeddings[2]
     index = window_index((6, 6), 2)
     for window in (0, 7, 24):
         numbers = index[window].expand(2, -1)

@@ -1,17 +1,21 @@
 """The detector: tiles, multi-crop, references, presets and what it refuses."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from clipad_core.clip.backbone import Backbone
 from clipad_core.clip.features import LAST_BLOCK, encode_all
 from clipad_core.clip.preprocess import Placement
+from clipad_core.clip.vision import VisionTower
 from clipad_core.errors import ClipadError
 from clipad_core.methods.method import Category
+from clipad_core.methods.winclip import windows
 from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig, find_preset
 from clipad_core.methods.winclip.detector import (
     WinCLIP,
@@ -107,16 +111,14 @@ def test_more_scales_and_fewer_parts_are_encoded_only_where_read() -> None:
 
 
 def test_blank_windows_stop_the_run(micro: Backbone, monkeypatch) -> None:
-    from clipad_core.methods.winclip import detector as winclip
+    plain = windows._encode_windows
 
-    plain = winclip.encode_images
+    def constant(tower: VisionTower, *arguments: Any) -> Tensor:
+        *_, scale, _ = arguments
+        embeddings = plain(tower, *arguments)
+        return torch.ones_like(embeddings) if scale == 2 else embeddings
 
-    def constant(*args, **options):
-        features = plain(*args, **options)
-        features.window_embeddings[2] = torch.ones_like(features.window_embeddings[2])
-        return features
-
-    monkeypatch.setattr(winclip, "encode_images", constant)
+    monkeypatch.setattr(windows, "_encode_windows", constant)
     with pytest.raises(ClipadError, match="scale 2: all windows of every image"):
         WinCLIP(micro, find_preset("paper"), "bottle")(photos(2))
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from micro import run_tower
+from micro import encode_windows, run_tower
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -17,7 +17,7 @@ from clipad_core.methods.winclip import METHOD
 from clipad_core.methods.winclip.config import PRESETS, WinCLIPConfig
 from clipad_core.methods.winclip.detector import WinCLIP, image_recipe, reference_recipe
 from clipad_core.methods.winclip.scoring import score
-from clipad_core.methods.winclip.windows import encode_images, home_windows, window_index
+from clipad_core.methods.winclip.windows import home_windows, window_index
 
 LOCAL = ["plain", "shifted", "neighbourhood"]
 IN_ONE_PASS = [*LOCAL, "global"]
@@ -100,7 +100,7 @@ def test_one_pass_equals_the_explicit_mask(
     exact: Backbone, images: Tensor, attention: str, scale: int
 ) -> None:
     tower, pixels = exact.vision, images.double()
-    windows = encode_images(tower, pixels, [scale], attention=attention).window_embeddings[scale]
+    windows = encode_windows(tower, pixels, [scale], attention=attention).window_embeddings[scale]
     assert_close(windows, naive_windows(tower, pixels, scale, attention), atol=1e-10, rtol=0)
 
 
@@ -124,7 +124,7 @@ def test_a_window_of_the_whole_image_is_the_plain_pass(
     exact: Backbone, images: Tensor, attention: str
 ) -> None:
     tower, pixels = exact.vision, images.double()
-    windows = encode_images(tower, pixels, [4], attention=attention).window_embeddings[4]
+    windows = encode_windows(tower, pixels, [4], attention=attention).window_embeddings[4]
     assert_close(windows[:, 0], run_tower(tower, pixels)[0], atol=1e-10, rtol=0)
 
 
@@ -134,7 +134,7 @@ def test_blocks_side_by_side_are_windows_alone_and_others_are_not(
     """On a grid of 4 x 4 the blocks of 2 x 2 are the windows 0, 2, 6 and 8 of nine."""
     tower, pixels = exact.vision, images.double()
     alone, disjoint, plain, shifted = (
-        encode_images(tower, pixels, [2], attention=attention).window_embeddings[2]
+        encode_windows(tower, pixels, [2], attention=attention).window_embeddings[2]
         for attention in ("alone", "disjoint", "plain", "shifted")
     )
     blocks, others = [0, 2, 6, 8], [1, 3, 4, 5, 7]
@@ -148,8 +148,8 @@ def test_blocks_side_by_side_are_windows_alone_and_others_are_not(
 def test_windows_do_not_depend_on_the_batch(
     micro: Backbone, images: Tensor, attention: str
 ) -> None:
-    batch = encode_images(micro.vision, images.repeat(9, 1, 1, 1), [2], attention=attention)
-    alone = encode_images(micro.vision, images[1:2], [2], attention=attention)
+    batch = encode_windows(micro.vision, images.repeat(9, 1, 1, 1), [2], attention=attention)
+    alone = encode_windows(micro.vision, images[1:2], [2], attention=attention)
     expected = alone.window_embeddings[2].expand(9, -1, -1)
     assert_close(batch.window_embeddings[2][1::3], expected, atol=1e-6, rtol=0)
 
@@ -160,7 +160,7 @@ def test_one_pass_in_bfloat16_stays_near_float32(
 ) -> None:
     half = load_backbone("clipad-micro", "random:0", precision="bfloat16")
     exact, rough = (
-        encode_images(backbone.vision, images, [2], attention=attention).window_embeddings[2]
+        encode_windows(backbone.vision, images, [2], attention=attention).window_embeddings[2]
         for backbone in (micro, half)
     )
     assert rough.dtype == torch.float32 and not rough.equal(exact)
