@@ -7,6 +7,7 @@ product would. What a worker finishes it writes atomically, so a killed run goes
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -32,6 +33,9 @@ Result = TypeVar("Result")
 # Called with the number of steps done since the last call.
 Advance = Callable[[int], object]
 SECONDS_BETWEEN_LOOKS = 0.5
+# What is slow to import: torch and open_clip, of which the one module is the place.
+IMPORTED_ONCE = ["clipad_core.clip.open_clip", "pandas"]
+_FORKING = multiprocessing.get_context("forkserver")
 
 
 class Worker(ABC, Generic[Item, Result]):
@@ -150,12 +154,23 @@ class _ProcessPool:
         return int(self.done.value)
 
 
+def warm_up() -> None:
+    """Have processes ready sooner: what they are forked from imports beside what this process does.
+
+    It imports for all of them what takes seconds, and computes nothing.
+    """
+    _FORKING.set_forkserver_preload(IMPORTED_ONCE)
+    with _quiet_workers():
+        multiprocessing.forkserver.ensure_running()
+
+
 @contextmanager
 def _process_pool(worker: Worker[Any, Any], processes: int, groups: int) -> Iterator[Engine]:
-    spawn = multiprocessing.get_context("spawn")
-    steps = spawn.Value("q", 0)
+    warm_up()
+    steps = _FORKING.Value("q", 0)
     with _quiet_workers():
-        pool = ProcessPoolExecutor(processes, spawn, _start_worker, (worker, steps))
+        start = (worker, steps, dict(os.environ))
+        pool = ProcessPoolExecutor(processes, _FORKING, _start_worker, start)
         ended = False
         try:
             yield _ProcessPool(pool, groups, steps)
@@ -191,8 +206,10 @@ def _quiet_workers() -> Iterator[None]:
 _process_worker: list[tuple[Worker[Any, Any], Any]] = []
 
 
-def _start_worker(worker: Worker[Any, Any], steps: Any) -> None:
+def _start_worker(worker: Worker[Any, Any], steps: Any, environment: dict[str, str]) -> None:
     """Keep one worker a process, so that what it has loaded serves all its items."""
+    os.environ.clear()  # it is that of the parent when the first pool was started
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
     # Bars of this process alone: the lock over processes that tqdm makes unless it is given one would

@@ -388,9 +388,12 @@ class Encodings:
 
         What the method and its siblings else read of these images and of the same pass is encoded too.
         """
+        return ImageFeatures(self.pass_of(config, recipe, paths), paths, subject, self.memory)
+
+    def pass_of(self, config: Any, recipe: Recipe, paths: Sequence[Path]) -> FeatureStore:
+        """Where `images` are, encoded or not: the store of the one pass that serves all variants."""
         recipe = self.shared(config, recipe, paths)
-        store = self.store(config, recipe, self._beside(config, recipe, paths))
-        return ImageFeatures(store, paths, subject, self.memory)
+        return self.store(config, recipe, self._beside(config, recipe, paths))
 
     def _beside(self, config: Any, recipe: Recipe, paths: Sequence[Path]) -> Beside:
         """Of each of these images the stores of what else is read of the same pass as a recipe."""

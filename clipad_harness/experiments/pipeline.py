@@ -313,6 +313,7 @@ def train(root: Path, name: str) -> Path:
 
     curves, run = pd.DataFrame(columns=CURVE_COLUMNS), _open_or_tell(root, name)
     if run is not None and run.method.training is not None:
+        _warm_up(root)
         trainer = run.trainer(siblings_of(run))
         curves = train_all(trainer, run.variants, _engine(run))
         remove_others(trainer, run.variants)
@@ -326,6 +327,7 @@ def measure(root: Path, name: str) -> Path:
     """
     from clipad_harness.experiments.results import COLUMNS, REFERENCE_COLUMNS
 
+    _warm_up(root)
     results, references = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=REFERENCE_COLUMNS)
     if run := _open_or_tell(root, name):
         results, references = _measure_all(run, run.scorer(siblings_of(run)))
@@ -352,6 +354,14 @@ def _engine(run: Run) -> int | Cluster:
 
     device = run.profile.device
     return read_engine(run.root, device, find_device(device).type)
+
+
+def _warm_up(root: Path) -> None:
+    """Have the processes of a stage start while its run is opened and checked."""
+    from clipad_harness.base.workers import warm_up
+
+    if not isinstance(engine := read_engine(root), Cluster) and engine > 1:
+        warm_up()
 
 
 def _open_or_tell(root: Path, name: str) -> Run | None:

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from clipad_core.clip.device import CPU
+from clipad_core.clip.transformer import chunks
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
 from clipad_core.methods.checkpoint import checkpoint_bytes, find_training, read_checkpoint
@@ -21,12 +23,15 @@ from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_js
 from clipad_harness.base.settings import Cluster
 from clipad_harness.base.workers import Advance, Worker, run_all
 from clipad_harness.data.dataset_images import DatasetImages
+from clipad_harness.experiments.augment import is_new_in_every_epoch
 from clipad_harness.experiments.digests import code_digest
-from clipad_harness.experiments.features import Encodings
+from clipad_harness.experiments.features import Encodings, FeatureStore
 from clipad_harness.experiments.train import train
 from clipad_harness.experiments.training_data import TrainingData, check_trainable
 from clipad_harness.experiments.variants import TrainingJob, Variant, training_rows, trainings
 
+# Trained on: of so many images one process makes the features, then of the next ones.
+IMAGES_TOGETHER = 16
 CURVE_COLUMNS = ["variant", "seed", "epoch", "part", "value"]
 
 
@@ -180,11 +185,27 @@ class Trainer(Worker[TrainingJob, Path]):
             self._data = None
             images, rows = self.datasets[job.dataset], self.rows(job)
             data = TrainingData(images, rows, self.encodings, config, augmentation)
-            if not data.augments and self.encodings.fits(config, recipe, data.paths, job.dataset):
+            if self.keeps(job):
                 data.prepare(job.dataset)
             self._data = (key, data)
         self._data[1].config = config
         return self._data[1]
+
+    def paths(self, job: TrainingJob) -> list[Path]:
+        """The images that are trained on."""
+        return [self.datasets[job.dataset].data / name for name in self.rows(job)["image"]]
+
+    def keeps(self, job: TrainingJob) -> bool:
+        """Whether the features of what it is trained on are kept: of the same images, and on the disk."""
+        config, recipe = job.config, find_method(self.name).training_recipe(job.config)
+        if is_new_in_every_epoch(self.training.augmentation(config)):
+            return False
+        return self.encodings.fits(config, recipe, self.paths(job), job.dataset)
+
+    def features(self, job: TrainingJob) -> FeatureStore:
+        """Where the features of what it is trained on are kept."""
+        recipe = find_method(self.name).training_recipe(job.config)
+        return self.encodings.pass_of(job.config, recipe, self.paths(job))
 
     def reads(self, job: TrainingJob) -> Hashable:
         """Equal for trainings that read the same stored features."""
@@ -246,12 +267,8 @@ def train_all(
     jobs = trainings(variants)
     for job in jobs:
         trainer.check(job)
-    # Encoded once, before the trainings that read it start side by side; not for what is finished.
-    # The workers of a cluster, who are faster at it, share the images among themselves.
     missing = [job for job in jobs if trainer.unusable(job)]
-    if not isinstance(workers, Cluster):
-        for job in {trainer.reads(job): job for job in missing}.values():
-            trainer.data(job)
+    _encode(trainer, missing, workers)
     total = sum(trainer.steps(job) for job in missing)
     with tqdm(total=total, desc=f"train {trainer.name}", unit="step", smoothing=0.05) as bar:
         for _ in run_all(trainer, [[job] for job in missing], workers, bar):
@@ -266,6 +283,48 @@ def train_all(
         for part, value in parts.items()
     ]
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+class _Encoder(Worker[tuple[Sequence[TrainingJob], slice], None]):
+    """Encodes some images of what trainings read: for all of them that are trained on these."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._stores: dict[TrainingJob, FeatureStore] = {}
+
+    def finish(self, item: tuple[Sequence[TrainingJob], slice], advance: Advance) -> None:
+        jobs, part = item
+        for job in jobs:
+            if job not in self._stores:
+                self._stores[job] = self.trainer.features(job)
+            self._stores[job].fill(self.trainer.paths(job)[part], job.dataset)
+        advance(part.stop - part.start)
+
+
+def _encode(trainer: Trainer, jobs: Sequence[TrainingJob], workers: int | Cluster) -> None:
+    """Encode once what trainings read, before those that read the same start side by side.
+
+    Not on a cluster, whose workers share the images among themselves when they train.
+    """
+    if isinstance(workers, Cluster):
+        return
+    trained_on: dict[tuple[Path, ...], list[TrainingJob]] = {}
+    for job in {trainer.reads(job): job for job in jobs}.values():
+        if trainer.keeps(job):
+            trained_on.setdefault(tuple(trainer.paths(job)), []).append(job)
+    groups = []
+    for paths, reading in trained_on.items():
+        stores = [trainer.features(job) for job in reading]
+        # An accelerator takes as many together as it can.
+        together = IMAGES_TOGETHER if stores[0].backbone.device == CPU else len(paths)
+        for part in chunks(len(paths), together):
+            if any(store.lacks(paths[part]) for store in stores):
+                groups.append([(reading, part)])
+    total = sum(part.stop - part.start for [(_, part)] in groups)
+    with tqdm(total=total, desc=f"encode for {trainer.name}", unit="image", leave=False) as bar:
+        for _ in run_all(_Encoder(trainer), groups, workers, bar):
+            pass
+        bar.update(total - bar.n)
 
 
 def remove_others(trainer: Trainer, variants: Sequence[Variant]) -> None:

@@ -36,6 +36,13 @@ class FailsAtTwo(Squares):
         return square
 
 
+class Names(Worker[str, tuple[str | None, bool]]):
+    """A variable of the environment, and whether open_clip was there before anybody asked for it."""
+
+    def finish(self, item: str, advance: Advance) -> tuple[str | None, bool]:
+        return os.environ.get(item), "open_clip" in sys.modules
+
+
 def work() -> None:
     with tqdm(total=3, disable=True) as bar:
         groups = run_all(Squares(), [[1], [2], [3]], 2, bar)
@@ -48,6 +55,17 @@ def fail() -> None:
             list(run_all(FailsAtTwo(), [[1], [2], [3]], 2, bar))
         except ClipadError as error:
             print(error)
+
+
+def test_processes_have_the_environment_of_now_and_what_is_slow_to_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value in ("first", "second"):
+        monkeypatch.setenv("CLIPAD_TRIED", value)
+        with tqdm(total=2, disable=True) as bar:
+            finished = list(run_all(Names(), [["CLIPAD_TRIED"], ["TQDM_DISABLE"]], 2, bar))
+        results = {group[0]: result for group, (result,) in finished}
+        assert results == {"CLIPAD_TRIED": (value, True), "TQDM_DISABLE": ("1", True)}
 
 
 @pytest.mark.parametrize("call, printed", [("work", "[1, 4, 9]\n"), ("fail", "item: found 2.\n")])

@@ -243,6 +243,34 @@ def test_what_is_trained_for_other_settings_is_removed(project: Path) -> None:
     assert len(after) == len(before) == 2 and not after & before
 
 
+def test_what_is_trained_on_is_encoded_by_all_processes_before_any_trains(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "IMAGES_TOGETHER", 4)
+    rows = {"layers": {"rows": {"later": {"dpam_from_layer": 12}}}}
+    run = open_run(project, "anomalyclip", {"ablations": rows})
+    own, jobs = run.trainer(), trainings(run.variants)
+    reading = {own.reads(job): job for job in jobs if own.keeps(job)}.values()
+    assert len(reading) > 1
+    started = []
+
+    def counted(*arguments: Any) -> object:
+        started.append((arguments[1], arguments[3].total))
+        return run_all(*arguments)
+
+    run_all = trainer.run_all
+    monkeypatch.setattr(trainer, "run_all", counted)
+    trainer._encode(own, jobs, 2)
+    assert not any(own.features(job).lacks(own.paths(job)) for job in reading)
+    # Every image once, whatever reads it, in groups of four.
+    [(groups, images)] = started
+    assert images == 18
+    assert [part for [(_, part)] in groups] == [slice(n, min(n + 4, 18)) for n in range(0, 18, 4)]
+    assert all(len(together) == len(reading) for [(together, _)] in groups)
+    trainer._encode(own, jobs, 2)
+    assert started[1] == ([], 0)
+
+
 @pytest.mark.parametrize("memory", [0, 2**30])
 def test_features_are_read_once_where_memory_is_given(
     project: Path, memory: int, monkeypatch: pytest.MonkeyPatch
