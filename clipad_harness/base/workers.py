@@ -10,6 +10,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -35,7 +36,9 @@ Advance = Callable[[int], object]
 SECONDS_BETWEEN_LOOKS = 0.5
 # What is slow to import: torch and open_clip, of which the one module is the place.
 IMPORTED_ONCE = ["clipad_core.clip.open_clip", "pandas"]
-_FORKING = multiprocessing.get_context("forkserver")
+# Elsewhere a fork may end badly: system libraries of macOS are not made for it.
+_START = "forkserver" if sys.platform == "linux" else "spawn"
+_CONTEXT = multiprocessing.get_context(_START)
 
 
 class Worker(ABC, Generic[Item, Result]):
@@ -159,18 +162,19 @@ def warm_up() -> None:
 
     It imports for all of them what takes seconds, and computes nothing.
     """
-    _FORKING.set_forkserver_preload(IMPORTED_ONCE)
-    with _quiet_workers():
-        multiprocessing.forkserver.ensure_running()
+    if _START == "forkserver":
+        _CONTEXT.set_forkserver_preload(IMPORTED_ONCE)
+        with _quiet_workers():
+            multiprocessing.forkserver.ensure_running()
 
 
 @contextmanager
 def _process_pool(worker: Worker[Any, Any], processes: int, groups: int) -> Iterator[Engine]:
     warm_up()
-    steps = _FORKING.Value("q", 0)
+    steps = _CONTEXT.Value("q", 0)
     with _quiet_workers():
         start = (worker, steps, dict(os.environ))
-        pool = ProcessPoolExecutor(processes, _FORKING, _start_worker, start)
+        pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
         ended = False
         try:
             yield _ProcessPool(pool, groups, steps)
