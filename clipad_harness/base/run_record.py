@@ -36,6 +36,8 @@ CACHE = Path(".cache")
 # A file a stage that is at work, or did not end well; ./repro empties it before it starts.
 UNFINISHED = CACHE / "unfinished"
 _HEAD = "var clipadRun = "
+# CPU seconds and the most memory, as `ru_maxrss` counts it, of processes that are no children of this one.
+_elsewhere = {"cpu_seconds": 0.0, "peak": 0.0}
 _MARK = re.compile(r'<html [^>]*data-page="([0-9a-f]+)"')
 
 
@@ -164,14 +166,25 @@ def _mark(written: Path) -> str:
     return match[1] if match else ""
 
 
+def count_processes(cpu_seconds: float, peak: float) -> None:
+    """Count processes that worked for this one and are not its children, so that the system does not.
+
+    Args:
+        cpu_seconds: of all of them.
+        peak: of the largest, as `ru_maxrss` counts it.
+    """
+    _elsewhere["cpu_seconds"] += cpu_seconds
+    _elsewhere["peak"] = max(_elsewhere["peak"], peak)
+
+
 def _cpu_seconds() -> float:
-    """Of this process and its finished children."""
+    """Of this process, its finished children and those that are counted here."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return _elsewhere["cpu_seconds"] + sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _peak_mib() -> float:
-    """Of the largest process so far, this one or a finished child."""
+    """Of the largest process so far: this one, a finished child, or one that is counted here."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(who).ru_maxrss for who in kinds)
+    peak = max(_elsewhere["peak"], *(resource.getrusage(who).ru_maxrss for who in kinds))
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import resource
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
 from clipad_core.errors import ClipadError
+from clipad_harness.base.run_record import count_processes
 from clipad_harness.base.settings import Cluster
 
 Item = TypeVar("Item")
@@ -140,12 +142,27 @@ def _in_turn(
 
 
 @dataclass(frozen=True)
+class _Told:
+    """What processes tell the one that started them.
+
+    Attributes:
+        steps: that their items have reported.
+        cpu_seconds: of all of them.
+        peak: memory of the largest, as `ru_maxrss` counts it.
+    """
+
+    steps: Any
+    cpu_seconds: Any
+    peak: Any
+
+
+@dataclass(frozen=True)
 class _ProcessPool:
     """Processes of this machine, which take the next group by themselves."""
 
     pool: ProcessPoolExecutor
     groups: int
-    done: Any
+    told: _Told
 
     def submit(self, group: Sequence[Any]) -> Future[list[Any]]:
         return self.pool.submit(_finish_all, group)
@@ -154,7 +171,7 @@ class _ProcessPool:
         return self.groups
 
     def steps(self) -> int:
-        return int(self.done.value)
+        return int(self.told.steps.value)
 
 
 def warm_up() -> None:
@@ -171,13 +188,13 @@ def warm_up() -> None:
 @contextmanager
 def _process_pool(worker: Worker[Any, Any], processes: int, groups: int) -> Iterator[Engine]:
     warm_up()
-    steps = _CONTEXT.Value("q", 0)
+    told = _Told(_CONTEXT.Value("q", 0), _CONTEXT.Value("d", 0.0), _CONTEXT.Value("q", 0))
     with _quiet_workers():
-        start = (worker, steps, dict(os.environ))
+        start = (worker, told, dict(os.environ))
         pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
         ended = False
         try:
-            yield _ProcessPool(pool, groups, steps)
+            yield _ProcessPool(pool, groups, told)
             pool.shutdown()  # by themselves: who is terminated leaks what it shares with the others
             ended = True
         except BrokenProcessPool as error:
@@ -192,6 +209,8 @@ def _process_pool(worker: Worker[Any, Any], processes: int, groups: int) -> Iter
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.terminate()
+            if _START == "forkserver":  # whose children they are
+                count_processes(told.cpu_seconds.value, told.peak.value)
 
 
 @contextmanager
@@ -207,10 +226,11 @@ def _quiet_workers() -> Iterator[None]:
             os.environ["TQDM_DISABLE"] = before
 
 
-_process_worker: list[tuple[Worker[Any, Any], Any]] = []
+_process_worker: list[tuple[Worker[Any, Any], _Told]] = []
+_spent = [0.0]  # CPU seconds of this process that it has told
 
 
-def _start_worker(worker: Worker[Any, Any], steps: Any, environment: dict[str, str]) -> None:
+def _start_worker(worker: Worker[Any, Any], told: _Told, environment: dict[str, str]) -> None:
     """Keep one worker a process, so that what it has loaded serves all its items."""
     os.environ.clear()  # it is that of the parent when the first pool was started
     os.environ.update(environment)
@@ -219,7 +239,7 @@ def _start_worker(worker: Worker[Any, Any], steps: Any, environment: dict[str, s
     # Bars of this process alone: the lock over processes that tqdm makes unless it is given one would
     # leak where the process is terminated.
     plain_tqdm.set_lock(threading.RLock())
-    _process_worker.append((worker, steps))
+    _process_worker.append((worker, told))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
@@ -233,10 +253,16 @@ def _leave_with_parent() -> None:
 
 def _finish_all(group: Sequence[Any]) -> list[Any]:
     """One group, in a process of its own."""
-    worker, steps = _process_worker[0]
+    worker, told = _process_worker[0]
 
     def advance(done: int) -> None:
-        with steps.get_lock():
-            steps.value += done
+        with told.steps.get_lock():
+            told.steps.value += done
 
-    return worker.finish_all(group, advance)
+    results = worker.finish_all(group, advance)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    before, _spent[0] = _spent[0], usage.ru_utime + usage.ru_stime
+    with told.cpu_seconds.get_lock():
+        told.cpu_seconds.value += _spent[0] - before
+        told.peak.value = max(told.peak.value, usage.ru_maxrss)
+    return results

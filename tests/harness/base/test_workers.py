@@ -10,6 +10,7 @@ import pytest
 from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
+from clipad_harness.base import run_record
 from clipad_harness.base.workers import Advance, Worker, run_all
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -34,6 +35,16 @@ class FailsAtTwo(Squares):
             raise ClipadError("item: found 2.")
         time.sleep(60)
         return square
+
+
+class Busy(Worker[int, None]):
+    """Takes so many MiB, and a fifth of a second of its process."""
+
+    def finish(self, item: int, advance: Advance) -> None:
+        start, taken = time.process_time(), bytes(range(256)) * 4096 * item
+        while time.process_time() - start < 0.2:
+            pass
+        assert len(taken) == item * 2**20
 
 
 class Names(Worker[str, tuple[str | None, bool]]):
@@ -66,6 +77,20 @@ def test_processes_have_the_environment_of_now_and_what_is_slow_to_import(
             finished = list(run_all(Names(), [["CLIPAD_TRIED"], ["TQDM_DISABLE"]], 2, bar))
         results = {group[0]: result for group, (result,) in finished}
         assert results == {"CLIPAD_TRIED": (value, True), "TQDM_DISABLE": ("1", True)}
+
+
+def test_time_and_memory_of_the_processes_are_those_of_the_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_record, "_elsewhere", {"cpu_seconds": 0.0, "peak": 0.0})
+    before, largest = run_record._cpu_seconds(), 1000
+    with tqdm(total=4, disable=True) as bar:
+        list(run_all(Busy(), [[1], [1], [1], [largest]], 2, bar))
+    counted = run_record._elsewhere
+    assert 0.8 <= counted["cpu_seconds"] < 60
+    assert largest < counted["peak"] / 2**10 < largest + 2000
+    assert run_record._cpu_seconds() - before >= counted["cpu_seconds"]
+    assert run_record._peak_mib() >= counted["peak"] / 2**10
 
 
 @pytest.mark.parametrize("call, printed", [("work", "[1, 4, 9]\n"), ("fail", "item: found 2.\n")])

@@ -255,20 +255,20 @@ def test_what_is_trained_on_is_encoded_by_all_processes_before_any_trains(
     started = []
 
     def counted(*arguments: Any) -> object:
-        started.append((arguments[1], arguments[3].total))
+        started.append((type(arguments[0]), arguments[1], arguments[3].total))
         return run_all(*arguments)
 
     run_all = trainer.run_all
     monkeypatch.setattr(trainer, "run_all", counted)
-    trainer._encode(own, jobs, 2)
+    trainer.train_all(own, run.variants, 2)
     assert not any(own.features(job).lacks(own.paths(job)) for job in reading)
     # Every image once, whatever reads it, in groups of four.
-    [(groups, images)] = started
-    assert images == 18
+    [(_, groups, images), (second, *_)] = started
+    assert (second, images) == (trainer.Trainer, 18)
     assert [part for [(_, part)] in groups] == [slice(n, min(n + 4, 18)) for n in range(0, 18, 4)]
     assert all(len(together) == len(reading) for [(together, _)] in groups)
     trainer._encode(own, jobs, 2)
-    assert started[1] == ([], 0)
+    assert started[2][1:] == ([], 0)
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])
