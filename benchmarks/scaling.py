@@ -41,7 +41,8 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.cluster import PAGES_KEPT, environment_kept
 from clipad_harness.base.files import write_text
 from clipad_harness.base.settings import Cluster
-from clipad_harness.base.workers import Advance, Worker, run_all
+from clipad_harness.base.work import Advance, Worker
+from clipad_harness.base.workers import run_all
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments.pipeline import Run, open_run
 from clipad_harness.experiments.scorer import Scorer

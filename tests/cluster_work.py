@@ -10,7 +10,7 @@ import torch
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
-from clipad_harness.base.workers import Advance, Worker
+from clipad_harness.base.work import Advance, Worker
 
 SECONDS = 60
 

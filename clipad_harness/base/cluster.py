@@ -37,7 +37,7 @@ from clipad_core.errors import ClipadError
 from clipad_harness.base.files import write_text
 from clipad_harness.base.machine import package_versions
 from clipad_harness.base.settings import LOCAL_GPUS, Cluster
-from clipad_harness.base.workers import Worker
+from clipad_harness.base.work import Worker
 
 PACKAGES = Path(__file__).resolve().parents[2]
 SIGNS = Path(".cache/cluster")

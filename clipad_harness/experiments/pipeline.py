@@ -358,7 +358,7 @@ def _engine(run: Run) -> int | Cluster:
 
 def _warm_up(root: Path) -> None:
     """Have the processes of a stage start while its run is opened and checked."""
-    from clipad_harness.base.workers import warm_up
+    from clipad_harness.base.processes import warm_up
 
     if not isinstance(engine := read_engine(root), Cluster) and engine > 1:
         warm_up()

@@ -31,7 +31,7 @@ from clipad_core.methods.method import Category
 from clipad_core.refinement import refine_maps
 from clipad_harness.base.sealed import hash_of
 from clipad_harness.base.settings import Profile
-from clipad_harness.base.workers import Advance, Worker
+from clipad_harness.base.work import Advance, Worker
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.data.images import read_image
 from clipad_harness.experiments.by_image import ByImage, by_image, keep_by_image, read_by_image

@@ -24,7 +24,7 @@ from clipad_core.learned.checkpoint_files import UNREADABLE
 from clipad_core.methods.method import Training
 from clipad_core.validation import validate
 from clipad_harness.base.sealed import read_state, tell_damage, write_state
-from clipad_harness.base.workers import Advance
+from clipad_harness.base.work import Advance
 from clipad_harness.experiments.training_data import Batch, TrainingData
 
 SECONDS_BETWEEN_SAVES = 20.0

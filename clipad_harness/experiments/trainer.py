@@ -21,7 +21,8 @@ from clipad_core.methods.method import Category, Training
 from clipad_harness.base.files import check_place, replacing
 from clipad_harness.base.sealed import hash_of, read_json, tell_damage, write_json
 from clipad_harness.base.settings import Cluster
-from clipad_harness.base.workers import Advance, Worker, run_all
+from clipad_harness.base.work import Advance, Worker
+from clipad_harness.base.workers import run_all
 from clipad_harness.data.dataset_images import DatasetImages
 from clipad_harness.experiments.augment import is_new_in_every_epoch
 from clipad_harness.experiments.digests import code_digest

@@ -21,7 +21,8 @@ from clipad_core.errors import ClipadError
 from clipad_core.refinement import RefinedDetection
 from clipad_harness.base.files import write_text
 from clipad_harness.base.sealed import hash_of, read_tensors, write_tensors
-from clipad_harness.base.workers import Advance, Worker, run_all
+from clipad_harness.base.work import Advance, Worker
+from clipad_harness.base.workers import run_all
 from clipad_harness.photos.photos import line_text, path_text
 
 Detect: TypeAlias = Callable[[Sequence[Pixels]], Detection]

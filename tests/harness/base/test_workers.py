@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from clipad_core.errors import ClipadError
 from clipad_harness.base import run_record
-from clipad_harness.base.workers import Advance, Worker, run_all
+from clipad_harness.base.work import Advance, Worker
+from clipad_harness.base.workers import run_all
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -525,12 +525,12 @@ def test_an_error_in_a_worker_process_is_one_message_too(
 def test_a_killed_worker_is_one_message_and_loses_nothing(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipad_harness.base import workers
+    from clipad_harness.base import processes
 
     monkeypatch.setenv("CLIPAD_ROOT", str(project))
     shards = len(list((project / ".cache" / "shards").rglob("*.json")))
     # What a kernel does to a process that takes too much memory.
-    monkeypatch.setattr(workers, "_finish_all", abort)
+    monkeypatch.setattr(processes, "_finish_all", abort)
     change(project, "workers", value=2)
     assert main(["measure", "winclip"]) == 1
     assert "a process was killed" in capsys.readouterr().err
