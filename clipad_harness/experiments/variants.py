@@ -2,10 +2,9 @@
 
 A variant is a full config under a name ("main" or "group/row"). Beside the fields of the config a row
 of an ablation may say `aupro` and `refine` (what its maps end with, see `clipad_core.refinement`); for a
-method that learns also `at_test` (fields that change after
-training, so that nothing is trained again), `trained_on` and `tested_on` (datasets) and
-`train_categories` (how many of the auxiliary dataset). Values are written as published and fitted to
-the profile's backbone.
+method that learns also `at_test` (fields that change after training, though a training would read them),
+`trained_on` and `tested_on` (datasets) and `train_categories` (how many of the auxiliary dataset). Values
+are written as published and fitted to the profile's backbone.
 
 Every row but the main one is trained as `ablation_changes` says; one of `aupro` alone counts the maps of
 the main training in another way, with all its seeds.
@@ -14,6 +13,7 @@ the main training in another way, with all its seeds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -139,8 +139,8 @@ def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list
             be trained on and tested.
     """
     method, fitted = find_method(name), profile.weights[name].changes
-    reader = _Reader(method, settings, profile.dataset, fitted)
     base = fit(method.preset(settings.preset), fitted).changed(fit_all(settings.changes, fitted))
+    reader = _Reader(method, settings, profile.dataset, fitted, base)
     main = reader.variant(MAIN, base, {}, settings.k_shots, settings.seeds)
     variants = [replace(main, by_image=True)]
     for kind in GROUPS:
@@ -149,7 +149,7 @@ def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list
             title = question_group(group) if asked else group
             for row, changes in ablation.rows.items():
                 try:
-                    made = reader.row(f"{title}/{row}", base, changes, ablation.k_shots)
+                    made = reader.row(f"{title}/{row}", changes, ablation.k_shots)
                 except ClipadError as error:
                     where = f"params.yaml, {name}.{kind}.{group}.{row}"
                     raise ClipadError(f"{where}: {error}") from error
@@ -158,10 +158,10 @@ def read_variants(name: str, settings: MethodSettings, profile: Profile) -> list
         end = fit(method.preset(preset), fitted)
         if method.training is not None:  # what a run trains with is no difference between two codes
             end = end.changed(fit_all(settings.changes, fitted))
-        fitted_already = _Reader(method, settings, profile.dataset, {})
-        variants += fitted_already.steps(base, preset, steps(base, end))
+        fitted_already = replace(reader, fitted={})
+        variants += fitted_already.steps(preset, steps(base, end))
     for title, written in settings.own_walks.items():
-        variants += reader.steps(base, title, own_steps(written))
+        variants += reader.steps(title, own_steps(written))
     return variants
 
 
@@ -177,16 +177,16 @@ class _Reader:
     Attributes:
         dataset: that the profile tests.
         fitted: what stands for published values with the profile's backbone.
+        base: config of the main variant.
     """
 
     method: Method
     settings: MethodSettings
     dataset: str
     fitted: Mapping[str, Any]
+    base: Any
 
-    def row(
-        self, name: str, base: Any, changes: Mapping[str, Any] | str, k_shots: tuple[int, ...]
-    ) -> Variant:
+    def row(self, name: str, changes: Mapping[str, Any] | str, k_shots: tuple[int, ...]) -> Variant:
         """One row of an ablation: changed fields, or the name of a preset."""
         common, seeds = dict(self.settings.ablation_changes), self.settings.ablation_seeds
         if isinstance(changes, str):
@@ -194,23 +194,18 @@ class _Reader:
             untrained = self.method.training is not None and not preset.epochs
             return self.variant(name, preset, {} if untrained else common, k_shots, seeds)
         if self.method.training is not None and set(changes) == {"aupro"}:
-            return self.variant(name, base, changes, k_shots, self.settings.seeds)
-        return self.variant(name, base, common | dict(changes), k_shots, seeds)
+            return self.variant(name, self.base, changes, k_shots, self.settings.seeds)
+        return self.variant(name, self.base, common | dict(changes), k_shots, seeds)
 
-    def steps(self, base: Any, title: str, taken: Steps) -> Iterator[Variant]:
+    def steps(self, title: str, taken: Steps) -> Iterator[Variant]:
         """The steps of a walk, trained shortly but for the fields that the walk is about."""
-        shortened = self.settings.ablation_changes
-        own = {name: getattr(base, name) for name in taken[-1][1] if name in shortened}
+        settings, shortened = self.settings, self.settings.ablation_changes
+        own = {name: getattr(self.base, name) for name in taken[-1][1] if name in shortened}
         for step, changes in taken:
-            fields = {**shortened, **own, **changes}
-            if self.method.training is not None:
-                kind = type(base)
-                untrained = (*fields_read(kind, "after training"), *fields_read(kind, "references"))
-                late = {name: fields.pop(name) for name in untrained if name in fields}
-                fields["at_test"] = late
-            name = f"{walk_group(title)}/{step}"
-            settings = self.settings
-            yield self.variant(name, base, fields, settings.walk_shots, settings.ablation_seeds)
+            name, fields = f"{walk_group(title)}/{step}", {**shortened, **own, **changes}
+            yield self.variant(
+                name, self.base, fields, settings.walk_shots, settings.ablation_seeds
+            )
 
     def variant(
         self,
@@ -245,7 +240,8 @@ class _Reader:
             )
         categories = _categories(changes.pop("train_categories", None))
         at_test = fit_all(mapping(changes.pop("at_test", {}), "at_test"), self.fitted)
-        config = config.changed(fit_all(changes, self.fitted))
+        config, late = self._apart(config.changed(fit_all(changes, self.fitted)))
+        at_test = late | at_test
         config.changed(at_test)  # a wrong field is found here, not after an hour of training
         return Variant(
             name=name,
@@ -260,6 +256,20 @@ class _Reader:
             train_categories=categories,
             refine=refine,
         )
+
+    def _apart(self, config: Any) -> tuple[Any, dict[str, Any]]:
+        """What is trained of a config, and what changes after it.
+
+        What no training reads is trained as the main variant has it, so that rows which differ in that
+        alone share one training; where it does not go with the rest, the row has one of its own.
+        """
+        kind = type(config)
+        untrained = (*fields_read(kind, "after training"), *fields_read(kind, "references"))
+        own = {name: getattr(self.base, name) for name in untrained}
+        late = {n: getattr(config, n) for n in untrained if getattr(config, n) != own[n]}
+        with suppress(ClipadError):
+            return config.changed(own), late
+        return config, {}
 
 
 def _categories(value: Any) -> int | None:

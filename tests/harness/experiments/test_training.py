@@ -346,16 +346,42 @@ def test_without_room_on_disk_mosaics_and_images_are_those_that_are_kept(project
 
 
 def test_a_training_that_scores_leads_to_results(project: Path) -> None:
-    rows = {"alpha": {"rows": {"raw": {"at_test": {"alpha": 1.0}}}}}
+    rows = {"alpha": {"rows": {"raw": {"alpha": 1.0}}}}
     set_all(project, "vcpclip", ablations=rows, ablation_seeds=[1], ablation_changes={})
     pipeline.train(project, "vcpclip")
-    # A change after training costs no training.
+    # What no training reads costs no training.
     assert len(list((project / "data" / "trained" / "vcpclip").glob("*.safetensors"))) == 1
     pipeline.measure(project, "vcpclip")
     results = pipeline.read_results(project, "vcpclip")
     assert set(results["category"]) == set(CATEGORIES["synthetic_target"])
     assert set(results["variant"]) == {"main", "alpha/raw"}
     assert results["value"].between(0, 1).all()
+
+
+def test_rows_that_differ_in_what_no_training_reads_share_their_training(project: Path) -> None:
+    rows = {"plain": {}, "raw": {"alpha": 1.0}, "at test": {"at_test": {"alpha": 0.5}}}
+    other = {"paper": "paper", "paper's width": {"sigma": 0, "post_width": "joint"}}
+    groups = {"a": {"rows": rows | other}}
+    set_all(project, "vcpclip", ablations=groups, ablation_seeds=[1], ablation_changes={})
+    main, plain, raw, at_test, paper, width = open_run(project, "vcpclip").variants
+    jobs = [variant.training(1) for variant in (main, plain, raw, at_test)]
+    assert jobs == [jobs[0]] * 4
+    assert len({jobs[0], paper.training(1), width.training(1)}) == 3
+    read = [(v.tested_with(1).alpha, v.tested_with(1).sigma) for v in (plain, raw, at_test)]
+    alpha, sigma = main.config.alpha, main.config.sigma
+    assert read == [(alpha, sigma), (1.0, sigma), (0.5, sigma)]
+    assert paper.tested_with(1).image_score == "map_maximum"
+    assert (width.tested_with(1).sigma, width.config.sigma) == (0, sigma)
+
+
+def test_a_row_whose_training_does_not_go_with_the_main_variant_has_its_own(project: Path) -> None:
+    decoder = {"head": "decoder", "image_score": "decoder"}
+    rows = {"a": {"rows": {"other": {"head": "contrastive", "image_score": "top_pixels"}}}}
+    settings = {"changes": decoder, "ablations": rows, "ablation_changes": {}}
+    set_all(project, "vcpclip", ablation_seeds=[1], **settings)
+    main, other = open_run(project, "vcpclip").variants
+    assert other.training(1) != main.training(1)
+    assert (other.config.head, other.config.image_score) == ("contrastive", "top_pixels")
 
 
 @pytest.mark.parametrize("method", LEARNED)
