@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tqdm import tqdm as plain_tqdm
 
 from clipad_core.errors import ClipadError
@@ -132,6 +131,8 @@ _spent = [0.0]  # CPU seconds of this process that it has told
 
 def _start_worker(worker: Worker[Any, Any], told: _Told, environment: dict[str, str]) -> None:
     """Keep one worker a process, so that what it has loaded serves all its items."""
+    import torch  # not at the head: `warm_up` is called so that nobody waits for it
+
     os.environ.clear()  # it is that of the parent when the first pool was started
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer

@@ -44,7 +44,11 @@ class DatasetImages:
 
     def paths(self, category: str, split: str) -> list[Path]:
         """The files of one category and split."""
-        return [self.data / image for image in self.rows(category, split)["image"]]
+        return self.files(self.rows(category, split))
+
+    def files(self, rows: pd.DataFrame) -> list[Path]:
+        """The files of some rows of the index."""
+        return [self.data / name for name in rows["image"]]
 
     def defects(self, category: str) -> tuple[str, ...]:
         """How the dataset calls the kinds of damage of a category."""

@@ -325,9 +325,9 @@ def measure(root: Path, name: str) -> Path:
 
     Of a method that is left out no table has a row.
     """
+    _warm_up(root)
     from clipad_harness.experiments.results import COLUMNS, REFERENCE_COLUMNS
 
-    _warm_up(root)
     results, references = pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=REFERENCE_COLUMNS)
     if run := _open_or_tell(root, name):
         results, references = _measure_all(run, run.scorer(siblings_of(run)))

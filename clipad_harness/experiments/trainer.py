@@ -13,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from clipad_core.clip.device import CPU
+from clipad_core.clip.features import Recipe
 from clipad_core.clip.transformer import chunks
 from clipad_core.errors import ClipadError
 from clipad_core.methods import find_method
@@ -174,14 +175,8 @@ class Trainer(Worker[TrainingJob, Path]):
     def data(self, job: TrainingJob) -> TrainingData:
         """What a training reads; the latest is kept, since trainings of a recipe share it."""
         config, augmentation = job.config, self.training.augmentation(job.config)
-        recipe = find_method(self.name).training_recipe(config)
-        key = (
-            job.dataset,
-            job.categories,
-            self.encodings.backbone(config).key,
-            recipe,
-            augmentation,
-        )
+        backbone = self.encodings.backbone(config)
+        key = (job.dataset, job.categories, backbone.key, self._recipe(job), augmentation)
         if self._data is None or self._data[0] != key:
             self._data = None
             images, rows = self.datasets[job.dataset], self.rows(job)
@@ -194,28 +189,22 @@ class Trainer(Worker[TrainingJob, Path]):
 
     def paths(self, job: TrainingJob) -> list[Path]:
         """The images that are trained on."""
-        return [self.datasets[job.dataset].data / name for name in self.rows(job)["image"]]
+        return self.datasets[job.dataset].files(self.rows(job))
 
     def keeps(self, job: TrainingJob) -> bool:
         """Whether the features of what it is trained on are kept: of the same images, and on the disk."""
-        config, recipe = job.config, find_method(self.name).training_recipe(job.config)
-        if is_new_in_every_epoch(self.training.augmentation(config)):
+        if is_new_in_every_epoch(self.training.augmentation(job.config)):
             return False
-        return self.encodings.fits(config, recipe, self.paths(job), job.dataset)
+        return self.encodings.fits(job.config, self._recipe(job), self.paths(job), job.dataset)
 
     def features(self, job: TrainingJob) -> FeatureStore:
         """Where the features of what it is trained on are kept."""
-        recipe = find_method(self.name).training_recipe(job.config)
-        return self.encodings.pass_of(job.config, recipe, self.paths(job))
+        return self.encodings.pass_of(job.config, self._recipe(job), self.paths(job))
 
     def reads(self, job: TrainingJob) -> Hashable:
         """Equal for trainings that read the same stored features."""
-        recipe = find_method(self.name).training_recipe(job.config)
-        return (
-            job.dataset,
-            self.encodings.backbone(job.config).key,
-            recipe.shared(self.encodings.recipes),
-        )
+        recipe = self._recipe(job).shared(self.encodings.recipes)
+        return job.dataset, self.encodings.backbone(job.config).key, recipe
 
     def epochs(self, job: TrainingJob) -> int:
         """How often a training sees every image."""
@@ -245,6 +234,10 @@ class Trainer(Worker[TrainingJob, Path]):
                 checkpoint_bytes(self.name, learner, config, backbone, content, key)
             )
         return path
+
+    def _recipe(self, job: TrainingJob) -> Recipe:
+        """What a training reads of an image."""
+        return find_method(self.name).training_recipe(job.config)
 
     def _content(self, job: TrainingJob) -> list[str]:
         dataset, rows = self.datasets[job.dataset], self.rows(job)
@@ -291,14 +284,15 @@ class _Encoder(Worker[tuple[Sequence[TrainingJob], slice], None]):
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self._stores: dict[TrainingJob, FeatureStore] = {}
+        self._read: dict[TrainingJob, tuple[FeatureStore, list[Path]]] = {}
 
     def finish(self, item: tuple[Sequence[TrainingJob], slice], advance: Advance) -> None:
         jobs, part = item
         for job in jobs:
-            if job not in self._stores:
-                self._stores[job] = self.trainer.features(job)
-            self._stores[job].fill(self.trainer.paths(job)[part], job.dataset)
+            if job not in self._read:
+                self._read[job] = self.trainer.features(job), self.trainer.paths(job)
+            store, paths = self._read[job]
+            store.fill(paths[part], job.dataset)
         advance(part.stop - part.start)
 
 

@@ -69,7 +69,7 @@ class TrainingData:
         self.images, self.rows = images, rows.reset_index(drop=True)
         self.encodings, self.config, self.augmentation = encodings, config, augmentation
         self.backbone, self.method = encodings.backbone(config), find_method(encodings.name)
-        self.paths = [images.data / name for name in self.rows["image"]]
+        self.paths = images.files(self.rows)
         self._stored: ImageFeatures | None = None
         self._masks: dict[int, Tensor] = {}
         self._samples: dict[int, Sample] = {}

@@ -19,7 +19,7 @@ from clipad_core.clip.transformer import (
     run_block,
     run_class_token,
 )
-from clipad_core.clip.vision import VisionTower, project
+from clipad_core.clip.vision import PatchTokens, VisionTower, project
 from clipad_core.errors import ClipadError
 from clipad_core.methods.winclip.config import WindowAttention
 
@@ -190,7 +190,7 @@ class WindowRecipe(PassRecipe):
         return isinstance(other, WindowRecipe) and super().same_views(other)
 
 
-class WindowReader(FeatureReader):
+class WindowReader(PatchTokens, FeatureReader):
     """Windows of each scale, and raw patch tokens of some blocks.
 
     A window is the class token and its own patches alone, taken after the positional embedding and
@@ -208,25 +208,24 @@ class WindowReader(FeatureReader):
         self.kept = block_numbers(tower.depth, recipe.blocks)
         is_global = bool(recipe.scales) and recipe.window_attention == "global"
         self.inputs = range(1, tower.depth) if is_global else range(0)
-        self.blocks = {*self.kept, *self.inputs, *([1] if recipe.scales else [])}
-        self.reads_last = tower.depth in self.kept
+        super().__init__(tower.depth, {*self.kept, *self.inputs})
+        self._of_patches = self.blocks
+        self.blocks = self.blocks | ({1} if recipe.scales else set())
         self._start: tuple[Tensor, Tensor] | None = None
-        self._tokens: dict[int, Tensor] = {}
 
     def see(self, number: int, x: Tensor, qkv: Tensor, after: Tensor | None) -> None:
         """Keep what enters the tower, and the patches that are read of a block."""
         if number == 1:
             self._start = x, qkv
-        if number in self.kept or number in self.inputs:
-            assert after is not None
-            self._tokens[number] = after[:, 1:]
+        if number in self._of_patches:
+            super().see(number, x, qkv, after)
 
     def features(self, class_token: Float[Tensor, "b c"]) -> Features:
         """The projected class token and window embeddings, all of unit norm."""
         windows = {scale: project(self.tower, self._windows(scale)) for scale in self.recipe.scales}
         for scale, embeddings in windows.items():
             check_not_constant(embeddings, f"window embeddings of scale {scale}")
-        tokens = {block: self._tokens[block] for block in self.kept}
+        tokens = {block: self.tokens[block] for block in self.kept}
         return Features(project(self.tower, class_token), tokens, windows)
 
     def _windows(self, scale: int) -> Float[Tensor, "b n c"]:
@@ -236,7 +235,7 @@ class WindowReader(FeatureReader):
         if attention in ("alone", "disjoint"):
             stride = window_stride(attention, scale)
             return _encode_windows(self.tower, x, qkv, grid, scale, stride)
-        inputs = [x[:, 1:], *(self._tokens[block] for block in self.inputs)]
+        inputs = [x[:, 1:], *(self.tokens[block] for block in self.inputs)]
         return _encode_in_one_pass(self.tower, x, grid, scale, attention, inputs)
 
 

@@ -98,7 +98,7 @@ def test_time_and_memory_of_the_processes_are_those_of_the_stage(
 def test_processes_that_worked_or_failed_leave_nothing_behind(call: str, printed: str) -> None:
     paths = [str(REPOSITORY), str(Path(__file__).parent)]
     done = subprocess.run(
-        [sys.executable, "-c", f"import test_workers; test_workers.{call}()"],
+        [sys.executable, "-c", f"import test_processes; test_processes.{call}()"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
