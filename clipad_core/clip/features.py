@@ -46,7 +46,7 @@ class Recipe:
         resize, channels, multi_crop: how an image becomes views (`make_views`).
         blocks: 1-based numbers of the blocks whose patch tokens are kept, ascending; or `LAST_BLOCK`.
         scales: sides in patches of the windows that are encoded.
-        tiles: side in patches of dense tiles that are encoded as well; 0: none.
+        tiles: side in patches of dense tiles, one every half a side, that are encoded as well; 0: none.
     """
 
     image_size: int | None = None

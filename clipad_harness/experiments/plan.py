@@ -334,14 +334,24 @@ def _side(config: dict[str, Any], recipe: Recipe) -> int:
 
 
 def _tower(config: dict[str, Any], recipe: Recipe) -> tuple[float, float, float]:
-    """Operations of the pass of one image, of its windows and crops, and how many numbers are kept."""
+    """Operations of the pass of one image, of its windows, crops and tiles; how many numbers are kept."""
     side = _side(config, recipe) // config["vision_cfg"]["patch_size"]
     windows = {scale: (side - scale + 1) ** 2 for scale in recipe.scales}
-    crops, one_pass = CROPS.get(recipe.multi_crop, 0), tower_operations(config, side**2 + 1)
+    one_pass = tower_operations(config, side**2 + 1)
+    more = CROPS.get(recipe.multi_crop, 0) + _tiles(side, recipe.tiles)
     beside = sum(n * tower_operations(config, s**2 + 1) for s, n in windows.items())
-    numbers = (1 + crops + sum(windows.values())) * config["embed_dim"]
+    numbers = (1 + more + sum(windows.values())) * config["embed_dim"]
     numbers += len(recipe.blocks) * side**2 * config["vision_cfg"]["width"]
-    return one_pass, beside + crops * one_pass, numbers
+    return one_pass, beside + more * one_pass, numbers
+
+
+def _tiles(side: int, tile: int) -> int:
+    """How many tiles cover a square of patches, one every half a side and the last flush with the border.
+
+    >>> _tiles(12, 4), _tiles(15, 4), _tiles(15, 0)
+    (25, 49, 0)
+    """
+    return (-(-(side - tile) // (tile // 2)) + 1) ** 2 if tile else 0
 
 
 def _per_category(index: pd.DataFrame) -> pd.Series:

@@ -35,7 +35,8 @@ from clipad_core.methods.winclip.windows import window_index, window_stride
 
 # Image tiling of Table 8: the paper prints no tile size; a tile of 4 x 4 patches every 2 patches
 # is about the mid window's reach at a quarter of the dense cost.
-TILE, TILE_STRIDE = 4, 2
+TILE = 4
+TILE_STRIDE = TILE // 2  # as `Recipe.tiles` says
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clipad_core.clip.packed import packed_operations
 from clipad_core.clip.vision import embed_patches, encode_whole, pre_norm
+from clipad_core.methods.winclip.windows import window_index
 from clipad_harness.base.settings import read_profile
 from clipad_harness.cli.main import main
 from clipad_harness.data.cards import read_card
@@ -177,6 +178,29 @@ def test_features_without_room_on_disk_are_forecast_as_encoded_in_every_epoch(
     assert anew.operations - kept.operations == pytest.approx(2 * count * operations)
     assert kept.gigabytes - anew.gigabytes == pytest.approx(8e-9 * count * numbers)
     assert sentences == [] and sentence.startswith("VCP-CLIP: the features of what it trains on")
+
+
+@pytest.mark.parametrize(("side", "tile"), [(12, 4), (15, 4), (4, 3), (4, 4), (5, 2)])
+def test_tiles_are_as_many_as_are_encoded(side: int, tile: int) -> None:
+    assert plan._tiles(side, tile) == len(window_index((side, side), tile, tile // 2))
+
+
+def test_every_tile_is_forecast_as_a_pass(project: Path) -> None:
+    change(project, "methods", value=["winclip"])
+    for name, nothing in (("questions", {}), ("walks", []), ("own_walks", {}), ("ablations", {})):
+        change(project, "winclip", name, value=nothing)
+    [alone] = plan.make_plan(plan.open_runs(project, read_profile(project)))
+    tiles = {"k_shots": [0], "rows": {"tiles": {"map_source": "tiles"}}}
+    change(project, "winclip", "ablations", value={"a": tiles})
+    [opened] = plan.open_runs(project, read_profile(project))
+    [more], row = plan.make_plan([opened]), opened.variants[1]
+    recipe, sizes = opened.method.recipe(row.config, 0), plan._architecture(opened)
+    one_pass, _, _ = plan._tower(sizes, recipe)
+    side = sizes["vision_cfg"]["image_size"] // sizes["vision_cfg"]["patch_size"]
+    categories = [shard.category for shard in opened.shards if shard.variant == row]
+    images = opened.index[opened.index["split"] == "test"]["category"].isin(categories).sum()
+    passes = images * plan._tiles(side, recipe.tiles)
+    assert passes and more.operations - alone.operations == pytest.approx(passes * one_pass)
 
 
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
