@@ -263,6 +263,7 @@ def train_all(
         trainer.check(job)
     missing = [job for job in jobs if trainer.unusable(job)]
     _encode(trainer, missing, workers)
+    missing.sort(key=trainer.steps, reverse=True)  # begun last, a long one would end alone
     total = sum(trainer.steps(job) for job in missing)
     with tqdm(total=total, desc=f"train {trainer.name}", unit="step", smoothing=0.05) as bar:
         for _ in run_all(trainer, [[job] for job in missing], workers, bar):
