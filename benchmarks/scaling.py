@@ -24,7 +24,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from clipad_harness.base.work import Advance, Worker
 from clipad_harness.base.workers import run_all
 from clipad_harness.data.stages import write_index
 from clipad_harness.experiments.pipeline import Run, open_run
+from clipad_harness.experiments.results import groups_of
 from clipad_harness.experiments.scorer import Scorer
 from clipad_harness.experiments.variants import Shard
 from clipad_harness.report.figures import save, use_house_style
@@ -180,11 +180,6 @@ def project(folder: Path) -> Run:
     return open_run(folder, "winclip")
 
 
-def groups_of(run: Run, scorer: Scorer) -> list[list[Shard]]:
-    """Its shards as `measure_all` hands them out."""
-    return [list(group) for _, group in groupby(run.shards, scorer.shares)]
-
-
 def seconds_from_nothing(run: Run, name: str, workers: int) -> tuple[float, list[list[float]]]:
     """Wall seconds of all shards with an empty cache, and CPU seconds of each.
 
@@ -193,7 +188,7 @@ def seconds_from_nothing(run: Run, name: str, workers: int) -> tuple[float, list
     """
     shutil.rmtree(run.root / ".cache", ignore_errors=True)
     scorer = run.scorer()
-    groups = groups_of(run, scorer)
+    groups = groups_of(scorer, run.shards)
     with engine(name, workers, run.root) as place, tqdm(total=0, disable=True) as bar:
         start = time.perf_counter()
         finished = list(run_all(Timed(scorer), groups, place, bar))

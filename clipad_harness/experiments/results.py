@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -31,27 +32,25 @@ def measure_all(
         scorer.require(shard)
     records: dict[Shard, Record] = {}
     with tqdm(total=len(shards), desc="score", unit="shard", smoothing=0.05) as bar:
-        for group, finished in run_all(scorer, grouped(scorer, shards), workers, bar):
+        for group, finished in run_all(scorer, groups_of(scorer, shards), workers, bar):
             records |= dict(zip(group, finished, strict=True))
         bar.update(len(shards) - bar.n)
     return _tables(scorer, shards, records)
 
 
-def grouped(scorer: Scorer, shards: Sequence[Shard]) -> list[list[Shard]]:
-    """Shards that read the same encoded views together, those of the largest categories first.
+def groups_of(scorer: Scorer, shards: Sequence[Shard]) -> list[list[Shard]]:
+    """Neighbours that read the same encoded views, those of the largest categories first.
 
     The ablations' categories have many times the shards of the others; begun last, one of them would keep
     one process busy while the others have nothing left to do.
     """
-    groups: dict[Hashable, list[Shard]] = {}
-    for shard in shards:
-        groups.setdefault(scorer.shares(shard), []).append(shard)
     sizes = Counter((shard.variant.tested_on, shard.category) for shard in shards)
 
     def size(group: Sequence[Shard]) -> int:
         return sizes[group[0].variant.tested_on, group[0].category]
 
-    return sorted(groups.values(), key=size, reverse=True)
+    groups = [list(group) for _, group in groupby(shards, scorer.shares)]
+    return sorted(groups, key=size, reverse=True)
 
 
 def _tables(
