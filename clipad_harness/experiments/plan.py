@@ -9,7 +9,7 @@ What is finished already is not subtracted.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,7 +183,13 @@ def make_plan(runs: Sequence[Run], without_weights: Collection[str] = ()) -> lis
     """
     for run in runs:
         _check(run, run.name not in without_weights)
-    return [_job(run) for run in runs]
+    return _jobs(runs, without_weights)
+
+
+def _jobs(runs: Sequence[Run], without_weights: Collection[str] = ()) -> list[Job]:
+    """A job for every run; a pass that serves several methods is counted for the first of them."""
+    passed: dict[Hashable, int] = {}
+    return [_job(run, run.name not in without_weights, passed) for run in runs]
 
 
 def open_runs(root: Path, profile: Profile) -> list[Run]:
@@ -223,11 +229,20 @@ def _architecture(run: Run) -> dict[str, Any]:
     return dict(architecture_config(weights.backbone))
 
 
-def _job(run: Run) -> Job:
-    """What a method takes: its encodings, its trainings, its shards."""
+def _job(run: Run, has_weights: bool, passed: dict[Hashable, int]) -> Job:
+    """What a method takes: its encodings, its trainings, its shards.
+
+    Args:
+        passed: by tower, images and how these are cut: of how many a pass is counted already; it grows.
+    """
     method, config, variants = run.method, _architecture(run), run.variants
     frames = {name: images.index for name, images in run.datasets.items()}
     scorer = run.scorer()
+
+    def tower(config: Any) -> Hashable:
+        """What tells a tower; without weights nobody knows who else runs the same."""
+        return scorer.backbone(config).key if has_weights else run.name
+
     shards = list({scorer.alike(shard): shard for shard in reversed(run.shards)}.values())[::-1]
     jobs = [(job, len(training_rows(frames[job.dataset], job))) for job in trainings(variants)]
     recipes = _recipes(method, variants)
@@ -236,14 +251,14 @@ def _job(run: Run) -> Job:
         for job, size in _stored(method, jobs, recipes, config).items()
     }
     stored = [(job, images) for job, images in jobs if anew[job] < 1]
-    encodings = _encodings(method, recipes, shards, stored, frames)
+    encodings = _encodings(method, tower, recipes, shards, stored, frames)
     costs = {recipe: _tower(config, recipe) for _, recipe in encodings}
-    passes = {
-        (place, _pass_of(config, recipe)): images * costs[recipe][0]
-        for (place, recipe), images in sorted(encodings.items(), key=lambda one: one[1])
-    }
-    beside = sum(images * costs[recipe][1] for (_, recipe), images in encodings.items())
-    encoded = sum(passes.values()) + beside
+    encoded = sum(images * costs[recipe][1] for (_, recipe), images in encodings.items())
+    for (place, recipe), images in encodings.items():
+        one_pass = place, _pass_of(config, recipe)
+        before = passed.get(one_pass, 0)
+        encoded += max(0, images - before) * costs[recipe][0]
+        passed[one_pass] = max(images, before)
     numbers = sum(images * costs[recipe][2] for (_, recipe), images in encodings.items())
     learned = sum(_training(method, job, images, config, anew[job]) for job, images in jobs)
     tested = {variant.tested_on for variant in variants}
@@ -297,26 +312,34 @@ def _stored(
 
 def _encodings(
     method: Method,
+    tower: Callable[[Any], Hashable],
     recipes: Sequence[Recipe],
     shards: Sequence[Shard],
     jobs: Sequence[tuple[TrainingJob, int]],
     frames: dict[str, pd.DataFrame],
-) -> dict[tuple[tuple[str, str], Recipe], int]:
-    """Of how many images every distinct encoding is kept, by dataset and category; of a training ""."""
-    images: dict[tuple[tuple[str, str], Recipe], int] = {}
+) -> dict[tuple[tuple[str, str, Hashable], Recipe], int]:
+    """Of how many images every distinct encoding is kept.
+
+    Args:
+        tower: what tells the tower that a config runs.
+
+    Returns:
+        By dataset, category ("": all that is trained on) and tower, and by recipe.
+    """
+    images: dict[tuple[tuple[str, str, Hashable], Recipe], int] = {}
     counts = {dataset: _per_category(frame) for dataset, frame in frames.items()}
     for shard in shards:
-        place = shard.variant.tested_on, shard.category
+        place = shard.variant.tested_on, shard.category, tower(shard.config)
         images[place, _shared(method, shard, recipes)] = int(counts[place[0]][place[1]])
     for job, count in jobs:
-        place = job.dataset, ""
+        place = job.dataset, "", tower(job.config)
         recipe = method.training_recipe(job.config).shared(recipes)
         images[place, recipe] = max(count, images.get((place, recipe), 0))
     return images
 
 
 def _pass_of(config: dict[str, Any], recipe: Recipe) -> Hashable:
-    """Equal for recipes that are read of one pass of the tower, where its positions are the same."""
+    """Equal for recipes that are read of one pass of a tower."""
     if not isinstance(recipe, PassRecipe):
         return recipe
     return _side(config, recipe), recipe.resize, recipe.channels
@@ -453,7 +476,8 @@ shards     one category in one variant (a row of a table), with one number of re
            seed: the unit of measuring; what several variants share is counted once
 trainings  distinct ones; variants that differ after training share theirs
 steps      of the optimiser, in all trainings together
-time       from nothing; what is finished already is not subtracted
+time       from nothing; what is finished already is not subtracted. An image passes a tower once for all
+           methods that run it alike, which is counted for the first of them
 disk       features of images in .cache; memory: of all processes together"""
 
 
@@ -476,12 +500,15 @@ def elsewhere(jobs: Sequence[Job], machine: Machine) -> list[str]:
     ]
 
 
-def ways_down(runs: Sequence[Run], machine: Machine) -> list[str]:
+def ways_down(
+    runs: Sequence[Run], machine: Machine, without_weights: Collection[str] = ()
+) -> list[str]:
     """What takes less: the headline alone, fewer categories, both; a line each, all methods together.
 
     Args:
         runs: of the methods.
         machine: that computes.
+        without_weights: names of methods whose weights are not here.
     """
     if not runs:
         return []
@@ -496,7 +523,9 @@ def ways_down(runs: Sequence[Run], machine: Machine) -> list[str]:
         ways.append((few, [_on(run, fewer) for run in runs]))
     if len(ways) == 2:
         ways.append((f"{headline} and {few}", [_headline(_on(run, fewer)) for run in runs]))
-    times = [sum(machine.seconds(_job(run)) for run in smaller) for _, smaller in ways]
+    times = [
+        sum(machine.seconds(job) for job in _jobs(smaller, without_weights)) for _, smaller in ways
+    ]
     return [
         f"{_duration(seconds):>10}  {text}" for (text, _), seconds in zip(ways, times, strict=True)
     ]
@@ -560,7 +589,7 @@ def report_plan(root: Path, name: str, dataset: str) -> tuple[str, list[str]]:
     lines += [sentence for run in runs for sentence in _too_large(run)]
     if jobs and (others := elsewhere(jobs, machine)):
         lines.append("\n".join(["Elsewhere, all methods together:", *others]))
-    if less := ways_down(runs, machine):
+    if less := ways_down(runs, machine, missing.weights):
         heading = "Ways down, in params.yaml, with the time of all methods together:"
         lines.append("\n".join([heading, *less]))
     lines += [f"Missing: {text}" for text in missing.sentences] or ["Nothing is missing."]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +60,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         change(folder, method, "changes", value={"epochs": 1} | UNAUGMENTED[method])
     change(folder, "winclip", "walks", value=["malalab"])
     return folder
+
+
+@pytest.fixture
+def changeable(project: Path) -> Iterator[Path]:
+    """The same, whose settings are put back."""
+    before = (project / "params.yaml").read_text()
+    yield project
+    (project / "params.yaml").write_text(before)
 
 
 @pytest.mark.parametrize("method", ["winclip", *LEARNED])
@@ -166,9 +174,9 @@ def test_features_without_room_on_disk_are_forecast_as_encoded_in_every_epoch(
     change(project, "vcpclip", "ablations", value={})
     change(project, "vcpclip", "changes", "epochs", value=3)
     [opened] = plan.open_runs(project, read_profile(project))
-    kept, sentences = plan._job(opened), plan._too_large(opened)
+    kept, sentences = plan._jobs([opened])[0], plan._too_large(opened)
     change(project, "feature_disk_gb", value=0)
-    anew, [sentence] = plan._job(opened), plan._too_large(opened)
+    anew, [sentence] = plan._jobs([opened])[0], plan._too_large(opened)
     (project / "params.yaml").write_text(before)
     # One training, which is encoded for once: two epochs more of the same images.
     images = opened.datasets["synthetic_auxiliary"].index
@@ -185,7 +193,8 @@ def test_tiles_are_as_many_as_are_encoded(side: int, tile: int) -> None:
     assert plan._tiles(side, tile) == len(window_index((side, side), tile, tile // 2))
 
 
-def test_every_tile_is_forecast_as_a_pass(project: Path) -> None:
+def test_every_tile_is_forecast_as_a_pass(changeable: Path) -> None:
+    project = changeable
     change(project, "methods", value=["winclip"])
     for name, nothing in (("questions", {}), ("walks", []), ("own_walks", {}), ("ablations", {})):
         change(project, "winclip", name, value=nothing)
@@ -201,6 +210,24 @@ def test_every_tile_is_forecast_as_a_pass(project: Path) -> None:
     images = opened.index[opened.index["split"] == "test"]["category"].isin(categories).sum()
     passes = images * plan._tiles(side, recipe.tiles)
     assert passes and more.operations - alone.operations == pytest.approx(passes * one_pass)
+
+
+def test_a_pass_that_serves_several_methods_is_forecast_for_the_first_of_them(
+    changeable: Path,
+) -> None:
+    def operations(*methods: str, without: Sequence[str] = ()) -> dict[str, float]:
+        change(changeable, "methods", value=list(methods))
+        runs = {run.name: run for run in plan.open_runs(changeable, read_profile(changeable))}
+        jobs = plan.make_plan([runs[name] for name in methods], without)
+        return {job.method: job.operations for job in jobs}
+
+    alone = operations("vcpclip") | operations("aprilgan")
+    first, other = operations("vcpclip", "aprilgan"), operations("aprilgan", "vcpclip")
+    assert first["vcpclip"] == alone["vcpclip"] and other["aprilgan"] == alone["aprilgan"]
+    assert first["aprilgan"] < alone["aprilgan"] and other["vcpclip"] < alone["vcpclip"]
+    assert sum(first.values()) == pytest.approx(sum(other.values()))
+    # Nobody knows whether weights that are not here are those of another method.
+    assert operations("vcpclip", "aprilgan", without=["aprilgan"]) == alone
 
 
 def test_operations_of_the_towers_are_those_that_are_counted(micro) -> None:
@@ -308,10 +335,11 @@ def test_fewer_categories_take_less(project: Path, monkeypatch) -> None:
     assert headline.endswith("ablations: none") and "categories: [hex_nut]" in few
     assert both.endswith("ablations: none and profiles.demo.categories: [hex_nut]")
     jobs, smaller = (
-        [plan._job(run) for run in some]
-        for some in (runs, [plan._on(run, ["hex_nut"]) for run in runs])
+        plan._jobs(some) for some in (runs, [plan._on(run, ["hex_nut"]) for run in runs])
     )
-    assert all(less.operations < job.operations for less, job in zip(smaller, jobs, strict=True))
+    # Where another method's pass serves, fewer images take a method no less.
+    pairs = [(less.operations, job.operations) for less, job in zip(smaller, jobs, strict=True)]
+    assert all(less <= all_of_them for less, all_of_them in pairs) and pairs[0][0] < pairs[0][1]
 
 
 def test_categories_are_offered_as_yaml_that_gives_them_back(project: Path, monkeypatch) -> None:
