@@ -269,7 +269,7 @@ def kept_figure(kept: pd.DataFrame) -> Figure:
     colours = dict(zip(dict.fromkeys(kept["line"]), PALETTE, strict=False))
     for panel, level in zip(axes, LEVELS, strict=True):
         for line, rows in kept.groupby("line", sort=False):
-            rows, random = rows.sort_values("kept"), line == "templates at random"
+            rows, random = rows.sort_values("kept", kind="stable"), line == "templates at random"
             panel.plot(
                 rows["kept"],
                 rows[f"{level}_auroc"],
